@@ -1,0 +1,50 @@
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+MIN_PYTHON := $(shell sed -n 's/^python_requires *= *>= *//p' setup.cfg)
+
+.DEFAULT_GOAL := help
+.PHONY: help fig4 test lint check clean
+# Two pips at once in one environment would trip over each other.
+.NOTPARALLEL:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
+	@echo '  PYTHON=... is the interpreter that .venv is made from; ARGS="..." goes to the command of fig4, test, check.'
+
+fig4: $(VENV)/.core ## Figure 4 of the paper into out/; installs the core only
+	$(VENV)/bin/python -m figures.fig4 $(ARGS)
+
+test: $(VENV)/.all ## the whole suite with doctests; installs everything, PyTorch included
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## style and format, changing nothing
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+check: lint test ## lint, then test
+
+clean: ## remove .venv, builds and caches; out/ and runs/ stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp is touched last, so a failed install leaves none and is tried again.
+$(VENV)/.core: $(VENV)/.made setup.cfg pyproject.toml
+	$(VENV)/bin/python -m pip install -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.made setup.cfg pyproject.toml
+	$(VENV)/bin/python -m pip install -e '.[dev]'
+	touch $(VENV)/.core $@
+
+$(VENV)/.all: $(VENV)/.made setup.cfg pyproject.toml
+	$(VENV)/bin/python -m pip install -e '.[all]'
+	touch $(VENV)/.core $(VENV)/.dev $@
+
+$(VENV)/.made:
+	@command -v '$(PYTHON)' >/dev/null || { echo 'No interpreter "$(PYTHON)": name one with make PYTHON=...' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] < tuple(map(int, "$(MIN_PYTHON)".split("."))))' || \
+		{ echo "Python $(MIN_PYTHON) or newer is needed, and $(PYTHON) is $$('$(PYTHON)' --version 2>&1): name another with make PYTHON=..." >&2; exit 1; }
+	'$(PYTHON)' -m venv --clear $(VENV)
+	touch $@

@@ -1,0 +1,22 @@
+"""This project: `pde.spectral.solve`, everything it does from the arrays to the solution inside the timer."""
+
+import numba
+import scipy
+from worker import serve
+
+import pde
+
+
+def make_solve(fields, n, rtol):
+    physics = {name: float(fields[name]) for name in ("sigma", "horizon", "length")}
+
+    def solve():
+        problem = pde.ConvectionDiffusion(fields["velocity"], fields["terminal"], **physics)
+        solution = pde.spectral.solve(problem, rtol=rtol)
+        return solution.u, solution.n_steps
+
+    return solve
+
+
+if __name__ == "__main__":
+    serve("adaptive Krylov", make_solve, {"scipy": scipy.__version__, "numba": numba.__version__})

@@ -1,0 +1,60 @@
+"""The protocol between the driver and one tool: JSON lines on stdin and stdout, one process per tool, kept alive.
+
+A request {"fields": NPZ, "n": n, "setting": {...}, "repeats": k, "save": NPY or null} is answered by
+{"seconds": [...], "cpu_seconds": [...], "n_steps": m}; a solve that fails by {"error": text}.
+Needs NumPy alone, because it runs inside the environment of every peer.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+
+def serve(method, make_solve, versions):
+    """Answer requests until stdin closes.
+
+    Parameters
+    ----------
+    method : str
+        Name of the time integration, for the table.
+    make_solve : callable
+        `make_solve(fields, n, **setting)` plans and returns `solve() -> (u, n_steps)`, from NumPy to NumPy.
+    versions : dict
+        Versions of the packages that do the work.
+    """
+    # Tools print banners: the driver's pipe moves out of their reach, and what they say goes to the log.
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    versions = {"python": sys.version.split()[0], "numpy": np.__version__, **versions}
+    print(json.dumps({"method": method, "versions": versions}), file=replies)
+    ready = {}
+    for line in sys.stdin:
+        try:
+            reply = answer(json.loads(line), make_solve, ready)
+        # A step too large to be stable is an answer; anything else ends the process, and the driver shows the log.
+        except (ArithmeticError, ValueError) as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), file=replies)
+
+
+def answer(request, make_solve, ready):
+    """Plan and warm up once per setting, outside the timer; then time each solve. No repeats: an untimed solve."""
+    key = json.dumps([request["fields"], request["setting"]])
+    if key not in ready:
+        with np.load(request["fields"]) as data:
+            ready[key] = make_solve(dict(data), request["n"], **request["setting"])
+        u, n_steps = ready[key]()
+    elif not request["repeats"]:
+        u, n_steps = ready[key]()
+    seconds, cpu_seconds = [], []
+    for _ in range(request["repeats"]):
+        cpu, begin = time.process_time(), time.perf_counter()
+        u, n_steps = ready[key]()
+        seconds.append(time.perf_counter() - begin)
+        cpu_seconds.append(time.process_time() - cpu)
+    if request["save"]:
+        np.save(request["save"], u)
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "n_steps": int(n_steps)}

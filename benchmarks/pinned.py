@@ -1,0 +1,165 @@
+"""The pinned problem of the spectral benchmark, and a reference solution that shares no code with any solver timed.
+
+u_t + F . grad u + nu lap u = 0,  u(x, T) = f(x),  nu = sigma**2 / 2,  on the unit torus, wanted at t = 0.
+
+F and f are trigonometric polynomials with fixed seeds, so every grid samples the same functions and the
+solution on a coarse grid is a subset of the solution on a fine one.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import fft
+
+SIGMA = 0.1
+HORIZON = 1.0
+VELOCITY_SEED, VELOCITY_K_MAX = 11, 4
+TERMINAL_SEED, TERMINAL_K_MAX = 23, 5
+N_NORMALISE = 512
+REFERENCE_N, REFERENCE_STEPS = 256, 5000
+CACHE = Path(__file__).parent / ".cache"
+
+
+class Reference(NamedTuple):
+    """The reference on its own grid, with the three differences that vouch for it."""
+
+    u: np.ndarray
+    time_error: float
+    space_error: float
+    max_abs: float
+
+    def on_grid(self, n):
+        """The reference at the n x n points, which must be among its own."""
+        if len(self.u) % n:
+            raise ValueError(f"n must divide {len(self.u)}, got n={n}")
+        stride = len(self.u) // n
+        return self.u[::stride, ::stride]
+
+
+def random_polynomial(rng, k_max):
+    """Coefficients c[k], 0 < |k| <= k_max, of a real random polynomial: c[-k] = conj(c[k]), size ~ 1 / |k|."""
+    k = np.arange(-k_max, k_max + 1)
+    size = np.hypot(k[:, None], k)
+    draws = rng.standard_normal((2, *size.shape))
+    weight = np.divide(1.0, size, out=np.zeros_like(size), where=(size > 0) & (size <= k_max))
+    c = weight * (draws[0] + 1j * draws[1])
+    return c + c[::-1, ::-1].conj()
+
+
+def evaluate(c, n):
+    """Values of sum_k c[k] exp(2 pi i k . x) at the n x n points."""
+    k_max = len(c) // 2
+    if n <= 2 * k_max:
+        raise ValueError(f"n must exceed {2 * k_max} to hold the polynomial, got n={n}")
+    k = np.arange(-k_max, k_max + 1)
+    spectrum = np.zeros((n, n), dtype=complex)
+    spectrum[np.ix_(k, k)] = c
+    return np.fft.ifft2(spectrum, norm="forward").real
+
+
+def make_fields(n):
+    """The velocity (2, n, n), sup |F| = 1, not divergence free, and the terminal data (n, n), sup |f| = 1."""
+    rng = np.random.default_rng(VELOCITY_SEED)
+    velocity_hat = [random_polynomial(rng, VELOCITY_K_MAX) for _ in range(2)]
+    terminal_hat = random_polynomial(np.random.default_rng(TERMINAL_SEED), TERMINAL_K_MAX)
+    speed = np.hypot(*(evaluate(c, N_NORMALISE) for c in velocity_hat)).max()
+    height = np.abs(evaluate(terminal_hat, N_NORMALISE)).max()
+    velocity = np.stack([evaluate(c, n) for c in velocity_hat]) / speed
+    return velocity, evaluate(terminal_hat, n) / height
+
+
+def lawson_rk4(velocity, terminal, nu, horizon, n_steps):
+    """Integrating-factor RK4 in s = T - t, where the equation reads v_s = F . grad v + nu lap v; 2/3 rule."""
+    n = len(terminal)
+    k0 = 2j * np.pi * fft.fftfreq(n, 1 / n)[:, None]
+    k1 = 2j * np.pi * fft.rfftfreq(n, 1 / n)
+    cut = 2 * np.pi * ((n - 1) // 3)
+    keep = (np.abs(k0) <= cut + 1e-9) & (np.abs(k1) <= cut + 1e-9)
+    h = horizon / n_steps
+    half = np.exp(0.5 * h * nu * (k0**2 + k1**2).real)
+    full = half**2
+
+    def transport(v_hat):
+        product = velocity[0] * fft.irfft2(k0 * v_hat, s=(n, n)) + velocity[1] * fft.irfft2(k1 * v_hat, s=(n, n))
+        return h * keep * fft.rfft2(product)
+
+    v_hat = keep * fft.rfft2(terminal)
+    for _ in range(n_steps):
+        a = transport(v_hat)
+        b = transport(half * (v_hat + 0.5 * a))
+        c = transport(half * v_hat + 0.5 * b)
+        d = transport(full * v_hat + half * c)
+        v_hat = full * (v_hat + a / 6) + half * (b + c) / 3 + d / 6
+    return fft.irfft2(v_hat, s=(n, n))
+
+
+def resample(u, n):
+    """Trigonometric interpolation of u at n x n points, n <= len(u), for data whose tail is negligible."""
+    m, half = len(u), (n - 1) // 2
+    u_hat = np.fft.fft2(u, norm="forward")
+    k = np.arange(-half, half + 1)
+    spectrum = np.zeros((n, n), dtype=complex)
+    spectrum[np.ix_(k, k)] = u_hat[np.ix_(k % m, k % m)]
+    return np.fft.ifft2(spectrum, norm="forward").real
+
+
+def compute_reference():
+    """Solve at the reference resolution, again with twice the step, and again on a coarser grid."""
+    nu = SIGMA**2 / 2
+    velocity, terminal = make_fields(REFERENCE_N)
+    u = lawson_rk4(velocity, terminal, nu, HORIZON, REFERENCE_STEPS)
+    u_double = lawson_rk4(velocity, terminal, nu, HORIZON, REFERENCE_STEPS // 2)
+    n_coarse = 3 * REFERENCE_N // 4
+    u_coarse = lawson_rk4(*make_fields(n_coarse), nu, HORIZON, REFERENCE_STEPS // 2)
+    # The fourth-order error of the finer run is a fifteenth of what separates it from the run with twice its step.
+    time_error = np.abs(u - u_double).max() / 15
+    space_error = np.abs(resample(u_double, n_coarse) - u_coarse).max()
+    return Reference(u, float(time_error), float(space_error), float(np.abs(u).max()))
+
+
+def check_reference(ref, tolerance):
+    """Refuse a reference that is not far better than the solutions it is to judge."""
+    if not max(ref.time_error, ref.space_error) <= tolerance:
+        raise RuntimeError(
+            f"reference errors must be at most {tolerance:g}, "
+            f"got {ref.time_error:.1e} (time) and {ref.space_error:.1e} (space)"
+        )
+    if not ref.max_abs <= 1 + tolerance:
+        raise RuntimeError(f"the maximum principle asks for max |u| <= 1, got {ref.max_abs:.12g}")
+    return ref
+
+
+def reference_path():
+    """Where the reference of exactly this file and these fields is cached."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for field in make_fields(REFERENCE_N):
+        digest.update(field.tobytes())
+    return CACHE / f"reference-{digest.hexdigest()[:16]}.npz"
+
+
+def reference(tolerance=1e-12):
+    """The checked reference; computed once in about a minute, then read from the cache."""
+    path = reference_path()
+    if path.exists():
+        with np.load(path) as data:
+            return check_reference(
+                Reference(data["u"], *(float(data[k]) for k in ("time_error", "space_error", "max_abs"))), tolerance
+            )
+    ref = check_reference(compute_reference(), tolerance)
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=CACHE, suffix=".npz", delete=False) as file:
+        np.savez(file, **ref._asdict())
+    os.replace(file.name, path)
+    return ref
+
+
+def save_fields(folder, n):
+    """Write the arrays of the problem on an n x n grid for every tool to read; returns the path."""
+    velocity, terminal = make_fields(n)
+    path = Path(folder) / f"pinned-{n}.npz"
+    np.savez(path, velocity=velocity, terminal=terminal, sigma=SIGMA, horizon=HORIZON, length=1.0)
+    return path

@@ -1,0 +1,50 @@
+"""Options and skips of the whole suite: the tests, and the doctests of every package."""
+
+import importlib.util
+import os
+import warnings
+
+import pytest
+
+# Before anything imports matplotlib, and inherited by the interpreters that tests start.
+os.environ["MPLBACKEND"] = "Agg"
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_configure(config):
+    # Doctests of the modules that need PyTorch, in whatever package, become skips that name the module.
+    if not HAS_TORCH:
+        config.option.doctest_ignore_import_errors = True
+
+
+def pytest_report_header():
+    return None if HAS_TORCH else 'torch is not installed: what needs it is skipped (pip install -e ".[nets]")'
+
+
+def why_no_gpu():
+    """Say why the tests marked gpu cannot run here, or return None."""
+    if not HAS_TORCH:
+        return "needs a CUDA device, and PyTorch to reach it"
+    import torch
+
+    with warnings.catch_warnings():
+        # A driver too old for this PyTorch warns and reports no device: a reason to skip, not an error.
+        warnings.simplefilter("ignore")
+        return None if torch.cuda.is_available() else "needs a CUDA device"
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
+    # Importing PyTorch takes seconds, so it is asked only where the answer matters.
+    if gpu_items and (reason := why_no_gpu()):
+        for item in gpu_items:
+            item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,0 +1,59 @@
+"""Checks at the door, shared by the modules of this package."""
+
+import math
+import operator
+
+import numpy as np
+
+
+def integer(name, value, *, at_least):
+    """Return value as an int >= at_least, or raise a ValueError naming it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be an integer, got {name}={value!r}") from None
+    if isinstance(value, (bool, np.bool_)) or number < at_least:
+        raise ValueError(f"{name} must be an integer >= {at_least}, got {name}={value!r}")
+    return number
+
+
+def real(name, value, *, positive):
+    """Return value as a finite float, > 0 or >= 0, or raise a ValueError naming it."""
+    bound = "> 0" if positive else ">= 0"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number {bound}, got {name}={value!r}") from None
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        raise ValueError(f"{name} must be finite and {bound}, got {name}={number:g}")
+    return number
+
+
+def one_of(name, value, choices):
+    """Return value if it is one of the choices, or raise a ValueError that lists them."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {name}={value!r}")
+    return value
+
+
+def finite_array(name, values):
+    """Return values as a float64 array, or raise a ValueError if they are not real and finite."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must be a rectangular array of numbers") from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    n_bad = array.size - np.count_nonzero(np.isfinite(array))
+    if n_bad:
+        raise ValueError(f"{name} must be finite, got {n_bad} non-finite of {array.size} values")
+    return array
+
+
+def points_array(points):
+    """Return points as a finite float64 array of shape (..., 2), or raise a ValueError."""
+    array = finite_array("points", points)
+    if array.ndim == 0 or array.shape[-1] != 2:
+        raise ValueError(f"points must have shape (..., 2), got {array.shape}")
+    return array

@@ -1,0 +1,168 @@
+"""The periodic grid: its points, its wavenumbers, and the passage between grids.
+
+A grid function of shape (..., n, n) is indexed [i, j] for the point (x_i, y_j) = (i, j) * length / n. It stands for
+the trigonometric polynomial
+
+    u(x) = sum_k c_k exp(2 pi i k . x / length),   -n/2 <= k_1, k_2 <= n/2
+
+whose coefficients at k_i = n/2 and -n/2 are equal when n is even (half of the transform's entry each), so that u is
+real everywhere and not on the grid points alone.
+"""
+
+import numpy as np
+import scipy.fft
+
+from pde import _checks
+
+__all__ = ["coefficients", "dealiased_modes", "fast_size", "from_coefficients", "points", "resample"]
+
+
+def points(n, length=1.0):
+    """Return the grid points (x_i, y_j) = (i, j) * length / n.
+
+    Parameters
+    ----------
+    n : int
+        Points per side, >= 1.
+    length : float, default=1.0
+        Period.
+
+    Returns
+    -------
+    ndarray of shape (n, n, 2)
+
+    Raises
+    ------
+    ValueError
+        If n < 1 or length <= 0.
+
+    Examples
+    --------
+    >>> points(4)[1, 3]
+    array([0.25, 0.75])
+    """
+    n = _checks.integer("n", n, at_least=1)
+    side = np.arange(n) * (_checks.real("length", length, positive=True) / n)
+    return np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1)
+
+
+def dealiased_modes(n):
+    """Return the largest K of the 2/3 rule: modes -K..K whose products alias only onto modes beyond K (3 K < n).
+
+    Parameters
+    ----------
+    n : int
+        Points per side, >= 1.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If n < 1.
+
+    Examples
+    --------
+    >>> dealiased_modes(128)
+    42
+    """
+    return (_checks.integer("n", n, at_least=1) - 1) // 3
+
+
+def fast_size(n):
+    """Return the smallest even size >= n whose real Fourier transform is fast.
+
+    Parameters
+    ----------
+    n : int
+        Points per side wanted, >= 1.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If n < 1.
+    """
+    n = _checks.integer("n", n, at_least=1)
+    size = scipy.fft.next_fast_len(n, real=True)
+    while size % 2:
+        size = scipy.fft.next_fast_len(size + 1, real=True)
+    return size
+
+
+def coefficients(values, n_modes=None):
+    """Return the Fourier coefficients c_k of grid functions, k_1 and k_2 from -n_modes to n_modes.
+
+    c_k = n**-2 sum_x values(x) exp(-2 pi i k . x / length)
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., n, n)
+        Real grid functions.
+    n_modes : int, optional
+        Keep the modes |k_i| <= n_modes; by default all of them, n_modes = n // 2. Modes beyond n // 2 are zero.
+
+    Returns
+    -------
+    ndarray of shape (..., 2 n_modes + 1, 2 n_modes + 1)
+        Complex; the entry [n_modes + k_1, n_modes + k_2] belongs to k.
+    """
+    n = values.shape[-1]
+    n_modes = n // 2 if n_modes is None else n_modes
+    kept = min(n_modes, n // 2)
+    k = np.arange(-kept, kept + 1)
+    # An even grid cannot tell n/2 from -n/2: the entry is shared between them.
+    share = np.where(2 * np.abs(k) == n, 0.5, 1.0)
+    transform = scipy.fft.fft2(values, norm="forward")
+    c = np.zeros(values.shape[:-2] + (2 * n_modes + 1,) * 2, dtype=complex)
+    centre = slice(n_modes - kept, n_modes + kept + 1)
+    c[..., centre, centre] = transform[..., k[:, None] % n, k[None, :] % n] * share[:, None] * share[None, :]
+    return c
+
+
+def from_coefficients(c, n):
+    """Evaluate trigonometric polynomials on the points of the grid of n per side.
+
+    u(x_i, y_j) = sum_k c_k exp(2 pi i (k_1 i + k_2 j) / n)
+
+    Parameters
+    ----------
+    c : ndarray of shape (..., 2 m + 1, 2 m + 1)
+        Coefficients as `coefficients` returns them, with c_(-k) the conjugate of c_k. Modes that the grid cannot tell
+        apart add up, so the values are those of the polynomial whatever n is.
+    n : int
+        Points per side.
+
+    Returns
+    -------
+    ndarray of shape (..., n, n)
+    """
+    m = c.shape[-1] // 2
+    places = np.arange(-m, m + 1) % n
+    folded = np.zeros(c.shape[:-2] + (n, c.shape[-1]), dtype=complex)
+    np.add.at(folded, (..., places, slice(None)), c)
+    spectrum = np.zeros(c.shape[:-2] + (n, n), dtype=complex)
+    np.add.at(spectrum, (..., places), folded)
+    return np.ascontiguousarray(scipy.fft.ifft2(spectrum, norm="forward").real)
+
+
+def resample(values, n):
+    """Evaluate the trigonometric interpolant of grid functions on the points of another grid.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., m, m)
+        Real grid functions.
+    n : int
+        Points per side of the new grid; smaller, equal or larger than m.
+
+    Returns
+    -------
+    ndarray of shape (..., n, n)
+    """
+    return values.copy() if n == values.shape[-1] else from_coefficients(coefficients(values), n)
