@@ -1,0 +1,170 @@
+"""The compiled path loops on the CPU: particles of a periodic velocity, in blocks that the compiler vectorises.
+
+Positions are fractions of the period, in arrays of shape (rows, lanes); a block is some lanes of one row. Velocities
+are tables of B-spline coefficients, already multiplied by dt / length, so that a table's value is a displacement.
+Blocks are independent of each other and every number depends on its counter alone: the result does not depend on the
+number of threads.
+"""
+
+import numba
+import numpy as np
+
+from pde.random_numbers import fill_normals
+
+__all__ = ["advance_euler", "advance_rk4", "evaluate"]
+
+_U = np.uint64
+# Lanes of a block: enough to fill the vector units, few enough for the first-level cache.
+_BLOCK = 128
+
+_inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
+_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+
+
+@_inline
+def _bilinear(table, row, n, x, y):
+    """Values of the two components, interleaved in the table; `row` is the length of its rows in points."""
+    fx, fy = x * n, y * n
+    i, j = _U(fx), _U(fy)
+    wx, wy = fx - np.float64(i), fy - np.float64(j)
+    o = (i * row + j) * _U(2)
+    q = o + row * _U(2)
+    a = table[o] + wy * (table[o + _U(2)] - table[o])
+    b = table[q] + wy * (table[q + _U(2)] - table[q])
+    c = table[o + _U(1)] + wy * (table[o + _U(3)] - table[o + _U(1)])
+    d = table[q + _U(1)] + wy * (table[q + _U(3)] - table[q + _U(1)])
+    return a + wx * (b - a), c + wx * (d - c)
+
+
+@_inline
+def _cubic_weights(t):
+    r = 1.0 - t
+    return r * r * r / 6.0, (t * t * (3.0 * t - 6.0) + 4.0) / 6.0, (r * r * (3.0 * r - 6.0) + 4.0) / 6.0, t * t * t / 6.0
+
+
+@_inline
+def _cubic_row(table, o, w0, w1, w2, w3):
+    return w0 * table[o] + w1 * table[o + _U(2)] + w2 * table[o + _U(4)] + w3 * table[o + _U(6)]
+
+
+@_inline
+def _bicubic(table, row, n, x, y):
+    fx, fy = x * n, y * n
+    i, j = _U(fx), _U(fy)
+    a0, a1, a2, a3 = _cubic_weights(fx - np.float64(i))
+    b0, b1, b2, b3 = _cubic_weights(fy - np.float64(j))
+    o = (i * row + j) * _U(2)
+    s = row * _U(2)
+    p, q, t = o + s, o + _U(2) * s, o + _U(3) * s
+    one = _U(1)
+    first = a0 * _cubic_row(table, o, b0, b1, b2, b3) + a1 * _cubic_row(table, p, b0, b1, b2, b3)
+    first += a2 * _cubic_row(table, q, b0, b1, b2, b3) + a3 * _cubic_row(table, t, b0, b1, b2, b3)
+    second = a0 * _cubic_row(table, o + one, b0, b1, b2, b3) + a1 * _cubic_row(table, p + one, b0, b1, b2, b3)
+    second += a2 * _cubic_row(table, q + one, b0, b1, b2, b3) + a3 * _cubic_row(table, t + one, b0, b1, b2, b3)
+    return first, second
+
+
+@_inline
+def _drift(degree, table, row, n, x, y, dx, dy, count):
+    if degree == 1:
+        for lane in range(count):
+            dx[lane], dy[lane] = _bilinear(table, row, n, x[lane], y[lane])
+    else:
+        for lane in range(count):
+            dx[lane], dy[lane] = _bicubic(table, row, n, x[lane], y[lane])
+
+
+@_inline
+def _wrap(x):
+    return x - np.floor(x)
+
+
+@numba.njit(parallel=True, **_options)
+def advance_euler(x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, key):
+    """Advance all particles by len(layers) Euler-Maruyama steps, in place.
+
+    X <- X + v dt + sigma dB:  x += table(x, y) + scale * normal
+
+    Rows are points and lanes paths, each with its own increments; or, with `common`, rows are paths and lanes points,
+    and a row shares its increments.
+    """
+    n_rows, n_lanes = x.shape
+    n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
+    row_length = _U(n + degree + 1)
+    size = np.float64(n)
+    for work in numba.prange(n_rows * n_blocks):
+        row, start = work // n_blocks, (work % n_blocks) * _BLOCK
+        count = min(_BLOCK, n_lanes - start)
+        px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK)
+        px[:count] = x[row, start : start + count]
+        py[:count] = y[row, start : start + count]
+        for k in range(len(layers)):
+            table = tables[layers[k]]
+            if common and k % _BLOCK == 0:
+                ahead = min(_BLOCK, len(layers) - k)
+                fill_normals(z1, z2, ahead, scale, step + k, 1, first_path + row, 0, antithetic, 0, key)
+            elif not common:
+                fill_normals(z1, z2, count, scale, step + k, 0, first_path + start, 1, antithetic, first_point + row, key)
+            _drift(degree, table, row_length, size, px, py, dx, dy, count)
+            if common:
+                s1, s2 = z1[k % _BLOCK], z2[k % _BLOCK]
+                for lane in range(count):
+                    px[lane] = _wrap(px[lane] + dx[lane] + s1)
+                    py[lane] = _wrap(py[lane] + dy[lane] + s2)
+            else:
+                for lane in range(count):
+                    px[lane] = _wrap(px[lane] + dx[lane] + z1[lane])
+                    py[lane] = _wrap(py[lane] + dy[lane] + z2[lane])
+        x[row, start : start + count] = px[:count]
+        y[row, start : start + count] = py[:count]
+
+
+@numba.njit(parallel=True, **_options)
+def advance_rk4(x, y, tables, layers, degree, n):
+    """Advance all particles along characteristics by len(layers) classical Runge-Kutta steps, in place.
+
+    layers[k] holds the tables at the beginning, the middle and the end of step k.
+    """
+    n_rows, n_lanes = x.shape
+    n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
+    row_length = _U(n + degree + 1)
+    size = np.float64(n)
+    weights = np.array([1.0, 2.0, 2.0, 1.0]) / 6.0
+    reach = np.array([0.5, 0.5, 1.0, 0.0])
+    for work in numba.prange(n_rows * n_blocks):
+        row, start = work // n_blocks, (work % n_blocks) * _BLOCK
+        count = min(_BLOCK, n_lanes - start)
+        px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        qx, qy, sx, sy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        px[:count] = x[row, start : start + count]
+        py[:count] = y[row, start : start + count]
+        for k in range(len(layers)):
+            qx[:count] = px[:count]
+            qy[:count] = py[:count]
+            sx[:count] = px[:count]
+            sy[:count] = py[:count]
+            for stage in range(4):
+                _drift(degree, tables[layers[k, (stage + 1) // 2]], row_length, size, qx, qy, dx, dy, count)
+                for lane in range(count):
+                    sx[lane] += weights[stage] * dx[lane]
+                    sy[lane] += weights[stage] * dy[lane]
+                    qx[lane] = _wrap(px[lane] + reach[stage] * dx[lane])
+                    qy[lane] = _wrap(py[lane] + reach[stage] * dy[lane])
+            for lane in range(count):
+                px[lane] = _wrap(sx[lane])
+                py[lane] = _wrap(sy[lane])
+        x[row, start : start + count] = px[:count]
+        y[row, start : start + count] = py[:count]
+
+
+@numba.njit(parallel=True, **_options)
+def evaluate(x, y, table, degree, n, out):
+    """Write the table's first component at the positions into out, of the shape of x."""
+    row_length, size = _U(n + degree + 1), np.float64(n)
+    for row in numba.prange(x.shape[0]):
+        for lane in range(x.shape[1]):
+            if degree == 1:
+                out[row, lane] = _bilinear(table, row_length, size, x[row, lane], y[row, lane])[0]
+            else:
+                out[row, lane] = _bicubic(table, row_length, size, x[row, lane], y[row, lane])[0]
