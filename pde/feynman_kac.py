@@ -135,7 +135,9 @@ def estimate(
                 count = min(path_batch, n_paths - path)
                 samples = walk.samples(flat[chosen], start, path, count)
                 bar.update(samples.size)
-                moments.merge(samples.reshape(len(samples), -1, 2).mean(axis=-1) if antithetic and problem.sigma else samples)
+                moments.merge(
+                    samples.reshape(len(samples), -1, 2).mean(axis=-1) if antithetic and problem.sigma else samples
+                )
             mean[chosen] = moments.mean
             stderr[chosen] = 0.0 if problem.sigma == 0 else moments.stderr
     if not np.isfinite(mean).all():

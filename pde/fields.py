@@ -70,12 +70,10 @@ class PeriodicField:
 
     def _count_modes(self):
         size = np.abs(self._coefficients).reshape(-1, *self._coefficients.shape[-2:]).max(axis=0)
-        k = np.abs(np.arange(-(self.n // 2), self.n // 2 + 1))
-        shell = np.zeros(self.n // 2 + 1)
-        np.maximum.at(shell, np.maximum.outer(k, k), size)
         # FFT rounding leaves about eps in absent modes.
-        present = np.flatnonzero(shell > 4 * np.finfo(float).eps * size.max())
-        return int(present[-1]) if present.size else 0
+        present = size > 4 * np.finfo(float).eps * size.max()
+        k = np.abs(np.arange(-(self.n // 2), self.n // 2 + 1))
+        return int(max(k[present.any(axis=0)].max(initial=0), k[present.any(axis=1)].max(initial=0)))
 
     @property
     def _coefficients(self):

@@ -39,7 +39,12 @@ def _bilinear(table, row, n, x, y):
 @_inline
 def _cubic_weights(t):
     r = 1.0 - t
-    return r * r * r / 6.0, (t * t * (3.0 * t - 6.0) + 4.0) / 6.0, (r * r * (3.0 * r - 6.0) + 4.0) / 6.0, t * t * t / 6.0
+    return (
+        r * r * r / 6.0,
+        (t * t * (3.0 * t - 6.0) + 4.0) / 6.0,
+        (r * r * (3.0 * r - 6.0) + 4.0) / 6.0,
+        t * t * t / 6.0,
+    )
 
 
 @_inline
@@ -105,7 +110,9 @@ def advance_euler(x, y, tables, layers, degree, n, scale, step, first_path, firs
                 ahead = min(_BLOCK, len(layers) - k)
                 fill_normals(z1, z2, ahead, scale, step + k, 1, first_path + row, 0, antithetic, 0, key)
             elif not common:
-                fill_normals(z1, z2, count, scale, step + k, 0, first_path + start, 1, antithetic, first_point + row, key)
+                fill_normals(
+                    z1, z2, count, scale, step + k, 0, first_path + start, 1, antithetic, first_point + row, key
+                )
             _drift(degree, table, row_length, size, px, py, dx, dy, count)
             if common:
                 s1, s2 = z1[k % _BLOCK], z2[k % _BLOCK]

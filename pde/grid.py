@@ -118,10 +118,12 @@ def coefficients(values, n_modes=None):
     k = np.arange(-kept, kept + 1)
     # An even grid cannot tell n/2 from -n/2: the entry is shared between them.
     share = np.where(2 * np.abs(k) == n, 0.5, 1.0)
-    transform = scipy.fft.fft2(values, norm="forward")
+    half = scipy.fft.rfft2(values, norm="forward")[..., k % n, : kept + 1] * share[:, None] * share[kept:]
     c = np.zeros(values.shape[:-2] + (2 * n_modes + 1,) * 2, dtype=complex)
-    centre = slice(n_modes - kept, n_modes + kept + 1)
-    c[..., centre, centre] = transform[..., k[:, None] % n, k[None, :] % n] * share[:, None] * share[None, :]
+    rows = slice(n_modes - kept, n_modes + kept + 1)
+    c[..., rows, n_modes : n_modes + kept + 1] = half
+    # The values are real: c_(-k) is the conjugate of c_k.
+    c[..., rows, n_modes - kept : n_modes] = np.conj(half[..., ::-1, :0:-1])
     return c
 
 
@@ -143,12 +145,18 @@ def from_coefficients(c, n):
     ndarray of shape (..., n, n)
     """
     m = c.shape[-1] // 2
-    places = np.arange(-m, m + 1) % n
-    folded = np.zeros(c.shape[:-2] + (n, c.shape[-1]), dtype=complex)
-    np.add.at(folded, (..., places, slice(None)), c)
-    spectrum = np.zeros(c.shape[:-2] + (n, n), dtype=complex)
-    np.add.at(spectrum, (..., places), folded)
-    return np.ascontiguousarray(scipy.fft.ifft2(spectrum, norm="forward").real)
+    if n > 2 * m:
+        half = np.zeros(c.shape[:-2] + (n, n // 2 + 1), dtype=complex)
+        half[..., : m + 1, : m + 1] = c[..., m:, m:]
+        half[..., n - m :, : m + 1] = c[..., :m, m:]
+    else:
+        places = np.arange(-m, m + 1) % n
+        folded = np.zeros(c.shape[:-2] + (n, c.shape[-1]), dtype=complex)
+        np.add.at(folded, (..., places, slice(None)), c)
+        spectrum = np.zeros(c.shape[:-2] + (n, n), dtype=complex)
+        np.add.at(spectrum, (..., places), folded)
+        half = spectrum[..., : n // 2 + 1]
+    return scipy.fft.irfft2(half, s=(n, n), norm="forward")
 
 
 def resample(values, n):

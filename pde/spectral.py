@@ -19,8 +19,9 @@ import numpy as np
 
 from pde import _checks, grid
 from pde.fields import PeriodicField
-from pde.generator import Generator, from_state, restrict, to_state
+from pde.generator import Generator
 from pde.krylov import exponential_step
+from pde.modes import Modes
 
 __all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "solve"]
 
@@ -174,17 +175,22 @@ def solve(problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, r
 class _March:
     """The state on its way from s = 0 to T, with the account of its error."""
 
-    def __init__(self, problem, n, n_modes_max, resolution):
-        self.problem, self.n, self.n_modes_max = problem, n, n_modes_max
-        fine = problem.terminal_on_grid(2 * n)
+    def __init__(self, problem, n, k_max, resolution):
+        self.problem, self.n, self.k_max = problem, n, k_max
+        values = problem.terminal_on_grid(n)
+        self.modes = Modes(self.largest_radius, k_max, problem.length)
+        self.state = self.modes.from_grid(values)
+        # Max over all x against max over the grid of m: 1 / cos(pi K / m) for each direction.
+        reach = min(self.radius_of(self.state, 1e-12 * np.abs(values).max()), n)
+        n_fine = min(2 * n, grid.fast_size(max(32 * reach, 32)))
+        fine = problem.terminal_on_grid(n_fine)
         self.sup_f = float(np.abs(fine).max())
-        self.centre, self.half_range = (fine.max() + fine.min()) / 2, (fine.max() - fine.min()) / 2
         self.tolerance = resolution * self.sup_f
-        self.state = to_state(problem.terminal_on_grid(n), n_modes_max)
-        # Max over all x against max over the grid of 4 n: 1 / cos(pi K / 4 n) for each direction.
-        reach = min(self.radius_of(self.state, 1e-12), n)
-        self.half_range /= math.cos(math.pi * reach / (2 * n)) ** 2
-        self.error = float(np.abs(from_state(self.state, 2 * n) - fine).max())
+        self.centre, self.half_range = (fine.max() + fine.min()) / 2, (fine.max() - fine.min()) / 2
+        self.half_range /= math.cos(math.pi * reach / max(n_fine, 2 * n)) ** 2
+        kept = self.modes.to_grid(self.state, n_fine) if n_fine > 2 * k_max else grid.resample(
+            self.modes.to_grid(self.state, n), n_fine)
+        self.error = float(np.abs(kept - fine).max())
         self.time_error = 0.0
         self.s, self.n_steps, self.n_products, self.violation = 0.0, 0, 0, ""
         self.times, self.sup_norms = [], []
@@ -192,20 +198,21 @@ class _March:
 
     @property
     def largest_radius(self):
-        """Length of the longest mode within the square |k_i| <= n_modes_max."""
-        return math.sqrt(2) * self.n_modes_max
-
-    def shells(self, state):
-        """Sums of |coefficient| over r <= |k| < r + 1, r = 0, 1, ..."""
-        k_max = state.shape[1] - 1
-        k1 = np.concatenate([np.arange(k_max + 1), np.arange(k_max, 0, -1)])
-        shell = np.hypot(k1[:, None], np.arange(k_max + 1)[None, :]).astype(int)
-        return np.bincount(shell.ravel(), 2 * np.abs(state).ravel())
+        """Length of the longest mode within the square |k_i| <= k_max."""
+        return math.sqrt(2) * self.k_max
 
     def radius_of(self, state, tolerance):
-        """Smallest r such that the coefficients with |k| > r add up to <= tolerance * max |f|."""
-        beyond = self.shells(state)[::-1].cumsum()[::-1]
-        return max(1, int(np.count_nonzero(beyond > tolerance * self.sup_f)))
+        """Smallest r >= 1 such that the coefficients with |k| >= r add up to <= tolerance."""
+        beyond = self.modes.shells(state)[::-1].cumsum()[::-1]
+        return max(1, int(np.count_nonzero(beyond > tolerance)))
+
+    def change_modes(self, radius):
+        """Go on with the modes |k| <= radius."""
+        modes = Modes(radius, self.k_max, self.problem.length)
+        state = self.modes.change(self.state, modes)
+        # What is dropped, each coefficient and its conjugate, at the worst point.
+        self.error += 2 * max(0.0, float(np.abs(self.state).sum() - np.abs(state).sum()))
+        self.modes, self.state = modes, state
 
     def sample(self, field):
         """The velocity as the solver knows it: exact if trigonometric, else by its values on the n-grid."""
@@ -213,20 +220,12 @@ class _March:
             return field
         return PeriodicField(field.on_grid(self.n), field.length)
 
-    def truncation(self, generator, state, velocity, tau):
-        """Sup norm of what the residual of a step of length tau adds to the error."""
-        residual = generator.residual(state, velocity)
-        m = residual.shape[1] - 1
-        k1 = np.concatenate([np.arange(m + 1), np.arange(-m, 0)]) * (2 * np.pi / self.problem.length)
-        k_squared = k1[:, None] ** 2 + k1[None, : m + 1] ** 2
-        lifetime = tau / np.maximum(1.0, tau * self.problem.nu * k_squared)
-        return float(np.abs(from_state(residual * lifetime, 2 * m + 2)).max())
-
     def record(self):
-        u = from_state(self.state, self.n)
+        u = self.modes.to_grid(self.state, self.n)
         self.times.append(self.problem.horizon - self.s)
-        self.sup_norms.append(float(np.abs(u).max()))
-        excess = np.abs(u - self.centre).max() - self.half_range
+        low, high = float(u.min()), float(u.max())
+        self.sup_norms.append(max(-low, high))
+        excess = max(high - self.centre, self.centre - low) - self.half_range
         if not self.violation and not excess <= self.tolerance:
             self.violation = (
                 f"unresolved: max |u| = {self.sup_norms[-1]:.3g} at t = {self.times[-1]:.3g} violates the maximum "
@@ -235,8 +234,9 @@ class _March:
         return u
 
     def solution(self, method):
-        u = from_state(self.state, self.n)
+        u = self.modes.to_grid(self.state, self.n)
         reason = self.violation
+        n_modes = self.modes.k_max
         if not np.isfinite(u).all():
             reason = f"unresolved: the solution is not finite at t = {self.times[-1]:.3g}"
         elif not reason and not self.time_error <= self.tolerance:
@@ -246,11 +246,10 @@ class _March:
             )
         elif not reason and not self.error <= self.tolerance:
             reason = (
-                f"unresolved: the spectrum does not decay within {self.state.shape[1] - 1} modes, estimated error "
+                f"unresolved: the spectrum does not decay within {n_modes} modes, estimated error "
                 f"{self.error:.2g} > {self.tolerance:.2g}"
             )
         times, sup_norms = np.array(self.times), np.array(self.sup_norms)
-        n_modes = self.state.shape[1] - 1
         return SpectralSolution(
             u, self.error + self.time_error, not reason, reason, self.n_steps, n_modes, self.n_products, times, sup_norms, method,
             self.problem.length,
@@ -260,83 +259,110 @@ class _March:
 def _krylov(march, rtol):
     problem = march.problem
     duration = problem.horizon / problem.n_layers
-    reach = march.radius_of(march.state, 1e-2 * rtol)
+    radius = march.radius_of(march.state, 1e-2 * rtol * march.sup_f)
     for layer in reversed(range(problem.n_layers)):
-        reach = _krylov_layer(march, problem.layer_field(layer), duration, rtol, reach)
+        velocity = problem.layer_field(layer)
+        radius = _krylov_layer(march, velocity, duration, rtol, radius)
         march.s = problem.horizon - layer * duration
 
 
-def _krylov_layer(march, velocity, duration, rtol, reach):
-    """Cross one layer on the modes |k| <= radius, with more of them whenever the residual asks; return the radius."""
+def _krylov_layer(march, velocity, duration, rtol, radius):
+    """Cross one layer on the modes |k| <= radius, as many as the residual asks for; return the radius."""
     problem, sampled = march.problem, march.sample(velocity)
     strain = sampled.jacobian_sup_norm(max(8, 4 * sampled.n_modes))
-    unit = 2 * math.pi / problem.length
-    # A layer of width sqrt(nu / strain) has about a Gaussian spectrum; the residual corrects the guess.
-    edge = math.sqrt(2 * math.log(1 / rtol) * strain / problem.nu) / unit if problem.nu else 2 * sampled.n_modes
-    radius = min(max(reach, 0.85 * edge) + 4, march.largest_radius)
-    left, generator, guess, lost = duration, None, None, 0.0
+    if march.s == 0:
+        radius = max(radius + 2, _expected_radius(sampled, strain, problem.nu, rtol))
+    radius = min(radius, march.largest_radius)
+    left, generator, guess, trials = duration, None, None, []
 
     def allowed(tau):
-        fading = max(0.0, problem.nu * (unit * radius / 2) ** 2 - strain)
+        fading = max(0.0, problem.nu * (march.modes.unit * radius / 2) ** 2 - strain)
         return 0.5 * rtol * scale * max(tau / problem.horizon, -math.expm1(-fading * tau)), math.exp(-fading * tau)
 
     def accept(state, tau):
-        nonlocal lost
-        lost = march.truncation(generator, state, velocity, tau)
-        return lost <= allowed(tau)[0] or radius >= march.largest_radius
+        lost = float(np.abs(generator.residual(state, velocity, tau)).max())
+        trials.append((state, lost, lost / allowed(tau)[0]))
+        # One step may spend twice its share: the next has more modes.
+        return trials[-1][-1] <= 2 or radius >= march.largest_radius
 
-    while left > 0 and np.isfinite(march.sup_norms[-1]):
+    while left > 0 and math.isfinite(march.sup_norms[-1]):
         # A field that blows up is followed at its own scale: only check=False returns it.
         scale = max(march.sup_f, march.sup_norms[-1])
-        if generator is None or generator.radius != radius:
-            n_modes = min(math.floor(radius), march.n_modes_max)
-            generator = Generator(sampled, problem.nu, n_modes, radius=radius)
-            kept = generator.keep(restrict(march.state, n_modes))
-            march.error += 2 * max(0.0, float(np.abs(march.state).sum() - np.abs(kept).sum()))
-            march.state = kept
+        if generator is None or march.modes.radius != radius:
+            march.change_modes(radius)
+            generator = Generator(sampled, problem.nu, march.modes)
+        trials.clear()
         rate = 0.5 * rtol * scale / (_SUP_PER_RMS * problem.horizon)
         step = exponential_step(generator, march.state, left, rate, tau_guess=guess, accept=accept)
         march.n_products += step.n_products
-        excess = lost / allowed(step.tau or left)[0]
         if step.tau > 0:
             left = 0.0 if step.tau >= left else left - step.tau
             march.state, guess = step.state, step.tau
             march.s += step.tau
             march.n_steps += 1
-            march.error = march.error * allowed(step.tau)[1] + lost
+            march.error = march.error * allowed(step.tau)[1] + trials[-1][1]
             march.time_error += _SUP_PER_RMS * step.error
             march.record()
-        if (step.tau == 0 or excess > 0.3) and radius < march.largest_radius:
-            radius = _wider(march, generator, step.state, excess)
-        elif excess < 1e-3:
-            # Diffusion has emptied the outer modes: half the surplus goes.
-            needed = march.radius_of(march.state, 1e-3 * rtol) + sampled.n_modes
-            if needed + 4 < radius:
-                radius = (needed + radius) / 2
+        if left > 0:
+            radius = _next_radius(march, sampled, trials[0][0], trials[0][2], 0.1 * rtol * scale)
     return radius
 
 
-def _wider(march, generator, state, excess):
-    """Return the radius at which the residual, `excess` times too large now, should fit: extrapolates the spectrum."""
-    if generator.radius >= march.n_modes_max:
-        return march.largest_radius
-    shells = march.shells(state)
-    last = int(generator.radius)
-    span = max(2, last // 4)
-    decay = math.log(max(shells[last - span] / max(shells[last], 1e-300), 1.05)) / span
-    wanted = generator.radius + math.log(4 * excess) / decay
-    return min(max(wanted, 1.08 * generator.radius), 2 * generator.radius, march.largest_radius)
+def _expected_radius(velocity, strain, nu, rtol):
+    """Where the spectrum of a steady boundary layer has fallen to rtol, three quarters of it.
+
+    With v = (V sin(q x), 0), q = strain / V, the layer's slope exp(-(V / nu q) (1 - cos(q x))) has the modes
+    I_m(z) exp(-z), z = V / (nu q), at wavenumbers m q: a Gaussian up to m = z, and a slower fall beyond.
+    """
+    if nu == 0 or strain == 0:
+        return 2 * velocity.n_modes
+    speed = velocity.sup_norm(max(8, 4 * velocity.n_modes))
+    z, m = speed**2 / (nu * strain), 1.0
+    while math.hypot(m, z) - z - m * math.asinh(m / z) > math.log(rtol):
+        m *= 1.05
+    return 0.75 * m * strain / speed * velocity.length / (2 * math.pi)
+
+
+def _next_radius(march, velocity, state, excess, negligible):
+    """Return the radius at which the residual, `excess` times what is allowed, should fit: extrapolates the spectrum."""
+    radius = march.modes.radius
+    if 0.05 <= excess <= 0.8 or not math.isfinite(excess):
+        return radius
+    shells = march.modes.shells(state)
+    last = min(math.floor(radius), march.k_max) - 1
+    span = max(2, last // 8)
+    decay = math.log(max(shells[max(last - span, 0)] / max(shells[last], 1e-300), 1.1)) / span
+    least, ample = (radius + math.log(max(excess, 1e-8) / target) / decay for target in (0.6, 0.3))
+    if excess > 0.8:
+        least, ample = max(least, 1.03 * radius), max(ample, 1.05 * radius)
+    else:
+        # A spectrum still on its way outwards is not to be cut too soon.
+        floor = max(min(radius, march.radius_of(state, negligible)), 0.75 * radius)
+        least, ample = max(floor, least), max(floor, (ample + radius) / 2)
+    return min(_filling(velocity, least, ample), 1.6 * radius, march.largest_radius)
+
+
+def _filling(velocity, least, ample):
+    """Return the largest radius up to `ample` that needs no finer grid of products than `least` does."""
+
+    def n_grid(k_max):
+        return grid.fast_size(2 * k_max + velocity.n_modes + 1)
+
+    k_max = math.floor(ample)
+    while k_max > least and n_grid(k_max) > n_grid(math.floor(least)):
+        k_max -= 1
+    return min(ample, k_max + 0.999)
 
 
 def _richardson(march, coarse):
     """Estimate the error in time from the same solution with longer steps."""
     # Order 3: on stiff modes the integrating factor costs Runge-Kutta 4 up to one order.
     ratio = (march.n_steps / coarse.n_steps) ** 3
-    return float(np.abs(from_state(march.state - coarse.state, march.n)).max() / (ratio - 1))
+    return float(np.abs(march.modes.to_grid(march.state - coarse.state, march.n)).max() / (ratio - 1))
 
 
 def _ifrk4(march, n_steps, dealias):
-    problem, n, k_max = march.problem, march.n, march.n_modes_max
+    problem, n, k_max = march.problem, march.n, march.k_max
     n_parts = problem.n_layers or 1
     duration = problem.horizon / n_parts
     dt = duration / n_steps
@@ -349,8 +375,8 @@ def _ifrk4(march, n_steps, dealias):
     for part in reversed(range(n_parts)):
         start = part * duration
         velocity = problem.velocity_field(start + (duration if problem.n_layers is None else 0.5 * duration), n)
-        stages = (Generator(march.sample(velocity), problem.nu, k_max, n_grid),) * 3
-        decay = np.exp(-0.5 * dt * problem.nu * stages[0].k_squared)
+        stages = (Generator(march.sample(velocity), problem.nu, march.modes, n_grid),) * 3
+        decay = np.exp(-0.5 * dt * problem.nu * march.modes.k_squared)
         for step in range(n_steps):
             if problem.n_layers is None:
                 times = (start + duration - (step + c) * dt for c in (0.5, 1.0))
@@ -369,7 +395,8 @@ def _ifrk4(march, n_steps, dealias):
             if (step + 1) % max(1, n_steps // 100) == 0 or step + 1 == n_steps:
                 march.s = problem.horizon - start - (duration - (step + 1) * dt)
                 march.record()
-                march.error += march.truncation(stages[2], march.state, velocity, march.times[-2] - march.times[-1])
+                residual = stages[2].residual(march.state, velocity, march.times[-2] - march.times[-1])
+                march.error += float(np.abs(residual).max())
                 if not np.isfinite(march.sup_norms[-1]):
                     return
 

@@ -1,0 +1,227 @@
+"""What every figure shares: the command line, provenance, and files that appear whole or not at all."""
+
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+__all__ = ["OneLineParser", "load_data", "output_directory", "provenance", "run", "save_all"]
+
+PACKAGES = ("numpy", "scipy", "numba", "matplotlib")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, and whose help shows the module's docstring as written.
+
+    Parameters
+    ----------
+    prog : str
+        As typed: "python -m figures.fig4".
+    doc : str
+        The module's docstring.
+    """
+
+    def __init__(self, prog, doc):
+        super().__init__(prog=prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.add_argument("--quick", action="store_true", help="small problem, under ten seconds")
+        self.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default 0)")
+        self.add_argument("--out", type=Path, default=Path("out"), help="output directory (default out)")
+
+    def error(self, message):
+        """Print one line and exit with status 2.
+
+        Parameters
+        ----------
+        message : str
+            What is wrong.
+        """
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def run(main, prog):
+    """Call main() and turn the errors that a user can cause into one line and status 2.
+
+    Parameters
+    ----------
+    main : callable
+        Takes no argument.
+    prog : str
+        Name to print before the error.
+    """
+    try:
+        main()
+    except (ValueError, ArithmeticError, OSError) as error:
+        sys.exit(_fail(prog, error))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{prog}: interrupted, nothing was written\n")
+        sys.exit(130)
+
+
+def _fail(prog, error):
+    sys.stderr.write(f"{prog}: error: {' '.join(str(error).split())}\n")
+    return 2
+
+
+def output_directory(path):
+    """Make the output directory, and find out now whether it can be written.
+
+    Parameters
+    ----------
+    path : Path
+        Directory.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        If it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def save_all(directory, writers):
+    """Write files under temporary names, and rename them only when all are complete.
+
+    Parameters
+    ----------
+    directory : Path
+        Where.
+    writers : dict of str to callable
+        File name -> function that writes the file to a path given.
+
+    Returns
+    -------
+    list of Path
+    """
+    written = {}
+    try:
+        for name, write in writers.items():
+            handle, temporary = tempfile.mkstemp(dir=directory, prefix=".", suffix=Path(name).suffix)
+            os.close(handle)
+            written[directory / name] = Path(temporary)
+            write(written[directory / name])
+        for target, temporary in written.items():
+            # mkstemp makes files that only their owner can read.
+            temporary.chmod(0o644)
+            temporary.replace(target)
+    finally:
+        for temporary in written.values():
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+    return list(written)
+
+
+def load_data(path, keys):
+    """Read the arrays that a figure is drawn from.
+
+    Parameters
+    ----------
+    path : Path
+        An .npz file that the figure wrote.
+    keys : sequence of str
+        Arrays that must be in it.
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, damaged or another figure's.
+    """
+    if not path.is_file():
+        raise ValueError(f"--replot needs {path}, which is not there: run without --replot first")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            data = {key: archive[key] for key in archive.files}
+    except Exception as error:
+        # A damaged archive raises whatever its broken part leads to: zlib, struct, zip, pickle or value errors.
+        raise ValueError(f"{path} is damaged ({type(error).__name__}): run without --replot") from None
+    missing = [key for key in keys if key not in data]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: run without --replot")
+    return data
+
+
+def provenance(arguments, seconds):
+    """Return what is needed to make the same data again.
+
+    Parameters
+    ----------
+    arguments : dict
+        The command's arguments.
+    seconds : float
+        Time the computation took.
+
+    Returns
+    -------
+    dict
+    """
+    return {
+        "command": " ".join(["python", "-m", *_module_arguments()]),
+        "arguments": {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+    }
+
+
+def _module_arguments():
+    return [Path(sys.argv[0]).stem and f"figures.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+
+
+def _commit():
+    """The commit of this checkout, or None outside of one."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def write_json(path, data):
+    """Write a JSON file with a final newline.
+
+    Parameters
+    ----------
+    path : Path
+        Where.
+    data : dict
+        What.
+    """
+    path.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def use_style():
+    """Set Matplotlib to the style of the figures, drawn without a screen."""
+    matplotlib.use("Agg")
+    matplotlib.rcParams.update({"font.size": 10, "axes.grid": False, "savefig.dpi": 150, "image.cmap": "viridis"})

@@ -1,0 +1,160 @@
+"""The Fourier modes of a real field that a computation keeps: a disc |k| <= radius, one of each pair k, -k.
+
+    u(x) = c_0 + sum_k (c_k exp(2 pi i k . x / length) + conjugate),  k_2 > 0, or k_2 = 0 and k_1 > 0
+
+A state is the complex vector of these coefficients, row of k_1 after row of k_1 (in the order 0, 1, ..., K, -K, ..., -1),
+each with consecutive k_2. Smooth solutions have round spectra, and the corners of the square |k_i| <= K would be the
+stiffest modes.
+"""
+
+import math
+
+import numba
+import numpy as np
+import scipy.fft
+
+__all__ = ["Modes"]
+
+
+class Modes:
+    """The modes |k| <= radius, |k_i| <= k_max.
+
+    Parameters
+    ----------
+    radius : float
+        Largest Euclidean length of k, >= 0.
+    k_max : int
+        Largest |k_i|, where the grid sets a limit below the radius.
+    length : float, default=1.0
+        Period.
+    """
+
+    def __init__(self, radius, k_max, length=1.0):
+        self.radius, self.length = radius, length
+        self.k_max = k_max = min(k_max, math.floor(radius))
+        self.rows = np.concatenate([np.arange(k_max + 1), np.arange(-k_max, 0)])
+        width = np.sqrt(np.maximum(radius**2 * (1 + 1e-12) - self.rows.astype(float) ** 2, 0)).astype(int)
+        first, stop = np.where(self.rows < 0, 1, 0), np.minimum(width, k_max) + 1
+        ends = np.cumsum(stop - first)
+        # Columns: k_1, first k_2, end of k_2, place of the first in a state.
+        self.layout = np.stack([self.rows, first, stop, ends - (stop - first)], axis=1)
+        self.size = int(ends[-1])
+        self.k = np.stack(
+            [np.repeat(self.rows, stop - first), np.arange(self.size) - np.repeat(self.layout[:, 3] - first, stop - first)]
+        )
+        self.unit = 2 * math.pi / length
+        self.k_squared = self.unit**2 * (self.k**2).sum(axis=0)
+
+    def gather(self, spectrum):
+        """Return the state held by a real transform.
+
+        Parameters
+        ----------
+        spectrum : ndarray of shape (n, n // 2 + 1)
+            As from rfft2 with norm="forward"; n > 2 k_max.
+
+        Returns
+        -------
+        ndarray of shape (size,)
+        """
+        state = np.empty(self.size, dtype=complex)
+        _gather(spectrum, self.layout, state)
+        return state
+
+    def scatter(self, state, spectrum):
+        """Write a state into a real transform; entries of other modes stay as they are.
+
+        Parameters
+        ----------
+        state : ndarray of shape (size,)
+            Coefficients.
+        spectrum : ndarray of shape (n, n // 2 + 1)
+            As for irfft2 with norm="forward", n > 2 k_max; changed.
+        """
+        _scatter(state, self.layout, spectrum)
+
+    def from_grid(self, values):
+        """Return the state of a grid function.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n, n)
+            Real, n > 2 k_max.
+
+        Returns
+        -------
+        ndarray of shape (size,)
+        """
+        return self.gather(scipy.fft.rfft2(values, norm="forward"))
+
+    def to_grid(self, state, n):
+        """Evaluate a state on the points of the grid of n per side.
+
+        Parameters
+        ----------
+        state : ndarray of shape (size,)
+            Coefficients.
+        n : int
+            Points per side, > 2 k_max.
+
+        Returns
+        -------
+        ndarray of shape (n, n)
+        """
+        spectrum = np.zeros((n, self.k_max + 1), dtype=complex)
+        self.scatter(state, spectrum)
+        # Along x first: the columns beyond k_max are zero, and the second transform pads them.
+        return scipy.fft.irfft(scipy.fft.ifft(spectrum, axis=0, norm="forward", overwrite_x=True), n, norm="forward")
+
+    def change(self, state, modes):
+        """Return a state of these modes on others: new ones are zero, surplus ones are dropped.
+
+        Parameters
+        ----------
+        state : ndarray of shape (size,)
+            Coefficients.
+        modes : Modes
+            The others.
+
+        Returns
+        -------
+        ndarray of shape (modes.size,)
+        """
+        largest = max(self.k_max, modes.k_max)
+        spectrum = np.zeros((2 * largest + 1, largest + 1), dtype=complex)
+        self.scatter(state, spectrum)
+        return modes.gather(spectrum)
+
+    def shells(self, state):
+        """Return the sums of |coefficient| over r <= |k| < r + 1, k and -k, for r = 0, 1, ...
+
+        Parameters
+        ----------
+        state : ndarray of shape (size,)
+            Coefficients.
+
+        Returns
+        -------
+        ndarray of shape (floor(radius) + 1,), or less if k_max is the limit
+        """
+        shell = np.sqrt((self.k**2).sum(axis=0)).astype(int)
+        return np.bincount(shell, 2 * np.abs(state))
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather(spectrum, layout, state):
+    for k1, first, stop, place in layout:
+        row = spectrum[k1 % spectrum.shape[0]]
+        for j in range(first, stop):
+            state[place + j - first] = row[j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter(state, layout, spectrum):
+    n = spectrum.shape[0]
+    for k1, first, stop, place in layout:
+        row = spectrum[k1 % n]
+        for j in range(first, stop):
+            row[j] = state[place + j - first]
+        if k1 > 0:
+            spectrum[n - k1, 0] = np.conj(state[place])
