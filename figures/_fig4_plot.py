@@ -20,7 +20,7 @@ def contours(data):
     Parameters
     ----------
     data : dict of str to ndarray
-        As from `figures.fig4.compute`.
+        As from `figures.fig4.compute`: `u` of shape (m, n, n) and the rest.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def evidence(data):
     Parameters
     ----------
     data : dict of str to ndarray
-        As from `figures.fig4.compute`.
+        As from `figures.fig4.compute`: `u` of shape (m, n, n) and the rest.
 
     Returns
     -------

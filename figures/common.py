@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,7 @@ def run(main, prog):
     """
     try:
         main()
-    except (ValueError, ArithmeticError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
         sys.exit(_fail(prog, error))
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted, nothing was written\n")
@@ -68,7 +69,8 @@ def run(main, prog):
 
 
 def _fail(prog, error):
-    sys.stderr.write(f"{prog}: error: {' '.join(str(error).split())}\n")
+    message = " ".join(str(error).split()) or type(error).__name__
+    sys.stderr.write(f"{prog}: error: {message}\n")
     return 2
 
 
@@ -143,6 +145,7 @@ def load_data(path, keys):
     Returns
     -------
     dict of str to ndarray
+        Of the shapes (...) that were saved.
 
     Raises
     ------
@@ -154,7 +157,7 @@ def load_data(path, keys):
     try:
         with np.load(path, allow_pickle=False) as archive:
             data = {key: archive[key] for key in archive.files}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # A damaged archive raises whatever its broken part leads to: zlib, struct, zip, pickle or value errors.
         raise ValueError(f"{path} is damaged ({type(error).__name__}): run without --replot") from None
     missing = [key for key in keys if key not in data]
@@ -178,7 +181,7 @@ def provenance(arguments, seconds):
     dict
     """
     return {
-        "command": " ".join(["python", "-m", *_module_arguments()]),
+        "command": shlex.join(["python", "-m", *_module_arguments()]),
         "arguments": {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -217,8 +220,13 @@ def write_json(path, data):
         Where.
     data : dict
         What.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite: JSON has no word for it (raised by json).
     """
-    path.write_text(json.dumps(data, indent=2) + "\n")
+    path.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def use_style():

@@ -32,10 +32,12 @@ PAPER_DT = 1e-3
 RESOLUTION = 5e-3
 # Grids up to twice the problem's, or to this, are tried.
 FINEST = 256
-KEYS = (
-    "sigma", "u", "stderr", "terminal", "velocity", "method", "why", "z_sigma", "z",
-    "sweep_sigma", "sweep_gradient", "sweep_low", "sweep_high", "literal_sigma", "literal_t", "literal_sup",
-)  # fmt: skip
+# One letter for each axis; arrays with a letter in common have that length in common.
+SHAPES = {
+    "sigma": "m", "u": "mnn", "stderr": "mnn", "terminal": "nn", "velocity": "2nn", "method": "m", "why": "m",
+    "z_sigma": "c", "z": "cp", "sweep_sigma": "s", "sweep_gradient": "s", "sweep_low": "s", "sweep_high": "s",
+    "literal_sigma": "m", "literal_t": "t", "literal_sup": "mt",
+}  # fmt: skip
 
 
 def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=128, sigmas=(0.0, 0.01, 0.1)):
@@ -66,7 +68,7 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=128,
     ValueError
         If an argument is out of range.
     """
-    sigmas = _check(method, n, sigmas)
+    sigmas = _check(method, n, sigmas, seed)
     n_paths, n_steps, n_sweep_paths = (32, 200, 8) if quick else (256, round(1 / PAPER_DT), 64)
     problems = {sigma: pde.problems.figure4(seed, n, sigma, velocity) for sigma in sigmas}
     first = problems[sigmas[0]]
@@ -107,11 +109,13 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=128,
     }
 
 
-def _check(method, n, sigmas):
+def _check(method, n, sigmas, seed):
     if method not in METHODS:
         raise ValueError(f"--method must be one of {', '.join(METHODS)}, got {method}")
     if n < 16:
         raise ValueError(f"--n must be >= 16 to hold the terminal datum, got {n}")
+    if seed < 0:
+        raise ValueError(f"--seed must be >= 0, got {seed}")
     sigmas = [float(sigma) for sigma in sigmas]
     if not sigmas or not all(math.isfinite(s) and s >= 0 for s in sigmas) or len(set(sigmas)) < len(sigmas):
         raise ValueError(f"--sigmas must be different finite numbers >= 0, got {' '.join(f'{s:g}' for s in sigmas)}")
@@ -185,13 +189,14 @@ def findings(data):
     Parameters
     ----------
     data : dict of str to ndarray
-        As from `compute`.
+        As from `compute`: `u` of shape (m, n, n) and the rest.
 
     Returns
     -------
     list of dict
     """
-    bound = np.abs(data["terminal"]).max()
+    # Between the grid points the terminal datum is larger than on them.
+    bound = pde.PeriodicField(data["terminal"]).sup_norm()
     return [
         {
             "sigma": float(sigma),
@@ -201,10 +206,15 @@ def findings(data):
             "sup_gradient": _gradient(data["u"][i]),
             "maximum_principle": bool(np.abs(data["u"][i]).max() <= bound * (1 + RESOLUTION)),
             "largest_stderr": float(data["stderr"][i].max()),
-            "literal_recipe_sup_norm": float(data["literal_sup"][i, -1]),
+            # None where the run left the range of the numbers.
+            "literal_recipe_sup_norm": _finite(data["literal_sup"][i, -1]),
         }
         for i, sigma in enumerate(data["sigma"])
     ]
+
+
+def _finite(number):
+    return float(number) if np.isfinite(number) else None
 
 
 def main(argv=None):
@@ -228,11 +238,12 @@ def main(argv=None):
 def _main(arguments):
     begin = time.perf_counter()
     options = {key: arguments[key] for key in ("quick", "seed", "velocity", "method", "n", "sigmas")}
-    options["n"] = options["n"] or (64 if options["quick"] else 128)
+    if options["n"] is None:
+        options["n"] = 64 if options["quick"] else 128
     if arguments["replot"]:
-        data = _shapes_agree(common.load_data(arguments["out"] / "fig4.npz", KEYS), arguments["out"] / "fig4.npz")
+        data = _shapes_agree(common.load_data(arguments["out"] / "fig4.npz", SHAPES), arguments["out"] / "fig4.npz")
     else:
-        _check(options["method"], options["n"], options["sigmas"])
+        _check(options["method"], options["n"], options["sigmas"], options["seed"])
     directory = common.output_directory(arguments["out"])
     if not arguments["replot"]:
         data = compute(**options)
@@ -255,11 +266,23 @@ def _save(figure, path):
 
 
 def _shapes_agree(data, path):
-    m, n = len(np.atleast_1d(data["sigma"])), data["terminal"].shape[-1] if data["terminal"].ndim else 0
-    wanted = {"sigma": (m,), "u": (m, n, n), "stderr": (m, n, n), "terminal": (n, n), "velocity": (2, n, n)}
-    wrong = [key for key, shape in wanted.items() if data[key].shape != shape or not np.isfinite(data[key]).all()]
-    if wrong or not n:
-        raise ValueError(f"{path} is damaged ({', '.join(wrong)} of a wrong shape or not finite): run without --replot")
+    lengths, wrong = {"2": 2}, []
+    for key, axes in SHAPES.items():
+        array = data[key]
+        fits = array.ndim == len(axes) and all(
+            lengths.setdefault(axis, length) == length for axis, length in zip(axes, array.shape, strict=True)
+        )
+        if key in ("method", "why"):
+            sound = array.dtype.kind == "U"
+        else:
+            # A run of the literal recipe may leave the range of the numbers.
+            sound = array.dtype.kind == "f" and (key == "literal_sup" or np.isfinite(array).all())
+        # No sigma need have a z-score.
+        if not (fits and sound and (array.size or key in ("z_sigma", "z"))):
+            wrong.append(key)
+    if wrong:
+        what = f"{', '.join(wrong)}: wrong shape or kind, or not finite"
+        raise ValueError(f"{path} is damaged ({what}): run without --replot")
     return data
 
 
@@ -269,7 +292,7 @@ def plot(data):
     Parameters
     ----------
     data : dict of str to ndarray
-        As from `compute`.
+        As from `compute`: `u` of shape (m, n, n) and the rest.
 
     Returns
     -------
@@ -284,7 +307,7 @@ def plot_evidence(data):
     Parameters
     ----------
     data : dict of str to ndarray
-        As from `compute`.
+        As from `compute`: `u` of shape (m, n, n) and the rest.
 
     Returns
     -------

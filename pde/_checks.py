@@ -44,7 +44,7 @@ def finite_array(name, values):
         raise ValueError(f"{name} must be a rectangular array of numbers") from None
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
-    array = np.ascontiguousarray(array, dtype=np.float64)
+    array = np.asarray(array, dtype=np.float64, order="C")
     n_bad = array.size - np.count_nonzero(np.isfinite(array))
     if n_bad:
         raise ValueError(f"{name} must be finite, got {n_bad} non-finite of {array.size} values")

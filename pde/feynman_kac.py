@@ -135,9 +135,9 @@ def estimate(
                 count = min(path_batch, n_paths - path)
                 samples = walk.samples(flat[chosen], start, path, count)
                 bar.update(samples.size)
-                moments.merge(
-                    samples.reshape(len(samples), -1, 2).mean(axis=-1) if antithetic and problem.sigma else samples
-                )
+                if antithetic and problem.sigma:
+                    samples = samples.reshape(len(samples), -1, 2).mean(axis=-1)
+                moments.merge(samples)
             mean[chosen] = moments.mean
             stderr[chosen] = 0.0 if problem.sigma == 0 else moments.stderr
     if not np.isfinite(mean).all():
@@ -154,12 +154,14 @@ class _Moments:
 
     def merge(self, samples):
         count = samples.shape[1]
-        mean = samples.mean(axis=1)
-        squares = ((samples - mean[:, None]) ** 2).sum(axis=1)
         total = self.count + count
-        gap = mean - self.mean
-        self.squares = self.squares + squares + gap**2 * (self.count * count / total)
-        self.mean = self.mean + gap * (count / total)
+        # Overflow shows in the result, which is checked.
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = samples.mean(axis=1)
+            squares = ((samples - mean[:, None]) ** 2).sum(axis=1)
+            gap = mean - self.mean
+            self.squares = self.squares + squares + gap**2 * (self.count * count / total)
+            self.mean = self.mean + gap * (count / total)
         self.count = total
 
     @property
@@ -188,7 +190,7 @@ class _Walk:
         """f(X_T), shape (n_points, n_paths), for paths from starts (n_points, 2), in fractions of the period."""
         shape = (n_paths, len(starts)) if self.common else (len(starts), n_paths)
         x, y = (
-            np.ascontiguousarray(np.broadcast_to(starts[:, i] if self.common else starts[:, i, None], shape))
+            np.broadcast_to(starts[:, i] if self.common else starts[:, i, None], shape).copy()
             for i in (0, 1)
         )
         scale = self.problem.sigma * math.sqrt(self.dt) / self.problem.length

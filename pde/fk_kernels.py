@@ -90,8 +90,31 @@ def advance_euler(x, y, tables, layers, degree, n, scale, step, first_path, firs
 
     X <- X + v dt + sigma dB:  x += table(x, y) + scale * normal
 
-    Rows are points and lanes paths, each with its own increments; or, with `common`, rows are paths and lanes points,
-    and a row shares its increments.
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_rows, n_lanes)
+        Positions. Rows are points and lanes paths, each with its own increments; or, with `common`, rows are paths
+        and lanes points, and a row shares its increments.
+    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
+        As the coefficients of `tables.Table`, times dt / length.
+    layers : ndarray of shape (n_steps,)
+        Index of the table of each step.
+    degree : int
+        Of the B-splines: 1 or 3.
+    n : int
+        Points per side of the tables.
+    scale : float
+        sigma sqrt(dt) / length.
+    step : int
+        Counter of the first step.
+    first_path, first_point : int
+        Counters of the first path and the first point.
+    common : bool
+        One set of increments for all points; their point counter is 0.
+    antithetic : int
+        1: paths 2 i and 2 i + 1 have opposite increments.
+    key : ndarray of shape (2,)
+        As from `random_numbers.key_from`.
     """
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
@@ -131,7 +154,18 @@ def advance_euler(x, y, tables, layers, degree, n, scale, step, first_path, firs
 def advance_rk4(x, y, tables, layers, degree, n):
     """Advance all particles along characteristics by len(layers) classical Runge-Kutta steps, in place.
 
-    layers[k] holds the tables at the beginning, the middle and the end of step k.
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_rows, n_lanes)
+        Positions.
+    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
+        As the coefficients of `tables.Table`, times dt / length.
+    layers : ndarray of shape (n_steps, 3)
+        Indices of the tables at the beginning, the middle and the end of each step.
+    degree : int
+        Of the B-splines: 1 or 3.
+    n : int
+        Points per side of the tables.
     """
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
@@ -167,7 +201,21 @@ def advance_rk4(x, y, tables, layers, degree, n):
 
 @numba.njit(parallel=True, **_options)
 def evaluate(x, y, table, degree, n, out):
-    """Write the table's first component at the positions into out, of the shape of x."""
+    """Write the table's first component at the positions into out.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_rows, n_lanes)
+        Positions.
+    table : ndarray of shape (2 * (n + degree + 1)**2,)
+        As the coefficients of `tables.Table`.
+    degree : int
+        Of the B-splines: 1 or 3.
+    n : int
+        Points per side of the table.
+    out : ndarray of shape (n_rows, n_lanes)
+        Result.
+    """
     row_length, size = _U(n + degree + 1), np.float64(n)
     for row in numba.prange(x.shape[0]):
         for lane in range(x.shape[1]):

@@ -142,7 +142,24 @@ def _sin_cos_turn(u):
 def fill_normals(z1, z2, count, scale, step, step_stride, path, path_stride, antithetic, point, key):
     """Write `count` pairs of normals of standard deviation `scale`: counters (step, path, point), strided in lanes.
 
-    With antithetic = 1, paths 2 i and 2 i + 1 share a counter and have opposite signs.
+    Parameters
+    ----------
+    z1, z2 : ndarray of shape (m,)
+        Result, in the first `count` places.
+    count : int
+        Pairs wanted, <= m.
+    scale : float
+        Standard deviation.
+    step, path : int
+        Counters of the first pair.
+    step_stride, path_stride : int
+        What a lane adds to them.
+    antithetic : int
+        1: paths 2 i and 2 i + 1 share a counter and have opposite signs.
+    point : int
+        Counter of the point.
+    key : ndarray of shape (2,)
+        As from `key_from`.
     """
     k0, k1 = key[0], key[1]
     # Three loops, because one would be too large to be vectorised.
