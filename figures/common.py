@@ -15,10 +15,23 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 
-__all__ = ["OneLineParser", "load_data", "output_directory", "provenance", "run", "save_all"]
+__all__ = [
+    "OneLineParser",
+    "load_data",
+    "output_directory",
+    "provenance",
+    "run",
+    "save_all",
+    "save_picture",
+    "use_style",
+    "write_json",
+]
 
 PACKAGES = ("numpy", "scipy", "numba", "matplotlib")
+N_COLOURS = 256
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -229,7 +242,23 @@ def write_json(path, data):
     path.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def save_picture(figure, path):
+    """Save a figure as a PNG of a palette: a third of the size, and no difference to be seen.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What to save.
+    path : Path
+        Where.
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture.quantize(N_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def use_style():
     """Set Matplotlib to the style of the figures, drawn without a screen."""
     matplotlib.use("Agg")
-    matplotlib.rcParams.update({"font.size": 10, "axes.grid": False, "savefig.dpi": 150, "image.cmap": "viridis"})
+    matplotlib.rcParams.update({"font.size": 10, "axes.grid": False, "figure.dpi": 110, "image.cmap": "viridis"})

@@ -249,8 +249,8 @@ def _main(arguments):
         data = compute(**options)
     common.use_style()
     writers = {
-        "fig4.png": lambda path: _save(plot(data), path),
-        "fig4-evidence.png": lambda path: _save(plot_evidence(data), path),
+        "fig4.png": lambda path: common.save_picture(plot(data), path),
+        "fig4-evidence.png": lambda path: common.save_picture(plot_evidence(data), path),
     }
     if not arguments["replot"]:
         seconds = time.perf_counter() - begin
@@ -259,10 +259,6 @@ def _main(arguments):
         writers["fig4.json"] = lambda path: common.write_json(path, record)
     for path in common.save_all(directory, writers):
         print(path)
-
-
-def _save(figure, path):
-    figure.savefig(path)
 
 
 def _shapes_agree(data, path):

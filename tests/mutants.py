@@ -1,0 +1,192 @@
+"""Mutants of the code, each of which a test must catch: python tests/mutants.py [NAME ...] [--table FILE].
+
+Every mutant is one small, plausible mistake. It is made in a copy of the project, the tests named beside it run
+there, and the first that fails is what caught it. `--table` writes the list as Markdown. About eight minutes on two
+cores.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("pde", "bridge", "nets", "figures", "tests", "conftest.py", "setup.cfg", "pyproject.toml", "Makefile")
+
+
+class Mutant(NamedTuple):
+    """One mistake: in `path`, `right` becomes `wrong`; `tests` are run."""
+
+    name: str
+    path: str
+    right: str
+    wrong: str
+    tests: str
+
+
+MUTANTS = [
+    Mutant("σ² for σ²/2", "pde/problems.py", "return self.sigma**2 / 2", "return self.sigma**2", "test_spectral"),
+    Mutant("grid transposed", "pde/grid.py", 'indexing="ij"', 'indexing="xy"', "test_grid"),
+    Mutant(
+        "boundary rule n/2 for n/3",
+        "pde/grid.py",
+        'at_least=1) - 1) // 3',
+        'at_least=1) - 1) // 2',
+        "test_grid",
+    ),
+    Mutant(
+        "dt for √dt",
+        "pde/feynman_kac.py",
+        "self.problem.sigma * math.sqrt(self.dt)",
+        "self.problem.sigma * self.dt",
+        "test_feynman_kac",
+    ),
+    Mutant(
+        "stderr undivided by √n",
+        "pde/feynman_kac.py",
+        "self.squares / (self.count - 1) / self.count",
+        "self.squares / (self.count - 1)",
+        "test_feynman_kac",
+    ),
+    Mutant(
+        "merging of batches without the gap of the means",
+        "pde/feynman_kac.py",
+        "+ squares + gap**2 * (self.count * count / total)",
+        "+ squares",
+        "test_feynman_kac",
+    ),
+    Mutant(
+        "layers in reverse",
+        "pde/feynman_kac.py",
+        "layers = np.arange(self.n_steps) *",
+        "layers = np.arange(self.n_steps)[::-1] *",
+        "test_feynman_kac",
+    ),
+    Mutant(
+        "noise shared by all points",
+        "pde/fk_kernels.py",
+        "first_point + row, key",
+        "0, key",
+        "test_feynman_kac",
+    ),
+    Mutant(
+        "drift against the velocity",
+        "pde/fk_kernels.py",
+        "px[lane] = _wrap(px[lane] + dx[lane] + z1[lane])",
+        "px[lane] = _wrap(px[lane] - dx[lane] + z1[lane])",
+        "test_feynman_kac",
+    ),
+    Mutant(
+        "Runge-Kutta weights 1, 1, 1, 1",
+        "pde/fk_kernels.py",
+        "np.array([1.0, 2.0, 2.0, 1.0]) / 6.0",
+        "np.array([1.0, 1.0, 1.0, 1.0]) / 4.0",
+        "test_feynman_kac",
+    ),
+    Mutant(
+        "bilinear weights swapped",
+        "pde/fk_kernels.py",
+        "return a + wx * (b - a), c + wx * (d - c)",
+        "return a + wy * (b - a), c + wy * (d - c)",
+        "test_feynman_kac",
+    ),
+    Mutant(
+        "both paths of an antithetic pair alike",
+        "pde/random_numbers.py",
+        "sign = 1 - 2 *",
+        "sign = 1 - 0 *",
+        "test_random_numbers",
+    ),
+    Mutant("variance of the normals halved", "pde/random_numbers.py", "np.sqrt(-2.0 *", "np.sqrt(-1.0 *", "test_random_numbers"),
+    Mutant(
+        "one round of Philox left out",
+        "pde/random_numbers.py",
+        "    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[4], k1 + _K1[4])\n",
+        "",
+        "test_random_numbers",
+    ),
+    Mutant(
+        "Jacobian without 2π / length",
+        "pde/fields.py",
+        "self.n_modes + 1) * (2 * np.pi / self.length)",
+        "self.n_modes + 1) * (2 * np.pi)",
+        "test_fields",
+    ),
+    Mutant(
+        "negative σ let in",
+        "pde/_checks.py",
+        "not math.isfinite(number) or number < 0 or",
+        "not math.isfinite(number) or",
+        "test_problems",
+    ),
+    Mutant(
+        "files written in place",
+        "figures/common.py",
+        "write(written[directory / name])",
+        "write(directory / name)",
+        "test_figures_common",
+    ),
+]
+
+
+def catch(mutant):
+    """The name of the first test that fails for a mutant, or None."""
+    source = (ROOT / mutant.path).read_text(encoding="utf-8")
+    if source.count(mutant.right) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.right!r} stands {source.count(mutant.right)} times in {mutant.path}")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        copy.mkdir()
+        for name in COPIED:
+            copy_one = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            options = {"ignore": shutil.ignore_patterns("__pycache__")} if (ROOT / name).is_dir() else {}
+            copy_one(ROOT / name, copy / name, **options)
+        (copy / mutant.path).write_text(source.replace(mutant.right, mutant.wrong), encoding="utf-8")
+        # A cache of its own: compiled loops do not notice a change in a module that they inline.
+        environment = os.environ | {"PYTHONPATH": str(copy), "NUMBA_CACHE_DIR": str(Path(folder) / "numba")}
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{mutant.tests}.py"],
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+    failed = re.search(r"^(?:FAILED|ERROR) tests/\w+\.py(?:::)?(\S*)", result.stdout, re.MULTILINE)
+    return f"{mutant.tests}::{failed.group(1)}" if failed else None
+
+
+def table(caught):
+    """The list of mutants and what caught each, in Markdown."""
+    lines = ["| mutant | in | caught by |", "|---|---|---|"]
+    lines += [f"| {m.name} | `{m.path}` | {f'`{test}`' if test else '**nothing**'} |" for m, test in caught]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    """Run the command line; status 1 if a mutant lives."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants whose name contains NAME (default: all)")
+    parser.add_argument("--table", type=Path, help="write the list to this file")
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTANTS if not arguments.names or any(name in m.name for name in arguments.names)]
+    caught = [(mutant, catch(mutant)) for mutant in tqdm(chosen, disable=None, unit="mutant")]
+    text = table(caught)
+    print(text, end="")
+    if arguments.table:
+        arguments.table.write_text(
+            "# Mutants\n\nMade by `python tests/mutants.py --table docs/mutants.md`; every mistake was put into a copy of "
+            f"the code, and the first test to fail is named.\n\n{text}",
+            encoding="utf-8",
+        )
+    sys.exit(any(test is None for _, test in caught))
+
+
+if __name__ == "__main__":
+    main()
