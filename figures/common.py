@@ -168,7 +168,8 @@ def load_data(path, keys):
     if not path.is_file():
         raise ValueError(f"--replot needs {path}, which is not there: run without --replot first")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             data = {key: archive[key] for key in archive.files}
     except Exception as error:  # noqa: BLE001
         # A damaged archive raises whatever its broken part leads to: zlib, struct, zip, pickle or value errors.

@@ -147,7 +147,7 @@ def _resolved_spectral(problem):
     sizes = [n, 2 * n, *(size for size in (4 * n, 8 * n) if size <= FINEST)]
     for size in sizes:
         try:
-            return pde.spectral.solve(problem, size, rtol=1e-6, resolution=RESOLUTION), ""
+            return pde.spectral.solve(problem, size, rtol=RESOLUTION / 10, resolution=RESOLUTION), ""
         except pde.UnresolvedError as error:
             reason = str(error).split(";")[0].removeprefix("unresolved: ")
     return None, f"unresolved on {sizes[-1]} points per side: {reason}"

@@ -189,10 +189,7 @@ class _Walk:
     def samples(self, starts, first_point, first_path, n_paths):
         """f(X_T), shape (n_points, n_paths), for paths from starts (n_points, 2), in fractions of the period."""
         shape = (n_paths, len(starts)) if self.common else (len(starts), n_paths)
-        x, y = (
-            np.broadcast_to(starts[:, i] if self.common else starts[:, i, None], shape).copy()
-            for i in (0, 1)
-        )
+        x, y = (np.broadcast_to(starts[:, i] if self.common else starts[:, i, None], shape).copy() for i in (0, 1))
         scale = self.problem.sigma * math.sqrt(self.dt) / self.problem.length
         for stack, layers, step in self._velocity():
             degree, n = self.size

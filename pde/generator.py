@@ -1,8 +1,8 @@
 """The generator of the equation on Fourier modes: w -> v . grad w + nu lap w, by pseudospectral products.
 
-In time-to-go s = T - t the terminal-value problem is the initial-value problem w_s = v . grad w + nu lap w, w(., 0) = f.
-The product is formed on a grid large enough that no alias reaches the modes kept: m >= 2 K + K_v + 1 points for modes
-|k_i| <= K and a velocity of bandwidth K_v.
+In time-to-go s = T - t the terminal-value problem is the initial-value problem w_s = v . grad w + nu lap w,
+w(., 0) = f. The product is formed on a grid large enough that no alias reaches the modes kept: m >= 2 K + K_v + 1
+points for modes |k_i| <= K and a velocity of bandwidth K_v.
 """
 
 import numba
@@ -11,7 +11,24 @@ import scipy.fft
 
 from pde import grid
 
-__all__ = ["Generator"]
+__all__ = ["Generator", "product_grid"]
+
+
+def product_grid(velocity, k_max):
+    """Return the points per side of a grid on which no alias of v . grad w reaches the modes kept.
+
+    Parameters
+    ----------
+    velocity : PeriodicField
+        v, of bandwidth `n_modes`.
+    k_max : int
+        Largest |k_i| of w.
+
+    Returns
+    -------
+    int
+    """
+    return grid.fast_size(2 * k_max + velocity.n_modes + 1)
 
 
 class Generator:
@@ -32,9 +49,8 @@ class Generator:
 
     def __init__(self, velocity, nu, modes, n_grid=None):
         self.field, self.nu, self.modes = velocity, nu, modes
-        alias_free = 2 * modes.k_max + velocity.n_modes + 1
-        self.n_grid = n_grid or grid.fast_size(alias_free)
-        self._aliases = self.n_grid < alias_free
+        self.n_grid = n_grid or product_grid(velocity, modes.k_max)
+        self._aliases = self.n_grid < 2 * modes.k_max + velocity.n_modes + 1
         self._velocity = velocity.on_grid(self.n_grid)
         self._decay = nu * modes.k_squared
         self._spectra = np.zeros((2, self.n_grid, self.n_grid // 2 + 1), dtype=complex)

@@ -42,7 +42,7 @@ class KrylovStep(NamedTuple):
     n_products: int
 
 
-def exponential_step(apply, state, tau_max, error_rate, *, tau_guess=None, n_basis=30, accept=None):
+def exponential_step(apply, state, tau_max, error_rate, *, tau_guess=None, n_basis=36, accept=None):
     """Advance w' = A w from w(0) = state by the largest tau <= tau_max whose error estimate is <= error_rate * tau.
 
     Parameters
@@ -57,7 +57,7 @@ def exponential_step(apply, state, tau_max, error_rate, *, tau_guess=None, n_bas
         Error allowed per unit of time, in the Euclidean norm of the entries.
     tau_guess : float, optional
         Where to begin the search for tau; the length of the step before is a good guess.
-    n_basis : int, default=30
+    n_basis : int, default=36
         Largest dimension of the Krylov space.
     accept : callable, optional
         (w(tau), tau) -> bool. Steps refused are halved, twice at most; then w(0) is returned with tau = 0.
@@ -70,10 +70,12 @@ def exponential_step(apply, state, tau_max, error_rate, *, tau_guess=None, n_bas
     Raises
     ------
     FloatingPointError
-        If a product is not finite.
+        If the norm of the state or a product is not finite.
     """
     shape, w = state.shape, np.ascontiguousarray(state).view(float).reshape(-1)
     beta = math.sqrt(_dot(w, w))
+    if not math.isfinite(beta):
+        raise FloatingPointError("the norm of the state is not finite")
     if beta == 0:
         return KrylovStep(state.copy(), tau_max, 0.0, 0)
     basis = np.empty((n_basis + 1, w.size))
@@ -150,7 +152,7 @@ class _Search:
     def largest(self, guess, tau_max):
         """Largest tau, to about a tenth, whose error is allowed, dividing tau_max evenly."""
         floor = 4 * np.finfo(float).eps * self.beta / self.error_rate
-        n_parts = max(1, round(tau_max / min(guess, 2 * self.size / self.growth)))
+        n_parts = max(1, round(tau_max / min(guess, 2 * self.size / max(self.growth, 1 / tau_max))))
         ratio = self(tau_max / n_parts)
         # For small tau the ratio behaves like tau**size, for large tau like a smaller power.
         while ratio <= 1 and n_parts > 1:

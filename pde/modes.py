@@ -2,9 +2,9 @@
 
     u(x) = c_0 + sum_k (c_k exp(2 pi i k . x / length) + conjugate),  k_2 > 0, or k_2 = 0 and k_1 > 0
 
-A state is the complex vector of these coefficients, row of k_1 after row of k_1 (in the order 0, 1, ..., K, -K, ..., -1),
-each with consecutive k_2. Smooth solutions have round spectra, and the corners of the square |k_i| <= K would be the
-stiffest modes.
+A state is the complex vector of these coefficients, row of k_1 after row of k_1 (in the order 0, 1, ..., K, -K, ...,
+-1), each with consecutive k_2. Smooth solutions have round spectra, and the corners of the square |k_i| <= K would
+be the stiffest modes.
 """
 
 import math
@@ -40,7 +40,10 @@ class Modes:
         self.layout = np.stack([self.rows, first, stop, ends - (stop - first)], axis=1)
         self.size = int(ends[-1])
         self.k = np.stack(
-            [np.repeat(self.rows, stop - first), np.arange(self.size) - np.repeat(self.layout[:, 3] - first, stop - first)]
+            [
+                np.repeat(self.rows, stop - first),
+                np.arange(self.size) - np.repeat(self.layout[:, 3] - first, stop - first),
+            ]
         )
         self.unit = 2 * math.pi / length
         self.k_squared = self.unit**2 * (self.k**2).sum(axis=0)

@@ -307,7 +307,7 @@ def fourier_mode(k=(1, 2), *, sigma=0.2, n=16, horizon=1.0, length=1.0):
     sigma : float, default=0.2
         Diffusion coefficient.
     n : int, default=16
-        Points per side.
+        Points per side, > 2 max |k_i|.
     horizon : float, default=1.0
         T.
     length : float, default=1.0
@@ -339,7 +339,7 @@ def constant_velocity(velocity=(0.7, -0.4), k=(1, 2), *, sigma=0.2, n=16, horizo
     sigma : float, default=0.2
         Diffusion coefficient.
     n : int, default=16
-        Points per side.
+        Points per side, > 2 max |k_i|.
     horizon : float, default=1.0
         T.
     length : float, default=1.0
@@ -354,8 +354,11 @@ def constant_velocity(velocity=(0.7, -0.4), k=(1, 2), *, sigma=0.2, n=16, horizo
     ValueError
         If an argument is out of range.
     """
-    c = np.asarray(velocity, dtype=float)
-    q = 2 * np.pi * np.asarray(k) / length
+    c, k = _pair("velocity", velocity), _pair("k", k)
+    if (k % 1).any():
+        raise ValueError(f"k must be a pair of integers, got k={tuple(k.tolist())}")
+    n, sigma, horizon, length = _checked(n, 2 * int(np.abs(k).max()) + 1, sigma, horizon, length)
+    q = 2 * np.pi * k / length
     nu = sigma**2 / 2
 
     def solution(x, t):
@@ -376,7 +379,7 @@ def crossed_shears(amplitudes=(0.4, -0.3), *, n=64, horizon=1.0, length=1.0):
     amplitudes : pair of float
         A and B, in length / time.
     n : int, default=64
-        Points per side.
+        Points per side, >= 5.
     horizon : float, default=1.0
         T.
     length : float, default=1.0
@@ -391,7 +394,8 @@ def crossed_shears(amplitudes=(0.4, -0.3), *, n=64, horizon=1.0, length=1.0):
     ValueError
         If an argument is out of range.
     """
-    a, b = amplitudes
+    a, b = _pair("amplitudes", amplitudes)
+    n, _, horizon, length = _checked(n, 5, 0.0, horizon, length)
     q = 2 * np.pi / length
 
     def solution(points, t):
@@ -422,7 +426,7 @@ def eigenfunction(shape=(0.05, -0.03), *, sigma=0.4, n=64, horizon=1.0, length=1
     sigma : float, default=0.4
         Diffusion coefficient.
     n : int, default=64
-        Points per side.
+        Points per side, >= 7.
     horizon : float, default=1.0
         T.
     length : float, default=1.0
@@ -437,8 +441,10 @@ def eigenfunction(shape=(0.05, -0.03), *, sigma=0.4, n=64, horizon=1.0, length=1
     ValueError
         If an argument is out of range.
     """
-    if not max(abs(b) for b in shape) < 1 / 9:
-        raise ValueError(f"shape must have two entries of absolute value < 1/9, got shape={tuple(shape)}")
+    shape = _pair("shape", shape)
+    if not np.abs(shape).max() < 1 / 9:
+        raise ValueError(f"shape must have two entries of absolute value < 1/9, got shape={tuple(shape.tolist())}")
+    n, sigma, horizon, length = _checked(n, 7, sigma, horizon, length)
     q, nu = 2 * np.pi / length, sigma**2 / 2
     rates = [nu * q**2 * (1 - 9 * b) / (1 - b) for b in shape]
 
@@ -469,7 +475,7 @@ def doob(weight=0.6, *, sigma=0.5, n=48, horizon=1.0, length=1.0):
     sigma : float, default=0.5
         Diffusion coefficient.
     n : int, default=48
-        Points per side on which the velocity and the terminal datum are sampled.
+        Points per side on which the velocity and the terminal datum are sampled, >= 3.
     horizon : float, default=1.0
         T.
     length : float, default=1.0
@@ -487,6 +493,7 @@ def doob(weight=0.6, *, sigma=0.5, n=48, horizon=1.0, length=1.0):
     """
     if not abs(weight) < 1:
         raise ValueError(f"weight must have absolute value < 1, got weight={weight}")
+    n, sigma, horizon, length = _checked(n, 3, sigma, horizon, length)
     q, nu = 2 * np.pi / length, sigma**2 / 2
 
     def decay(t):
@@ -505,8 +512,24 @@ def doob(weight=0.6, *, sigma=0.5, n=48, horizon=1.0, length=1.0):
     return _with_solution(velocity, n, solution, sigma, horizon, length)
 
 
+def _checked(n, smallest, sigma, horizon, length):
+    """The arguments that the closed forms share; a grid of the smallest n tells the modes of f apart."""
+    return (
+        _checks.integer("n", n, at_least=smallest),
+        _checks.real("sigma", sigma, positive=False),
+        _checks.real("horizon", horizon, positive=True),
+        _checks.real("length", length, positive=True),
+    )
+
+
+def _pair(name, values):
+    pair = _checks.finite_array(name, values)
+    if pair.shape != (2,):
+        raise ValueError(f"{name} must hold two numbers, got shape {pair.shape}")
+    return pair
+
+
 def _with_solution(velocity, n, solution, sigma, horizon, length):
-    _checks.integer("n", n, at_least=1)
     terminal = solution(grid.points(n, length), horizon)
     return ConvectionDiffusion(velocity, terminal, sigma=sigma, horizon=horizon, length=length, solution=solution)
 

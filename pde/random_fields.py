@@ -143,7 +143,7 @@ def terminal_datum(n, rng, *, n_modes=5, length=1.0):
 
 
 def _random_coefficients(n_fields, n, n_modes, rng):
-    """Coefficients (n_fields, 2 n_modes + 1, 2 n_modes + 1) of real random fields of mean 0 in the disc |k| <= n_modes."""
+    """Coefficients (n_fields, 2 n_modes + 1, 2 n_modes + 1) of real random fields of mean 0 with |k| <= n_modes."""
     n_modes = _checks.integer("n_modes", n_modes, at_least=1)
     n = _checks.integer("n", n, at_least=1)
     if n <= 2 * n_modes:
