@@ -114,8 +114,8 @@ MUTANTS = [
     Mutant(
         "noise shared by all points",
         "pde/fk_kernels.py",
-        "first_point + row, key",
-        "0, key",
+        "(first_path + start, first_point + row)",
+        "(first_path + start, 0)",
         "test_feynman_kac",
     ),
     Mutant(
@@ -128,8 +128,8 @@ MUTANTS = [
     Mutant(
         "Runge-Kutta weights 1, 1, 1, 1",
         "pde/fk_kernels.py",
-        "np.array([1.0, 2.0, 2.0, 1.0]) / 6.0",
-        "np.array([1.0, 1.0, 1.0, 1.0]) / 4.0",
+        "(1 / 6, 2 / 6, 2 / 6, 1 / 6)",
+        "(1 / 4, 1 / 4, 1 / 4, 1 / 4)",
         "test_feynman_kac",
     ),
     Mutant(
@@ -229,8 +229,8 @@ def main():
     print(text, end="")
     if arguments.table:
         arguments.table.write_text(
-            "# Mutants\n\nMade by `python tests/mutants.py --table docs/mutants.md`; every mistake was put into a copy of "
-            f"the code, and the first test to fail is named.\n\n{text}",
+            "# Mutants\n\nMade by `python tests/mutants.py --table docs/mutants.md`: every mistake was put into a copy "
+            f"of the code, and the first test to fail is named.\n\n{text}",
             encoding="utf-8",
         )
     sys.exit(any(test is None for _, test in caught))
