@@ -28,8 +28,8 @@ __all__ = ["compute", "main", "plot", "plot_evidence"]
 METHODS = ("auto", "spectral", "feynman-kac")
 # The paper's time step (section 2.2).
 PAPER_DT = 1e-3
-# A third of a contour's spacing for a range of 0.2: what a reader could see in panel (c).
-RESOLUTION = 5e-3
+# Relative to max |f|: a sixth of the spacing of the contours in panel (c).
+RESOLUTION = 1e-2
 # Grids up to twice the problem's, or to this, are tried.
 FINEST = 256
 # One letter for each axis; arrays with a letter in common have that length in common.

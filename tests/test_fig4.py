@@ -566,7 +566,7 @@ def test_an_interrupted_save_leaves_the_old_files_whole(copy, data, capsys, monk
     assert contents(copy) == before
 
 
-def test_the_size_is_128_and_64_when_quick(data, monkeypatch, tmp_path):
+def test_the_size_is_128_and_48_when_quick(data, monkeypatch, tmp_path):
     asked = []
 
     def compute(**options):
@@ -578,7 +578,7 @@ def test_the_size_is_128_and_64_when_quick(data, monkeypatch, tmp_path):
     fig4.main(["--out", str(tmp_path)])
     fig4.main(["--quick", "--out", str(tmp_path)])
     fig4.main(["--quick", "--n", "17", "--out", str(tmp_path)])
-    assert asked == [128, 64, 17]
+    assert asked == [128, 48, 17]
 
 
 @pytest.mark.slow
