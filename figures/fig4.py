@@ -10,7 +10,7 @@ Euler-Maruyama paths (Feynman-Kac), or the characteristics for sigma = 0, elsewh
 Writes fig4.png (panels (a)-(c) and the terminal datum (d)), fig4-evidence.png (why it can be believed), fig4.npz (the
 arrays) and fig4.json (arguments, versions, seconds, and what was found for each sigma) to --out.
 
-About half a minute on two cores, under ten seconds with --quick.
+About half a minute on two cores, five seconds with --quick; the first run compiles, which takes ten seconds more.
 """
 
 import math
@@ -28,8 +28,8 @@ __all__ = ["compute", "main", "plot", "plot_evidence"]
 METHODS = ("auto", "spectral", "feynman-kac")
 # The paper's time step (section 2.2).
 PAPER_DT = 1e-3
-# A third of a contour's spacing for a range of 0.2: what a reader could see in panel (c).
-RESOLUTION = 5e-3
+# Relative to max |f|: a sixth of the spacing of the contours in panel (c).
+RESOLUTION = 1e-2
 # Grids up to twice the problem's, or to this, are tried.
 FINEST = 256
 # One letter for each axis; arrays with a letter in common have that length in common.
@@ -228,7 +228,7 @@ def main(argv=None):
     parser = common.OneLineParser("python -m figures.fig4", __doc__)
     parser.add_argument("--velocity", choices=VELOCITIES, default="grid-noise", help="kind of velocity")
     parser.add_argument("--method", choices=METHODS, default="auto", help="solver (default auto)")
-    parser.add_argument("--n", type=int, default=None, help="points per side (default 128; 64 with --quick)")
+    parser.add_argument("--n", type=int, default=None, help="points per side (default 128; 48 with --quick)")
     parser.add_argument("--sigmas", type=float, nargs="+", default=[0.0, 0.01, 0.1], help="diffusion coefficients")
     parser.add_argument("--replot", action="store_true", help="draw again from fig4.npz, without computing")
     arguments = vars(parser.parse_args(argv))
@@ -239,7 +239,7 @@ def _main(arguments):
     begin = time.perf_counter()
     options = {key: arguments[key] for key in ("quick", "seed", "velocity", "method", "n", "sigmas")}
     if options["n"] is None:
-        options["n"] = 64 if options["quick"] else 128
+        options["n"] = 48 if options["quick"] else 128
     if arguments["replot"]:
         data = _shapes_agree(common.load_data(arguments["out"] / "fig4.npz", SHAPES), arguments["out"] / "fig4.npz")
     else:

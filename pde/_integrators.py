@@ -1,9 +1,10 @@
 """The two integrators of the spectral solution; both move a march and keep its account of errors.
 
 An error of truncation is the residual, what the modes kept cannot hold of v . grad u, a mode k of which lives for
-1 / (nu |k|**2). It sits at the edge of the spectrum, at wavenumbers of `radius` and more; the strain max |grad v| needs
-a time log(2) / strain to bring it to half of that, so it fades at the rate nu (radius / 2)**2 - strain, if that is
-positive.
+1 / (nu |k|**2). That of a band-limited velocity sits at the edge of the spectrum, at wavenumbers of `radius` and more;
+the strain max |grad v| needs a time log(2) / strain to bring it to half of that, so it fades at the rate
+nu (radius / 2)**2 - strain, if that is positive. That of a velocity known by samples has all wavenumbers, and each
+fades by diffusion at its own rate.
 """
 
 import math
@@ -54,8 +55,8 @@ def _krylov_layer(march, velocity, duration, rtol, radius):
         return rtol * scale * max(tau / problem.horizon, -math.expm1(-fading * tau)), math.exp(-fading * tau)
 
     def accept(state, tau):
-        lost = float(np.abs(generator.residual(state, velocity, tau)).max())
-        trials.append((state, lost, lost / allowed(tau)[0]))
+        residual = generator.residual(state, velocity, tau)
+        trials.append((state, residual, float(np.abs(residual).max()) / allowed(tau)[0]))
         # One step may spend twice its share: the next has more modes.
         return trials[-1][-1] <= 2 or radius >= march.largest_radius
 
@@ -74,12 +75,20 @@ def _krylov_layer(march, velocity, duration, rtol, radius):
             march.state, guess = step.state, step.tau
             march.s += step.tau
             march.n_steps += 1
-            march.error = march.error * allowed(step.tau)[1] + trials[-1][1]
+            _count(march, velocity, trials[-1][1], step.tau, allowed(step.tau)[1])
             march.time_error += _SUP_PER_NORM * step.error
             march.record()
         if left > 0:
             radius = _next_radius(march, sampled, trials[0][0], trials[0][2], 0.1 * rtol * scale)
     return radius
+
+
+def _count(march, velocity, residual, tau, faded):
+    """Add the residual of a step to the march's account of errors."""
+    if velocity.interpolation == "trigonometric":
+        march.error = march.error * faded + float(np.abs(residual).max())
+    else:
+        march.add_at_all_wavenumbers(residual, tau)
 
 
 def _strain(velocity):
@@ -184,7 +193,7 @@ def ifrk4(march, n_steps, dealias):
                 elapsed = march.times[-2] - march.times[-1]
                 residual = stages[2].residual(march.state, velocity, elapsed)
                 fading = _fading(march, k_max, velocity, _strain(stages[2].field))
-                march.error = march.error * math.exp(-fading * elapsed) + float(np.abs(residual).max())
+                _count(march, velocity, residual, elapsed, math.exp(-fading * elapsed))
                 if not march.goes_on:
                     return
 

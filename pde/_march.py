@@ -7,6 +7,7 @@ up and do not grow.
 import math
 
 import numpy as np
+import scipy.fft
 
 from pde import grid
 from pde.fields import PeriodicField
@@ -30,7 +31,8 @@ class March:
         self.centre, self.half_range = (fine.max() + fine.min()) / 2, (fine.max() - fine.min()) / 2
         self.half_range /= math.cos(math.pi * reach / n_fine) ** 2
         self.error = float(np.abs(self.modes.to_grid(self.state, n_fine) - fine).max())
-        self.time_error = 0.0
+        self.time_error, self.sampling_error = 0.0, 0.0
+        self._sampling_shells = np.zeros(0)
         self.s, self.n_steps, self.n_products, self.violation = 0.0, 0, 0, ""
         self.times, self.sup_norms = [], []
         self.record()
@@ -57,6 +59,22 @@ class March:
         # What is dropped, each coefficient and its conjugate, at the worst point.
         self.error += 2 * max(0.0, float(np.abs(self.state).sum() - np.abs(state).sum()))
         self.modes, self.state = modes, state
+
+    def add_at_all_wavenumbers(self, residual, tau):
+        """Let the errors of sampling fade for a time tau, each wavenumber at its rate, and add the residual."""
+        spectrum = np.abs(scipy.fft.rfft2(residual, norm="forward")) ** 2
+        n = len(residual)
+        k1, k2 = scipy.fft.fftfreq(n, 1 / n), np.arange(n // 2 + 1)
+        shell = np.hypot(k1[:, None], k2).astype(int)
+        energy = np.bincount(shell.ravel(), (spectrum * np.where(k2 > 0, 2, 1)).ravel())
+        old = np.zeros(max(len(energy), len(self._sampling_shells)))
+        old[: len(self._sampling_shells)] = self._sampling_shells
+        old *= np.exp(-self.problem.nu * (self.modes.unit * np.arange(len(old))) ** 2 * tau)
+        old[: len(energy)] += np.sqrt(energy)
+        self._sampling_shells = old
+        # The last residual tells how the sup norm of such a field compares with its root mean square.
+        peak = np.abs(residual).max() / max(math.sqrt(energy.sum()), 1e-300)
+        self.sampling_error = float(peak * math.sqrt((old**2).sum()))
 
     def sample(self, field):
         """The velocity as the solver knows it: exact if trigonometric, else by its values on the n-grid."""

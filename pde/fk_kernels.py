@@ -17,6 +17,10 @@ _U = np.uint64
 # Lanes of a block: enough to fill the vector units, few enough for the first-level cache.
 _BLOCK = 128
 
+_RK4_WEIGHTS = (1 / 6, 2 / 6, 2 / 6, 1 / 6)
+# Where the next stage is taken; the last stage has none.
+_RK4_REACH = (0.5, 0.5, 1.0, 0.0)
+
 _inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
 _options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
@@ -125,17 +129,16 @@ def advance_euler(x, y, tables, layers, degree, n, scale, step, first_path, firs
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
         z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK)
-        px[:count] = x[row, start : start + count]
-        py[:count] = y[row, start : start + count]
+        # Paths of one point draw for all lanes of one step; a common path, for many steps at once.
+        drawn, step_stride, path_stride = (_BLOCK, 1, 0) if common else (count, 0, 1)
+        path, point = (first_path + row, 0) if common else (first_path + start, first_point + row)
+        for lane in range(count):
+            px[lane] = x[row, start + lane]
+            py[lane] = y[row, start + lane]
         for k in range(len(layers)):
             table = tables[layers[k]]
-            if common and k % _BLOCK == 0:
-                ahead = min(_BLOCK, len(layers) - k)
-                fill_normals(z1, z2, ahead, scale, step + k, 1, first_path + row, 0, antithetic, 0, key)
-            elif not common:
-                fill_normals(
-                    z1, z2, count, scale, step + k, 0, first_path + start, 1, antithetic, first_point + row, key
-                )
+            if not common or k % _BLOCK == 0:
+                fill_normals(z1, z2, drawn, scale, step + k, step_stride, path, path_stride, antithetic, point, key)
             _drift(degree, table, row_length, size, px, py, dx, dy, count)
             if common:
                 s1, s2 = z1[k % _BLOCK], z2[k % _BLOCK]
@@ -146,8 +149,9 @@ def advance_euler(x, y, tables, layers, degree, n, scale, step, first_path, firs
                 for lane in range(count):
                     px[lane] = _wrap(px[lane] + dx[lane] + z1[lane])
                     py[lane] = _wrap(py[lane] + dy[lane] + z2[lane])
-        x[row, start : start + count] = px[:count]
-        y[row, start : start + count] = py[:count]
+        for lane in range(count):
+            x[row, start + lane] = px[lane]
+            y[row, start + lane] = py[lane]
 
 
 @numba.njit(parallel=True, **_options)
@@ -171,32 +175,31 @@ def advance_rk4(x, y, tables, layers, degree, n):
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
     row_length = _U(n + degree + 1)
     size = np.float64(n)
-    weights = np.array([1.0, 2.0, 2.0, 1.0]) / 6.0
-    reach = np.array([0.5, 0.5, 1.0, 0.0])
     for work in numba.prange(n_rows * n_blocks):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
         qx, qy, sx, sy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-        px[:count] = x[row, start : start + count]
-        py[:count] = y[row, start : start + count]
+        for lane in range(count):
+            px[lane] = x[row, start + lane]
+            py[lane] = y[row, start + lane]
         for k in range(len(layers)):
-            qx[:count] = px[:count]
-            qy[:count] = py[:count]
-            sx[:count] = px[:count]
-            sy[:count] = py[:count]
+            for lane in range(count):
+                qx[lane] = sx[lane] = px[lane]
+                qy[lane] = sy[lane] = py[lane]
             for stage in range(4):
                 _drift(degree, tables[layers[k, (stage + 1) // 2]], row_length, size, qx, qy, dx, dy, count)
                 for lane in range(count):
-                    sx[lane] += weights[stage] * dx[lane]
-                    sy[lane] += weights[stage] * dy[lane]
-                    qx[lane] = _wrap(px[lane] + reach[stage] * dx[lane])
-                    qy[lane] = _wrap(py[lane] + reach[stage] * dy[lane])
+                    sx[lane] += _RK4_WEIGHTS[stage] * dx[lane]
+                    sy[lane] += _RK4_WEIGHTS[stage] * dy[lane]
+                    qx[lane] = _wrap(px[lane] + _RK4_REACH[stage] * dx[lane])
+                    qy[lane] = _wrap(py[lane] + _RK4_REACH[stage] * dy[lane])
             for lane in range(count):
                 px[lane] = _wrap(sx[lane])
                 py[lane] = _wrap(sy[lane])
-        x[row, start : start + count] = px[:count]
-        y[row, start : start + count] = py[:count]
+        for lane in range(count):
+            x[row, start + lane] = px[lane]
+            y[row, start + lane] = py[lane]
 
 
 @numba.njit(parallel=True, **_options)

@@ -167,7 +167,7 @@ def solve(problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, r
 def _solution(march, method):
     u = march.modes.to_grid(march.state, march.n)
     reason = march.violation
-    n_modes = march.modes.k_max
+    n_modes, space_error = march.modes.k_max, march.error + march.sampling_error
     if not np.isfinite(u).all():
         reason = f"unresolved: the solution is not finite at t = {march.times[-1]:.3g}"
     elif not reason and not march.time_error <= march.tolerance:
@@ -175,14 +175,14 @@ def _solution(march, method):
             f"unresolved: estimated error in time {march.time_error:.2g} > {march.tolerance:.2g}, shorten dt below "
             f"{march.problem.horizon / march.n_steps:.3g}"
         )
-    elif not reason and not march.error <= march.tolerance:
+    elif not reason and not space_error <= march.tolerance:
         reason = (
             f"unresolved: the spectrum does not decay within {n_modes} modes, estimated error "
-            f"{march.error:.2g} > {march.tolerance:.2g}"
+            f"{space_error:.2g} > {march.tolerance:.2g}"
         )
     return SpectralSolution(
         u=u,
-        error_estimate=march.error + march.time_error,
+        error_estimate=space_error + march.time_error,
         resolved=not reason,
         reason=reason,
         n_steps=march.n_steps,

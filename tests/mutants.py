@@ -32,13 +32,55 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant(
+        "sign of the convection",
+        "pde/generator.py",
+        "slopes[0, i, j] = slopes[0, i, j] * velocity[0, i, j] +",
+        "slopes[0, i, j] = -slopes[0, i, j] * velocity[0, i, j] -",
+        "test_spectral",
+    ),
+    Mutant(
+        "time not reversed",
+        "pde/_integrators.py",
+        "for layer in reversed(range(problem.n_layers)):",
+        "for layer in range(problem.n_layers):",
+        "test_spectral",
+    ),
+    Mutant(
+        "a stage without its integrating factor",
+        "pde/_integrators.py",
+        "end.convection(decay * (half + dt * k3))",
+        "end.convection(half + dt * k3)",
+        "test_spectral",
+    ),
+    Mutant(
+        "truncation not counted as an error",
+        "pde/_integrators.py",
+        "march.error = march.error * faded + float(np.abs(residual).max())",
+        "march.error = march.error * faded",
+        "test_spectral",
+    ),
+    Mutant(
+        "maximum principle not looked at",
+        "pde/_march.py",
+        "if not self.violation and not excess <= self.tolerance:",
+        "if False:",
+        "test_spectral",
+    ),
+    Mutant(
+        "Krylov step never shortened",
+        "pde/krylov.py",
+        "return self.error(tau) / (self.error_rate * tau)",
+        "return 0.0",
+        "test_krylov",
+    ),
     Mutant("σ² for σ²/2", "pde/problems.py", "return self.sigma**2 / 2", "return self.sigma**2", "test_spectral"),
     Mutant("grid transposed", "pde/grid.py", 'indexing="ij"', 'indexing="xy"', "test_grid"),
     Mutant(
-        "boundary rule n/2 for n/3",
+        "modes up to n/2 for n/3",
         "pde/grid.py",
-        'at_least=1) - 1) // 3',
-        'at_least=1) - 1) // 2',
+        "at_least=1) - 1) // 3",
+        "at_least=1) - 1) // 2",
         "test_grid",
     ),
     Mutant(
@@ -72,8 +114,8 @@ MUTANTS = [
     Mutant(
         "noise shared by all points",
         "pde/fk_kernels.py",
-        "first_point + row, key",
-        "0, key",
+        "(first_path + start, first_point + row)",
+        "(first_path + start, 0)",
         "test_feynman_kac",
     ),
     Mutant(
@@ -86,8 +128,8 @@ MUTANTS = [
     Mutant(
         "Runge-Kutta weights 1, 1, 1, 1",
         "pde/fk_kernels.py",
-        "np.array([1.0, 2.0, 2.0, 1.0]) / 6.0",
-        "np.array([1.0, 1.0, 1.0, 1.0]) / 4.0",
+        "(1 / 6, 2 / 6, 2 / 6, 1 / 6)",
+        "(1 / 4, 1 / 4, 1 / 4, 1 / 4)",
         "test_feynman_kac",
     ),
     Mutant(
@@ -104,7 +146,13 @@ MUTANTS = [
         "sign = 1 - 0 *",
         "test_random_numbers",
     ),
-    Mutant("variance of the normals halved", "pde/random_numbers.py", "np.sqrt(-2.0 *", "np.sqrt(-1.0 *", "test_random_numbers"),
+    Mutant(
+        "variance of the normals halved",
+        "pde/random_numbers.py",
+        "np.sqrt(-2.0 *",
+        "np.sqrt(-1.0 *",
+        "test_random_numbers",
+    ),
     Mutant(
         "one round of Philox left out",
         "pde/random_numbers.py",
@@ -181,8 +229,8 @@ def main():
     print(text, end="")
     if arguments.table:
         arguments.table.write_text(
-            "# Mutants\n\nMade by `python tests/mutants.py --table docs/mutants.md`; every mistake was put into a copy of "
-            f"the code, and the first test to fail is named.\n\n{text}",
+            "# Mutants\n\nMade by `python tests/mutants.py --table docs/mutants.md`: every mistake was put into a copy "
+            f"of the code, and the first test to fail is named.\n\n{text}",
             encoding="utf-8",
         )
     sys.exit(any(test is None for _, test in caught))

@@ -1,7 +1,8 @@
 """The suite catches every mutant; the whole of it is slow, that each can still be made is not."""
 
-import mutants
 import pytest
+
+import mutants
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)

@@ -120,5 +120,5 @@ def test_a_generator_is_a_source_of_keys():
 
 @pytest.mark.parametrize("rng", [-1, 1.5, "seed", None, True])
 def test_what_is_no_seed_is_refused(rng):
-    with pytest.raises(ValueError, match="rng must be a seed >= 0 or a numpy.random.Generator"):
+    with pytest.raises(ValueError, match="rng must be a seed >= 0 or a"):
         brownian_increments(rng, 1, 1, 1.0)
