@@ -4,22 +4,31 @@ u(x, 0) = E[f(X_T) | X_0 = x],  dX = v(X, t) dt + sigma dB                      
 
 with the expectation an average over Euler-Maruyama paths, compiled and on all cores. Without diffusion the average is
 over one path: the characteristic, by the classical Runge-Kutta method.
+
+The work is cut into blocks, points x paths, by a rule that knows the problem alone. The moments of a block depend on
+the seed and the block alone, and are merged in the order of the blocks: the result is the same to the last bit however
+the blocks are spread over threads, processes and machines of one kind, and wherever a run was interrupted.
 """
 
 import math
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
 
-from pde import _checks, fk_kernels, tables
+from pde import _checks, fk_kernels, shards, tables
+from pde.checkpoint import Checkpoint, describe
 from pde.fields import PeriodicField
 from pde.random_numbers import brownian_increments, key_from
 
 __all__ = ["Estimate", "brownian_increments", "estimate", "euler_maruyama"]
 
-# Particles advanced together: 16 MB of positions, so memory does not grow with the number of paths.
-_BATCH = 2**20
+# Particles of a block at most: 16 MB of positions, so memory does not grow with the number of paths; and path-steps of
+# a block, about a second of one core, with particles enough to keep all cores busy.
+_BATCH, _WORK, _FEWEST = 2**20, 2**28, 2**14
+# Points of a block that share common paths: many times a kernel's lanes, so that drawing their noise costs nothing.
+_POINTS = 2**12
 # Tables of a velocity that changes at every step are made for this many bytes at a time.
 _TABLE_BYTES = 2**27
 # A trigonometric field is replaced by a spline; the difference must vanish beside the noise, or beside RK4's error.
@@ -58,6 +67,8 @@ def estimate(
     common_paths=False,
     antithetic=False,
     n=None,
+    n_shards=1,
+    checkpoint=None,
     progress=False,
 ):
     """Estimate u(x, 0) = E[f(X_T) | X_0 = x] at points.
@@ -79,7 +90,7 @@ def estimate(
     n_steps : int, default=1000
         Steps a path, >= 1; dt = T / n_steps.
     rng : int or numpy.random.Generator, default=0
-        Seed. The result depends on it alone, not on the number of threads.
+        Seed. The result depends on it alone: not on the number of threads, shards or workers, nor on interruptions.
     common_paths : bool, default=False
         One set of Brownian paths for all points: the error is then smooth in space, and no longer independent.
     antithetic : bool, default=False
@@ -87,6 +98,15 @@ def estimate(
     n : int, optional
         Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
         the terminal data, or 128.
+    n_shards : int, default=1
+        With K > 1, the work goes to K shards at a time, which run where `joblib.parallel_config` says: on a backend
+        "loky" with its n_jobs, "dask", "ray" or "threading"; without one, in this process. A few shards a worker even
+        out workers of unequal speed. Work of workers that die is done again by others.
+    checkpoint : str or os.PathLike, optional
+        File in which the moments are kept, at most every two seconds. A call with the same arguments goes on from it
+        to the result that it would have had, to the last bit; a finished file gives it at once. It is not removed.
+        Velocity and terminal data given as callables are told from others by their values on the grid of n points per
+        side, the velocity at five times.
     progress : bool, default=False
         Show a progress bar, if standard error is a terminal.
 
@@ -98,7 +118,10 @@ def estimate(
     Raises
     ------
     ValueError
-        If points has another shape or is not finite, n_paths or n_steps is out of range, or rng is no seed.
+        If points has another shape or is not finite, n_paths, n_steps or n_shards is out of range, rng is no seed, the
+        checkpoint is damaged, in no directory or that of another call, or joblib's backend is "multiprocessing".
+    RuntimeError
+        If workers keep dying.
     FloatingPointError
         If the result is not finite.
 
@@ -118,47 +141,88 @@ def estimate(
         raise ValueError("n_paths, n_steps and the number of points must be < 2**32, the range of the counters")
     if antithetic and n_paths % 2:
         raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
+    n_shards = _checks.integer("n_shards", n_shards, at_least=1)
     key = key_from(rng)
     if problem.sigma == 0:
-        n_paths = 1
-    walk = _Walk(problem, n_steps, n, key, common_paths, antithetic)
-    flat = np.mod(points.reshape(-1, 2) / problem.length, 1.0)
-    mean, stderr = np.empty(len(flat)), np.empty(len(flat))
-    # A batch holds either many points with all their paths, or some paths of some points.
-    path_batch = min(n_paths, _BATCH)
-    point_batch = max(1, _BATCH // path_batch)
-    with tqdm(total=len(flat) * n_paths, disable=None if progress else True, unit="path", unit_scale=True) as bar:
-        for start in range(0, len(flat), point_batch):
-            chosen = slice(start, start + point_batch)
-            moments = _Moments()
-            for path in range(0, n_paths, path_batch):
-                count = min(path_batch, n_paths - path)
-                samples = walk.samples(flat[chosen], start, path, count)
-                bar.update(samples.size)
-                if antithetic and problem.sigma:
-                    samples = samples.reshape(len(samples), -1, 2).mean(axis=-1)
-                moments.merge(samples)
-            mean[chosen] = moments.mean
-            stderr[chosen] = 0.0 if problem.sigma == 0 else moments.stderr
+        n_paths, antithetic = 1, False
+    options = {"common_paths": bool(common_paths), "antithetic": bool(antithetic)}
+    flat = points.reshape(-1, 2)
+    blocks = _blocks(problem, len(flat), n_paths, n_steps, **options)
+    saved = None
+    if checkpoint is not None:
+        sizes = {"n_paths": n_paths, "n_steps": n_steps, "n": n, "block": [blocks.points_a_block, blocks.paths_a_block]}
+        seed = {"rng": " ".join(map(str, key))}
+        saved = Checkpoint(checkpoint, describe(problem, flat, n) | sizes | seed | options)
+    done, mean, squares = (saved and saved.load()) or (0, np.zeros(len(flat)), np.zeros(len(flat)))
+    starts = np.mod(flat / problem.length, 1.0)
+
+    def arguments(index):
+        block = blocks[index]
+        return starts[block.first_point : block.first_point + block.n_points], block
+
+    job = _Job((problem, n_steps, n, key, *options.values()))
+    share = 2 if antithetic else 1
+    with tqdm(
+        total=blocks.n_particles_before(len(blocks)),
+        initial=blocks.n_particles_before(done),
+        disable=None if progress else True,
+        unit="path",
+        unit_scale=True,
+    ) as bar:
+        for results in shards.in_rounds(job, arguments, done, len(blocks), n_shards):
+            for result in results:
+                block = blocks[done]
+                here = slice(block.first_point, block.first_point + block.n_points)
+                moments = _Moments(block.first_path // share, mean[here], squares[here])
+                moments.merge(*result)
+                mean[here], squares[here] = moments.mean, moments.squares
+                done += 1
+                bar.update(block.n_points * block.n_paths)
+            if saved and (saved.due or done == len(blocks)):
+                saved.save(done, mean, squares)
+    stderr = np.zeros(len(flat)) if problem.sigma == 0 else _Moments(n_paths // share, mean, squares).stderr
     if not np.isfinite(mean).all():
         raise FloatingPointError("the estimate is not finite: check velocity and terminal data for overflow")
     shape = points.shape[:-1]
     return Estimate(mean.reshape(shape), stderr.reshape(shape), n_paths, n_steps)
 
 
+def _blocks(problem, n_points, n_paths, n_steps, common_paths, antithetic):
+    """The blocks of a problem: all paths of many points, some paths of one, or some common paths of many points."""
+    # A velocity without layers has its tables made again for every block, which must be worth it.
+    particles = _BATCH if problem.n_layers is None else min(_BATCH, max(_FEWEST, _WORK // n_steps))
+    if common_paths:
+        points_a_block = max(1, min(n_points, _POINTS, particles))
+        paths_a_block = particles // points_a_block
+    else:
+        paths_a_block = min(n_paths, particles)
+        points_a_block = particles // paths_a_block
+    # A pair of antithetic paths is one sample.
+    pairs = 2 if antithetic else 1
+    return shards.Blocks(n_points, n_paths, points_a_block, max(pairs, paths_a_block // pairs * pairs))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs to do any block of one call of `estimate`."""
+
+    arguments: tuple = field(compare=False)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def prepare(self):
+        return _Walk(*self.arguments).moments
+
+
 class _Moments:
     """Count, mean and sum of squared deviations, merged batch by batch (Chan, Golub & LeVeque 1983)."""
 
-    def __init__(self):
-        self.count, self.mean, self.squares = 0, 0.0, 0.0
+    def __init__(self, count=0, mean=0.0, squares=0.0):
+        self.count, self.mean, self.squares = count, mean, squares
 
-    def merge(self, samples):
-        count = samples.shape[1]
+    def merge(self, count, mean, squares):
         total = self.count + count
         # Overflow shows in the result, which is checked.
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = samples.mean(axis=1)
-            squares = ((samples - mean[:, None]) ** 2).sum(axis=1)
             gap = mean - self.mean
             self.squares = self.squares + squares + gap**2 * (self.count * count / total)
             self.mean = self.mean + gap * (count / total)
@@ -167,7 +231,7 @@ class _Moments:
     @property
     def stderr(self):
         if self.count == 1:
-            return np.inf
+            return np.full_like(self.mean, np.inf)
         return np.sqrt(self.squares / (self.count - 1) / self.count)
 
 
@@ -185,6 +249,15 @@ class _Walk:
         if isinstance(problem.terminal, PeriodicField) and problem.sigma:
             self.terminal = tables.make_table(problem.terminal, 1.0, tolerance=_TERMINAL_TOLERANCE)
         self.size, self.chunks = None, None
+
+    def moments(self, starts, block):
+        """Number of samples a point, and their means and sums of squared deviations, shapes (n_points,)."""
+        samples = self.samples(starts, block.first_point, block.first_path, block.n_paths)
+        if self.antithetic:
+            samples = samples.reshape(len(samples), -1, 2).mean(axis=-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = samples.mean(axis=1)
+            return samples.shape[1], mean, ((samples - mean[:, None]) ** 2).sum(axis=1)
 
     def samples(self, starts, first_point, first_path, n_paths):
         """f(X_T), shape (n_points, n_paths), for paths from starts (n_points, 2), in fractions of the period."""

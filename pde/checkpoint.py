@@ -1,0 +1,163 @@
+"""A file from which an interrupted computation continues: arrays, how far they are, and what they belong to."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pde.fields import PeriodicField
+
+__all__ = ["Checkpoint", "describe"]
+
+_FORMAT = 1
+# Not more often than this, and not more than a twentieth of the time.
+_SECONDS, _SHARE = 2.0, 0.05
+# Fractions of the horizon at which a velocity given as a callable is sampled, to know it again.
+_SAMPLED_AT = (0.0, 0.1, 0.3, 0.6, 1.0)
+
+
+def describe(problem, points, n):
+    """Return what tells a problem and its points from others: numbers, and digests of arrays.
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        Code has no digest, so callables stand with their values: v on the grid of n points per side at five times, f
+        on that grid. Callables that agree there are taken for the same.
+    points : ndarray of shape (m, 2)
+        Starting points.
+    n : int
+        Points per side.
+
+    Returns
+    -------
+    dict
+        Names to numbers and strings.
+    """
+    if problem.n_layers is None:
+        velocities = [problem.velocity_field(fraction * problem.horizon, n) for fraction in _SAMPLED_AT]
+    else:
+        velocities = [problem.velocity]
+    terminal = problem.terminal
+    if not isinstance(terminal, PeriodicField):
+        terminal = PeriodicField(problem.terminal_on_grid(n), problem.length)
+    return {
+        "velocity": _digest(*(part for field in velocities for part in (field.interpolation, field.values))),
+        "terminal": _digest(terminal.interpolation, terminal.values),
+        "points": _digest(points),
+        "sigma": problem.sigma,
+        "horizon": problem.horizon,
+        "length": problem.length,
+    }
+
+
+class Checkpoint:
+    """Arrays of moments in a file: replaced as a whole, so that it is complete whenever the process dies.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        File; made where there is none, and kept at the end.
+    description : dict
+        What the arrays belong to: names to numbers and strings.
+
+    Raises
+    ------
+    ValueError
+        If path is no path, or names a directory or a place in one that does not exist.
+    """
+
+    def __init__(self, path, description):
+        if not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"checkpoint must be a path, got checkpoint={path!r}")
+        self.path = Path(path)
+        if self.path.is_dir() or not self.path.parent.is_dir():
+            raise ValueError(f"checkpoint must be a file in a directory that exists, got checkpoint={str(path)!r}")
+        self.description = {"format": _FORMAT, **description}
+        self._last, self._pause = time.monotonic(), _SECONDS
+
+    def load(self):
+        """Read the file.
+
+        Returns
+        -------
+        tuple (int, ndarray of shape (m,), ndarray of shape (m,)) or None
+            As given to `save`; None if there is no file.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or belongs to another computation.
+        """
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return None
+        with file:
+            try:
+                with np.load(file, allow_pickle=False) as data:
+                    text, n_done, mean, squares = (data[name] for name in ("description", "n_done", "mean", "squares"))
+                    if _digest(text, n_done, mean, squares) != str(data["digest"]):
+                        raise ValueError("its digest is another")
+                there = json.loads(str(text))
+            except Exception as error:
+                # Whatever a damaged file raises on its way through zip, NumPy and JSON.
+                raise ValueError(
+                    f"checkpoint {str(self.path)!r} is damaged, or no checkpoint ({error}): remove it to start again"
+                ) from error
+        if there != self.description:
+            raise ValueError(
+                f"checkpoint {str(self.path)!r} belongs to another computation, with "
+                f"{'; '.join(self._differences(there))}: call with the same arguments, or give another path"
+            )
+        return int(n_done), mean, squares
+
+    def _differences(self, there):
+        for name in sorted({*there, *self.description}):
+            old, new = there.get(name), self.description.get(name)
+            if old != new:
+                digests = isinstance(old, str) and isinstance(new, str)
+                yield f"another {name}" if digests else f"{name}={old} (here {new})"
+
+    @property
+    def due(self):
+        """Whether the last `save` is long enough ago."""
+        return time.monotonic() - self._last >= self._pause
+
+    def save(self, n_done, mean, squares):
+        """Write the file under another name, then rename it.
+
+        Parameters
+        ----------
+        n_done : int
+            How far the arrays are.
+        mean, squares : ndarray of shape (m,)
+            The arrays.
+        """
+        began = time.monotonic()
+        text, n_done = np.array(json.dumps(self.description)), np.array(n_done)
+        digest = _digest(text, n_done, mean, squares)
+        draft = self.path.with_name(self.path.name + ".part")
+        try:
+            with draft.open("wb") as file:
+                np.savez(file, description=text, n_done=n_done, mean=mean, squares=squares, digest=np.array(digest))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._last = time.monotonic()
+        self._pause = max(_SECONDS, (self._last - began) / _SHARE)
+
+
+def _digest(*parts):
+    """SHA-256 of strings and arrays, with their types and shapes."""
+    state = hashlib.sha256()
+    for part in parts:
+        array = np.asarray(part)
+        state.update(f"{array.dtype.str}{array.shape}".encode())
+        state.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return state.hexdigest()
