@@ -15,7 +15,7 @@ _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 @intrinsic
 def load_rows(typingctx, table, places, out, lane):
-    """out[c, lane + k] = table[places[lane + k] + c] for c < 8, k < 16: float32 table (m,), uint32 places, out (8, m)."""
+    """out[c, lane + k] = table[places[lane + k] + c] for c < 8, k < 16; float32 table and out (8, m), uint32 places."""
     signature = types.void(table, places, out, lane)
 
     def generate(context, builder, signature, arguments):

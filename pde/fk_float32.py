@@ -1,4 +1,4 @@
-"""The compiled path loops in single precision: positions as 32-bit fractions of the period, eight lanes and more at once.
+"""The compiled path loops in single precision: positions as 32-bit fractions of the period.
 
 A position is an integer p standing for p / 2**32 of the period: wrapping is free, and the resolution, 2.3e-10, is finer
 than that of a float32 coordinate. Displacements are float32, in units of 2**-32 periods. Velocities are tables whose
@@ -56,8 +56,8 @@ def cell_table(table):
     values = table.coefficients.reshape(table.n + table.degree + 1, table.n + table.degree + 1, 2)
     if np.abs(values).max() >= 0.25:
         raise ValueError(
-            f"n_steps must be >= {4 * np.abs(values).max():.3g} times as large with dtype='float32': "
-            "a step may not cross a quarter of a period"
+            f"n_steps must be {4 * np.abs(values).max():.3g} times as large with dtype='float32': a step may not cross "
+            "a quarter of a period"
         )
     values = values * 2.0**32
     if table.degree == 3:
@@ -202,7 +202,9 @@ def _shift(position, displacement):
 
 
 @numba.njit(parallel=True, cache=True, nogil=True, error_model="numpy", fastmath=_fast)
-def advance32(x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, heun, key):
+def advance32(
+    x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, heun, key
+):
     """Advance all particles by len(layers) Euler-Maruyama or stochastic Heun steps, in place.
 
     Parameters

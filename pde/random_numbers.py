@@ -12,7 +12,14 @@ import math
 import numba
 import numpy as np
 
-__all__ = ["brownian_increments", "fill_normals", "key_from"]
+from pde import _checks
+
+__all__ = ["DTYPES", "INCREMENTS", "brownian_increments", "fill_normals", "fill_signs", "key_from"]
+
+INCREMENTS = ("gaussian", "two-point")
+DTYPES = ("float64", "float32")
+# Fourth counter: the normals are stream 0, and each other use has its own.
+SIGNS = 3
 
 _U = np.uint64
 _MULTIPLIERS = _U(0xD2511F53), _U(0xCD9E8D57)
@@ -178,21 +185,57 @@ def fill_normals(z1, z2, count, scale, step, step_stride, path, path_stride, ant
         z1[lane] = z1[lane] * cosine
 
 
+@_inline
+def fill_signs(z1, z2, count, scale, step, step_stride, path, path_stride, antithetic, point, key):
+    """Write `count` pairs of +-scale with equal probability, with the counters of `fill_normals`.
+
+    Parameters
+    ----------
+    z1, z2 : ndarray of shape (m,)
+        Result, in the first `count` places.
+    count : int
+        Pairs wanted, <= m.
+    scale : float
+        Standard deviation.
+    step, path : int
+        Counters of the first pair.
+    step_stride, path_stride : int
+        What a lane adds to them.
+    antithetic : int
+        1: paths 2 i and 2 i + 1 share a counter and have opposite signs.
+    point : int
+        Counter of the point.
+    key : ndarray of shape (2,)
+        As from `key_from`.
+    """
+    for lane in range(count):
+        c1 = _U((path + path_stride * lane) >> antithetic)
+        a0, a1, _, _ = philox(_U(step + step_stride * lane), c1, _U(point), _U(SIGNS), key[0], key[1])
+        sign = 1 - 2 * ((path + path_stride * lane) & antithetic)
+        z1[lane] = (scale * sign) * (1.0 - 2.0 * np.float64(a0 >> _U(31)))
+        z2[lane] = (scale * sign) * (1.0 - 2.0 * np.float64(a1 >> _U(31)))
+
+
 @numba.njit(cache=True, nogil=True)
-def _increments(n_steps, n_paths, scale, antithetic, point, key):
+def _increments(n_steps, n_paths, scale, antithetic, point, two_point, key):
     out = np.empty((n_steps, n_paths, 2))
     z1, z2 = np.empty(n_paths), np.empty(n_paths)
     for step in range(n_steps):
-        fill_normals(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
+        if two_point:
+            fill_signs(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
+        else:
+            fill_normals(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
         out[step, :, 0] = z1
         out[step, :, 1] = z2
     return out
 
 
-def brownian_increments(rng, n_steps, n_paths, dt, *, point=0, antithetic=False):
-    """Return the Brownian increments that the compiled Euler-Maruyama loop uses for one starting point.
+def brownian_increments(
+    rng, n_steps, n_paths, dt, *, point=0, antithetic=False, increments="gaussian", dtype="float64"
+):
+    """Return the increments that the compiled path loops use for one starting point.
 
-    increments[k, p] ~ N(0, dt I),  k-th step of path p
+    increments[k, p] ~ N(0, dt I), or +-sqrt(dt) in each component,  k-th step of path p
 
     Parameters
     ----------
@@ -208,6 +251,10 @@ def brownian_increments(rng, n_steps, n_paths, dt, *, point=0, antithetic=False)
         Index of the starting point in the flattened points; 0 for common paths.
     antithetic : bool, default=False
         Paths 2 i and 2 i + 1 have opposite increments.
+    increments : {"gaussian", "two-point"}
+        Their law.
+    dtype : {"float64", "float32"}
+        The loop whose increments are wanted: the two draw different numbers.
 
     Returns
     -------
@@ -216,6 +263,12 @@ def brownian_increments(rng, n_steps, n_paths, dt, *, point=0, antithetic=False)
     Raises
     ------
     ValueError
-        If rng is neither a seed nor a generator.
+        If rng is neither a seed nor a generator, or increments or dtype is unknown.
     """
-    return _increments(n_steps, n_paths, math.sqrt(dt), int(antithetic), point, key_from(rng))
+    two_point = _checks.one_of("increments", increments, INCREMENTS) == "two-point"
+    key, scale = key_from(rng), math.sqrt(dt)
+    if _checks.one_of("dtype", dtype, DTYPES) == "float32":
+        from pde.fk_float32 import increments32  # Which imports this module.
+
+        return increments32(key, n_steps, n_paths, dt, point, int(antithetic), two_point)
+    return _increments(n_steps, n_paths, scale, int(antithetic), point, two_point, key)

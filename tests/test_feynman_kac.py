@@ -9,7 +9,7 @@ import scipy.integrate
 import scipy.stats
 
 import pde
-from pde import convergence, feynman_kac, problems
+from pde import convergence, feynman_kac, problems, walk
 
 FALSE_ALARM = 1e-6
 
@@ -91,7 +91,7 @@ def test_tables_made_a_few_steps_at_a_time_give_the_same_paths(monkeypatch):
         other = pde.ConvectionDiffusion(problem.velocity, problem.terminal, sigma=sigma)
         monkeypatch.undo()
         whole = feynman_kac.estimate(other, points, n_paths=10, n_steps=21, rng=1)
-        monkeypatch.setattr(feynman_kac, "_TABLE_BYTES", 2**20)
+        monkeypatch.setattr(walk, "_TABLE_BYTES", 2**20)
         assert (feynman_kac.estimate(other, points, n_paths=10, n_steps=21, rng=1).mean == whole.mean).all()
 
 
