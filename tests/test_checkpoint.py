@@ -39,7 +39,7 @@ class Interrupted(Exception):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks of 16 particles, and a checkpoint after each: on one core and without the disk, for which they would wait."""
+    """Blocks of 16 particles, and a checkpoint after each, waiting neither for other cores nor for the disk."""
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     monkeypatch.setattr(os, "fsync", lambda _: None)
