@@ -29,6 +29,8 @@ CONTROLS = ("heat", "characteristic", "spectral")
 _BATCH = 2**19
 # The control's expectation must be known to far less than any standard error.
 _HEAT_TOLERANCE = 1e-10
+# Modes of a spline that are summed at most: the next ones are of size (n / mode)**2 for a bilinear one.
+_LARGEST_MODE = 2**10
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +164,10 @@ def controlled_estimate(
     if problem.sigma == 0:
         raise ValueError("sigma must be > 0: without noise there is no variance to reduce, see feynman_kac.estimate")
     if coefficient is not None:
-        coefficient = float(_checks.finite_array("coefficient", coefficient))
+        coefficient = _checks.finite_array("coefficient", coefficient)
+        if coefficient.ndim:
+            raise ValueError(f"coefficient must be a number, got shape {coefficient.shape}")
+        coefficient = float(coefficient)
     elif control == "spectral":
         coefficient = 1.0
     key = key_from(rng)
@@ -195,7 +200,9 @@ def controlled_estimate(
             values, z = (np.concatenate(parts) for parts in zip(*batch, strict=True))
             for half, moments in enumerate(halves):
                 moments.merge(values[:, half::2], z[:, half::2])
-    return _controlled(halves, control_mean, coefficient, points.shape[:-1], n_paths, n_steps)
+    # Overflow shows in the result, which is checked.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _controlled(halves, control_mean, coefficient, points.shape[:-1], n_paths, n_steps)
 
 
 def _controlled(halves, control_mean, coefficient, shape, n_paths, n_steps):
@@ -208,10 +215,9 @@ def _controlled(halves, control_mean, coefficient, shape, n_paths, n_steps):
         used = [np.full(len(control_mean), coefficient)] * 2
     means = [half.mean[0] - c * (half.mean[1] - control_mean) for half, c in zip(halves, used, strict=True)]
     left = [np.maximum(v[0, 0] - 2 * c * v[0, 1] + c**2 * v[1, 1], 0.0) for v, c in zip(covariances, used, strict=True)]
-    mean = (means[0] + means[1]) / 2
-    if not np.isfinite(mean).all():
+    mean, variance = (means[0] + means[1]) / 2, (left[0] + left[1]) / 2
+    if not (np.isfinite(mean) & np.isfinite(variance)).all():
         raise FloatingPointError("the estimate is not finite: check velocity and terminal data for overflow")
-    variance = (left[0] + left[1]) / 2
     plain = (covariances[0][0, 0] + covariances[1][0, 0]) / 2
     ratio = np.divide(plain, variance, out=np.full_like(plain, np.inf), where=variance > 0)
     return ControlledEstimate(
@@ -252,12 +258,14 @@ def heat_semigroup(problem, t):
     f = problem.terminal
     if not isinstance(f, PeriodicField):
         return _sampled_heat(problem, t)
-    # Modes beyond this one are smaller than 1e-16 of the first ones; a spline has infinitely many.
     rate = problem.nu * t * (2 * np.pi / problem.length) ** 2
-    k_max = f.n_modes
-    if f.interpolation != "trigonometric":
-        k_max = int(min(math.sqrt(37 / rate) if rate else np.inf, 2**10)) + 1
-    c = _spline_coefficients(f, k_max) if f.interpolation != "trigonometric" else grid.coefficients(f.values, k_max)
+    if f.interpolation == "trigonometric":
+        k_max = f.n_modes
+        c = grid.coefficients(f.values, k_max)
+    else:
+        # A spline has infinitely many modes; those beyond this one are damped below 1e-16 or tabulated no further.
+        k_max = int(min(math.sqrt(37 / rate) if rate else np.inf, _LARGEST_MODE)) + 1
+        c = _spline_coefficients(f, k_max)
     k = np.arange(-k_max, k_max + 1)
     c = c * np.exp(-rate * (k[:, None] ** 2 + k[None, :] ** 2))
     return PeriodicField(grid.from_coefficients(c, 2 * k_max + 2), problem.length)

@@ -127,7 +127,7 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     return QuasiEstimate(
         mean=means.mean(axis=0).reshape(shape),
         stderr=(means.std(axis=0, ddof=1) / math.sqrt(n_randomisations)).reshape(shape),
-        means=means.reshape(-1, *shape),
+        means=means.reshape(n_randomisations, *shape),
         n_paths=n_paths,
         n_steps=n_steps,
     )
@@ -143,7 +143,9 @@ def _sums(fields, start, increments, n_steps):
         for stack, layers, step in fields.velocity(n_steps):
             degree, n = fields.size
             advance_given(x, y, increments, stack, layers, degree, n, dt, step)
-        sums.append(fields.terminal(x, y).sum(axis=1))
+        # Overflow shows in the result, which is checked.
+        with np.errstate(over="ignore"):
+            sums.append(fields.terminal(x, y).sum(axis=1))
     return np.concatenate(sums) if sums else np.zeros(0)
 
 
