@@ -7,6 +7,7 @@ from figures import common
 
 FIGURES = {
     "fig4": "the convection-diffusion equation at t = 0 for sigma = 0, 0.01, 0.1, and the evidence for it",
+    "mlmc": "cost against accuracy of plain and multilevel Monte Carlo, and the gain of each variance reduction",
 }
 
 

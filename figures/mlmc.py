@@ -1,0 +1,267 @@
+"""What a prescribed accuracy costs: plain and multilevel Monte Carlo, and the other ways to less variance.
+
+    u(x, 0) = E[f(X_T) | X_0 = x],  dX = v(X, t) dt + sigma dB                                  (paper: (3.1))
+
+(a) Path-steps against the root-mean-square error over random points, measured against the spectral solution: plain
+Monte Carlo with the number of steps that is best for it has slope -3, multilevel Monte Carlo (Giles 2008) slope -2.
+(b) Variance (order 2) and mean (order 1) of the levels. (c) What each option gains at equal cost.
+
+The velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. Writes mlmc.png, mlmc.npz (the arrays) and mlmc.json
+(arguments, versions, seconds, slopes) to --out.
+
+About a minute on two cores, under ten seconds with --quick.
+"""
+
+import math
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+import pde
+from figures import _mlmc_plot, common
+from pde import multilevel
+from pde.control_variates import controlled_estimate
+from pde.path_fields import PathFields
+from pde.quasi import quasi_estimate
+from pde.random_numbers import key_from
+
+__all__ = ["compute", "findings", "main", "plot"]
+
+SIGMA, HORIZON = 0.1, 0.5
+# Points per side: splines on them differ from the smooth fields by 1e-5, far below the errors shown.
+N = 128
+# One letter for each axis; arrays with a letter in common have that length in common.
+SHAPES = {
+    "asked": "e", "error": "e", "cost": "e", "n_levels": "e", "plain_asked": "p", "plain_error": "p",
+    "plain_cost": "p", "plain_n_steps": "p", "level_n_steps": "l", "level_variance": "l", "level_mean": "l",
+    "level_noise": "l", "option": "o", "gain_per_step": "o", "gain_per_second": "o", "n_points": "",
+    "option_n_steps": "", "option_n_paths": "",
+}  # fmt: skip
+
+
+def compute(*, quick=False, seed=0):
+    """Measure costs, errors and variances.
+
+    Parameters
+    ----------
+    quick : bool, default=False
+        Fewer points, and accuracies a few times coarser.
+    seed : int, default=0
+        Seed of velocity, terminal datum, points and paths.
+
+    Returns
+    -------
+    dict of str to ndarray
+        `asked`, `error` and `cost` (e,) of multilevel Monte Carlo, the same of plain Monte Carlo (p,), the levels
+        (l,), and the options' gains (o,).
+
+    Raises
+    ------
+    ValueError
+        If seed is negative.
+    """
+    if seed < 0:
+        raise ValueError(f"--seed must be >= 0, got {seed}")
+    problem = _problem(seed)
+    n_points, finest, count = (48, 4e-3, 4) if quick else (100, 1e-3, 7)
+    points = np.random.default_rng([seed, 1]).random((n_points, 2))
+    exact = pde.spectral.solve(problem, rtol=1e-8).field(points)
+    asked = finest * 2.0 ** (np.arange(count)[::-1] / (1 if quick else 1.5))
+    # Plain Monte Carlo stops where it would take most of a minute.
+    plain_asked = asked[: count if quick else count - 2]
+    with tqdm(total=2 + len(asked) + len(plain_asked), disable=None, desc="mlmc", unit="run") as bar:
+        levels = _levels(problem, points, 200 if quick else 2000, seed)
+        bar.update()
+        runs = []
+        for place, eps in enumerate(asked):
+            e = multilevel.multilevel(problem, points, stderr=float(eps), rng=np.random.default_rng([seed, 2, place]))
+            runs.append((_rms(e.mean - exact), e.cost, len(e.n_steps)))
+            bar.update()
+        plain = []
+        for place, eps in enumerate(plain_asked):
+            plain.append(_plain(problem, points, exact, float(eps), levels, np.random.default_rng([seed, 3, place])))
+            bar.update()
+        options = _options(problem, points, 32 if quick else 64, 1024 if quick else 8192, seed)
+        bar.update()
+    error, cost, n_levels = (np.array(column) for column in zip(*runs, strict=True))
+    plain_error, plain_cost, plain_n_steps = (np.array(column) for column in zip(*plain, strict=True))
+    return {
+        "asked": asked, "error": error, "cost": cost.astype(float), "n_levels": n_levels.astype(float),
+        "plain_asked": plain_asked, "plain_error": plain_error, "plain_cost": plain_cost.astype(float),
+        "plain_n_steps": plain_n_steps.astype(float), **levels, **options, "n_points": np.array(float(n_points)),
+    }  # fmt: skip
+
+
+def _problem(seed):
+    smooth = pde.problems.figure4(seed, N, SIGMA, "band-limited")
+    velocity, terminal = (field.with_interpolation("bicubic") for field in (smooth.velocity, smooth.terminal))
+    return pde.ConvectionDiffusion(velocity, terminal, sigma=SIGMA, horizon=HORIZON)
+
+
+def _rms(errors):
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+def _levels(problem, points, n_paths, seed):
+    """Variance and mean of f(X^l) - f(X^(l-1)) for n_l = 16, 32, ..., 512 steps, and of f(X^0) for 8 steps."""
+    n_steps = 8 * 2 ** np.arange(7)
+    fields, key = PathFields(problem), key_from(np.random.default_rng([seed, 4]))
+    variance, mean, noise = [], [], []
+    for level, steps in enumerate(n_steps):
+        level_key = multilevel.level_key(key, level)
+        samples = multilevel.level_samples(fields, points, int(steps), n_paths, level_key, coupled=level > 0)
+        variance.append(samples.var(axis=1, ddof=1).mean())
+        # The noise of the points' means would be seen as a mean; it is known, and taken off.
+        squares = samples.mean(axis=1) ** 2
+        mean.append(math.sqrt(max(squares.mean() - variance[-1] / n_paths, 0.0)))
+        noise.append(variance[-1] / n_paths * math.sqrt(2 / len(points)) / (2 * max(mean[-1], 1e-300)))
+    return {
+        "level_n_steps": n_steps.astype(float),
+        "level_variance": np.array(variance),
+        "level_mean": np.array(mean),
+        "level_noise": np.array(noise),
+    }
+
+
+def _plain(problem, points, exact, eps, levels, rng):
+    """Error, cost and steps of plain Monte Carlo with its best number of steps: bias**2 = eps**2 / 3 (Giles 2015)."""
+    # Weak order 1: a level's mean is c h_l, with c the constant of the bias.
+    c = np.median(levels["level_mean"][3:] * levels["level_n_steps"][3:])
+    n_steps = max(1, math.ceil(math.sqrt(3) * c / eps))
+    n_paths = max(2, math.ceil(1.5 * levels["level_variance"][0] / eps**2))
+    e = pde.feynman_kac.estimate(problem, points, n_paths, n_steps, rng)
+    return _rms(e.mean - exact), n_paths * n_steps * len(points), n_steps
+
+
+def _options(problem, points, n_steps, n_paths, seed):
+    """Variance of plain paths over each option's, at equal path-steps and at equal time, averaged over the points."""
+    calls = {
+        "plain": lambda m: pde.feynman_kac.estimate(problem, points, m, n_steps, seed),
+        "antithetic pairs": lambda m: pde.feynman_kac.estimate(problem, points, m, n_steps, seed, antithetic=True),
+        "heat equation": lambda m: controlled_estimate(problem, points, m, n_steps, seed, control="heat"),
+        "characteristic": lambda m: controlled_estimate(problem, points, m, n_steps, seed, control="characteristic"),
+        "Sobol points, bridge": lambda m: quasi_estimate(problem, points, max(1, m // 16), n_steps, 16, seed),
+        "spectral martingale": lambda m: controlled_estimate(problem, points, m, n_steps, seed, n=64),
+    }
+    variances, seconds = [], []
+    for call in calls.values():
+        # The first call may have to compile.
+        call(32)
+        begin = time.perf_counter()
+        variances.append(np.mean(call(n_paths).stderr ** 2))
+        seconds.append(time.perf_counter() - begin)
+    gain, slower = variances[0] / np.array(variances[1:]), np.array(seconds[1:]) / seconds[0]
+    return {
+        "option": np.array(list(calls)[1:]),
+        "gain_per_step": gain,
+        "gain_per_second": gain / slower,
+        "option_n_steps": np.array(float(n_steps)),
+        "option_n_paths": np.array(float(n_paths)),
+    }
+
+
+def findings(data):
+    """Return the slopes and gains for the JSON file and for the legends.
+
+    Parameters
+    ----------
+    data : dict of str to ndarray
+        As from `compute`: `error` and `cost` of shape (e,), and the rest.
+
+    Returns
+    -------
+    dict
+    """
+    h = 1 / data["level_n_steps"]
+    fine = slice(3, None)
+    multi = pde.convergence.observed_order(data["error"], data["cost"])
+    plain = pde.convergence.observed_order(data["plain_error"], data["plain_cost"])
+    eps = float(data["plain_asked"][-1])
+    slopes = {
+        "multilevel_cost": multi,
+        "plain_cost": plain,
+        "level_variance": pde.convergence.observed_order(h[fine], data["level_variance"][fine]),
+        "level_mean": pde.convergence.observed_order(h[fine], data["level_mean"][fine]),
+    }
+    return {
+        "slopes": {name: {"order": fit.order, "stderr": fit.stderr} for name, fit in slopes.items()},
+        "lines": {name: fit.constant for name, fit in slopes.items()},
+        "cost_ratio": {"error": eps, "plain_over_multilevel": _line(plain, eps) / _line(multi, eps)},
+        "gain_per_step": dict(zip(data["option"].tolist(), data["gain_per_step"].tolist(), strict=True)),
+        "gain_per_second": dict(zip(data["option"].tolist(), data["gain_per_second"].tolist(), strict=True)),
+    }
+
+
+def _line(fit, error):
+    return fit.constant * error**fit.order
+
+
+def main(argv=None):
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process by default.
+    """
+    parser = common.OneLineParser("python -m figures.mlmc", __doc__)
+    parser.add_argument("--replot", action="store_true", help="draw again from mlmc.npz, without computing")
+    arguments = vars(parser.parse_args(argv))
+    common.run(lambda: _main(arguments), parser.prog)
+
+
+def _main(arguments):
+    begin = time.perf_counter()
+    path = arguments["out"] / "mlmc.npz"
+    if arguments["replot"]:
+        data = _sound(common.load_data(path, SHAPES), path)
+    elif arguments["seed"] < 0:
+        raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
+    directory = common.output_directory(arguments["out"])
+    if not arguments["replot"]:
+        data = compute(quick=arguments["quick"], seed=arguments["seed"])
+    common.use_style()
+    writers = {"mlmc.png": lambda path: common.save_picture(plot(data), path)}
+    if not arguments["replot"]:
+        record = common.provenance(arguments, time.perf_counter() - begin) | findings(data)
+        writers["mlmc.npz"] = lambda path: np.savez_compressed(path, **data)
+        writers["mlmc.json"] = lambda path: common.write_json(path, record)
+    for written in common.save_all(directory, writers):
+        print(written)
+
+
+def _sound(data, path):
+    """The data, if they are such as `compute` returns."""
+    lengths, wrong = {}, []
+    for key, axes in SHAPES.items():
+        array = data[key]
+        fits = array.ndim == len(axes) and all(
+            lengths.setdefault(axis, length) == length for axis, length in zip(axes, array.shape, strict=True)
+        )
+        kind = array.dtype.kind == "U" if key == "option" else array.dtype.kind == "f" and (array > 0).all()
+        if not (fits and kind and array.size):
+            wrong.append(key)
+    if wrong:
+        what = f"{', '.join(wrong)}: wrong shape or kind, or not positive"
+        raise ValueError(f"{path} is damaged ({what}): run without --replot")
+    return data
+
+
+def plot(data):
+    """Draw the three panels.
+
+    Parameters
+    ----------
+    data : dict of str to ndarray
+        As from `compute`: `error` and `cost` of shape (e,), and the rest.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    return _mlmc_plot.panels(data, findings(data))
+
+
+if __name__ == "__main__":
+    main()
