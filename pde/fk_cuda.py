@@ -43,8 +43,9 @@ _WEYL = _U(0x9E3779B9), _U(0xBB67AE85)
 
 # Threads that share a point and are merged by the tree: a part of the result's definition, like the next one.
 _WIDTH = 256
-# Samples that a thread takes in turn where its block shares the increments, so that partial results stay few.
-_DEPTH = 64
+# Samples that a thread takes in turn, at most, where its block shares the increments, so that partial results stay
+# few; and the threads that there must be before any takes more than one.
+_DEPTH, _SPREAD = 64, 2**19
 # Threads of a block: with the table in shared memory one block fills a multiprocessor.
 _THREADS, _THREADS_AROUND_A_TABLE = 256, 1024
 # 64 registers for each of 1024 threads is all a multiprocessor has.
@@ -558,7 +559,7 @@ class _Run:
         # One path for a whole block of points, where there are that many.
         noise_shared = self.common and len(starts) >= _WIDTH
         width = 1 if noise_shared else min(_WIDTH, 1 << (n_samples - 1).bit_length())
-        depth = _DEPTH if noise_shared else 1
+        depth = min(_DEPTH, max(1, len(starts) * n_samples // _SPREAD)) if noise_shared else 1
         limit = _LAUNCH // self.n_steps
         if self.terminal is None:
             limit = min(limit, _HOST_PARTICLES)

@@ -65,7 +65,7 @@ def wave(points):
 
 
 # Points that share increments by blocks, in chunks of four paths.
-SHARED_NOISE = {"_WIDTH": 8, "_DEPTH": 4}
+SHARED_NOISE = {"_WIDTH": 8, "_DEPTH": 4, "_SPREAD": 1}
 # name: (problem, points, arguments of the estimate, constants of the module)
 CASES = {
     "bilinear": (make_problem(), 3, {"n_paths": 20, "n_steps": 6}, {}),
