@@ -89,14 +89,14 @@ CASES = {
     ),
     "chunks not kept, several batches": (
         changing(), 3, {"n_paths": 9, "n_steps": 5},
-        {"_TABLE_BYTES": 2 * 100 * 16, "_DEVICE_TABLE_BYTES": 0, "_PARTICLES": 14, "_WIDTH": 4},
+        {"_TABLE_BYTES": 2 * 100 * 16, "_DEVICE_TABLE_BYTES": 0, "_PARTICLES": 6, "_WIDTH": 4},
     ),
     "callable terminal": (make_problem(f=wave), 4, {"n_paths": 8, "n_steps": 5, "antithetic": True}, {}),
     "chunks of a shared noise": (
         changing(), 9, {"n_paths": 5, "n_steps": 5, "common_paths": True},
         SHARED_NOISE | {"_TABLE_BYTES": 3 * 100 * 16},
     ),
-    "batches": (make_problem(), 3, {"n_paths": 22, "n_steps": 3}, {"_LAUNCH": 3 * 24, "_WIDTH": 4}),
+    "batches": (make_problem(), 3, {"n_paths": 22, "n_steps": 3}, {"_LAUNCH": 3 * 9, "_WIDTH": 4}),
     "several periods in a step": (problems.constant_velocity(sigma=2.0), 3, {"n_paths": 8, "n_steps": 1}, {}),
 }  # fmt: skip
 RESULTS = [f"{name}, {dtype}" for name in CASES for dtype in fk_cuda.DTYPES]
