@@ -18,10 +18,13 @@ from tqdm import tqdm
 
 from pde import _checks, shards
 from pde.checkpoint import Checkpoint, describe
+from pde.multilevel import multilevel
 from pde.random_numbers import DTYPES, INCREMENTS, brownian_increments, key_from
 from pde.walk import SCHEMES, Options, Walk
 
-__all__ = ["Estimate", "brownian_increments", "estimate", "euler_maruyama", "stochastic_heun"]
+__all__ = ["Estimate", "brownian_increments", "estimate", "euler_maruyama", "multilevel", "stochastic_heun"]
+
+DEVICES = ("cpu", "cuda")
 
 # Particles of a block at most: 16 MB of positions, so memory does not grow with the number of paths; and path-steps of
 # a block, about a second of one core, with particles enough to keep all cores busy.
@@ -64,6 +67,7 @@ def estimate(
     scheme="euler",
     increments="gaussian",
     dtype="float64",
+    device="cpu",
     n=None,
     n_shards=1,
     checkpoint=None,
@@ -103,6 +107,9 @@ def estimate(
     dtype : {"float64", "float32"}
         "float32": displacements of 24 bits, positions of 32 bits of the period; several times faster, with other random
         numbers. With sigma = 0 it is not used.
+    device : {"cpu", "cuda"}
+        "cuda": the same paths on a GPU, by `fk_cuda.estimate_cuda` (extra "gpu"); for Gaussian Euler-Maruyama, in one
+        shard and without a checkpoint.
     n : int, optional
         Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
         the terminal data, or 128.
@@ -130,7 +137,7 @@ def estimate(
         unknown, rng is no seed, the checkpoint is damaged, in no directory or that of another call, joblib's backend is
         "multiprocessing", or a step in float32 crosses a quarter of a period.
     RuntimeError
-        If workers keep dying.
+        If workers keep dying, or there is no CUDA device.
     FloatingPointError
         If the result is not finite.
 
@@ -151,6 +158,13 @@ def estimate(
     if antithetic and n_paths % 2:
         raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
     n_shards = _checks.integer("n_shards", n_shards, at_least=1)
+    if _checks.one_of("device", device, DEVICES) == "cuda":
+        if (scheme, increments, n_shards, checkpoint) != ("euler", "gaussian", 1, None):
+            raise ValueError("device='cuda' needs scheme='euler', increments='gaussian', n_shards=1 and no checkpoint")
+        from pde import fk_cuda  # Loads numba's CUDA target.
+
+        options = {"common_paths": common_paths, "antithetic": antithetic, "dtype": dtype, "n": n, "progress": progress}
+        return fk_cuda.estimate_cuda(problem, points, n_paths, n_steps, rng, **options)
     key = key_from(rng)
     if problem.sigma == 0:
         n_paths, antithetic = 1, False

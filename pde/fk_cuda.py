@@ -506,7 +506,7 @@ class _Velocity:
         self.shortest_run = n_steps // (problem.n_layers or n_steps)
 
     def _table(self, field, n=None):
-        tolerance = feynman_kac._VELOCITY_TOLERANCE
+        tolerance = tables.VELOCITY_TOLERANCE
         return tables.make_table(field, self.dt / self.problem.length, tolerance=tolerance, n=n)
 
     def __iter__(self):
@@ -549,7 +549,7 @@ class _Run:
         self.velocity = _Velocity(problem, n_steps, n, dtype)
         self.terminal = None
         if isinstance(problem.terminal, PeriodicField):
-            table = tables.make_table(problem.terminal, 1.0, tolerance=feynman_kac._TERMINAL_TOLERANCE)
+            table = tables.make_table(problem.terminal, 1.0, tolerance=tables.TERMINAL_TOLERANCE)
             self.terminal = cuda.to_device(_packed(table.coefficients, dtype)), table
         self.scale = dtype.type(problem.sigma * math.sqrt(problem.horizon / n_steps) / problem.length)
 

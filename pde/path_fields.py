@@ -9,8 +9,6 @@ __all__ = ["PathFields"]
 
 # Tables of a velocity that changes at every step are made for this many bytes at a time.
 _TABLE_BYTES = 2**27
-# A trigonometric field is replaced by a spline; the difference must vanish beside the Monte-Carlo error.
-_VELOCITY_TOLERANCE, _TERMINAL_TOLERANCE = 1e-6, 1e-8
 
 
 class PathFields:
@@ -37,7 +35,7 @@ class PathFields:
         self._stack = None
         self._f = None
         if isinstance(problem.terminal, PeriodicField):
-            self._f = tables.make_table(problem.terminal, 1.0, tolerance=_TERMINAL_TOLERANCE)
+            self._f = tables.make_table(problem.terminal, 1.0, tolerance=tables.TERMINAL_TOLERANCE)
 
     def velocity(self, n_steps):
         """Yield the velocity for n_steps steps, in chunks of steps whose tables fit the memory.
@@ -88,9 +86,13 @@ class PathFields:
     def _tables(self, fields):
         scale = 1 / self.problem.length
         if self.size is None:
-            first = tables.make_table(max(fields, key=lambda field: field.n), scale, tolerance=_VELOCITY_TOLERANCE)
+            first = tables.make_table(
+                max(fields, key=lambda field: field.n), scale, tolerance=tables.VELOCITY_TOLERANCE
+            )
             self.size = first.degree, first.n
-        made = [tables.make_table(field, scale, tolerance=_VELOCITY_TOLERANCE, n=self.size[1]) for field in fields]
+        made = [
+            tables.make_table(field, scale, tolerance=tables.VELOCITY_TOLERANCE, n=self.size[1]) for field in fields
+        ]
         if {(table.degree, table.n) for table in made} != {self.size}:
             raise ValueError("velocity must have one grid and one interpolation at all times")
         return np.stack([table.coefficients for table in made])

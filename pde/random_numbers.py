@@ -217,7 +217,7 @@ def fill_signs(z1, z2, count, scale, step, step_stride, path, path_stride, antit
 
 
 @numba.njit(cache=True, nogil=True)
-def _increments(n_steps, n_paths, scale, antithetic, point, two_point, key):
+def _increments(n_steps, n_paths, scale, antithetic, point, key, two_point=False):
     out = np.empty((n_steps, n_paths, 2))
     z1, z2 = np.empty(n_paths), np.empty(n_paths)
     for step in range(n_steps):
@@ -271,4 +271,4 @@ def brownian_increments(
         from pde.fk_float32 import increments32  # Which imports this module.
 
         return increments32(key, n_steps, n_paths, dt, point, int(antithetic), two_point)
-    return _increments(n_steps, n_paths, scale, int(antithetic), point, two_point, key)
+    return _increments(n_steps, n_paths, scale, int(antithetic), point, key, two_point)

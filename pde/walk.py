@@ -13,8 +13,8 @@ __all__ = ["SCHEMES", "Options", "Walk"]
 SCHEMES = ("euler", "heun")
 # Tables of a velocity that changes at every step are made for this many bytes at a time.
 _TABLE_BYTES = 2**27
-# A trigonometric field is replaced by a spline; the difference must vanish beside the noise, or beside RK4's error.
-_VELOCITY_TOLERANCE, _CHARACTERISTIC_TOLERANCE, _TERMINAL_TOLERANCE = 1e-6, 1e-9, 1e-8
+# Of a velocity whose characteristics are followed: the difference must vanish beside the error of RK4.
+_CHARACTERISTIC_TOLERANCE = 1e-9
 
 
 class Options(NamedTuple):
@@ -55,11 +55,11 @@ class Walk:
         self.single = options.dtype == "float32" and problem.sigma > 0
         # Tables wanted a step: at its beginning; and at its end; and in its middle.
         self.stages = 3 if problem.sigma == 0 else 2 if options.scheme == "heun" or self.single else 1
-        self.tolerance = _VELOCITY_TOLERANCE if problem.sigma else _CHARACTERISTIC_TOLERANCE
+        self.tolerance = tables.VELOCITY_TOLERANCE if problem.sigma else _CHARACTERISTIC_TOLERANCE
         self.terminal = None
         # Without noise there are few end points, and nothing to hide an error of interpolation behind.
         if isinstance(problem.terminal, PeriodicField) and problem.sigma:
-            self.terminal = tables.make_table(problem.terminal, 1.0, tolerance=_TERMINAL_TOLERANCE)
+            self.terminal = tables.make_table(problem.terminal, 1.0, tolerance=tables.TERMINAL_TOLERANCE)
         self.size, self.chunks = None, None
 
     def moments(self, starts, block):

@@ -85,7 +85,7 @@ MUTANTS = [
     ),
     Mutant(
         "dt for √dt",
-        "pde/feynman_kac.py",
+        "pde/walk.py",
         "self.problem.sigma * math.sqrt(self.dt)",
         "self.problem.sigma * self.dt",
         "test_feynman_kac",
@@ -106,7 +106,7 @@ MUTANTS = [
     ),
     Mutant(
         "layers in reverse",
-        "pde/feynman_kac.py",
+        "pde/walk.py",
         "layers = np.arange(self.n_steps) *",
         "layers = np.arange(self.n_steps)[::-1] *",
         "test_feynman_kac",
@@ -126,6 +126,20 @@ MUTANTS = [
         "test_feynman_kac",
     ),
     Mutant(
+        "Heun's second slope left out",
+        "pde/fk_kernels.py",
+        "dx[lane] = 0.5 * (dx[lane] + ex[lane])",
+        "dx[lane] = dx[lane]",
+        "test_schemes",
+    ),
+    Mutant(
+        "single precision reads the neighbouring cell",
+        "pde/fk_float32.py",
+        "(px >> _32) * _U(n) + (py >> _32)",
+        "(px >> _32) * _U(n) + (py >> _32) + _U(1)",
+        "test_schemes",
+    ),
+    Mutant(
         "Runge-Kutta weights 1, 1, 1, 1",
         "pde/fk_kernels.py",
         "(1 / 6, 2 / 6, 2 / 6, 1 / 6)",
@@ -142,8 +156,8 @@ MUTANTS = [
     Mutant(
         "both paths of an antithetic pair alike",
         "pde/random_numbers.py",
-        "sign = 1 - 2 *",
-        "sign = 1 - 0 *",
+        "& antithetic)\n        z1[lane] = np.sqrt(",
+        "& 0)\n        z1[lane] = np.sqrt(",
         "test_random_numbers",
     ),
     Mutant(

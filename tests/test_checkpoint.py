@@ -52,25 +52,25 @@ def small_blocks(monkeypatch):
 
 def interrupt(monkeypatch, after):
     """Let `after` blocks be done, and raise at the next."""
-    moments, left = feynman_kac._Walk.moments, iter(range(after))
+    moments, left = feynman_kac.Walk.moments, iter(range(after))
 
     def limited(self, starts, block):
         if next(left, None) is None:
             raise Interrupted
         return moments(self, starts, block)
 
-    monkeypatch.setattr(feynman_kac._Walk, "moments", limited)
+    monkeypatch.setattr(feynman_kac.Walk, "moments", limited)
 
 
 def count_blocks(monkeypatch):
     """A list that grows with every block that is done."""
-    moments, done = feynman_kac._Walk.moments, []
+    moments, done = feynman_kac.Walk.moments, []
 
     def counted(self, starts, block):
         done.append(block)
         return moments(self, starts, block)
 
-    monkeypatch.setattr(feynman_kac._Walk, "moments", counted)
+    monkeypatch.setattr(feynman_kac.Walk, "moments", counted)
     return done
 
 

@@ -260,7 +260,7 @@ def test_a_figure_that_does_not_exist_is_one_line_and_status_2(capsys, monkeypat
     with pytest.raises(SystemExit) as stop:
         figures_main(["fig4", "fig99"])
     assert stop.value.code == 2
-    assert one_line(capsys) == "python -m figures: error: no figure fig99; there are fig4"
+    assert one_line(capsys) == f"python -m figures: error: no figure fig99; there are {', '.join(FIGURES)}"
     assert names(tmp_path) == []
 
 

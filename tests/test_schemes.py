@@ -131,7 +131,7 @@ def test_any_size_of_grid_serves_single_precision():
         fields = (field.with_interpolation("bilinear") for field in (smooth.velocity, smooth.terminal))
         problem, points = pde.ConvectionDiffusion(*fields, sigma=0.1), random_points(40)
         e = feynman_kac.estimate(problem, points, n_paths=1, n_steps=40, dtype="float32")
-        # Rounding of 2**-24 of a step < 0.1, forty of them, stretched by exp(|grad v| < 10), seen through |grad f| < 40.
+        # Forty roundings of 2**-24 of a step < 0.1, stretched by 1e3 at most, seen through |grad f| < 40.
         expected = ends(problem, points, 1, 40, 0, options)[:, 0]
         np.testing.assert_allclose(e.mean, expected, atol=40 * 0.1 * 2.0**-24 * 1e3 * 40)
         assert np.median(np.abs(e.mean - expected)) < 1e-5

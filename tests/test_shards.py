@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import pytest
 
-from pde import feynman_kac, problems, shards
+from pde import feynman_kac, problems, shards, walk
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,15 +51,16 @@ def test_blocks_tile_the_rectangle_in_order(shape):
 @pytest.mark.parametrize("n_points", [1, 3, 5000])
 @pytest.mark.parametrize("n_steps", [1, 1000, 10**6])
 def test_blocks_have_a_bound_and_whole_pairs_and_do_not_shrink_with_the_paths(options, n_points, n_steps):
-    options = {"common_paths": False, "antithetic": False} | options
+    plain = {"scheme": "euler", "increments": "gaussian", "dtype": "float64"}
+    options = walk.Options(**({"common_paths": False, "antithetic": False} | plain | options))
     problem = problems.constant_velocity()
     sizes = set()
     for n_paths in (10**7, 10**8):
-        blocks = feynman_kac._blocks(problem, n_points, n_paths, n_steps, **options)
+        blocks = feynman_kac._blocks(problem, n_points, n_paths, n_steps, options)
         sizes.add((blocks.points_a_block, blocks.paths_a_block))
         assert blocks.points_a_block * blocks.paths_a_block <= 2**20
         assert blocks.points_a_block * blocks.paths_a_block > 2**13
-        assert not options["antithetic"] or blocks.paths_a_block % 2 == 0
+        assert not options.antithetic or blocks.paths_a_block % 2 == 0
     assert len(sizes) == 1
 
 
