@@ -1,4 +1,8 @@
-"""diffrax: `Euler` with constant steps; Brownian increments drawn step by step (UnsafeBrownianPath), in float32."""
+"""diffrax: `Euler` with constant steps, in float32.
+
+Brownian increments drawn step by step (UnsafeBrownianPath), or from a tree that adaptive steps could use too
+(VirtualBrownianTree, the default of its documentation).
+"""
 
 from importlib.metadata import version
 
@@ -18,7 +22,7 @@ class ScalarNoise(diffrax.ControlTerm):
         return vf * control
 
 
-def make_solve(fields, n, n_paths, n_steps, brownian="UnsafeBrownianPath"):
+def make_solve(fields, n, n_paths, n_steps, brownian):
     dt, _ = step_sizes(fields, n_steps)
     horizon, length = float(fields["horizon"]), float(fields["length"])
     sigma = jnp.float32(float(fields["sigma"]) / length)

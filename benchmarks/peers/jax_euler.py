@@ -8,7 +8,7 @@ from particles import means, starts, step_sizes
 from worker import serve
 
 
-def make_solve(fields, n, n_paths, n_steps, rng="threefry2x32"):
+def make_solve(fields, n, n_paths, n_steps):
     dt, scale = step_sizes(fields, n_steps)
     velocity = jax_bilinear.make_velocity(fields["velocity"] / float(fields["length"]))
     begin = jnp.asarray(starts(fields, n_paths, "float32"))
@@ -21,7 +21,7 @@ def make_solve(fields, n, n_paths, n_steps, rng="threefry2x32"):
         return jax.lax.fori_loop(0, n_steps, step, positions)
 
     def solve():
-        end = np.asarray(advance(jax.random.key(1, impl=rng), begin))
+        end = np.asarray(advance(jax.random.key(1), begin))
         return means(fields, end, n_paths), n_steps
 
     return solve

@@ -1,4 +1,4 @@
-"""NumPy by hand: chunks of 8192 particles, which stay in the cache, on a pool of threads."""
+"""NumPy by hand, in either precision: chunks of 8192 particles, which stay in the cache, on a pool of threads."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
