@@ -182,7 +182,8 @@ def table(rows):
         lines.append(
             f"{row.tool:16}{row.method:20}{row.dtype:9}{row.n_paths:6}{row.n_steps:6}{min(row.seconds):8.3f}"
             f"{median(row.seconds):10.3f}{row.cores:6.1f}{row.rate / 1e6:8.1f}{row.core_rate / 1e6:10.1f}"
-            f"{row.full_seconds:8.2f}{row.full_seconds / single:9.1f}{row.full_seconds / cheapest:8.0f}{row.noise:8.4f}{row.chi2:7.3f}"
+            f"{row.full_seconds:8.2f}{row.full_seconds / single:9.1f}{row.full_seconds / cheapest:8.0f}"
+            f"{row.noise:8.4f}{row.chi2:7.3f}"
         )
     return "\n".join(lines)
 
