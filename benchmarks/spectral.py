@@ -13,23 +13,16 @@ half a minute on two cores, plus a minute the first time for the reference.
 
 import argparse
 import contextlib
-import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
-import venv
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
+import _driver
 import numpy as np
 import pinned
 
-HERE = Path(__file__).resolve().parent
-PEERS = HERE / "peers"
 PAPER_DT = 1e-3
 DEFAULT_RTOL = 1e-8
 TARGET = 1e-8
@@ -44,13 +37,8 @@ ONE_THREAD = {
 
 
 @dataclass(frozen=True)
-class Tool:
-    """What is timed: a script of `peers/`, the environment it runs in (None: this one) and its fixed options."""
-
-    name: str
-    script: str
-    env: str | None = None
-    options: dict = field(default_factory=dict)
+class Tool(_driver.Tool):
+    """A tool and the settings it is tried with."""
 
     @property
     def candidates(self):
@@ -84,95 +72,24 @@ class Row:
     cpu_seconds: list = field(default_factory=list)
 
 
-class SolveError(RuntimeError):
-    """The tool refused this setting or its solution blew up."""
-
-
-class Worker:
-    """A tool's process, kept alive between turns."""
-
-    def __init__(self, tool, python, folder):
-        self.tool = tool
-        self.folder = Path(folder)
-        self.log = self.folder / f"{tool.name}.log"
-        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | ONE_THREAD
-        if tool.env is None:
-            env["PYTHONPATH"] = str(HERE.parent)
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(
-                [str(python), str(PEERS / tool.script)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=env,
-                cwd=folder,
-            )
-        hello = self._receive()
-        self.method, self.versions = hello["method"], hello["versions"]
-
-    def _receive(self):
-        line = self.process.stdout.readline()
-        if not line:
-            tail = "\n".join(self.log.read_text().splitlines()[-15:])
-            raise RuntimeError(f"{self.tool.name} ended unexpectedly; the end of its log:\n{tail}")
-        return json.loads(line)
-
-    def solve(self, n, setting, *, repeats, save=False):
-        """Seconds of each solve and, if saved, the solution."""
-        path = self.folder / f"{self.tool.name}-{n}.npy"
-        request = {
-            "fields": str(self.folder / f"pinned-{n}.npz"),
-            "n": n,
-            "setting": self.tool.options | setting,
-            "repeats": repeats,
-            "save": str(path) if save else None,
-        }
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        reply = self._receive()
-        if "error" in reply:
-            raise SolveError(reply["error"])
-        return reply | ({"u": np.load(path)} if save else {})
-
-    def close(self):
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-
-
-def environment_python(folder):
-    return Path(folder) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
-def set_up(envs):
-    """Make one virtual environment per peer, with the pinned versions of peers/NAME.txt."""
-    for name in sorted({tool.env for tool in TOOLS if tool.env}):
-        print(f"{name}: {envs / name}", flush=True)
-        venv.create(envs / name, with_pip=True, clear=True)
-        pip = [str(environment_python(envs / name)), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-        subprocess.run([*pip, "-r", str(PEERS / f"{name}.txt")], check=True)
-
-
-def max_error(worker, n, setting, reference):
+def max_error(worker, fields, n, setting, reference):
     """Error and number of steps of one solve; infinite where it fails."""
     try:
-        reply = worker.solve(n, setting, repeats=0, save=True)
-    except SolveError:
+        reply = worker.solve(fields, n, setting, repeats=0, save=True)
+    except _driver.SolveError:
         return np.inf, 0
     error = float(np.abs(reply["u"] - reference).max())
     return (error if np.isfinite(error) else np.inf), reply["n_steps"]
 
 
-def tune(worker, n, reference):
+def tune(worker, fields, n, reference):
     """The loosest candidate with error <= TARGET, its error and steps; None if none of them reaches it."""
     candidates = worker.tool.candidates
     low, high, best = 0, len(candidates), None
     # Bisection: the error falls along the list.
     while low < high:
         middle = (low + high) // 2
-        error, n_steps = max_error(worker, n, candidates[middle], reference)
+        error, n_steps = max_error(worker, fields, n, candidates[middle], reference)
         if error <= TARGET:
             high, best = middle, (candidates[middle], error, n_steps)
         else:
@@ -180,15 +97,15 @@ def tune(worker, n, reference):
     return best
 
 
-def compare(workers, comparison, n, reference, *, rounds, repeats):
+def compare(workers, comparison, fields, n, reference, *, rounds, repeats):
     """The rows of one comparison: settings first, then the tools in turn."""
     rows = []
     for worker in workers:
         if comparison == "paper":
             setting = worker.tool.paper_setting
-            found = (setting, *max_error(worker, n, setting, reference))
+            found = (setting, *max_error(worker, fields, n, setting, reference))
         else:
-            found = tune(worker, n, reference)
+            found = tune(worker, fields, n, reference)
         if found is None or not np.isfinite(found[1]):
             print(f"{worker.tool.name} has no solution for '{comparison}' at n = {n}", file=sys.stderr)
             continue
@@ -196,26 +113,10 @@ def compare(workers, comparison, n, reference, *, rounds, repeats):
         rows.append((worker, Row(comparison, n, worker.tool.name, worker.method, setting, n_steps, error)))
     for _ in range(rounds):
         for worker, row in rows:
-            reply = worker.solve(n, row.setting, repeats=repeats)
+            reply = worker.solve(fields, n, row.setting, repeats=repeats)
             row.seconds += reply["seconds"]
             row.cpu_seconds += reply["cpu_seconds"]
     return [row for _, row in rows]
-
-
-def machine():
-    """What the numbers depend on."""
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True)
-    return {
-        "cpu": cpu,
-        "n_cores": os.cpu_count(),
-        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
-    }
 
 
 def table(rows):
@@ -236,36 +137,10 @@ def table(rows):
     return "\n".join(lines)
 
 
-def write_json(path, data):
-    """Whole or not at all, so that an interrupted run never leaves half a result."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".json", delete=False) as file:
-        json.dump(data, file, indent=1)
-        file.write("\n")
-    # Temporary files are private by default, which a result is not.
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-
-
-def start_workers(stack, tools, envs, folder):
-    """A process for every tool whose environment exists."""
-    workers = []
-    for tool in tools:
-        python = sys.executable if tool.env is None else environment_python(envs / tool.env)
-        if not Path(python).exists():
-            print(f"{tool.name}: no environment at {envs / tool.env}; --setup makes it", file=sys.stderr)
-            continue
-        worker = Worker(tool, python, folder)
-        stack.callback(worker.close)
-        workers.append(worker)
-    return workers
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setup", action="store_true", help="make the peers' environments and stop")
-    parser.add_argument("--envs", type=Path, default=HERE / ".envs", help="where they are (default: %(default)s)")
+    parser.add_argument("--envs", type=Path, default=_driver.ENVS, help="where they are (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="n = 128, two rounds, no variants of a peer")
     parser.add_argument("--rounds", type=int, help="turns of each tool (default: 5, quick: 2)")
     parser.add_argument("--repeats", type=int, default=2, help="solves in a turn (default: %(default)s)")
@@ -279,17 +154,17 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     if args.setup:
-        set_up(args.envs)
+        _driver.set_up(TOOLS, args.envs)
         return
     if not pinned.reference_path().exists():
         print("computing the reference, which takes a minute once", file=sys.stderr)
     reference = pinned.reference()
-    where = machine()
+    where = _driver.machine()
     rows = []
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         tools = [tool for tool in TOOLS if not (args.quick and tool.options)]
-        workers = start_workers(stack, tools, args.envs, folder)
+        workers = _driver.start_workers(stack, tools, args.envs, folder, ONE_THREAD)
         print(
             f"{where['cpu']}, {where['n_cores']} cores, load {where['load_average'][0]:.1f}; float64, 1 thread; "
             f"{args.rounds} rounds x {args.repeats} solves, tools in turn\n"
@@ -298,9 +173,10 @@ def main():
             f"{reference.space_error:.0e} in space"
         )
         for n in (128,) if args.quick else (128, 256):
-            pinned.save_fields(folder, n)
+            fields = pinned.save_fields(folder, n)
+            u = reference.on_grid(n)
             for comparison in ("paper", "tuned"):
-                rows += compare(workers, comparison, n, reference.on_grid(n), rounds=args.rounds, repeats=args.repeats)
+                rows += compare(workers, comparison, fields, n, u, rounds=args.rounds, repeats=args.repeats)
         versions = {worker.tool.name: worker.versions for worker in workers}
     print(table(rows))
     for row in rows:
@@ -311,7 +187,7 @@ def main():
         vouchers = {"time_error": reference.time_error, "space_error": reference.space_error}
         provenance = {"machine": where, "versions": versions, "threads": 1, "arguments": sys.argv[1:]}
         data = provenance | {"problem": problem, "reference": vouchers, "rows": [asdict(row) for row in rows]}
-        write_json(args.out, data)
+        _driver.write_json(args.out, data)
 
 
 if __name__ == "__main__":

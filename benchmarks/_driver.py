@@ -1,0 +1,147 @@
+"""What the benchmarks share: the peers' environments, a process for each tool, the machine, the result file."""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+PEERS, ENVS = HERE / "peers", HERE / ".envs"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """What is timed: a script of `peers/`, the environment it runs in (None: this one) and its fixed options."""
+
+    name: str
+    script: str
+    env: str | None = None
+    options: dict = field(default_factory=dict)
+
+
+class SolveError(RuntimeError):
+    """The tool refused this setting or its solution blew up."""
+
+
+class Worker:
+    """A tool's process, kept alive between turns."""
+
+    def __init__(self, tool, python, folder, threads):
+        self.tool = tool
+        self.folder = Path(folder)
+        self.log = self.folder / f"{tool.name}.log"
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | threads
+        if tool.env is None:
+            env["PYTHONPATH"] = str(HERE.parent)
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [str(python), str(PEERS / tool.script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=env,
+                cwd=folder,
+            )
+        self.method = self.versions = None
+
+    def greet(self):
+        """Wait until the tool has been imported."""
+        hello = self._receive()
+        self.method, self.versions = hello["method"], hello["versions"]
+
+    def _receive(self):
+        line = self.process.stdout.readline()
+        if not line:
+            tail = "\n".join(self.log.read_text().splitlines()[-15:])
+            raise RuntimeError(f"{self.tool.name} ended unexpectedly; the end of its log:\n{tail}")
+        return json.loads(line)
+
+    def solve(self, fields, n, setting, *, repeats, save=False):
+        """Seconds of each solve of the problem in the file `fields` and, if saved, the solution."""
+        path = self.folder / f"{self.tool.name}-{n}.npy"
+        request = {
+            "fields": str(fields),
+            "n": n,
+            "setting": self.tool.options | setting,
+            "repeats": repeats,
+            "save": str(path) if save else None,
+        }
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        reply = self._receive()
+        if "error" in reply:
+            raise SolveError(reply["error"])
+        return reply | ({"u": np.load(path)} if save else {})
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def environment_python(folder):
+    return Path(folder) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def set_up(tools, envs):
+    """Make one virtual environment per peer, with the pinned versions of peers/NAME.txt."""
+    for name in sorted({tool.env for tool in tools if tool.env}):
+        print(f"{name}: {envs / name}", flush=True)
+        venv.create(envs / name, with_pip=True, clear=True)
+        pip = [str(environment_python(envs / name)), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+        subprocess.run([*pip, "-r", str(PEERS / f"{name}.txt")], check=True)
+
+
+def machine():
+    """What the numbers depend on."""
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    return {
+        "cpu": cpu,
+        "n_cores": os.cpu_count(),
+        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
+    }
+
+
+def write_json(path, data):
+    """Whole or not at all, so that an interrupted run never leaves half a result."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".json", delete=False) as file:
+        json.dump(data, file, indent=1)
+        file.write("\n")
+    # Temporary files are private by default, which a result is not.
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def start_workers(stack, tools, envs, folder, threads):
+    """A process for every tool whose environment exists."""
+    workers = []
+    for tool in tools:
+        python = sys.executable if tool.env is None else environment_python(envs / tool.env)
+        if not Path(python).exists():
+            print(f"{tool.name}: no environment at {envs / tool.env}; --setup makes it", file=sys.stderr)
+            continue
+        worker = Worker(tool, python, folder, threads)
+        stack.callback(worker.close)
+        workers.append(worker)
+    for worker in workers:
+        worker.greet()
+    return workers

@@ -1,0 +1,22 @@
+"""This project: `pde.feynman_kac.estimate`, everything from the arrays to the means inside the timer."""
+
+import numba
+from worker import serve
+
+import pde
+
+
+def make_solve(fields, n, n_paths, n_steps, **options):
+    physics = {name: float(fields[name]) for name in ("sigma", "horizon", "length")}
+
+    def solve():
+        velocity = pde.PeriodicField(fields["velocity"], physics["length"], "bilinear")
+        problem = pde.ConvectionDiffusion(velocity, fields["terminal"], **physics)
+        found = pde.feynman_kac.estimate(problem, fields["points"], n_paths, n_steps, 1, **options)
+        return found.mean, found.n_steps
+
+    return solve
+
+
+if __name__ == "__main__":
+    serve("Feynman-Kac", make_solve, {"numba": numba.__version__})
