@@ -79,7 +79,7 @@ def estimate(
     Y = X_(k+1),  X_(k+1) = X_k + (v(X_k, t_k) + v(Y, t_(k+1))) dt / 2 + sigma dB_k       (stochastic Heun)
 
     A velocity piecewise constant in time is taken at layer (k n_t) // n_steps in step k. Trigonometric fields are
-    evaluated as bicubic splines that differ from them by less than 1e-6 max |v| and 1e-8 max |f|.
+    evaluated as bicubic splines that differ from them by less than 1e-6 max |v| and 1e-6 max |f|.
 
     Parameters
     ----------

@@ -17,7 +17,6 @@ from pde.random_numbers import philox
 __all__ = ["advance32", "cell_table", "increments32"]
 
 _U, _W, _I, _F = np.uint64, np.uint32, np.int32, np.float32
-_BLOCK = 64
 _HALF_BITS, _8, _9, _30, _31, _32 = _W(0x20000000), _W(8), _W(9), _W(30), _W(31), _U(32)
 # Streams of the counters, apart from that of double precision (0).
 GAUSSIAN32, TWO_POINT = 1, 2
@@ -30,6 +29,7 @@ _SIN = tuple(_F((-1.0) ** k / math.factorial(2 * k + 1)) for k in range(5))
 _COS = tuple(_F((-1.0) ** k / math.factorial(2 * k)) for k in range(6))
 _LN2, _TURN = _F(math.log(2.0)), _F(2 * math.pi / 2**32)
 _SQRT_HALF = _I(0x3F3504F3)
+_SIGN = _W(0x80000000)
 _UNIT = _F(2.0**-24)
 
 
@@ -125,32 +125,38 @@ def _normals(words, z, count, scale, path, path_stride, antithetic):
     for half in range(0, 4, 2):
         for lane in range(count):
             u = (np.float32(_I(words[half, lane] >> _8)) + _F(0.5)) * _UNIT
-            sign = _F(1 - 2 * ((path + path_stride * lane) & antithetic))
-            z[half, lane] = np.sqrt(_F(-2) * _log(u)) * (scale * sign)
+            z[half, lane] = np.sqrt(_F(-2) * _log(u)) * scale
         for lane in range(count):
             sine, cosine = _sin_cos(words[half + 1, lane])
             z[half + 1, lane] = z[half, lane] * sine
             z[half, lane] = z[half, lane] * cosine
+    if antithetic:
+        for row in range(4):
+            for lane in range(count):
+                z[row, lane] *= _F(1 - 2 * ((path + path_stride * lane) & 1))
 
 
 @_inline
 def _signs(words, z, step, count, scale, path, path_stride, antithetic):
     """Increments +scale or -scale from two bits of the words: sixteen steps a word."""
-    word, place = (step >> 4) & 3, _W(2 * (step & 15))
+    word, place = (step >> 4) & 3, 2 * (step & 15)
+    # A bit of the word becomes the sign bit of the increment.
+    first, second, size = _W(31 - place), _W(30 - place), np.float32(scale).view(np.uint32)
     for lane in range(count):
-        flip = _W((path + path_stride * lane) & antithetic)
-        first = (words[word, lane] >> place) & _W(1)
-        second = (words[word, lane] >> (place + _W(1))) & _W(1)
-        z[0, lane] = scale * np.float32(_I(1) - _I(2) * _I(first ^ flip))
-        z[1, lane] = scale * np.float32(_I(1) - _I(2) * _I(second ^ flip))
+        z[0, lane] = _W(((words[word, lane] << first) & _SIGN) | size).view(np.float32)
+        z[1, lane] = _W(((words[word, lane] << second) & _SIGN) | size).view(np.float32)
+    if antithetic:
+        for lane in range(count):
+            sign = _F(1 - 2 * ((path + path_stride * lane) & 1))
+            z[0, lane] *= sign
+            z[1, lane] *= sign
 
 
 @_inline
 def _drift(degree, table, n, x, y, places, gx, gy, rows, dx, dy, count):
-    """Displacements by the velocity; sixteen lanes at a time, so arrays are read up to a multiple of sixteen."""
+    """Displacements by the velocity, of a multiple of sixteen lanes."""
     row_length = _U(n + degree + 1)
-    whole = (count + 15) // 16 * 16
-    for lane in range(whole):
+    for lane in range(count):
         px, py = _U(x[lane]) * _U(n), _U(y[lane]) * _U(n)
         gx[lane] = np.float32(_I(_W(px) >> _8))
         gy[lane] = np.float32(_I(_W(py) >> _8))
@@ -159,9 +165,9 @@ def _drift(degree, table, n, x, y, places, gx, gy, rows, dx, dy, count):
         else:
             places[lane] = _W(((px >> _32) * row_length + (py >> _32)) << _U(1))
     if degree == 1:
-        for lane in range(0, whole, 16):
+        for lane in range(0, count, 16):
             load_rows(table, places, rows, lane)
-        for lane in range(whole):
+        for lane in range(count):
             a = rows[0, lane] + rows[1, lane] * gx[lane]
             b = rows[2, lane] + rows[3, lane] * gx[lane]
             c = rows[4, lane] + rows[5, lane] * gx[lane]
@@ -169,13 +175,13 @@ def _drift(degree, table, n, x, y, places, gx, gy, rows, dx, dy, count):
             dx[lane] = a + b * gy[lane]
             dy[lane] = c + d * gy[lane]
         return
-    for lane in range(whole):
+    for lane in range(count):
         dx[lane] = _F(0)
         dy[lane] = _F(0)
     for stencil in range(4):
-        for lane in range(0, whole, 16):
+        for lane in range(0, count, 16):
             load_rows(table, places, rows, lane)
-        for lane in range(whole):
+        for lane in range(count):
             w = _cubic(gx[lane] * _UNIT, stencil)
             t = gy[lane] * _UNIT
             w0, w1, w2, w3 = _cubic(t, 0), _cubic(t, 1), _cubic(t, 2), _cubic(t, 3)
@@ -201,7 +207,75 @@ def _shift(position, displacement):
     return _W(position + _I(displacement).view(np.uint32))
 
 
-@numba.njit(parallel=True, cache=True, nogil=True, error_model="numpy", fastmath=_fast)
+def _make_advance(block):
+    """The loop for blocks of so many lanes, a constant, for which the compiler unrolls the loops over lanes."""
+
+    @numba.njit(parallel=True, cache=True, nogil=True, error_model="numpy", fastmath=_fast)
+    def advance(
+        x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, heun, key
+    ):
+        n_rows, n_lanes = x.shape
+        n_blocks = (n_lanes + block - 1) // block
+        unit = np.float32(scale * 2.0**32)
+        stream = TWO_POINT if two_point else GAUSSIAN32
+        # Steps that one call of Philox serves.
+        per_call = 64 if two_point else 2
+        for work in numba.prange(n_rows * n_blocks):
+            row, start = work // n_blocks, (work % n_blocks) * block
+            count = min(block, n_lanes - start)
+            px, py = np.zeros(block, np.uint32), np.zeros(block, np.uint32)
+            qx, qy = np.zeros(block, np.uint32), np.zeros(block, np.uint32)
+            places, rows = np.zeros(block, np.uint32), np.zeros((8, block), np.float32)
+            gx, gy = np.empty(block, np.float32), np.empty(block, np.float32)
+            dx, dy = np.empty(block, np.float32), np.empty(block, np.float32)
+            ex, ey = np.empty(block, np.float32), np.empty(block, np.float32)
+            words, z = np.zeros((4, block), np.uint32), np.zeros((4, block), np.float32)
+            px[:count] = x[row, start : start + count]
+            py[:count] = y[row, start : start + count]
+            path = first_path + row if common else first_path + start
+            stride = 0 if common else 1
+            point = 0 if common else first_point + row
+            for k in range(len(layers)):
+                if k % per_call == 0:
+                    call = (step + k) // per_call
+                    if common:
+                        _words(words, 1, call, 0, path, stride, antithetic, point, stream, key)
+                    else:
+                        _words(words, block, call, 0, path, 1, antithetic, point, stream, key)
+                    if not two_point and common:
+                        _normals(words, z, 1, unit, path, 0, antithetic)
+                    elif not two_point:
+                        _normals(words, z, block, unit, path, 1, antithetic)
+                half = 0 if two_point else 2 * (k & 1)
+                if two_point and common:
+                    _signs(words, z, k, 1, unit, path, 0, antithetic)
+                elif two_point:
+                    _signs(words, z, k, block, unit, path, 1, antithetic)
+                if common:
+                    for lane in range(1, count):
+                        z[half, lane] = z[half, 0]
+                        z[half + 1, lane] = z[half + 1, 0]
+                _drift(degree, tables[layers[k, 0]], n, px, py, places, gx, gy, rows, dx, dy, block)
+                if heun:
+                    for lane in range(block):
+                        qx[lane] = _shift(px[lane], dx[lane] + z[half, lane])
+                        qy[lane] = _shift(py[lane], dy[lane] + z[half + 1, lane])
+                    _drift(degree, tables[layers[k, 1]], n, qx, qy, places, gx, gy, rows, ex, ey, block)
+                    for lane in range(block):
+                        dx[lane] = _F(0.5) * (dx[lane] + ex[lane])
+                        dy[lane] = _F(0.5) * (dy[lane] + ey[lane])
+                for lane in range(block):
+                    px[lane] = _shift(px[lane], dx[lane] + z[half, lane])
+                    py[lane] = _shift(py[lane], dy[lane] + z[half + 1, lane])
+            x[row, start : start + count] = px[:count]
+            y[row, start : start + count] = py[:count]
+
+    return advance
+
+
+_advance_narrow, _advance_wide = _make_advance(16), _make_advance(64)
+
+
 def advance32(
     x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, heun, key
 ):
@@ -236,54 +310,11 @@ def advance32(
     key : ndarray of shape (2,)
         As from `random_numbers.key_from`.
     """
-    n_rows, n_lanes = x.shape
-    n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
-    unit = np.float32(scale * 2.0**32)
-    stream = TWO_POINT if two_point else GAUSSIAN32
-    # Steps that one call of Philox serves.
-    per_call = 64 if two_point else 2
-    for work in numba.prange(n_rows * n_blocks):
-        row, start = work // n_blocks, (work % n_blocks) * _BLOCK
-        count = min(_BLOCK, n_lanes - start)
-        px, py = np.zeros(_BLOCK, np.uint32), np.zeros(_BLOCK, np.uint32)
-        qx, qy = np.zeros(_BLOCK, np.uint32), np.zeros(_BLOCK, np.uint32)
-        places, rows = np.zeros(_BLOCK, np.uint32), np.zeros((8, _BLOCK), np.float32)
-        gx, gy = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-        dx, dy = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-        ex, ey = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-        words, z = np.zeros((4, _BLOCK), np.uint32), np.zeros((4, _BLOCK), np.float32)
-        px[:count] = x[row, start : start + count]
-        py[:count] = y[row, start : start + count]
-        path = first_path + row if common else first_path + start
-        stride, lanes = (0, 1) if common else (1, count)
-        point = 0 if common else first_point + row
-        for k in range(len(layers)):
-            if k % per_call == 0:
-                call = (step + k) // per_call
-                _words(words, lanes, call, 0, path, stride, antithetic, point, stream, key)
-                if not two_point:
-                    _normals(words, z, lanes, unit, path, stride, antithetic)
-            half = 0 if two_point else 2 * (k & 1)
-            if two_point:
-                _signs(words, z, k, lanes, unit, path, stride, antithetic)
-            if common:
-                for lane in range(1, count):
-                    z[half, lane] = z[half, 0]
-                    z[half + 1, lane] = z[half + 1, 0]
-            _drift(degree, tables[layers[k, 0]], n, px, py, places, gx, gy, rows, dx, dy, count)
-            if heun:
-                for lane in range(_BLOCK):
-                    qx[lane] = _shift(px[lane], dx[lane] + z[half, lane])
-                    qy[lane] = _shift(py[lane], dy[lane] + z[half + 1, lane])
-                _drift(degree, tables[layers[k, 1]], n, qx, qy, places, gx, gy, rows, ex, ey, count)
-                for lane in range(_BLOCK):
-                    dx[lane] = _F(0.5) * (dx[lane] + ex[lane])
-                    dy[lane] = _F(0.5) * (dy[lane] + ey[lane])
-            for lane in range(_BLOCK):
-                px[lane] = _shift(px[lane], dx[lane] + z[half, lane])
-                py[lane] = _shift(py[lane], dy[lane] + z[half + 1, lane])
-        x[row, start : start + count] = px[:count]
-        y[row, start : start + count] = py[:count]
+    # Whole blocks are advanced, full or not.
+    advance = _advance_narrow if x.shape[1] <= 32 else _advance_wide
+    advance(
+        x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, heun, key
+    )
 
 
 def increments32(key, n_steps, n_paths, dt, point, antithetic, two_point):

@@ -13,7 +13,7 @@ from pde.fields import PeriodicField
 __all__ = ["TERMINAL_TOLERANCE", "VELOCITY_TOLERANCE", "Table", "finest_size", "make_table"]
 
 # A trigonometric field is replaced by a spline; the difference must vanish beside the noise of the paths.
-VELOCITY_TOLERANCE, TERMINAL_TOLERANCE = 1e-6, 1e-8
+VELOCITY_TOLERANCE, TERMINAL_TOLERANCE = 1e-6, 1e-6
 
 # 1024**2 points: beyond this a table is slower than what it buys in accuracy.
 _LARGEST = 1024
