@@ -117,9 +117,16 @@ class ConvectionDiffusion:
         Returns
         -------
         int
+
+        Raises
+        ------
+        ValueError
+            If t lies outside [0, horizon].
         """
+        if not -1e-9 * self.horizon <= t <= self.horizon * (1 + 1e-9):
+            raise ValueError(f"t must lie in [0, {self.horizon:g}], got t={t:g}")
         # 1e-9 of a layer: k * dt must fall into the layer that starts there, whatever its rounding.
-        return min(int(t / self.horizon * self.n_layers + 1e-9), self.n_layers - 1)
+        return min(max(int(t / self.horizon * self.n_layers + 1e-9), 0), self.n_layers - 1)
 
     def layer_field(self, layer):
         """Return one layer of a velocity given as a field.

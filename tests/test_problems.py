@@ -424,3 +424,10 @@ def test_a_problem_shows_what_it_is_made_of():
         "ConvectionDiffusion(velocity=PeriodicField(shape=(2, 16, 16), length=1, trigonometric), "
         "terminal=PeriodicField(shape=(16, 16), length=1, trigonometric), sigma=0.25, horizon=2, length=1)"
     )
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.1, float("nan")])
+def test_a_time_outside_the_horizon_has_no_layer(t):
+    problem = problems.crossed_shears()
+    with pytest.raises(ValueError, match=r"t must lie in \[0, 1\], got t="):
+        problem.velocity_at([0.1, 0.2], t)
