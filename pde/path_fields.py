@@ -84,15 +84,7 @@ class PathFields:
         return out
 
     def _tables(self, fields):
-        scale = 1 / self.problem.length
-        if self.size is None:
-            first = tables.make_table(
-                max(fields, key=lambda field: field.n), scale, tolerance=tables.VELOCITY_TOLERANCE
-            )
-            self.size = first.degree, first.n
-        made = [
-            tables.make_table(field, scale, tolerance=tables.VELOCITY_TOLERANCE, n=self.size[1]) for field in fields
-        ]
-        if {(table.degree, table.n) for table in made} != {self.size}:
-            raise ValueError("velocity must have one grid and one interpolation at all times")
+        tolerance = tables.VELOCITY_TOLERANCE
+        made = tables.make_tables(fields, 1 / self.problem.length, tolerance=tolerance, size=self.size)
+        self.size = made[0].degree, made[0].n
         return np.stack([table.coefficients for table in made])

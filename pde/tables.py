@@ -10,7 +10,7 @@ import numpy as np
 
 from pde.fields import PeriodicField
 
-__all__ = ["TERMINAL_TOLERANCE", "VELOCITY_TOLERANCE", "Table", "finest_size", "make_table"]
+__all__ = ["TERMINAL_TOLERANCE", "VELOCITY_TOLERANCE", "Table", "finest_size", "make_table", "make_tables"]
 
 # A trigonometric field is replaced by a spline; the difference must vanish beside the noise of the paths.
 VELOCITY_TOLERANCE, TERMINAL_TOLERANCE = 1e-6, 1e-6
@@ -90,3 +90,36 @@ def make_table(field, scale, *, tolerance, n=None):
     places = (np.arange(field.n + degree + 1) - degree // 2) % field.n
     padded = components[:, places[:, None], places[None, :]]
     return Table(np.ascontiguousarray(np.moveaxis(padded, 0, -1)).reshape(-1) * scale, field.n, degree)
+
+
+def make_tables(fields, scale, *, tolerance, size=None):
+    """Return the tables of fields that share one grid and one interpolation.
+
+    Parameters
+    ----------
+    fields : sequence of PeriodicField
+        As for `make_table`.
+    scale : float
+        Factor.
+    tolerance : float
+        As for `finest_size`, which is asked once, for the field of the finest grid.
+    size : tuple of int, optional
+        (degree, n) of the tables, where others have it already.
+
+    Returns
+    -------
+    list of Table
+
+    Raises
+    ------
+    ValueError
+        If the fields differ in grid or interpolation, or from size.
+    """
+    n = None if size is None else size[1]
+    if n is None:
+        finest = max(fields, key=lambda field: field.n)
+        n = finest_size(finest, tolerance) if finest.interpolation == "trigonometric" else finest.n
+    made = [make_table(field, scale, tolerance=tolerance, n=n) for field in fields]
+    if {(table.degree, table.n) for table in made} != {size or (made[0].degree, n)}:
+        raise ValueError("velocity must have one grid and one interpolation at all times")
+    return made

@@ -154,12 +154,6 @@ class Walk:
         return self.problem.velocity_field(t, self.n)
 
     def _tables(self, fields):
-        scale = self.dt / self.problem.length
-        if self.size is None:
-            largest = max(fields, key=lambda field: field.n)
-            first = tables.make_table(largest, scale, tolerance=self.tolerance)
-            self.size = first.degree, first.n
-        made = [tables.make_table(field, scale, tolerance=self.tolerance, n=self.size[1]) for field in fields]
-        if {(table.degree, table.n) for table in made} != {self.size}:
-            raise ValueError("velocity must have one grid and one interpolation at all times")
+        made = tables.make_tables(fields, self.dt / self.problem.length, tolerance=self.tolerance, size=self.size)
+        self.size = made[0].degree, made[0].n
         return np.stack([fk_float32.cell_table(table) if self.single else table.coefficients for table in made])
