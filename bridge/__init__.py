@@ -1,6 +1,10 @@
 """The SDE step as a residual block: where the equation of `pde` meets PyTorch.
 
-Nothing public yet. Importing it asks for PyTorch, and says how to get it where it is missing.
+    x_(l+1) = x_l + dt F(x_l) + coef scale dB          a residual block with noise is an Euler-Maruyama step
+    u(x, 0) = E[f(X_T) | X_0 = x]                      an ensemble, a mean over the noise, solves the equation
+
+`NoisyResidual` is the step, `FeynmanKacMean` the mean. Importing this package asks for PyTorch, and says how to get it
+where it is missing.
 """
 
 try:
@@ -13,3 +17,14 @@ except ModuleNotFoundError as error:
         "bridge, and nets, which is built on it, need PyTorch, which is not installed: "
         'pip install "enresnet[nets]" (or, in a checkout, pip install -e ".[nets]")'
     ) from None
+
+from bridge.ensemble import FeynmanKacMean
+from bridge.residual import NoisyResidual, noise_from, noise_off, noisy_blocks
+
+__all__ = [
+    "FeynmanKacMean",
+    "NoisyResidual",
+    "noise_from",
+    "noise_off",
+    "noisy_blocks",
+]

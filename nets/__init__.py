@@ -1,7 +1,12 @@
 """The networks of the paper, built from the residual block of `bridge`.
 
-Nothing public yet.
+`build` makes a network by name. Images are tensors of shape (n_images, n_channels, height, width) with values in
+[0, 1], labels integers of shape (n_images,), and models map images to logits of shape (n_images, n_classes).
 """
 
 # First, and here alone: a missing PyTorch is reported once, by `bridge`, before any module of `nets` trips over it.
 import bridge  # noqa: F401
+from nets import models
+from nets.models import build
+
+__all__ = ["build", "models"]

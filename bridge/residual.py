@@ -1,0 +1,239 @@
+"""The residual block with injected noise: one step of the Euler-Maruyama method.
+
+    x_(l+1) = x_l + dt F(x_l) + coef scale dB,  dB ~ N(0, dt I)                     (paper: (2.3), Figure 1(b))
+
+is a step of dX = F(X) dt + coef scale dB (Ito), F the `branch`. With dt = 1 it is the paper's residual mapping.
+"""
+
+import contextlib
+import math
+
+import torch
+from torch import nn
+
+from bridge import _checks
+from bridge.noise import NOISES, standard_noise
+
+__all__ = ["NoisyResidual", "noise_from", "noise_off", "noisy_blocks"]
+
+SCALES = ("additive", "multiplicative", "std")
+SPREADS = ("batch", "sample")
+
+
+class NoisyResidual(nn.Module):
+    """One Euler-Maruyama step x -> y + coef * scale * dB with y = shortcut(x) + dt * branch(x).
+
+    dB is of mean 0 and variance dt in each component, independent; and
+
+    scale = 1               "additive": dX = F dt + coef dB
+    scale = shortcut(x)     "multiplicative": dX = F dt + coef X dB
+    scale = sqrt(Var(y))    "std": the paper's specially designed noise (section 3.1)
+
+    The noise is on in training and evaluation alike. With `shortcut` the state space changes, as at the two stage
+    changes of a ResNet: such a block is no time step. The gradient passes through sqrt(Var(y)), as in the released
+    code.
+
+    Parameters
+    ----------
+    branch : Module
+        F: tensors of shape (n_images, ...) to those of y.
+    dt : float, default=1.0
+        Time step; > 0.
+    noise : {"gaussian", "laplace"} or None
+        Law of dB; None: no noise. Laplace noise of equal variance has the same limit as dt -> 0 (Donsker).
+    coef : float, default=0.1
+        The paper's a for scale="std", sigma for "additive"; >= 0. At 0 nothing is drawn.
+    scale : {"std", "additive", "multiplicative"}
+        See above.
+    std_over : {"batch", "sample"}
+        Var(y) for scale="std" over the whole batch tensor, as released, or over each image alone; only then does the
+        answer for one image not depend on the others in its batch.
+    shortcut : Module, optional
+        Projection at a stage change; by default the identity.
+
+    Attributes
+    ----------
+    generator : torch.Generator or None
+        Source of the noise; None: PyTorch's own. See `noise_from`.
+    enabled : bool
+        Whether noise is drawn. See `noise_off`.
+
+    Raises
+    ------
+    ValueError
+        If dt is not positive, coef negative or not finite, or an option unknown (raised by a helper).
+
+    References
+    ----------
+    .. [1] Wang et al. 2020, section 3.1. Released code: `PreActBasicBlock`, with std_over="batch".
+
+    Examples
+    --------
+    >>> import torch
+    >>> block = NoisyResidual(torch.nn.Tanh(), dt=0.5, coef=2.0, scale="additive")
+    >>> block(torch.zeros(1, 2), increment=torch.tensor([[0.25, -0.5]]))
+    tensor([[ 0.5000, -1.0000]])
+    """
+
+    def __init__(self, branch, *, dt=1.0, noise="gaussian", coef=0.1, scale="std", std_over="batch", shortcut=None):
+        super().__init__()
+        self.branch = branch
+        self.shortcut = nn.Identity() if shortcut is None else shortcut
+        self.dt = _checks.real("dt", dt, positive=True)
+        self.noise = None if noise is None else _checks.one_of("noise", noise, NOISES)
+        self.coef = _checks.real("coef", coef, positive=False)
+        self.scale = _checks.one_of("scale", scale, SCALES)
+        self.std_over = _checks.one_of("std_over", std_over, SPREADS)
+        self.generator = None
+        self.enabled = True
+
+    @property
+    def is_time_step(self):
+        """Whether the block stays in its state space, so that it is a time step."""
+        return isinstance(self.shortcut, nn.Identity)
+
+    @property
+    def is_noisy(self):
+        """Whether a forward pass draws noise."""
+        return self.enabled and self.noise is not None and self.coef > 0
+
+    def extra_repr(self):
+        """Describe the noise, for `repr`.
+
+        Returns
+        -------
+        str
+        """
+        over = f", std_over={self.std_over!r}" if self.scale == "std" else ""
+        return f"dt={self.dt:g}, noise={self.noise!r}, coef={self.coef:g}, scale={self.scale!r}{over}"
+
+    def forward(self, x, increment=None):
+        """Take one step.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, ...)
+            State.
+        increment : Tensor of shape (n_images, ...), optional
+            dB, of the shape of the result and variance dt; drawn if not given. What is given is used even where
+            the noise is off.
+
+        Returns
+        -------
+        Tensor of shape (n_images, ...)
+
+        Raises
+        ------
+        ValueError
+            If an increment is given to a block without noise, or has another shape than the result.
+        """
+        start = self.shortcut(x)
+        y = torch.add(start, self.branch(x), alpha=self.dt)
+        if increment is not None:
+            if self.noise is None:
+                raise ValueError("increment must be None for a block with noise=None")
+            if increment.shape != y.shape:
+                raise ValueError(f"increment must have shape {tuple(y.shape)}, got {tuple(increment.shape)}")
+            return self._add(start, y, increment, self.coef)
+        if not self.is_noisy:
+            return y
+        return self._add(start, y, standard_noise(y, self.noise, self.generator), self.coef * math.sqrt(self.dt))
+
+    def _add(self, start, y, dB, coef):
+        if self.scale == "additive":
+            return torch.add(y, dB, alpha=coef)
+        if self.scale == "multiplicative":
+            return torch.addcmul(y, start, dB, value=coef)
+        return _AddStdNoise.apply(y, dB, coef, self.std_over)
+
+
+class _AddStdNoise(torch.autograd.Function):
+    """y + coef s z with s = sqrt(Var(y)); the gradient passes through s.
+
+    d/dy of s is (y - mean) / ((N - 1) s), so a gradient g becomes g + coef (g . z) (y - mean) / ((N - 1) s): two passes
+    over memory, where the derivative of `torch.std` composed with a product takes five.
+    """
+
+    @staticmethod
+    def forward(ctx, y, z, coef, std_over):
+        over = list(range(y.dim()) if std_over == "batch" else range(1, y.dim()))
+        variance, mean = torch.var_mean(y, dim=over, keepdim=True)
+        std = variance.sqrt_()
+        ctx.save_for_backward(y, z, mean, std)
+        ctx.coef, ctx.over = coef, over
+        return torch.addcmul(y, z, std, value=coef)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        y, z, mean, std = ctx.saved_tensors
+        n = y.numel() // std.numel()
+        dot = (g * z).sum(dim=ctx.over, keepdim=True)
+        # A constant y has no direction in which its deviation grows: the subgradient 0, as torch.std has it.
+        slope = torch.where(std > 0, ctx.coef * dot / ((n - 1) * std), 0)
+        return torch.addcmul(g - slope * mean, y, slope), None, None, None
+
+
+def noisy_blocks(model):
+    """List the noise-injected blocks of a network, in the order of its modules.
+
+    Parameters
+    ----------
+    model : Module
+        Any network.
+
+    Returns
+    -------
+    list of NoisyResidual
+    """
+    return [module for module in model.modules() if isinstance(module, NoisyResidual)]
+
+
+@contextlib.contextmanager
+def noise_from(model, generator):
+    """Let all blocks of a network draw from a generator, for the length of a `with` block.
+
+    Parameters
+    ----------
+    model : Module
+        Any network.
+    generator : torch.Generator or None
+        On the device of the network.
+
+    Yields
+    ------
+    Module
+        The network.
+    """
+    with _attribute(noisy_blocks(model), "generator", generator):
+        yield model
+
+
+@contextlib.contextmanager
+def noise_off(model):
+    """Switch the noise of a network off, for the length of a `with` block.
+
+    Parameters
+    ----------
+    model : Module
+        Any network.
+
+    Yields
+    ------
+    Module
+        The network.
+    """
+    with _attribute(noisy_blocks(model), "enabled", False):
+        yield model
+
+
+@contextlib.contextmanager
+def _attribute(modules, name, value):
+    before = [getattr(module, name) for module in modules]
+    try:
+        for module in modules:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, old in zip(modules, before, strict=True):
+            setattr(module, name, old)

@@ -1,0 +1,280 @@
+"""The networks of the paper: pre-activation ResNets and wide ResNets with injected noise, and their ensembles.
+
+    en5_resnet20 = mean over 5 members of ResNet-20, each residual mapping x + F(x) + a sqrt(Var(x + F(x))) N(0, I)
+
+Every block between two stage changes is a `bridge.NoisyResidual`, a step of the Euler-Maruyama method. Images in [0, 1]
+go in, normalisation is the model's first layer, logits come out.
+"""
+
+import math
+import re
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from bridge import FeynmanKacMean, NoisyResidual, _checks
+
+__all__ = ["Architecture", "ImageClassifier", "ResNet", "architecture", "build"]
+
+# CIFAR-10's training images: mean and standard deviation of each colour.
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+STEM_WIDTH = 16
+
+# A depth counts the convolutions of the residual mappings, the stem and the linear layer: 6 n + 2. That of WRN-34-10
+# counts the three projections for the linear layer, as its authors do: 6 n + 4. WRN-14-2 is 6 n + 2:
+# its 0.69 M parameters tell.
+N_BLOCKS = {
+    "resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18, "wrn14_2": 2, "wrn34_10": 5,
+}  # fmt: skip
+NAME = re.compile(r"(?:en(?P<n_members>[1-9]\d*)_)?(?P<base>[a-z]+\d+(?:_\d+)?)")
+
+
+class Architecture(NamedTuple):
+    """Sizes of a network.
+
+    Attributes
+    ----------
+    n_blocks : int
+        Blocks a stage; there are three stages.
+    widths : tuple of int
+        Channels of each stage.
+    """
+
+    n_blocks: int
+    widths: tuple
+
+
+def architecture(base):
+    """Look up the sizes of a network of the paper.
+
+    Parameters
+    ----------
+    base : str
+        "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "wrn14_2" or "wrn34_10".
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    ValueError
+        If there is no such network (raised by a helper).
+    """
+    _checks.one_of("base", base, N_BLOCKS)
+    factor = int(base.rpartition("_")[2]) if base.startswith("wrn") else 1
+    return Architecture(N_BLOCKS[base], tuple(factor * width for width in (16, 32, 64)))
+
+
+class ResNet(nn.Module):
+    """Pre-activation ResNet of three stages, with noise after every residual mapping.
+
+    Parameters
+    ----------
+    sizes : Architecture
+        Blocks a stage, and channels of each.
+    n_classes : int, default=10
+        Length of the output.
+    n_channels : int, default=3
+        Channels of the images.
+    noise, coef, std_over : optional
+        Those of `bridge.NoisyResidual`, with scale="std".
+
+    References
+    ----------
+    .. [1] He et al. 2016, Identity mappings in deep residual networks.
+    .. [2] Zagoruyko & Komodakis 2016, Wide residual networks.
+    """
+
+    def __init__(self, sizes, n_classes=10, *, n_channels=3, noise="gaussian", coef=0.1, std_over="batch"):
+        super().__init__()
+        options = {"noise": noise, "coef": coef, "scale": "std", "std_over": std_over}
+        self.stem = _convolution(n_channels, STEM_WIDTH, 3)
+        width, stages = STEM_WIDTH, []
+        for i, new_width in enumerate(sizes.widths):
+            stride = 1 if i == 0 else 2
+            changes = stride != 1 or new_width != width
+            first = _stage_change(width, new_width, stride, options) if changes else _time_step(width, options)
+            stages.append(nn.Sequential(first, *(_time_step(new_width, options) for _ in range(sizes.n_blocks - 1))))
+            width = new_width
+        self.stages = nn.ModuleList(stages)
+        self.head = nn.Sequential(
+            *_activation(width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes)
+        )
+
+    def forward(self, x):
+        """Return the logits.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, n_channels, height, width)
+            Normalised images.
+
+        Returns
+        -------
+        Tensor of shape (n_images, n_classes)
+        """
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(x)
+
+
+class ImageClassifier(nn.Module):
+    """A network of images in [0, 1], which it normalises.
+
+    Parameters
+    ----------
+    net : Module
+        Network of normalised images.
+    mean, std : sequence of float
+        Of each channel; std > 0.
+
+    Raises
+    ------
+    ValueError
+        If mean and std have different lengths, or a std is not positive.
+    """
+
+    def __init__(self, net, mean=CIFAR_MEAN, std=CIFAR_STD):
+        super().__init__()
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(f"mean and std must be of one length and std > 0, got {mean} and {std}")
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        self.net = net
+
+    def forward(self, x):
+        """Return the logits.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, n_channels, height, width)
+            Images in [0, 1].
+
+        Returns
+        -------
+        Tensor of shape (n_images, n_classes)
+
+        Raises
+        ------
+        ValueError
+            If x is of another shape.
+        """
+        if x.dim() != 4 or x.shape[1] != len(self.mean):
+            raise ValueError(f"x must have shape (n_images, {len(self.mean)}, height, width), got {tuple(x.shape)}")
+        return self.net((x - self.mean) / self.std)
+
+
+def build(
+    name,
+    n_classes=10,
+    *,
+    coef=0.1,
+    noise="gaussian",
+    std_over="batch",
+    weights=None,
+    nonnegative=False,
+    mean=CIFAR_MEAN,
+    std=CIFAR_STD,
+    seed=None,
+):
+    """Build a network of the paper, with random weights, in channels-last memory order.
+
+    Parameters
+    ----------
+    name : str
+        "resnet20": one network without noise. "en5_resnet20": the ensemble of 5 with noise. Names joined by "+":
+        the mean of those ("en1_resnet20+en1_resnet32", section 5; "en2_resnet20+en5_resnet20", section 4.2), to which
+        `weights` belong. For the bases see `architecture`.
+    n_classes : int, default=10
+        Length of the output.
+    coef : float, default=0.1
+        The paper's a: noise of standard deviation a sqrt(Var(x + F(x))).
+    noise : {"gaussian", "laplace"} or None
+        Law of the noise in the networks whose name begins with "en".
+    std_over : {"batch", "sample"}
+        Over what Var is taken, see `bridge.NoisyResidual`.
+    weights, nonnegative : optional
+        Of a sum, see `bridge.FeynmanKacMean`.
+    mean, std : sequence of float
+        Of each channel of the images, for normalisation; their number is that of the channels.
+    seed : int, optional
+        Seed of the random weights; by default PyTorch's own generator goes on.
+
+    Returns
+    -------
+    ImageClassifier
+        `net` is a `FeynmanKacMean` for every name that begins with "en", and for sums; else a `ResNet`.
+
+    Raises
+    ------
+    ValueError
+        If the name is none of these, weights are given for one name alone, or an option is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> build("en2_resnet20", n_classes=7, seed=0)(torch.rand(3, 3, 32, 32)).shape
+    torch.Size([3, 7])
+    """
+    n_classes = _checks.integer("n_classes", n_classes, at_least=2)
+    terms = [NAME.fullmatch(term.strip()) for term in str(name).split("+")]
+    if not all(match and match["base"] in N_BLOCKS for match in terms):
+        known = ", ".join(N_BLOCKS)
+        raise ValueError(f'name must be BASE, enK_BASE or a sum of them by "+", BASE of {known}; got name={name!r}')
+    if len(terms) == 1 and weights is not None:
+        raise ValueError(f"weights must be None for name={name!r}: they belong to the terms of a sum")
+
+    def member(match):
+        law = noise if match["n_members"] else None
+        sizes = architecture(match["base"])
+        return ResNet(sizes, n_classes, n_channels=len(mean), noise=law, coef=coef, std_over=std_over)
+
+    def term(match):
+        if not match["n_members"]:
+            return member(match)
+        return FeynmanKacMean([member(match) for _ in range(int(match["n_members"]))])
+
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        nets = [term(match) for match in terms]
+        net = nets[0] if len(nets) == 1 else FeynmanKacMean(nets, weights=weights, nonnegative=nonnegative)
+        _initialise(net)
+    return ImageClassifier(net, mean, std).to(memory_format=torch.channels_last)
+
+
+def _initialise(net):
+    """He et al. 2015: convolutions of variance 2 / (k**2 channels out), as in the released code."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.weight[0, 0].numel() * module.out_channels
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / fan_out))
+
+
+def _convolution(width, new_width, size, stride=1):
+    return nn.Conv2d(width, new_width, size, stride, padding=size // 2, bias=False)
+
+
+def _activation(width):
+    return nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+
+
+def _time_step(width, options):
+    """x + F(x) + noise, F = conv(relu(bn(conv(relu(bn(x)))))): paper, Figure 3(a)."""
+    branch = nn.Sequential(
+        *_activation(width), _convolution(width, width, 3), *_activation(width), _convolution(width, width, 3)
+    )
+    return NoisyResidual(branch, **options)
+
+
+def _stage_change(width, new_width, stride, options):
+    """No time step: P h + F(h) + noise with h = relu(bn(x)), which shortcut and branch share, P a projection."""
+    branch = nn.Sequential(
+        _convolution(width, new_width, 3, stride), *_activation(new_width), _convolution(new_width, new_width, 3)
+    )
+    return nn.Sequential(
+        *_activation(width), NoisyResidual(branch, shortcut=_convolution(width, new_width, 1, stride), **options)
+    )
