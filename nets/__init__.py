@@ -6,7 +6,7 @@
 
 # First, and here alone: a missing PyTorch is reported once, by `bridge`, before any module of `nets` trips over it.
 import bridge  # noqa: F401
-from nets import models
+from nets import attacks, models
 from nets.models import build
 
-__all__ = ["build", "models"]
+__all__ = ["attacks", "build", "models"]
