@@ -14,7 +14,7 @@ import numpy as np
 from pde._rows import load_rows
 from pde.random_numbers import philox
 
-__all__ = ["advance32", "cell_table", "increments32"]
+__all__ = ["advance32", "cell_table", "increments32", "normals32"]
 
 _U, _W, _I, _F = np.uint64, np.uint32, np.int32, np.float32
 _HALF_BITS, _8, _9, _30, _31, _32 = _W(0x20000000), _W(8), _W(9), _W(30), _W(31), _U(32)
@@ -134,6 +134,27 @@ def _normals(words, z, count, scale, path, path_stride, antithetic):
         for row in range(4):
             for lane in range(count):
                 z[row, lane] *= _F(1 - 2 * ((path + path_stride * lane) & 1))
+
+
+@_inline
+def normals32(words, z, count, block, stream, key):
+    """Write four standard normals for each lane: counters (block, lane) of a stream.
+
+    Parameters
+    ----------
+    words : ndarray of shape (4, m)
+        Room for 32-bit words.
+    z : ndarray of shape (4, m)
+        Result, float32, in the first `count` places of each row.
+    count : int
+        Lanes, <= m.
+    block, stream : int
+        Counters.
+    key : ndarray of shape (2,)
+        As from `random_numbers.key_from`.
+    """
+    _words(words, count, block, 0, 0, 1, 0, 0, stream, key)
+    _normals(words, z, count, _F(1), 0, 1, 0)
 
 
 @_inline
