@@ -24,7 +24,7 @@ class FeynmanKacMean(nn.Module):
     Parameters
     ----------
     members : iterable of Module
-        Networks of equal output shape (n_images, n_classes). A network may itself be such a mean.
+        Networks of equal output shape, (n_images, n_classes) or any other. A network may itself be such a mean.
     n_draws : int, default=1
         Forward passes of each member; >= 1. Can be set later.
     weights : sequence of float, "learned" or None
@@ -42,7 +42,7 @@ class FeynmanKacMean(nn.Module):
     Raises
     ------
     ValueError
-        If there is no member, n_draws < 1, or the weights are not one finite number a member, of sum 1.
+        If members is one network or empty, n_draws < 1, or the weights are not one finite number a member, of sum 1.
 
     References
     ----------
@@ -51,6 +51,9 @@ class FeynmanKacMean(nn.Module):
 
     def __init__(self, members, n_draws=1, weights=None, *, nonnegative=False):
         super().__init__()
+        # A Sequential is an iterable of its layers, which are no members.
+        if isinstance(members, nn.Module) and not isinstance(members, nn.ModuleList):
+            raise ValueError(f"members must be a list of networks, got one {type(members).__name__}")
         self.members = nn.ModuleList(members)
         n_members = len(self.members)
         if not n_members:
@@ -61,8 +64,8 @@ class FeynmanKacMean(nn.Module):
         if weights is None or self.learned:
             values = torch.full((n_members,), 1 / n_members)
         else:
-            values = torch.as_tensor(weights, dtype=torch.get_default_dtype())
-            if values.shape != (n_members,) or not values.isfinite().all():
+            values = _numbers(weights)
+            if values is None or values.shape != (n_members,) or not values.isfinite().all():
                 raise ValueError(f"weights must be {n_members} finite numbers, one a member, got {weights!r}")
             # The rounding of n numbers in single precision.
             if abs(values.double().sum().item() - 1) > 1e-6 * n_members:
@@ -113,8 +116,9 @@ class FeynmanKacMean(nn.Module):
             if self.n_draws < 2:
                 raise ValueError(f"n_draws must be >= 2 for a standard error, got n_draws={self.n_draws}")
             draws = self.draws(x)
-            mean = torch.einsum("k,kj...->...", self.weights.to(draws.dtype) / self.n_draws, draws)
-            variance = torch.einsum("k,k...->...", self.weights.to(draws.dtype) ** 2, draws.var(dim=1))
+            weights = draws.new_full((self.n_members,), 1 / self.n_members) if self._equal else self.weights
+            mean = torch.einsum("k,k...->...", weights.to(draws.dtype), draws.mean(dim=1))
+            variance = torch.einsum("k,k...->...", weights.to(draws.dtype) ** 2, draws.var(dim=1))
             return mean, (variance / self.n_draws).sqrt()
         if self.n_members * self.n_draws == 1 and self._equal:
             return self.members[0](x)
@@ -142,8 +146,10 @@ class FeynmanKacMean(nn.Module):
 
         w <- w - step_size dL/dw;  w <- max(w, 0) if nonnegative;  w <- w / sum_k w_k
 
-        dL/dw, (5.1) and (5.2), is what backward passes have added to `weights.grad` since the last call. Keep
-        `weights` out of the optimiser of the other parameters.
+        dL/dw, (5.1) and (5.2), is what backward passes have added to `weights.grad` since the last call; the L of the
+        paper is a sum over images, where a loss averaged over a batch divides the gradient by its size. Keep `weights`
+        out of the optimiser of the other parameters, and clear their gradients by the optimiser's `zero_grad`, which
+        leaves this one, not the model's.
 
         Parameters
         ----------
@@ -181,3 +187,10 @@ class FeynmanKacMean(nn.Module):
         for output in outputs:
             total = total + output
         return total
+
+
+def _numbers(values):
+    try:
+        return torch.as_tensor(values, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError):
+        return None

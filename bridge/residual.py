@@ -86,6 +86,8 @@ class NoisyResidual(nn.Module):
         self.std_over = _checks.one_of("std_over", std_over, SPREADS)
         self.generator = None
         self.enabled = True
+        # The step whose end Var(y) is taken at: a part of a step takes that of the whole.
+        self._whole_dt = self.dt
 
     @property
     def is_time_step(self):
@@ -125,26 +127,101 @@ class NoisyResidual(nn.Module):
         Raises
         ------
         ValueError
-            If an increment is given to a block without noise, or has another shape than the result.
+            If an increment is given to a block without noise or has another shape than the result, or Var(y) is that of
+            fewer than two numbers.
         """
-        start = self.shortcut(x)
-        y = torch.add(start, self.branch(x), alpha=self.dt)
+        start, branch = self.shortcut(x), self.branch(x)
+        y = torch.add(start, branch, alpha=self.dt)
         if increment is not None:
             if self.noise is None:
                 raise ValueError("increment must be None for a block with noise=None")
             if increment.shape != y.shape:
                 raise ValueError(f"increment must have shape {tuple(y.shape)}, got {tuple(increment.shape)}")
-            return self._add(start, y, increment, self.coef)
-        if not self.is_noisy:
+            return self._add(start, branch, y, increment, self.coef)
+        if not self.is_noisy or not y.numel():
             return y
-        return self._add(start, y, standard_noise(y, self.noise, self.generator), self.coef * math.sqrt(self.dt))
+        noise = standard_noise(y, self.noise, self.generator)
+        return self._add(start, branch, y, noise, self.coef * math.sqrt(self.dt))
 
-    def _add(self, start, y, dB, coef):
+    def _add(self, start, branch, y, dB, coef):
+        if self.scale == "std" and self._whole_dt == self.dt:
+            return _AddStdNoise.apply(y, dB, coef, self._std_dims(y))
         if self.scale == "additive":
             return torch.add(y, dB, alpha=coef)
+        return torch.addcmul(y, self._scale(start, branch), dB, value=coef)
+
+    def _scale(self, start, branch):
+        if self.scale == "additive":
+            return start.new_ones(())
         if self.scale == "multiplicative":
-            return torch.addcmul(y, start, dB, value=coef)
-        return _AddStdNoise.apply(y, dB, coef, self.std_over)
+            return start
+        end = torch.add(start, branch, alpha=self._whole_dt)
+        return end.std(dim=self._std_dims(end), keepdim=True)
+
+    def _std_dims(self, y):
+        dims = list(range(y.dim()) if self.std_over == "batch" else range(1, y.dim()))
+        if math.prod(y.shape[dim] for dim in dims) < 2:
+            raise ValueError(f"scale='std' needs two numbers or more a {self.std_over}, got shape {tuple(y.shape)}")
+        return dims
+
+    def drift_and_diffusion(self, x):
+        """Evaluate the coefficients of the SDE of which the block is a step.
+
+        dX = F(X) dt + coef scale(X) dB
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, ...)
+            State.
+
+        Returns
+        -------
+        drift, diffusion : Tensor of shape (n_images, ...)
+            F(x), and coef * scale(x), of a shape that broadcasts to that of F(x); 0 where the noise is off.
+
+        Raises
+        ------
+        ValueError
+            If the block is no time step, or F(x) has another shape than x.
+        """
+        if not self.is_time_step:
+            raise ValueError("a block with a projected shortcut is no time step, so that it has no drift")
+        branch = self.branch(x)
+        if branch.shape != x.shape:
+            raise ValueError(f"branch must keep the shape of the state, {tuple(x.shape)}, got {tuple(branch.shape)}")
+        if not self.is_noisy:
+            return branch, x.new_zeros(())
+        return branch, self.coef * self._scale(x, branch)
+
+    def substep(self, n_substeps):
+        """Return a block of the same branch that goes an n-th part of the way: n of them refine the step.
+
+        x -> x + (dt / n) F(x) + coef scale(x) dB,  dB of variance dt / n
+
+        `scale` is that of the whole step, sqrt(Var(x + dt F(x))) for "std", so that block and parts are steps of one
+        SDE; the variances of the parts' noise add up to that of the block as far as the scale is constant over a step.
+
+        Parameters
+        ----------
+        n_substeps : int
+            n >= 1.
+
+        Returns
+        -------
+        NoisyResidual
+
+        Raises
+        ------
+        ValueError
+            If n_substeps < 1, or the block is no time step.
+        """
+        n_substeps = _checks.integer("n_substeps", n_substeps, at_least=1)
+        if not self.is_time_step:
+            raise ValueError("a block with a projected shortcut is no time step: it has no parts")
+        options = {"noise": self.noise, "coef": self.coef, "scale": self.scale, "std_over": self.std_over}
+        part = NoisyResidual(self.branch, dt=self.dt / n_substeps, **options)
+        part._whole_dt = self._whole_dt
+        return part
 
 
 class _AddStdNoise(torch.autograd.Function):
@@ -156,8 +233,7 @@ class _AddStdNoise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, y, z, coef, std_over):
-        over = list(range(y.dim()) if std_over == "batch" else range(1, y.dim()))
+    def forward(ctx, y, z, coef, over):
         deviation = y - y.mean(dim=over, keepdim=True)
         std = torch.linalg.vector_norm(deviation, dim=over, keepdim=True)
         n = y.numel() // std.numel()

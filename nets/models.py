@@ -134,13 +134,13 @@ class ImageClassifier(nn.Module):
     Raises
     ------
     ValueError
-        If mean and std have different lengths, or a std is not positive.
+        If mean and std are empty or of different lengths, a number is not finite, or a std not positive.
     """
 
     def __init__(self, net, mean=CIFAR_MEAN, std=CIFAR_STD):
         super().__init__()
-        if len(mean) != len(std) or min(std) <= 0:
-            raise ValueError(f"mean and std must be of one length and std > 0, got {mean} and {std}")
+        if not 0 < len(mean) == len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise ValueError(f"mean and std must be finite, of one length, and std > 0, got {mean} and {std}")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
         self.net = net
@@ -201,7 +201,7 @@ def build(
     mean, std : sequence of float
         Of each channel of the images, for normalisation; their number is that of the channels.
     seed : int, optional
-        Seed of the random weights; by default PyTorch's own generator goes on.
+        Seed of the random weights, >= 0: PyTorch's own generators are left as they are. By default they go on.
 
     Returns
     -------
@@ -237,9 +237,12 @@ def build(
             return member(match)
         return FeynmanKacMean([member(match) for _ in range(int(match["n_members"]))])
 
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+    seed = None if seed is None else _checks.integer("seed", seed, at_least=0)
+    # On the CPU whatever the default device is, so that a seed gives one network.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
-            torch.manual_seed(seed)
+            # Not torch.manual_seed, which seeds the generators of all devices.
+            torch.default_generator.manual_seed(seed)
         nets = [term(match) for match in terms]
         net = nets[0] if len(nets) == 1 else FeynmanKacMean(nets, weights=weights, nonnegative=nonnegative)
         _initialise(net)

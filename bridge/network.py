@@ -1,0 +1,146 @@
+"""Networks whose blocks are time steps: a row of them, and the one that solves a convection-diffusion equation."""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from bridge import _checks
+from bridge.fields import CallableField, TorchField
+from bridge.residual import NoisyResidual
+from pde import PeriodicField
+
+__all__ = ["ResidualNetwork", "network_from_velocity"]
+
+
+class ResidualNetwork(nn.Module):
+    """A row of residual blocks that stay in one state space, and an output: a path of the Euler-Maruyama method.
+
+    x_(l+1) = x_l + dt F_l(x_l) + coef scale dB_l,  l = 0, ..., L - 1;  the answer is f(x_L)      (paper: (2.3))
+
+    Parameters
+    ----------
+    blocks : iterable of NoisyResidual
+        Time steps, in order; at least one.
+    output : Module, optional
+        f; by default the identity.
+
+    Raises
+    ------
+    ValueError
+        If there is no block, or one is no time step.
+    """
+
+    def __init__(self, blocks, output=None):
+        super().__init__()
+        self.blocks = time_steps(blocks)
+        self.output = nn.Identity() if output is None else output
+
+    def forward(self, x, increments=None):
+        """Follow one path from each state.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, ...)
+            States x_0.
+        increments : Tensor of shape (n_blocks, n_images, ...), optional
+            dB of each block, of variance `dt` of that block; drawn if not given. The shapes of increments[0] and x are
+            broadcast: of shape (n_blocks, n_paths, n_images, ...) it gives many paths from each state.
+
+        Returns
+        -------
+        Tensor of shape (n_images, ...)
+            f(x_L), or x_L without an output.
+
+        Raises
+        ------
+        ValueError
+            If increments are not one a block.
+        """
+        if increments is None:
+            for block in self.blocks:
+                x = block(x)
+            return self.output(x)
+        if len(increments) != len(self.blocks):
+            raise ValueError(f"increments must be {len(self.blocks)}, one a block, got {len(increments)}")
+        x = x.expand(torch.broadcast_shapes(x.shape, increments.shape[1:]))
+        for block, increment in zip(self.blocks, increments, strict=True):
+            x = block(x, increment.expand(x.shape))
+        return self.output(x)
+
+
+def time_steps(blocks):
+    """Return blocks as a ModuleList, or raise a ValueError if there is none or one is no time step."""
+    blocks = list(blocks)
+    if not blocks:
+        raise ValueError("blocks must not be empty")
+    for index, block in enumerate(blocks):
+        parts = [module for module in block.modules() if isinstance(module, NoisyResidual)]
+        if any(not part.is_time_step for part in parts):
+            raise ValueError(f"blocks[{index}] is a stage change, which is no time step: pass blocks of one stage")
+        if not isinstance(block, NoisyResidual):
+            raise ValueError(f"blocks[{index}] must be a NoisyResidual, got {type(block).__name__}")
+    return nn.ModuleList(blocks)
+
+
+def network_from_velocity(problem, n_layers, *, noise="gaussian"):
+    """Build the residual network that is one Euler-Maruyama path of the SDE of a convection-diffusion equation.
+
+    x_(l+1) = x_l + dt v(x_l, t_l) + sigma dB_l,  dt = T / n_layers,  t_l = l dt;  the answer is f(x_L)
+
+    Its mean over the noise tends to u(x, 0) = E[f(X_T) | X_0 = x] as n_layers grows, with order 1 (paper: (3.1)). A
+    velocity piecewise constant in time is taken at layer (l n_t) // n_layers, as by `pde.feynman_kac`.
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        Fields are evaluated by their own rule, in double precision, and can be differentiated in the points. Callables
+        v(x, t) and f are evaluated in NumPy, and a gradient through them is refused with a RuntimeError; a callable
+        v(t), which gives fields, has the gradient of these.
+    n_layers : int
+        Blocks, >= 1.
+    noise : {"gaussian", "laplace"}
+        Law of dB_l; for problem.sigma = 0 there is no noise.
+
+    Returns
+    -------
+    ResidualNetwork
+        Points of shape (..., 2) to f at the ends of the paths, shape (...). With `increments` of shape
+        (n_layers, ..., 2) and variance dt it is f of `pde.feynman_kac.euler_maruyama`.
+
+    Raises
+    ------
+    ValueError
+        If n_layers < 1 or noise is unknown (raised by a helper).
+
+    Examples
+    --------
+    >>> import pde
+    >>> from bridge import FeynmanKacMean
+    >>> problem = pde.problems.constant_velocity()
+    >>> net = network_from_velocity(problem, n_layers=4)
+    >>> points = torch.tensor([[0.1, 0.2]], dtype=torch.float64)
+    >>> mean, stderr = FeynmanKacMean([net], n_draws=1000)(points, return_stderr=True)
+    >>> bool(abs(mean - problem.exact([[0.1, 0.2]])[0]) < 5 * stderr)
+    True
+    """
+    n_layers = _checks.integer("n_layers", n_layers, at_least=1)
+    options = {"dt": problem.horizon / n_layers, "coef": problem.sigma, "scale": "additive"}
+    options["noise"] = noise if problem.sigma else None
+    blocks = [NoisyResidual(branch, **options) for branch in _velocities(problem, n_layers)]
+    return ResidualNetwork(blocks, _field(problem.terminal, problem.terminal_at))
+
+
+def _velocities(problem, n_layers):
+    """v(., t_l) of each block; blocks of one velocity share its module."""
+    if problem.n_layers is not None:
+        fields = [TorchField(problem.layer_field(j)) for j in range(problem.n_layers)]
+        return [fields[layer * problem.n_layers // n_layers] for layer in range(n_layers)]
+    times = [layer * (problem.horizon / n_layers) for layer in range(n_layers)]
+    if problem._of_points:
+        return [CallableField(partial(problem.velocity_at, t=t)) for t in times]
+    return [TorchField(problem.velocity_field(t)) for t in times]
+
+
+def _field(data, evaluate):
+    return TorchField(data) if isinstance(data, PeriodicField) else CallableField(evaluate)
