@@ -2,9 +2,13 @@
 
 x_adv = fgsm(model, x, y, eps=8/255) and so on: model, images, labels in; images inside the ball out. Every attack takes
 `n_eot`, the number of passes with independent noise that it averages over (expectation over transformation).
+Before a number is believed, `nets.red_flags.check` looks for the signs that it should not be.
 """
 
+from nets.apgd import apgd
+from nets.autoattack import autoattack
 from nets.gradients import NoisyModelWarning
 from nets.pgd import fgsm, ifgsm, pgd
+from nets.square import square
 
-__all__ = ["NoisyModelWarning", "fgsm", "ifgsm", "pgd"]
+__all__ = ["NoisyModelWarning", "apgd", "autoattack", "fgsm", "ifgsm", "pgd", "square"]

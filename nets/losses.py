@@ -1,0 +1,88 @@
+"""Losses of logits that neither a shift nor a scaling of the logits changes: what APGD maximises beside cross-entropy.
+
+    DLR(z, y) = -(z_y - max_{i != y} z_i) / (z_p1 - z_p3),  z_p1 >= z_p2 >= ... the logits      (Croce & Hein 2020)
+
+Cross-entropy vanishes in finite precision for a confident model, and with it the gradient that an attack needs.
+"""
+
+__all__ = ["dlr", "dlr_targeted"]
+
+# The authors': a ratio of equal logits is 0, not NaN.
+TINY = 1e-12
+
+
+def dlr(logits, y):
+    """Difference of logits ratio: positive where the prediction is wrong.
+
+    -(z_y - max_{i != y} z_i) / (z_p1 - z_p3)
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_images, n_classes)
+        At least three classes.
+    y : Tensor of shape (n_images,)
+        Labels.
+
+    Returns
+    -------
+    Tensor of shape (n_images,)
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three classes.
+
+    References
+    ----------
+    .. [1] Croce & Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+       attacks, section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> dlr(torch.tensor([[5.0, 2.0, 1.0], [5.0, 2.0, 1.0]]), torch.tensor([0, 1]))
+    tensor([-0.7500,  0.7500])
+    """
+    _enough("dlr", logits, 3)
+    top = logits.topk(3, dim=1).values
+    others = logits.scatter(1, y[:, None], float("-inf")).amax(1)
+    return (others - _of(logits, y)) / (top[:, 0] - top[:, 2] + TINY)
+
+
+def dlr_targeted(logits, y, target):
+    """Difference of logits ratio towards a class: positive where the target is above the label.
+
+    -(z_y - z_t) / (z_p1 - (z_p3 + z_p4) / 2)
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_images, n_classes)
+        At least four classes.
+    y, target : Tensor of shape (n_images,)
+        Labels, and the classes to be reached.
+
+    Returns
+    -------
+    Tensor of shape (n_images,)
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than four classes.
+
+    References
+    ----------
+    .. [1] Croce & Hein 2020, section 4.
+    """
+    _enough("dlr-targeted", logits, 4)
+    top = logits.topk(4, dim=1).values
+    return (_of(logits, target) - _of(logits, y)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + TINY)
+
+
+def _of(logits, y):
+    return logits.gather(1, y[:, None]).squeeze(1)
+
+
+def _enough(name, logits, n):
+    if logits.shape[1] < n:
+        raise ValueError(f"loss={name!r} needs at least {n} classes, got {logits.shape[1]}: take loss='margin'")

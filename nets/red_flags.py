@@ -1,0 +1,282 @@
+"""Signs that a robust accuracy is not to be believed: what to look at before a number is written down.
+
+Most are symptoms of gradients that do not lead to adversarial images although there are some (Athalye et al. 2018;
+Carlini et al. 2019); the others, of an evaluation that asks the model something else than it says. After the checks of
+auto-attack (Croce & Hein 2020).
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+
+from bridge import _checks, noise_from
+from nets.geometry import make_ball
+from nets.gradients import NoisyModelWarning, Objective, attacked, check_images
+from nets.pgd import fgsm, ifgsm, pgd
+from nets.predictions import N_DRAWS, check_classes, draws_differ, mean_logits, resolve_draws
+
+__all__ = ["BLACK_BOX", "WHITE_BOX", "RedFlag", "check"]
+
+EPS = 8 / 255
+# Names of accuracies that are compared; `fgsm` alone is of one step.
+WHITE_BOX = ("ifgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-margin")
+BLACK_BOX = ("square", "transfer", "blind")
+N_ITER = 20
+# A softmax in single precision sums to 1 within this (auto-attack's).
+SUMS_TO_ONE = 1e-5
+# Of the images' logits, relative to their norm: above what other kernels for other neighbours round.
+COUPLED = 1e-3
+# One-sided, of a normal law: one false alarm in 740.
+N_STDERR = 3
+# Of the images, the share whose loss rises: of a direction that means nothing, half.
+RISING = 0.75
+# Of the images, the share that an attack without bounds may leave right.
+LEFT = 0.05
+
+
+@dataclass(frozen=True)
+class RedFlag:
+    """One sign.
+
+    Attributes
+    ----------
+    name : str
+        "randomised", "probabilities", "zero-gradients", "loss-stalls", "weak-iterations", "black-box-wins",
+        "unbounded-attack-fails" or "batch-coupling".
+    what : str
+        What was seen, with figures.
+    remedy : str
+        What to do about it.
+    """
+
+    name: str
+    what: str
+    remedy: str
+
+    def __str__(self):
+        return f"{self.name}: {self.what}; {self.remedy}"
+
+
+def check(
+    model,
+    x,
+    y,
+    *,
+    eps=EPS,
+    norm="linf",
+    n_eot=1,
+    n_draws=None,
+    accuracies=None,
+    zero_share=0.0,
+    generator=None,
+):
+    """Look for red flags, on a batch of images of the evaluation.
+
+    It costs about 60 n_eot gradients: FGSM, IFGSM of 20 steps, and PGD of 40 steps in a ball that holds all images.
+
+    Parameters
+    ----------
+    model : Module
+        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    x : Tensor of shape (n_images, ...)
+        Images in [0, 1], one at least; 100 say.
+    y : Tensor of shape (n_images,)
+        Labels.
+    eps : float, default=8/255
+        Radius of the evaluation; > 0.
+    norm : {"linf", "l2"}
+        Norm.
+    n_eot : int, default=1
+        Passes that the attacks of the evaluation average over; >= 1.
+    n_draws : int, optional
+        Passes whose mean logits decide; by default 1, and for a model that draws, 10 or n_eot if that is more.
+    accuracies : dict of str to float, optional
+        Accuracies under the attacks of the evaluation, on the same images or on more: "fgsm", the names of `WHITE_BOX`
+        and those of `BLACK_BOX`. Those of "fgsm" and "ifgsm" are found here where they are missing.
+    zero_share : float, default=0.0
+        Share of images that may have no gradient; in [0, 1].
+    generator : torch.Generator, optional
+        Source of all random numbers; by default PyTorch's own.
+
+    Returns
+    -------
+    list of RedFlag
+        Empty if nothing was seen.
+
+    Raises
+    ------
+    ValueError
+        If x, y or an option is out of range.
+    FloatingPointError
+        If the logits, the loss or its gradient are not finite.
+
+    Notes
+    -----
+    "weak-iterations" and "black-box-wins" compare two accuracies p and q on n images, and are raised if the gap is
+    above three standard errors sqrt((p (1 - p) + q (1 - q)) / n): by chance once in 740 times for independent samples,
+    and more rarely for the same images. So they are blind to gaps below 0.2 on 100 images. "loss-stalls" asks for a
+    loss that rises in 75 % of the images, of which a direction without meaning gives 50 %, and "unbounded-attack-fails"
+    for 5 % of the images at most that survive; both look at the images that are right and have a gradient, since those
+    without have a flag of their own. The others compare passes, beyond rounding: no false alarm by chance.
+
+    References
+    ----------
+    .. [1] Athalye, Carlini & Wagner 2018, Obfuscated gradients give a false sense of security.
+    .. [2] Carlini et al. 2019, On evaluating adversarial robustness, arXiv 1902.06705.
+    .. [3] Croce & Hein 2020, and `checks.py` of auto-attack.
+    """
+    _checks.real("eps", eps, positive=True)
+    make_ball(norm, eps)
+    n_eot = _checks.integer("n_eot", n_eot, at_least=1)
+    if not 0 <= zero_share <= 1:
+        raise ValueError(f"zero_share must be in [0, 1], got zero_share={zero_share}")
+    with warnings.catch_warnings():
+        # Among the flags.
+        warnings.simplefilter("ignore", NoisyModelWarning)
+        check_images(model, x, y)
+        if not x.numel():
+            raise ValueError(f"x must hold an image at least, got shape {tuple(x.shape)}")
+        x, y = x.detach(), y.long()
+        with attacked(model, generator=generator):
+            n_draws = resolve_draws(model, x, n_draws, n_eot)
+            clean = mean_logits(model, x, n_draws)
+            check_classes(clean, y)
+            flags = [_randomised(model, x, n_eot), _probabilities(clean), _batch_coupling(model, x)]
+            gradient, _, _ = Objective(model, y, n_eot=n_eot).gradient(x)
+            has_gradient = gradient.flatten(1).abs().amax(1) > torch.finfo(gradient.dtype).tiny
+            flags.append(_zero_gradients(has_gradient, zero_share))
+            options = {"eps": eps, "norm": norm, "n_eot": n_eot, "generator": generator}
+            seen = {}
+            for name, attack in (("fgsm", fgsm), ("ifgsm", ifgsm)):
+                steps = {"n_iter": N_ITER, "step_size": eps / 4} if name == "ifgsm" else {}
+                seen[name] = mean_logits(model, attack(model, x, y, **options, **steps), n_draws)
+            accuracies = {name: _accuracy(logits, y) for name, logits in seen.items()} | (accuracies or {})
+            counted = has_gradient & (clean.argmax(1) == y)
+            if counted.any():
+                flags.append(_loss_stalls(clean[counted], seen["ifgsm"][counted], y[counted]))
+                flags.append(_unbounded(model, x[counted], y[counted], norm, n_eot, n_draws, generator))
+    flags += [_weak_iterations(accuracies, len(x)), _black_box_wins(accuracies, len(x))]
+    return [flag for flag in flags if flag is not None]
+
+
+def _accuracy(logits, y):
+    return (logits.argmax(1) == y).double().mean().item()
+
+
+def _randomised(model, x, n_eot):
+    first, second = mean_logits(model, x), mean_logits(model, x)
+    if n_eot > 1 or not draws_differ(first, second):
+        return None
+    change = (first.argmax(1) != second.argmax(1)).double().mean().item()
+    return RedFlag(
+        "randomised",
+        f"two passes differ, in the class of {change:.1%} of the images, and the attack sees one draw a step",
+        f"average the attack over draws (n_eot=20, autoattack's version 'rand') and decide by >= {N_DRAWS} draws",
+    )
+
+
+def _probabilities(logits):
+    if logits.min() < -SUMS_TO_ONE or logits.max() > 1 + SUMS_TO_ONE:
+        return None
+    if ((logits.sum(1) - 1).abs() > SUMS_TO_ONE).any():
+        return None
+    return RedFlag(
+        "probabilities",
+        "the model's outputs lie in [0, 1] and sum to 1",
+        "return logits: a softmax of a softmax hides the gradient",
+    )
+
+
+def _batch_coupling(model, x):
+    """Half of a batch, with the same noise and other neighbours: does its answer change?"""
+    half = (len(x) + 1) // 2
+    neighbours = torch.cat([x[half:], x[: half - len(x[half:])]])
+    first = _same_noise(model, torch.cat([x[:half], neighbours]))[:half]
+    # Black images are images as well, and of another spread.
+    second = _same_noise(model, torch.cat([x[:half], torch.zeros_like(neighbours)]))[:half]
+    gap = ((first - second).norm(dim=1) / first.norm(dim=1).clamp(min=torch.finfo(first.dtype).tiny)).max().item()
+    if gap <= COUPLED:
+        return None
+    return RedFlag(
+        "batch-coupling",
+        f"the logits of an image change by {gap:.1%} with its neighbours in the batch, at equal noise",
+        "state the batch size with the result, or scale the noise by the image alone (std_over='sample')",
+    )
+
+
+def _same_noise(model, x):
+    """A pass whose random numbers depend on the shapes alone; the generators of the process stay as they were."""
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)
+        with noise_from(model, torch.Generator(x.device).manual_seed(0)):
+            return mean_logits(model, x)
+
+
+def _zero_gradients(has_gradient, zero_share):
+    share = 1 - has_gradient.double().mean().item()
+    if share <= zero_share:
+        return None
+    return RedFlag(
+        "zero-gradients",
+        f"the loss has no gradient at {share:.1%} of the images",
+        "attack through a differentiable stand-in (BPDA), by a loss that does not saturate (DLR, margin) or by Square",
+    )
+
+
+def _loss_stalls(clean, attacked_logits, y):
+    loss = [torch.nn.functional.cross_entropy(logits, y, reduction="none") for logits in (clean, attacked_logits)]
+    share = (loss[1] > loss[0]).double().mean().item()
+    if share >= RISING:
+        return None
+    return RedFlag(
+        "loss-stalls",
+        f"after {N_ITER} steps of IFGSM the loss is above its start at only {share:.1%} of the images",
+        "the gradient does not lead uphill: take smaller steps, more draws, a stand-in for its broken part, or Square",
+    )
+
+
+def _weak_iterations(accuracies, n):
+    one, many = accuracies["fgsm"], min(accuracies[name] for name in WHITE_BOX if name in accuracies)
+    if not _above(many, one, n):
+        return None
+    return RedFlag(
+        "weak-iterations",
+        f"accuracy {many:.1%} after many steps, {one:.1%} after one",
+        "the loss surface is rough or masked: take smaller steps, more of them, restarts, and Square",
+    )
+
+
+def _black_box_wins(accuracies, n):
+    white = min(accuracies[name] for name in WHITE_BOX if name in accuracies)
+    black = {name: accuracies[name] for name in BLACK_BOX if name in accuracies}
+    if not black:
+        return None
+    name = min(black, key=black.get)
+    if not _above(white, black[name], n):
+        return None
+    return RedFlag(
+        "black-box-wins",
+        f"accuracy {black[name]:.1%} under {name}, which sees no gradient, {white:.1%} under the strongest that does",
+        "the gradients mislead: attack what masks them, and report the worst case of all attacks",
+    )
+
+
+def _above(p, q, n):
+    return p - q > N_STDERR * math.sqrt((p * (1 - p) + q * (1 - q)) / n)
+
+
+def _unbounded(model, x, y, norm, n_eot, n_draws, generator):
+    """In a ball that holds the cube of images every image can become every other."""
+    eps = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
+    options = {"step_size": eps / 20, "n_iter": 40, "norm": norm, "n_eot": n_eot, "generator": generator}
+    accuracy = _accuracy(mean_logits(model, pgd(model, x, y, eps=eps, **options), n_draws), y)
+    if accuracy <= LEFT:
+        return None
+    return RedFlag(
+        "unbounded-attack-fails",
+        f"PGD leaves {accuracy:.1%} of the images right although it may change them at will",
+        "the attack is broken or its gradients are: robustness inside a small ball proves nothing",
+    )
