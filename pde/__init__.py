@@ -12,7 +12,18 @@ last: a velocity at points of shape (..., 2) has shape (..., 2). `sigma` is the 
 The solvers are `spectral.solve` (for velocities that a grid resolves) and `feynman_kac.estimate` (for all).
 """
 
-from pde import control_variates, convergence, feynman_kac, fields, grid, problems, quasi, random_fields, spectral
+from pde import (
+    bounds,
+    control_variates,
+    convergence,
+    feynman_kac,
+    fields,
+    grid,
+    problems,
+    quasi,
+    random_fields,
+    spectral,
+)
 from pde.fields import PeriodicField
 from pde.problems import ConvectionDiffusion
 from pde.spectral import UnresolvedError
@@ -21,6 +32,7 @@ __all__ = [
     "ConvectionDiffusion",
     "PeriodicField",
     "UnresolvedError",
+    "bounds",
     "control_variates",
     "convergence",
     "feynman_kac",

@@ -1,0 +1,182 @@
+"""Largest value, slope and stretching of a periodic field over all x, from above: what a bound may rest on.
+
+A maximum over grid points is too small. Each quantity q here is a maximum over directions theta of functions p_theta
+that are linear in the field. At the maximum point x* of q the p_theta that attains it has no slope, so
+
+    q(c) >= q(x*) - B r**2 / 2,  |c - x*| <= r,  B >= |D**2 p_theta|,
+
+and squares whose centre c lies lower than that below the best value found cannot hold x*. The others are cut in four,
+until q(x*) is known. B is Bernstein's inequality (trigonometric) or comes from the differences of the coefficients
+(bicubic). The quantities of a bilinear field are convex in each cell: their maxima are at its corners.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from pde import grid
+
+__all__ = ["Maximum", "largest_gradient", "largest_stretching", "value_range"]
+
+# Relative to the largest |p_theta|; far below what any bound is read to.
+_RTOL = 1e-7
+# Terms to sum in one round of cutting: a field constant along lines would ask for ever more points.
+_BUDGET = 2**24
+
+
+class Maximum(NamedTuple):
+    """A maximum over all x, enclosed.
+
+    Attributes
+    ----------
+    found : float
+        Largest value found: the maximum is at least this.
+    at_most : float
+        The maximum is at most this, up to rounding.
+    """
+
+    found: float
+    at_most: float
+
+
+def value_range(field):
+    """Return min u(x) and max u(x), each rounded outwards by no more than 1e-7 of the larger.
+
+    Parameters
+    ----------
+    field : PeriodicField
+        Values of shape (n, n).
+
+    Returns
+    -------
+    low, high : float
+        In units of u: low <= u(x) <= high for all x.
+    """
+    if field.interpolation == "bilinear":
+        return float(field.values.min()), float(field.values.max())
+    high = field._cached("_high", lambda: _enclose(field, 0, lambda u: u, np.abs).at_most)
+    return -field._cached("_minus_low", lambda: _enclose(field, 0, lambda u: -u, np.abs).at_most), high
+
+
+def largest_gradient(field):
+    """Return max |grad u(x)|, Euclidean; a bilinear field is judged from inside each cell.
+
+    Parameters
+    ----------
+    field : PeriodicField
+        Values of shape (n, n).
+
+    Returns
+    -------
+    Maximum
+        In units of u / length.
+    """
+
+    def size(gradient):
+        return np.hypot(gradient[..., 0], gradient[..., 1])
+
+    if field.interpolation == "bilinear":
+        return _at_corners(field, size)
+    return field._cached("_largest_gradient", lambda: _enclose(field, 1, size, size))
+
+
+def largest_stretching(field):
+    """Return max lambda_max of the symmetric part of grad v: the least gamma with
+
+    (v(x) - v(y)) . (x - y) <= gamma |x - y|**2  for all x, y.
+
+    A bilinear field is judged from inside each cell; the inequality holds across its edges. On a torus gamma >= 0,
+    because the mean of div v is 0.
+
+    Parameters
+    ----------
+    field : PeriodicField
+        Values of shape (2, n, n).
+
+    Returns
+    -------
+    Maximum
+        In 1 / time.
+    """
+
+    def middle_and_radius(jacobian):
+        xx, yy = jacobian[..., 0, 0], jacobian[..., 1, 1]
+        return (xx + yy) / 2, np.hypot((xx - yy) / 2, (jacobian[..., 0, 1] + jacobian[..., 1, 0]) / 2)
+
+    def largest(jacobian):
+        middle, radius = middle_and_radius(jacobian)
+        return middle + radius
+
+    def size(jacobian):
+        middle, radius = middle_and_radius(jacobian)
+        return np.abs(middle) + radius
+
+    if field.interpolation == "bilinear":
+        return _at_corners(field, largest)
+    return field._cached("_largest_stretching", lambda: _enclose(field, 1, largest, size))
+
+
+def _at_corners(field, quantity):
+    """Maximum over the four corners of every cell, with the slopes that hold inside the cell."""
+    dx, dy = ((np.roll(field.values, -1, axis) - field.values) * (field.n / field.length) for axis in (-2, -1))
+    best = max(
+        float(quantity(_components_last(np.stack([a, b], axis=-1))).max())
+        for a in (dx, np.roll(dx, -1, -1))
+        for b in (dy, np.roll(dy, -1, -2))
+    )
+    return Maximum(best, best)
+
+
+def _enclose(field, order, quantity, size):
+    """Enclose the maximum of `quantity`, a function of the field (order 0) or of its Jacobian (order 1).
+
+    `size` is the largest |p_theta|.
+    """
+    trigonometric = field.interpolation == "trigonometric"
+    n_modes = field.n_modes
+    m = grid.fast_size(16 * max(n_modes, 1)) if trigonometric else 4 * field.n
+    data = _components_last(field.jacobian_on_grid(m)) if order else field.on_grid(m)
+    values = quantity(data).ravel()
+    largest = float(size(data).max())
+    if trigonometric:
+        # Ehlich & Zeller 1964: max over all x against max over m points, in each direction.
+        largest /= math.cos(math.pi * n_modes / m) ** 2
+        # Bernstein: along e, p_theta is of exponential type (|e_1| + |e_2|) K 2 pi / length.
+        curvature = 2 * (2 * math.pi * n_modes / field.length) ** 2 * largest
+    else:
+        curvature = _spline_curvature(field, order)
+    points, side = grid.points(m, field.length).reshape(-1, 2), field.length / m
+    evaluate = (lambda x: quantity(field.jacobian(x))) if order else (lambda x: quantity(field(x)))
+    terms = (2 * n_modes + 1) ** 2 if trigonometric else 16
+    best = float(values.max())
+    gap = curvature * side**2 / 4
+    while gap > _RTOL * largest:
+        points = points[values >= best - gap]
+        if 4 * len(points) * terms > _BUDGET:
+            break
+        quarters = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)]) * (side / 4)
+        points = (points[:, None] + quarters).reshape(-1, 2)
+        side /= 2
+        values = evaluate(points)
+        best = max(best, float(values.max()))
+        gap = curvature * side**2 / 4
+    return Maximum(best, best + gap)
+
+
+def _components_last(jacobian):
+    """(2, n, n, 2) to (n, n, 2, 2), as at points; (n, n, 2) stays."""
+    return np.moveaxis(jacobian, 0, -2) if jacobian.ndim == 4 else jacobian
+
+
+def _spline_curvature(field, order):
+    """Bound of |D**(order + 2) u|, Frobenius: derivatives of a spline are splines of the differences."""
+    a, degree, total = field.spline_coefficients, order + 2, 0.0
+    for i in range(degree + 1):
+        d = a
+        for axis in [-2] * i + [-1] * (degree - i):
+            d = d - np.roll(d, 1, axis)
+        # B-splines are a partition of unity, so no value exceeds the largest coefficient.
+        sizes = np.abs(d).reshape(-1, *d.shape[-2:]).max(axis=(-2, -1))
+        total += math.comb(degree, i) * float((sizes**2).sum())
+    return math.sqrt(total) * (field.n / field.length) ** degree
