@@ -124,8 +124,8 @@ class FeynmanKacMean(nn.Module):
             return self.members[0](x)
         if self._equal:
             return self._sum(member(x) for member in self._each()) / (self.n_members * self.n_draws)
-        weights = self.weights / self.n_draws
-        return self._sum(weights[k] * member(x) for k, member in enumerate(self.members) for _ in range(self.n_draws))
+        sums = (self._sum(member(x) for _ in range(self.n_draws)) for member in self.members)
+        return self._sum(weight * total for weight, total in zip(self.weights, sums, strict=True)) / self.n_draws
 
     def draws(self, x):
         """Return every member's output in every draw.

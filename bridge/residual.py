@@ -137,9 +137,13 @@ class NoisyResidual(nn.Module):
                 raise ValueError("increment must be None for a block with noise=None")
             if increment.shape != y.shape:
                 raise ValueError(f"increment must have shape {tuple(y.shape)}, got {tuple(increment.shape)}")
-            return self._add(start, branch, y, increment, self.coef)
-        if not self.is_noisy or not y.numel():
+        elif not self.is_noisy:
             return y
+        # A batch without images has no deviation.
+        if not y.numel():
+            return y
+        if increment is not None:
+            return self._add(start, branch, y, increment, self.coef)
         noise = standard_noise(y, self.noise, self.generator)
         return self._add(start, branch, y, noise, self.coef * math.sqrt(self.dt))
 
@@ -159,8 +163,10 @@ class NoisyResidual(nn.Module):
         return end.std(dim=self._std_dims(end), keepdim=True)
 
     def _std_dims(self, y):
-        dims = list(range(y.dim()) if self.std_over == "batch" else range(1, y.dim()))
-        if math.prod(y.shape[dim] for dim in dims) < 2:
+        dims, n = list(range(y.dim())), y.numel()
+        if self.std_over == "sample":
+            dims, n = dims[1:], n // max(len(y), 1)
+        if n < 2:
             raise ValueError(f"scale='std' needs two numbers or more a {self.std_over}, got shape {tuple(y.shape)}")
         return dims
 

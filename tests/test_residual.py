@@ -295,7 +295,8 @@ def test_off_noise_has_no_diffusion():
 def test_a_batch_without_images_passes():
     for scale, std_over in SCALES:
         block = NoisyResidual(convolution(), scale=scale, std_over=std_over)
-        assert block(images(0, 3, 8, 8)).shape == (0, 3, 8, 8)
+        x = images(0, 3, 8, 8)
+        assert block(x).shape == block(x, x).shape == x.shape
 
 
 @pytest.mark.parametrize(
@@ -335,6 +336,15 @@ def test_increments_and_states_out_of_shape_are_refused():
     for n_substeps in (0, 1.5, True):
         with pytest.raises(ValueError, match="n_substeps must be an integer"):
             NoisyResidual(nn.Tanh()).substep(n_substeps)
+
+
+def test_block_is_one_graph_to_a_compiler():
+    block = NoisyResidual(nn.Tanh(), coef=0.3)
+    compiled = torch.compile(block, backend="aot_eager", fullgraph=True)
+    x, dB = images(4, 5).requires_grad_(), images(4, 5, seed=1)
+    answers = [step(x, dB) for step in (compiled, block)]
+    torch.testing.assert_close(*answers, rtol=0, atol=1e-14)
+    torch.testing.assert_close(*(torch.autograd.grad((y**2).sum(), x)[0] for y in answers), rtol=0, atol=1e-13)
 
 
 def test_description_names_the_options():
