@@ -1,0 +1,114 @@
+"""The accuracies that the paper prints, in its Tables 1 to 11 and section 4.4: what ours are laid beside.
+
+Rows as (model, natural, FGSM, IFGSM^20, C-W), in per cent as printed; None where the paper has no column.
+"""
+
+from typing import NamedTuple
+
+__all__ = ["ROWS", "Row"]
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes
+    ----------
+    model : str
+        As `nets.build` names it.
+    natural, fgsm, ifgsm20, cw : float or None
+        Accuracies in per cent.
+    oracle : str or None
+        The model that was attacked, of a blind attack (Tables 3 and 6).
+    """
+
+    model: str
+    natural: float | None = None
+    fgsm: float | None = None
+    ifgsm20: float | None = None
+    cw: float | None = None
+    oracle: str | None = None
+
+
+def _blind(model, oracle, fgsm, ifgsm20, cw):
+    return Row(model, None, fgsm, ifgsm20, cw, oracle)
+
+
+ROWS = {
+    "table1": [
+        Row("resnet20", 92.10),
+        Row("en1_resnet20", 92.59),
+        Row("en2_resnet20", 92.60),
+        Row("en5_resnet20", 92.74),
+        Row("resnet44", 93.22),
+        Row("en1_resnet44", 93.37),
+        Row("en2_resnet44", 93.54),
+        Row("resnet110", 94.30),
+        Row("en2_resnet110", 93.49),
+    ],
+    "table2": [
+        Row("resnet20", 75.11, 50.89, 46.03, 58.73),
+        Row("en1_resnet20", 77.21, 55.35, 49.06, 65.69),
+        Row("en2_resnet20", 80.34, 57.23, 50.06, 66.47),
+        Row("en5_resnet20", 82.52, 58.92, 51.48, 67.73),
+        Row("resnet44", 78.89, 54.54, 48.85, 61.33),
+        Row("en1_resnet44", 82.03, 57.80, 51.83, 66.00),
+        Row("en2_resnet44", 82.91, 58.29, 51.86, 66.89),
+        Row("resnet110", 82.19, 57.61, 52.02, 62.92),
+        Row("en2_resnet110", 82.43, 59.24, 53.03, 68.67),
+        Row("en1_wrn34_10", 86.19, 61.82, 56.60, 69.32),
+    ],
+    "table3": [
+        _blind("resnet20", "en5_resnet20", 61.69, 58.74, 73.77),
+        _blind("en5_resnet20", "resnet20", 64.07, 62.99, 76.57),
+        _blind("resnet44", "en2_resnet44", 63.87, 60.66, 75.83),
+        _blind("en2_resnet44", "resnet44", 64.52, 61.23, 76.99),
+        _blind("resnet110", "en2_resnet110", 64.19, 61.80, 75.19),
+        _blind("en2_resnet110", "resnet110", 66.26, 62.89, 77.71),
+    ],
+    "table4": [
+        Row("resnet20", 68.53),
+        Row("resnet44", 71.48),
+        Row("en2_resnet20", 69.57),
+        Row("en5_resnet20", 70.22),
+    ],
+    "table5": [
+        Row("resnet20", 46.02, 24.77, 23.23, 32.42),
+        Row("en2_resnet20", 50.68, 30.20, 26.25, 40.06),
+        Row("en5_resnet20", 51.72, 31.64, 27.80, 40.44),
+        Row("resnet44", 50.38, 28.40, 25.81, 36.06),
+    ],
+    "table6": [
+        _blind("resnet20", "en2_resnet20", 33.08, 30.79, 41.52),
+        _blind("en2_resnet20", "resnet20", 34.15, 33.34, 48.21),
+    ],
+    "table7": [
+        Row("en2_resnet20+en5_resnet20", 82.82, 59.14, 53.15, 68.00),
+        Row("en2_resnet44+en5_resnet20", 82.99, 59.64, 53.86, 69.36),
+        Row("en2_resnet110+en5_resnet20", 83.57, 60.63, 54.87, 70.02),
+        Row("en2_resnet110+en1_wrn34_10", 85.62, 62.48, 57.94, 70.20),
+    ],
+    "table8": [
+        Row("en2_resnet20", 80.34, 57.23, 50.06, 66.47),
+        Row("wrn14_2", 78.37, 52.93, 48.85, 60.30),
+    ],
+    "table9": [
+        Row("en2_resnet32", 81.46, None, 52.06, 68.41),
+        Row("en1_resnet20+en1_resnet32", 81.56, None, 51.99, 68.62),
+    ],
+    "table10": [
+        Row("en2_resnet32", 53.14, None, 27.27, 41.50),
+        Row("en1_resnet20+en1_resnet32", 53.07, None, 27.01, 42.23),
+    ],
+    "table11": [
+        Row("resnet20", 75.11, 50.89, 46.03, 58.73),
+        Row("en1_resnet20", 79.25, 53.79, 47.44, 62.99),
+        Row("en2_resnet20", 80.87, 54.56, 48.09, 63.68),
+        Row("en5_resnet20", 83.09, 56.09, 49.25, 64.93),
+    ],
+    # Ensembles without noise: two trained jointly, two trained separately, and a different pair trained separately.
+    "section4.4": [
+        Row("en2_resnet20", 75.75, 51.11, 47.28, 59.73),
+        Row("resnet20+resnet20", 74.96, 51.68, 47.86, 59.80),
+        Row("resnet20+resnet44", 77.92, 54.73, 51.47, 61.77),
+    ],
+}

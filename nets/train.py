@@ -1,0 +1,291 @@
+"""Train a network of the paper by a recipe, into a directory that survives interruptions.
+
+    python -m nets.train                                    handwritten digits: the recipe cpu/digits, seconds
+    python -m nets.train --list                             names of all recipes
+    python -m nets.train table2/en5_resnet20                Table 2 on CIFAR-10, which is downloaded; for a GPU
+    python -m nets.train cpu/en1_resnet20 --data PATH       two CPU cores; images in a folder or .tar archive
+    python -m nets.train table7/en2_resnet20+en5_resnet20 --integrate RUN RUN     put finished runs together
+    torchrun --nproc-per-node 2 -m nets.train RECIPE        several GPUs, or processes
+
+Every field of the recipe can be overridden. A run interrupted at any moment loses the current epoch at most, and
+goes on with --resume: on a CPU, with the same number of threads, to the same bits.
+"""
+
+import contextlib
+import re
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from tqdm import tqdm
+
+from nets import data, recipes, seeds
+from nets.distributed import PeerLostError, connect
+from nets.integration import integrate
+from nets.recipes import RECIPES, Recipe
+from nets.risks import precisions
+from nets.runs import Run, configuration
+from nets.training import Training
+
+__all__ = ["main", "train"]
+
+PROG = "python -m nets.train"
+DEFAULT = "cpu/digits"
+# Looking at the loss makes a GPU wait.
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+
+def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=True):
+    """Train by a recipe, in one process or in those of torchrun.
+
+    Parameters
+    ----------
+    name : str
+        Name of the recipe, for the record.
+    recipe : Recipe
+        What and how.
+    out : Path
+        The run's directory, see `nets.runs`.
+    seed : int, default=0
+        Seed of everything that is drawn.
+    resume : bool, default=False
+        Go on with the run that is there.
+    device : str, default="auto"
+        "cpu", "cuda", "cuda:1"; "auto": a GPU, if there is one.
+    progress : bool, default=True
+        Show a progress bar, if standard error is a terminal.
+
+    Returns
+    -------
+    dict or None
+        The best epoch's line of the metrics; None in all processes but the first.
+
+    Raises
+    ------
+    ValueError
+        If the data, the device or the directory is not there, or the run is another's (raised by helpers).
+    """
+    if recipe.n_threads:
+        torch.set_num_threads(recipe.n_threads)
+    with connect(device) as world, contextlib.ExitStack() as stack:
+        first = world.rank == 0
+        if not first:
+            # The first process decodes and keeps what the others then read.
+            world.wait()
+        images = data.load(recipe.data, progress=progress and first)
+        if first:
+            world.wait()
+        mean, std = images.statistics()
+        arguments = recipe.model_arguments(len(images.classes), mean, std)
+        config = configuration(name, recipe, seed, arguments, images.provenance(), world)
+        # One writes; all read where to go on from. The first, once it holds the directory, lets the others look.
+        run = stack.enter_context(Run(out, config, recipe, resume=resume)) if first else None
+        model = recipe.build(len(images.classes), mean, std, seeds.derive(seed, "weights"))
+        training = Training(model, images, recipe, world, seed=seed)
+        history = _synchronised(run, out, training, world)
+        if first:
+            _announce(run, out, recipe, training, world)
+        _epochs(training, run, recipe, history, progress=progress and first)
+        return run.best if first else None
+
+
+def _synchronised(run, out, training, world):
+    """Bring every process to where the run is; return the number of epochs done."""
+    n_done = torch.zeros((), dtype=torch.int64, device=world.device)
+    if run is not None:
+        n_done += len(run.history)
+    n_done = world.sum(n_done).item()
+    if n_done:
+        state = run.state if run is not None else Run.read_state(out)
+        training.restore(state)
+    # Nobody writes before all have read.
+    world.wait()
+    return n_done
+
+
+def _epochs(training, run, recipe, n_done, *, progress):
+    total = recipe.epochs * training.n_steps * recipe.batch_size
+    bar = tqdm(
+        total=total,
+        initial=n_done * training.n_steps * recipe.batch_size,
+        unit="img",
+        unit_scale=True,
+        smoothing=0.05,
+        disable=None if progress else True,
+    )
+    with bar:
+        for number in range(n_done + 1, recipe.epochs + 1):
+            row = training.epoch(number, _advance(bar, recipe, number))
+            if run is not None:
+                run.save(training.state(), row, training.model)
+                _show(bar, recipe, row)
+
+
+def _advance(bar, recipe, number):
+    looked = [-SECONDS_BETWEEN_LOOKS]
+
+    def advance(total_loss, n_steps):
+        bar.update(recipe.batch_size)
+        if not bar.disable and bar.format_dict["elapsed"] - looked[0] >= SECONDS_BETWEEN_LOOKS:
+            looked[0] = bar.format_dict["elapsed"]
+            bar.set_description(f"epoch {number}/{recipe.epochs} loss {total_loss.item() / n_steps:.3f}", refresh=False)
+
+    return advance
+
+
+def _show(bar, recipe, row):
+    said = {"train": row["accuracy"], "val": row["validation"]}
+    if recipe.is_adversarial:
+        said["val adv"] = row["validation_adversarial"]
+    bar.set_postfix({name: f"{value:.3f}" for name, value in said.items()})
+
+
+def _announce(run, out, recipe, training, world):
+    types = precisions(recipe, world.device)
+    print(
+        f"{recipe.model} by {recipe.method}: {len(training.chosen)} images, {training.n_held_out} held out, "
+        f"{recipe.epochs} epochs of {training.n_steps} steps on {world.device}"
+        f"{f' in {world.n_ranks} processes' if world.n_ranks > 1 else ''}, {types['training']}, into {out}",
+        flush=True,
+    )
+    for note in run.notes:
+        print(f"not to the same bits: {note}", flush=True)
+    if run.history:
+        print(f"going on after epoch {len(run.history)}", flush=True)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the command.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe's fields.
+    out : Path or None
+        Directory of the run. By default runs/NAME-seedS.
+    seed : int
+        Seed of everything that is drawn: weights, split, order, crops, attacks, noise.
+    resume : bool
+        Go on with the run in the directory, or begin it.
+    device : str
+        cpu, cuda, cuda:1; auto: a GPU, if there is one.
+    integrate : tuple of Path
+        Directories of finished runs to put together, for recipes with members.
+    as_released : bool
+        Start from the released code's deviations from the paper's text: eps 0.031, step 0.007, and others.
+    list : bool
+        Print the names of all recipes and end.
+    """
+
+    recipe: Recipe
+    out: Path | None = None
+    seed: int = 0
+    resume: bool = False
+    device: str = "auto"
+    integrate: tuple[Path, ...] = ()
+    as_released: bool = False
+    list: bool = False
+
+
+def _parse(argv):
+    """(name, Options): the first word names the recipe, whose fields are the defaults of the options."""
+    import tyro
+
+    name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (DEFAULT, argv)
+    recipe = recipes.recipe(name)
+    if "--as-released" in rest:
+        recipe = recipes.as_released(recipe)
+    # `--eps 8/255`: as the field writes it.
+    rest = [_as_decimal(word) for word in rest]
+    options = tyro.cli(
+        Annotated[Options, tyro.conf.OmitArgPrefixes],
+        prog=f"{PROG} {name}",
+        description=__doc__,
+        args=rest,
+        default=Options(recipe),
+    )
+    return name, options
+
+
+def _as_decimal(word):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)/([1-9]\d*)", word)
+    return repr(float(match[1]) / int(match[2])) if match else word
+
+
+def main(argv=None):
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; by default those of the process.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    with contextlib.suppress(ValueError):
+        # Not in the main thread: whoever called has handlers of its own.
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _print_list() if "--list" in argv else _run(*_parse(argv))
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
+        sys.exit(_fail(error, 2))
+    except PeerLostError as error:
+        sys.exit(_fail(f"{error}: --resume goes on after the last whole epoch", 1))
+    except torch.OutOfMemoryError as error:
+        sys.exit(_fail(f"{str(error).splitlines()[0]} A smaller --batch-size takes less", 1))
+    except KeyboardInterrupt as error:
+        signum = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        sys.exit(_fail("interrupted: --resume goes on after the last whole epoch", 128 + signum))
+
+
+def _run(name, options):
+    out = options.out or Path("runs") / f"{name.replace('/', '-')}-seed{options.seed}"
+    if options.recipe.members:
+        _integrate(name, options, out)
+        return
+    best = train(name, options.recipe, out=out, seed=options.seed, resume=options.resume, device=options.device)
+    if best is not None:
+        kind = "adversarial validation" if options.recipe.is_adversarial else "validation"
+        print(f"best epoch {best['epoch']}: {kind} accuracy {best['selected']:.4f}; python -m nets.evaluate {out}")
+
+
+def _integrate(name, options, out):
+    runs = options.integrate
+    if not runs:
+        raise ValueError(
+            f"{name} is put together from finished runs of {' and '.join(options.recipe.members)}: "
+            "give their directories by --integrate"
+        )
+    integrate(name, options.recipe, runs, out)
+    print(f"{' and '.join(map(str, runs))} put together in {out}; python -m nets.evaluate {out}")
+
+
+def _print_list():
+    for name, recipe in RECIPES.items():
+        notes = [recipe.data, recipe.method, f"{recipe.epochs} epochs"]
+        if recipe.members:
+            notes = [recipe.data, f"mean of {', '.join(recipe.members)}"]
+        if recipe.oracle:
+            notes.append(f"attacked through {recipe.oracle}")
+        print(f"{name:34s} {', '.join(notes)}")
+
+
+def _terminate(signum, frame):
+    raise Terminated
+
+
+def _fail(error, status):
+    message = " ".join(str(error).split()) or type(error).__name__
+    sys.stderr.write(f"{PROG}: error: {message}\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()
