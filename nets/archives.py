@@ -128,6 +128,8 @@ def _members(folder):
 
 def _archived(path):
     try:
+        if path.suffix == ".tar" and not _ends_in_zeros(path):
+            raise ValueError(f"{path} is damaged: its end is missing")
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
                 place = _place(member.name)
@@ -140,6 +142,16 @@ def _archived(path):
         raise
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"{path} is damaged, or no tar archive ({error or type(error).__name__})") from None
+
+
+def _ends_in_zeros(path):
+    """Whether the last block is one of zeros, as it must be: a cut between two members would otherwise go unnoticed.
+
+    Compressed archives have checks of their own.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - tarfile.BLOCKSIZE))
+        return not any(file.read())
 
 
 def _decode(file, name, path):
