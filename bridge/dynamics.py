@@ -214,6 +214,7 @@ class ResNetSDE(nn.Module):
         ValueError
             If n_substeps < 1 (raised by a helper).
         """
+        n_substeps = _checks.integer("n_substeps", n_substeps, at_least=1)
         return ResidualNetwork(block.substep(n_substeps) for block in self.blocks for _ in range(n_substeps))
 
     @torch.no_grad()
