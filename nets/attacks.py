@@ -7,8 +7,22 @@ Before a number is believed, `nets.red_flags.check` looks for the signs that it 
 
 from nets.apgd import apgd
 from nets.autoattack import autoattack
-from nets.gradients import NoisyModelWarning
+from nets.carlini_wagner import cw, cw_as_released
+from nets.gradients import NoisyModelWarning, compiled
 from nets.pgd import fgsm, ifgsm, pgd
 from nets.square import square
+from nets.transfer import transfer
 
-__all__ = ["NoisyModelWarning", "apgd", "autoattack", "fgsm", "ifgsm", "pgd", "square"]
+__all__ = [
+    "NoisyModelWarning",
+    "apgd",
+    "autoattack",
+    "compiled",
+    "cw",
+    "cw_as_released",
+    "fgsm",
+    "ifgsm",
+    "pgd",
+    "square",
+    "transfer",
+]

@@ -33,7 +33,7 @@ class LinfBall:
     eps: float
 
     def __post_init__(self):
-        _checks.real("eps", self.eps, positive=False)
+        object.__setattr__(self, "eps", _checks.real("eps", self.eps, positive=False))
 
     def around(self, x):
         """Return the function that projects onto the ball around x.
@@ -118,7 +118,7 @@ class L2Ball:
     eps: float
 
     def __post_init__(self):
-        _checks.real("eps", self.eps, positive=False)
+        object.__setattr__(self, "eps", _checks.real("eps", self.eps, positive=False))
 
     def around(self, x):
         """Return the function that brings points into the ball around x and the cube.
