@@ -134,13 +134,13 @@ class ImageClassifier(nn.Module):
     Raises
     ------
     ValueError
-        If mean and std are empty or of different lengths, a number is not finite, or a std not positive.
+        If mean and std are empty or of different lengths, a number is not finite, or a std not positive (raised by a
+        helper).
     """
 
     def __init__(self, net, mean=CIFAR_MEAN, std=CIFAR_STD):
         super().__init__()
-        if not 0 < len(mean) == len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
-            raise ValueError(f"mean and std must be finite, of one length, and std > 0, got {mean} and {std}")
+        _check_statistics(mean, std)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
         self.net = net
@@ -220,6 +220,7 @@ def build(
     torch.Size([3, 7])
     """
     n_classes = _checks.integer("n_classes", n_classes, at_least=2)
+    _check_statistics(mean, std)
     terms = [NAME.fullmatch(term.strip()) for term in str(name).split("+")]
     if not all(match and match["base"] in N_BLOCKS for match in terms):
         known = ", ".join(N_BLOCKS)
@@ -247,6 +248,11 @@ def build(
         net = nets[0] if len(nets) == 1 else FeynmanKacMean(nets, weights=weights, nonnegative=nonnegative)
         _initialise(net)
     return ImageClassifier(net, mean, std).to(memory_format=torch.channels_last)
+
+
+def _check_statistics(mean, std):
+    if not 0 < len(mean) == len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ValueError(f"mean and std must be finite, of one length, and std > 0, got {mean} and {std}")
 
 
 def _initialise(net):
