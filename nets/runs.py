@@ -183,9 +183,8 @@ class Run:
 
     def _go_on(self, there, recipe, resume):
         if not resume:
-            raise ValueError(
-                f"{self.directory} holds a run of {there.get('name')}: add --resume to go on, or give --out"
-            )
+            name = there.get("name")
+            raise ValueError(f"{self.directory} holds a run ({name}): give --resume to go on, or another --out")
         self._check_identity(there, recipe, self.directory / CONFIG)
         if (self.directory / LAST).exists():
             self.state, record = checkpoint.read(self.directory / LAST, "training")

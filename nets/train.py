@@ -72,9 +72,7 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
     ValueError
         If the data, the device or the directory is not there, or the run is another's (raised by helpers).
     """
-    if recipe.n_threads:
-        torch.set_num_threads(recipe.n_threads)
-    with connect(device) as world, contextlib.ExitStack() as stack:
+    with _threads(recipe.n_threads), connect(device) as world, contextlib.ExitStack() as stack:
         first = world.rank == 0
         if not first:
             # The first process decodes and keeps what the others then read.
@@ -94,6 +92,16 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
             _announce(run, out, recipe, training, world)
         _epochs(training, run, recipe, history, progress=progress and first)
         return run.best if first else None
+
+
+@contextlib.contextmanager
+def _threads(number):
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _synchronised(run, out, training, world):

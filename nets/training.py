@@ -93,9 +93,7 @@ class Training:
             self._held_out = self._images
         held_out = held_out[: recipe.n_validation]
         if not len(held_out):
-            raise ValueError(
-                f"validation must leave an image of the {n_images} to validate on, got {recipe.validation}"
-            )
+            raise ValueError(f"validation must hold out an image of the {n_images}, got {recipe.validation}")
         self.n_held_out = len(held_out)
         self._held_out_part = held_out[self.world.part(len(held_out))].to(data.train_images.device)
 
