@@ -276,8 +276,8 @@ MUTANTS = [
     Mutant(
         "activation after the convolution",
         "nets/models.py",
-        "        *_activation(width), _convolution(width, width, 3), *_activation(width), _convolution(width, width, 3)\n",
-        "        _convolution(width, width, 3), *_activation(width), _convolution(width, width, 3), *_activation(width)\n",
+        " *_activation(width), _convolution(width, width, 3), *_activation(width), _convolution(width, width, 3)",
+        " _convolution(width, width, 3), *_activation(width), _convolution(width, width, 3), *_activation(width)",
         "test_models",
     ),
     Mutant(

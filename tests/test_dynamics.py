@@ -436,8 +436,9 @@ def test_refined_network_converges_strongly_with_the_order_of_its_noise(scale, o
     for count in n_substeps:
         summed = dB.reshape(3 * int(count), -1, 4000, 4).sum(dim=1)
         errors.append(convergence.l2_norm((sde.refined(int(count))(x, summed) - exact).numpy()))
-    # The same paths at every step, so that the slope has next to no noise. The reference's own error moves it by 0.05 or
-    # less, at order 1/2 by log(1 + 1/16) / 2 / log 2 as errors add in squares; there the drift's, of order 1, adds too.
+    # The same paths at every step, so that the slope has next to no noise. The reference's own error moves it by less
+    # than 0.05, at order 1/2 by log(1 + 1/16) / 2 / log 2 as errors add in squares; there the drift's error, of order 1,
+    # adds too.
     assert abs(convergence.observed_order(1 / n_substeps, errors).order - order) < 0.1
 
 
