@@ -51,6 +51,7 @@ def cw(
     Every image has its own u and is attacked by itself. c is one number, not searched for. The paper states no radius
     for its accuracies under this attack. Its settings limit it all the same: n_iter steps of Adam of about lr each move
     u by 0.03 and so a pixel by 0.015 at most, less than half of 8/255, and one near 0 or 1, where tanh is flat, hardly.
+    Nor does c decide much: the maximum norm holds back the farthest pixel alone, and Adam forgets the gradient's scale.
 
     Parameters
     ----------
