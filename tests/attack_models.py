@@ -22,7 +22,8 @@ def images(n, seed, spread=0.2):
 @functools.cache
 def trained(coef=0.0):
     """A convolutional net in double precision that was fitted to such images, with noise in its residual block."""
-    with torch.random.fork_rng():
+    # Also where the first to ask is a model inside a pass without gradients.
+    with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)
         branch = nn.Sequential(nn.ReLU(), nn.Conv2d(12, 12, 3, padding=1))
         block = NoisyResidual(branch, coef=coef, std_over="sample")

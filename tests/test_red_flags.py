@@ -126,19 +126,27 @@ def test_statistics_of_the_batch_couple_its_images_without_noise():
     assert names(Centred()) == {"batch-coupling"}
 
 
-def test_iterations_weaker_than_one_step():
-    """A model whose gradient is right at the image and nowhere else: one step finds what twenty lose."""
+class Moat(nn.Module):
+    """For images that are multiples of 0.25, the gradient of the opposite loss at distances between two radii."""
 
-    class Local(nn.Module):
-        def forward(self, x):
-            # The images of these tests are multiples of 1/255 nowhere else than at themselves.
-            clean = ((255 * x).round() / 255 - x).abs().flatten(1).amax(1) < 1e-12
-            return trained()(torch.where(clean[:, None, None, None], x, Uphill.apply(x)))
+    def __init__(self, inner, outer):
+        super().__init__()
+        self.inner, self.outer = inner, outer
 
-    x, y = images(60, seed=7)
-    x = (255 * x).round() / 255
-    flags = {flag.name for flag in red_flags.check(Local(), x, y, eps=EPS + 1e-4, generator=generator(0))}
-    assert "weak-iterations" in flags and "black-box-wins" not in flags
+    def forward(self, x):
+        distance = ((4 * x).round() / 4 - x).abs().flatten(1).amax(1)
+        moat = (distance > self.inner) & (distance < self.outer)
+        return trained()(torch.where(moat[:, None, None, None], Uphill.apply(x), x))
+
+
+@pytest.mark.parametrize(("inner", "outer", "name"), [(0.02, 0.06, "weak-iterations"), (-1, 0.08, "loss-stalls")])
+def test_gradients_that_mislead_near_the_image(inner, outer, name):
+    """Twenty small steps turn back at 0.02 where one of 0.07 gets across; from within the moat, all lead downhill."""
+    x = (4 * images(60, seed=7)[0]).round() / 4
+    with torch.no_grad():
+        y = trained()(x).argmax(1)
+    flags = red_flags.check(Moat(inner, outer), x, y, eps=EPS, generator=generator(0))
+    assert [flag.name for flag in flags] == [name]
 
 
 @pytest.mark.parametrize("black", ["square", "transfer", "blind"])
