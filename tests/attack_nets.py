@@ -56,8 +56,6 @@ def state(model):
         "needs": [parameter.requires_grad for parameter in model.parameters()],
         "grad": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
         "values": {name: value.clone() for name, value in model.state_dict().items()},
-            {k: v for k, v in vars(m).items() if isinstance(v, (bool, int, float, str))} for m in model.modules()
-        ],
         "flags": [{k: v for k, v in vars(m).items() if isinstance(v, (bool, int, float))} for m in model.modules()],
         "names": [sorted(vars(module)) for module in model.modules()],
         "generators": [block.generator for block in nets.gradients.noisy_blocks(model)],
