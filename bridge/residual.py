@@ -241,21 +241,23 @@ class _AddStdNoise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, y, z, coef, over):
         deviation = y - y.mean(dim=over, keepdim=True)
-        std = torch.linalg.vector_norm(deviation, dim=over, keepdim=True)
+        # Sums over many numbers leave the range of float16.
+        wide = torch.promote_types(y.dtype, torch.float32)
+        std = torch.linalg.vector_norm(deviation, dim=over, keepdim=True, dtype=wide)
         n = y.numel() // std.numel()
         std /= math.sqrt(n - 1)
         ctx.save_for_backward(deviation, z, std)
         ctx.coef, ctx.over, ctx.n = coef, over, n
-        return torch.addcmul(y, z, std, value=coef)
+        return torch.addcmul(y, z, std.to(y.dtype), value=coef)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, g):
         deviation, z, std = ctx.saved_tensors
-        dot = (g * z).sum(dim=ctx.over, keepdim=True)
+        dot = (g * z).sum(dim=ctx.over, keepdim=True, dtype=std.dtype)
         # A constant y has no direction in which its deviation grows: the subgradient 0, as torch.std has it.
         slope = torch.where(std > 0, ctx.coef * dot / ((ctx.n - 1) * std), 0)
-        return torch.addcmul(g, deviation, slope), None, None, None
+        return torch.addcmul(g, deviation, slope.to(g.dtype)), None, None, None
 
 
 def noisy_blocks(model):

@@ -256,7 +256,7 @@ class Still(nn.Module):
 
 
 def test_fourth_cumulant_of_laplace_blocks_fades_with_the_layers():
-    n_batches, n = 100, 20_000
+    n_batches, n = 100, 10_000
     for noise, fourth in (("gaussian", 0.0), ("laplace", 3.0)):
         for count in (1, 4, 16):
             blocks = [NoisyResidual(Still(), dt=1 / count, coef=1.0, noise=noise, scale="additive")] * count
@@ -437,8 +437,7 @@ def test_refined_network_converges_strongly_with_the_order_of_its_noise(scale, o
         summed = dB.reshape(3 * int(count), -1, 4000, 4).sum(dim=1)
         errors.append(convergence.l2_norm((sde.refined(int(count))(x, summed) - exact).numpy()))
     # The same paths at every step, so that the slope has next to no noise. The reference's own error moves it by less
-    # than 0.05, at order 1/2 by log(1 + 1/16) / 2 / log 2 as errors add in squares; there the drift's error, of order 1,
-    # adds too.
+    # than 0.05, at order 1/2 by log(1 + 1/16) / 2 / log 2 as errors add in squares; there the drift's error adds too.
     assert abs(convergence.observed_order(1 / n_substeps, errors).order - order) < 0.1
 
 

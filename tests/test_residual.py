@@ -134,6 +134,25 @@ def test_half_precision_is_the_block_to_its_rounding():
         assert ((answer.double() - block(x, dB)).abs() < 6 * 2**-9 * size).all()
 
 
+@pytest.mark.parametrize("std_over", ["batch", "sample"])
+def test_half_precision_holds_the_sums_over_many_numbers(std_over):
+    # Numbers of size 300, of which the square root of the sum of 2**17 squares, 1.1e5, is beyond float16's 65504.
+    y, dB, weight = (images(2, 2**16, seed=seed) * size for seed, size in ((0, 300.0), (1, 1.0), (2, 1.0)))
+    answers = []
+    for dtype in (torch.float64, torch.float16):
+        x = y.to(dtype).requires_grad_()
+        answer = NoisyResidual(Still(), coef=0.5, std_over=std_over)(x, dB.to(dtype))
+        # The gradient of the deviation alone, a sum over all numbers.
+        gradient = torch.autograd.grad(answer, x, (weight + 5 * dB).to(dtype))[0] - (weight + 5 * dB).to(dtype)
+        answers.append((answer.double(), gradient.double()))
+    (exact, slope), (half, half_slope) = answers
+    # Roundings of 2**-11 of y, dB, their product, its factor and the sum; the gradient, of size 5 * 0.5 * y / 300, is
+    # the difference of numbers up to 30, rounded by 2**-7.
+    assert ((half - exact).abs() < 5 * 2**-11 * (exact.abs() + y.abs() + 300)).all()
+    assert slope.abs().max() > 5
+    assert ((half_slope - slope).abs() < 2**-5).all()
+
+
 def test_half_precision_under_autocast_draws_in_it():
     block = NoisyResidual(convolution().float())
     with torch.autocast("cpu", torch.bfloat16), noise_from(block, torch.Generator().manual_seed(0)):
