@@ -105,7 +105,7 @@ def stretching(problem):
 
     (v(x) - v(y)) . (x - y) <= gamma |x - y|**2
 
-    Exact for a bilinear velocity, enclosed to 1e-7 and rounded up for trigonometric and bicubic ones (`extrema`).
+    Exact for a bilinear velocity, an upper end within 1e-7 for smooth trigonometric and bicubic ones (`pde.extrema`).
 
     Parameters
     ----------

@@ -6,8 +6,12 @@ that are linear in the field. At the maximum point x* of q the p_theta that atta
     q(c) >= q(x*) - B r**2 / 2,  |c - x*| <= r,  B >= |D**2 p_theta|,
 
 and squares whose centre c lies lower than that below the best value found cannot hold x*. The others are cut in four,
-until q(x*) is known. B is Bernstein's inequality (trigonometric) or comes from the differences of the coefficients
-(bicubic). The quantities of a bilinear field are convex in each cell: their maxima are at its corners.
+until q(x*) is known. B is Bernstein's inequality or the sum over the modes (trigonometric), or comes from the
+differences of the coefficients (bicubic). The quantities of a bilinear field are convex in each cell: their maxima are
+at its corners.
+
+Isolated maxima are enclosed to 1e-7. Where the maximum is attained along a line or on an area, or a rough field has
+very many nearly equal ones, the search ends after a fixed effort with what is proved by then.
 """
 
 import math
@@ -41,7 +45,7 @@ class Maximum(NamedTuple):
 
 
 def value_range(field):
-    """Return min u(x) and max u(x), each rounded outwards by no more than 1e-7 of the larger.
+    """Return min u(x) and max u(x), each rounded outwards.
 
     Parameters
     ----------
@@ -135,7 +139,8 @@ def _enclose(field, order, quantity, size):
     """
     trigonometric = field.interpolation == "trigonometric"
     n_modes = field.n_modes
-    m = grid.fast_size(16 * max(n_modes, 1)) if trigonometric else 4 * field.n
+    # Splines are evaluated by small dense matrices: a fine grid is cheap as long as it fits.
+    m = grid.fast_size(16 * max(n_modes, 1)) if trigonometric else field.n * min(16, max(4, 2048 // field.n))
     data = _components_last(field.jacobian_on_grid(m)) if order else field.on_grid(m)
     values = quantity(data).ravel()
     largest = float(size(data).max())
@@ -143,7 +148,8 @@ def _enclose(field, order, quantity, size):
         # Ehlich & Zeller 1964: max over all x against max over m points, in each direction.
         largest /= math.cos(math.pi * n_modes / m) ** 2
         # Bernstein: along e, p_theta is of exponential type (|e_1| + |e_2|) K 2 pi / length.
-        curvature = 2 * (2 * math.pi * n_modes / field.length) ** 2 * largest
+        bernstein = 2 * (2 * math.pi * n_modes / field.length) ** 2 * largest
+        curvature = min(bernstein, _mode_by_mode_curvature(field, order))
     else:
         curvature = _spline_curvature(field, order)
     points, side = grid.points(m, field.length).reshape(-1, 2), field.length / m
@@ -167,6 +173,13 @@ def _enclose(field, order, quantity, size):
 def _components_last(jacobian):
     """(2, n, n, 2) to (n, n, 2, 2), as at points; (n, n, 2) stays."""
     return np.moveaxis(jacobian, 0, -2) if jacobian.ndim == 4 else jacobian
+
+
+def _mode_by_mode_curvature(field, order):
+    """Sum over k of |c_k| |k|**(order + 2), which bounds |D**2 p_theta|: the better bound where the spectrum decays."""
+    c, k = field._present_coefficients, field._wavenumbers
+    size = np.sqrt((np.abs(c.reshape(-1, *c.shape[-2:])) ** 2).sum(axis=0))
+    return float((size * np.hypot(k[:, None], k) ** (order + 2)).sum())
 
 
 def _spline_curvature(field, order):
