@@ -197,7 +197,7 @@ class _GlobalBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         over = (0, 2, 3)
-        wide = x.float()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         n = wide.numel() // wide.shape[1] * distributed.get_world_size()
         mean = (_SumOverProcesses.apply(wide.sum(over)) / n).view(1, -1, 1, 1)
         variance = (_SumOverProcesses.apply((wide - mean).square().sum(over)) / n).view(1, -1, 1, 1)

@@ -103,7 +103,7 @@ def adversarial_images(model, x, y, recipe, generator=None):
         return attacks.fgsm(model, x, y, step_size=recipe.fast_step * recipe.eps or 1.0, **options)
     if recipe.method == "trades":
         with attacked(model, generator=generator, batch_norm=recipe.crafting_batch_norm), torch.no_grad():
-            clean = model(x).float().log_softmax(1)
+            clean = _wide(model(x)).log_softmax(1)
         options["loss"] = lambda logits, y: _kl(clean, logits)
     return attacks.pgd(model, x, y, step_size=recipe.step_size, n_iter=recipe.n_iter, **options)
 
@@ -131,11 +131,16 @@ def empirical_risk(net, x, y, recipe, x_adv=None):
     logits : Tensor of shape (n_images, n_classes)
         Of the images whose accuracy is reported: the adversarial ones, where there are any.
     """
-    logits = net(x if x_adv is None else x_adv).float()
+    logits = _wide(net(x if x_adv is None else x_adv))
     if recipe.method != "trades":
         return functional.cross_entropy(logits, y), logits.detach()
-    clean = net(x).float()
+    clean = _wide(net(x))
     return functional.cross_entropy(clean, y) + recipe.beta * _kl(clean.log_softmax(1), logits).mean(), logits.detach()
+
+
+def _wide(logits):
+    """In half precision the loss would be rounded before it is differentiated."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _kl(log_p, logits):
