@@ -1,0 +1,115 @@
+"""Where a result comes from: the run whose network it is, and the machine and code that made it."""
+
+import datetime
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nets import checkpoint
+
+__all__ = ["epochs_done", "load_run", "machine"]
+
+NEEDED = ("name", "recipe", "seed", "model", "data", "epoch", "accuracy", "versions")
+
+
+def load_run(run, device):
+    """Return a run's network.
+
+    Parameters
+    ----------
+    run : Path
+        Its directory, or its best.safetensors.
+    device : torch.device
+        Where to.
+
+    Returns
+    -------
+    model : ImageClassifier
+        In evaluation mode.
+    record : dict
+        See `checkpoint.load_model`.
+    hashes : dict of str to str
+        "sha256" of the file; "digest" of the weights alone, which is the same wherever and whenever they are written.
+
+    Raises
+    ------
+    ValueError
+        If it is not there, damaged, or no run's.
+    """
+    run = Path(run)
+    path = run / "best.safetensors" if run.is_dir() else run
+    before = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    model, record = checkpoint.load_model(run, device)
+    missing = [name for name in NEEDED if name not in record]
+    if missing:
+        raise ValueError(f"{path} is no run's: its record lacks {', '.join(missing)}")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != before:
+        raise ValueError(f"{path} was replaced while it was read: the run is going on, evaluate it at its end")
+    hashes = {"sha256": before, "digest": checkpoint.digest(model.state_dict())}
+    return model.to(memory_format=torch.channels_last), record, hashes
+
+
+def epochs_done(run):
+    """Count the epochs behind a run.
+
+    Parameters
+    ----------
+    run : Path
+        Its directory.
+
+    Returns
+    -------
+    int or None
+        None where there is no record of them, as of models put together.
+
+    Raises
+    ------
+    ValueError
+        If the record is damaged (raised by a helper).
+    """
+    path = Path(run) / "last.safetensors"
+    return len(checkpoint.read(path, "training")[1]["history"]) if path.is_file() else None
+
+
+def machine(device):
+    """Say what made a result: versions, device, command, commit, date.
+
+    Parameters
+    ----------
+    device : torch.device
+        Of the computation.
+
+    Returns
+    -------
+    dict
+        What JSON can hold.
+    """
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    cuda = device.type == "cuda"
+    cpu = f"cpu, {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "versions": versions | ({"cuda": torch.version.cuda} if cuda else {}),
+        "device": torch.cuda.get_device_name(device) if cuda else cpu,
+        "n_threads": torch.get_num_threads(),
+        "n_cores": os.cpu_count(),
+        "command": shlex.join(["python", "-m", "nets.evaluate", *sys.argv[1:]]),
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit():
+    """The commit of this checkout, or None outside of one."""
+    try:
+        command = ["git", "describe", "--always", "--dirty"]
+        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
