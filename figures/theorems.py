@@ -2,10 +2,10 @@
 
     u_t + v . grad u + (sigma**2 / 2) lap u = 0,  u(x, T) = f(x)                    (paper: Theorems 2.1 and 2.2)
 
-(a) The largest slope of u(., 0) over sigma, for the velocity of Figure 4 and two smooth ones, beside the bound of
-Theorem 2.2 as printed, corrected, and sharp. (b) The Gaussian for which the printed bound fails, over time and over
-sigma: spectral solution, closed form and bounds. (c) The smallest Hölder constants of Theorem 2.1, for
-Figure 4's problem. The proofs are in docs/theorem-2-2.md.
+(a) The largest slope of u(., 0) over sigma, for the velocity of Figure 4 (between grid points) and two smooth ones,
+beside the bound of Theorem 2.2 as printed, corrected, and sharp. (b) The Gaussian for which the printed bound fails,
+over time and over sigma: spectral solution, closed form and bounds. (c) The smallest Hölder constants of Theorem 2.1,
+for Figure 4's problem. The proofs are in docs/theorem-2-2.md.
 
 Writes theorems.png, theorems.npz (the arrays) and theorems.json (arguments, versions, seconds, findings) to --out.
 

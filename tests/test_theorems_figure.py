@@ -25,7 +25,8 @@ def made_up(**changed):
     texts = {"smooth_family": np.array(["one", "other"]), "rough_method": np.array(["spectral"] * 4)}
     axes = {
         "smooth_sigma": [0.1, 0.2, 0.3], "rough_sigma": [0.01, 0.03, 0.1, 0.3], "time": np.linspace(0.2, 1, 5),
-        "wide_sigma": np.linspace(0.5, 2.5, 6), "alpha": [0.25, 0.5, 0.75, 1.0], "smooth_sharp": [[8.0, 6.0, 5.0], [9.0, 4.0, 7.0]],
+        "wide_sigma": np.linspace(0.5, 2.5, 6), "alpha": [0.25, 0.5, 0.75, 1.0],
+        "smooth_sharp": [[8.0, 6.0, 5.0], [9.0, 4.0, 7.0]],
         "wide_measured": [2.0, 2.0, 2.5, 2.0, 2.0, 2.0], "rough_published": [1e90] * 4, "rough_n": 48.0,
     }  # fmt: skip
     return numbers | texts | {key: np.array(value) for key, value in axes.items()} | changed
