@@ -78,6 +78,37 @@ def test_the_pattern_of_l2_is_the_papers(side):
     torch.testing.assert_close(pattern, expected, rtol=1e-13, atol=1e-14)
 
 
+def test_a_step_of_l2_is_algorithm_3():
+    """Image by image and channel by channel; it uses up the radius, whatever of it the cube had taken before."""
+    x, eps, side = inside(6), 0.3, 3
+    search = module._L2Search(make_ball("l2", eps), x, ImageStreams(6, generator(0)))
+    images_ = torch.arange(6)
+    step = torch.randn(x.shape, generator=generator(1), dtype=torch.float64)
+    # Of half the images, as long as the ball allows; of the others, shorter.
+    lengths = torch.tensor([eps] * 3 + [0.7 * eps] * 3, dtype=torch.float64).view(-1, 1, 1, 1)
+    x_adv = x + step * lengths / torch.linalg.vector_norm(step, dim=(1, 2, 3), keepdim=True)
+    uniform = torch.rand(6, 8, generator=generator(2), dtype=torch.float64)
+    search.draw = lambda query, chosen, n: uniform[chosen, :n]
+    found = search.step(1, images_, x_adv, side**2 / 42)
+    pattern = torch.cat([bump(side // 2, side), -bump(side - side // 2, side)]) / math.sqrt(2)
+    for i in range(6):
+        delta, u = (x_adv - x)[i].clone(), uniform[i].tolist()
+        row, column, old_row, old_column = (int(u[k] * (n - side + 1)) for k, n in enumerate((7, 6, 7, 6)))
+        new = slice(row, row + side), slice(column, column + side)
+        old = slice(old_row, old_row + side), slice(old_column, old_column + side)
+        union = torch.zeros(7, 6, dtype=torch.bool)
+        union[new] = union[old] = True
+        unused = eps**2 - (delta**2).sum()
+        for c in range(3):
+            available = ((delta[c][union] ** 2).sum() + unused.clamp(min=0) / 3).sqrt()
+            turned = pattern if u[4] < 0.5 else pattern.T
+            bumped = (-1 if u[5 + c] < 0.5 else 1) * turned + delta[c][new] / delta[c][new].norm()
+            delta[c][old] = 0
+            delta[c][new] = bumped / bumped.norm() * available
+        assert delta.norm() == pytest.approx(eps, rel=1e-12)
+        torch.testing.assert_close(found[i], x[i] + delta, rtol=0, atol=1e-13)
+
+
 # --------------------------------------------------------------------------------------------------------- strength
 
 
