@@ -112,11 +112,11 @@ def _seeded(generator):
 
 
 def compiled(model):
-    """Compile a model for attacks: 1.2 to 1.3 times faster on a CPU, after a minute or so for every batch size.
+    """Compile a model for attacks on many batches of one size: faster on a CPU, after a minute or so of compilation.
 
-    Everything of `attacks` takes it in place of the model. Noise is drawn by PyTorch's generators, not those of the
-    compiler, which are several times slower on a CPU: the seeded draws are those of the model itself, unless the
-    attack is given a generator, by which they are then seeded.
+    Everything of `attacks` takes it in place of the model. Every batch size is compiled by itself. Noise is drawn by
+    PyTorch's own generator, not that of the compiler, which is several times slower on a CPU; an attack's generator
+    seeds it, and its state is put back. The numbers are not those that the model itself would draw.
 
     Parameters
     ----------
@@ -128,7 +128,8 @@ def compiled(model):
     Module
         From `torch.compile`, which needs a C++ compiler on the CPU. Nothing is compiled before the first pass.
     """
-    return torch.compile(model, options={"fallback_random": True})
+    # Of one shape each: PyTorch's generators draw no tensors of symbolic shapes.
+    return torch.compile(model, dynamic=False, options={"fallback_random": True})
 
 
 class Objective:
