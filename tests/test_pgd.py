@@ -526,7 +526,7 @@ def test_an_answer_that_is_no_logits_is_refused():
 
 
 def test_a_trained_model_gives_way():
-    x, y = images(300, seed=34)
+    x, y = images(100, seed=34)
     model = trained()
     assert accuracy(model, ifgsm(model, x, y), y) < accuracy(model, x, y) - 0.05
     check_images(model, x, y)
