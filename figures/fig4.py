@@ -23,7 +23,7 @@ import pde
 from figures import _fig4_plot, common
 from pde.problems import VELOCITIES
 
-__all__ = ["compute", "main", "plot", "plot_evidence"]
+__all__ = ["compute", "main", "plot", "plot_evidence", "solve"]
 
 METHODS = ("auto", "spectral", "feynman-kac")
 # The paper's time step (section 2.2).
@@ -76,7 +76,7 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=128,
     solutions, spectral = {}, {}
     with tqdm(total=3 * len(sigmas) + len(sweep), disable=None, desc="fig4", unit="solve") as bar:
         for sigma in sigmas:
-            solutions[sigma], spectral[sigma] = _solve(problems[sigma], method, n_paths, n_steps, seed)
+            solutions[sigma], spectral[sigma] = solve(problems[sigma], method, n_paths, n_steps, seed)
             bar.update()
         literal = [_literal(problems[sigma], bar) for sigma in sigmas]
         checks = [_check_by_paths(problems[s], spectral[s], 16 if quick else 64, n_steps, seed, bar) for s in sigmas]
@@ -84,7 +84,7 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=128,
         for sigma in sweep:
             if sigma not in solutions:
                 problem = pde.problems.figure4(seed, n, float(sigma), velocity)
-                solutions[sigma], _ = _solve(problem, "auto", n_sweep_paths, n_steps, seed)
+                solutions[sigma], _ = solve(problem, "auto", n_sweep_paths, n_steps, seed)
             family.append(solutions[sigma][0])
             bar.update()
     longest = max(len(solution.t) for solution in literal)
@@ -122,8 +122,32 @@ def _check(method, n, sigmas, seed):
     return sigmas
 
 
-def _solve(problem, method, n_paths, n_steps, seed):
-    """((u, stderr, method, why), spectral solution or None) of one problem."""
+def solve(problem, method, n_paths, n_steps, seed):
+    """Solve a problem by the method of record: the spectral one where a grid resolves it, else Feynman-Kac.
+
+    Parameters
+    ----------
+    problem : pde.ConvectionDiffusion
+        Given as fields.
+    method : {"auto", "spectral", "feynman-kac"}
+        "auto": as above.
+    n_paths, n_steps : int
+        Of Feynman-Kac: paths a point, steps a path.
+    seed : int
+        Of the paths.
+
+    Returns
+    -------
+    solution : tuple
+        u and its standard error, ndarrays of shape (n, n); the method's name; why it was taken.
+    spectral : SpectralSolution or None
+        Where a grid resolves the problem.
+
+    Raises
+    ------
+    UnresolvedError
+        If method is "spectral" and no grid resolves the problem.
+    """
     spectral, reason = _resolved_spectral(problem)
     n = problem.n
     if method == "spectral" and spectral is None:
