@@ -101,8 +101,9 @@ class Recipe:
         float32). "auto": bfloat16 on a GPU that has it and on CPUs with AVX-512 instructions for it, else float32.
     channels_last : bool
         Keep images and weights in channels-last memory order.
-    compile : bool
-        torch.compile of the model. Its noise then comes from PyTorch's own generator, seeded each epoch.
+    compile : {"off", "default", "reduce-overhead"}
+        Mode of torch.compile; "reduce-overhead" uses CUDA graphs. The noise then comes from PyTorch's own generator,
+        seeded each epoch.
     n_threads : int or None
         Threads of each process, on a CPU. None: PyTorch's choice, by default one a core.
     sync_batch_norm : bool
@@ -152,7 +153,7 @@ class Recipe:
     training_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     crafting_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool = True
-    compile: bool = False
+    compile: Literal["off", "default", "reduce-overhead"] = "off"
     n_threads: int | None = None
     sync_batch_norm: bool = False
 

@@ -65,8 +65,7 @@ class Training:
         model.to(device, memory_format=order).train()
         self.model, net = world.share(model, sync_batch_norm=recipe.sync_batch_norm)
         # Both call the same weights: what is attacked, and what is trained.
-        self._attacked = torch.compile(self.model) if recipe.compile else self.model
-        self._net = torch.compile(net) if recipe.compile else net
+        self._attacked, self._net = self._compiled(self.model), self._compiled(net)
         mixtures = [module for module in model.modules() if isinstance(module, FeynmanKacMean) and module.learned]
         self.mixture = mixtures[0] if mixtures else None
         skipped = {id(mixture.weights) for mixture in mixtures}
@@ -78,6 +77,12 @@ class Training:
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
         )
+
+    def _compiled(self, module):
+        if self.recipe.compile == "off":
+            return module
+        # Batches are of two sizes, the last one of validation being smaller.
+        return torch.compile(module, mode=self.recipe.compile, dynamic=False)
 
     def _choose_images(self, data):
         recipe = self.recipe
@@ -188,7 +193,7 @@ class Training:
     def _drawing(self, purpose, number):
         """Let the noise of the model and the starts of attacks come from generators of this purpose and epoch."""
         place = (number, self.world.rank)
-        if self.recipe.compile:
+        if self.recipe.compile != "off":
             self._attack_generator = None
             with seeds.default_generator_seeded(seeds.derive(self.seed, purpose, *place), self.world.device):
                 yield

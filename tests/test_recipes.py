@@ -109,9 +109,9 @@ def test_recipes_are_frozen_and_their_differences_named():
     ours = recipe("cpu/digits")
     with pytest.raises(FrozenInstanceError):
         ours.lr = 1.0
-    other = replace(ours, lr=0.3, compile=True, milestones=(0.5,))
+    other = replace(ours, lr=0.3, compile="default", milestones=(0.5,))
     assert ours.differences(other, execution=False) == ["lr=0.3 (here 0.2)", "milestones=[0.5] (here [0.4, 0.6, 0.8])"]
-    assert "compile=True (here False)" in ours.differences(other)
+    assert "compile=default (here off)" in ours.differences(other)
     # As it comes back from JSON.
     assert ours.differences(asdict(ours) | {"milestones": [0.4, 0.6, 0.8]}) == []
 

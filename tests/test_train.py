@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -223,11 +224,21 @@ def test_number_of_threads_changes_no_more_than_rounding(digits):
 
 def test_compiled_run_draws_its_noise_from_seeds_too(digits, monkeypatch):
     # What compilation itself does is PyTorch's; that a generator of one's own is not needed is ours.
-    monkeypatch.setattr(torch, "compile", lambda module: module)
+    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
     state = torch.get_rng_state()
-    rows = [make(digits, tiny(n_train=32, epochs=1, compile=True)).epoch(1) for _ in range(2)]
+    rows = [make(digits, tiny(n_train=32, epochs=1, compile="default")).epoch(1) for _ in range(2)]
     assert torch.equal(torch.get_rng_state(), state)
     assert rows[0]["loss"] == rows[1]["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_net_has_the_losses_of_the_plain_one(digits):
+    # Warnings of the compiler about itself are not ours.
+    warnings.simplefilter("ignore")
+    options = {"model": "resnet20", "method": "natural", "n_train": 32, "epochs": 1}
+    losses = [make(digits, tiny(**options, compile=mode)).epoch(1)["loss"] for mode in ("off", "default")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_released_selection_trains_on_all_images_and_selects_on_the_test_set(digits):
