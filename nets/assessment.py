@@ -130,16 +130,17 @@ def evaluate(run, options=None, *, progress=True):
     model, record, weights = load_run(run, device)
     oracle, oracle_record, oracle_weights = load_run(options.oracle, device) if options.oracle else (None, None, None)
     recipe = record["recipe"]
-    n_threads = options.n_threads or recipe.get("n_threads")
-    if n_threads:
+    n_threads = _given(options.n_threads, recipe.get("n_threads"))
+    if n_threads is not None:
         torch.set_num_threads(_checks.integer("n_threads", n_threads, at_least=1))
     images = data.load(options.data or recipe["data"], progress=progress)
     provenance = _check_data(images, record, oracle_record, options)
     n_draws = _checks.integer("draws", options.draws, at_least=1)
-    n_repeats = _checks.integer("repeats", options.repeats or preset.n_repeats, at_least=1)
-    batch_size = _checks.integer("batch_size", options.batch_size or BATCH_SIZES[device.type], at_least=1)
-    n_images = _checks.integer("n_images", options.n_images or preset.n_images, at_least=1)
+    n_repeats = _checks.integer("repeats", _given(options.repeats, preset.n_repeats), at_least=1)
+    batch_size = _checks.integer("batch_size", _given(options.batch_size, BATCH_SIZES[device.type]), at_least=1)
+    n_images = _checks.integer("n_images", _given(options.n_images, preset.n_images), at_least=1)
     seed = _checks.integer("seed", options.seed, at_least=0)
+    eps = _checks.real("eps", _given(options.eps, recipe["eps"]), positive=True)
     order = balanced_order(images.test_labels, options.subset_seed)[:n_images]
     batches = data.Batches(images.test_images.to(device), images.test_labels.to(device), images.white)
     x, y = batches.take(order[: preset.n_flagged].to(device))
@@ -150,11 +151,11 @@ def evaluate(run, options=None, *, progress=True):
         is_noisy=noisy,
         has_oracle=oracle is not None,
         oracle_is_noisy=oracle is not None and is_noisy(oracle, x[:2]),
-        eps=options.eps or recipe["eps"],
-        step_size=options.step_size or recipe["step_size"],
+        eps=eps,
+        step_size=_given(options.step_size, recipe["step_size"]),
         n_images=len(order),
-        n_iter=options.n_iter or preset.n_iter,
-        n_queries=options.n_queries or preset.n_queries,
+        n_iter=_given(options.n_iter, preset.n_iter),
+        n_queries=_given(options.n_queries, preset.n_queries),
         version=options.version,
     )
     evaluation = Evaluation(
@@ -164,7 +165,7 @@ def evaluate(run, options=None, *, progress=True):
         run / DIRECTORY,
         {"weights": weights["digest"], "data": provenance["digest"]},
         oracle=oracle,
-        oracle_identity=oracle and oracle_weights["digest"],
+        oracle_identity=None if oracle is None else oracle_weights["digest"],
         seed=seed,
         n_draws=n_draws,
         n_repeats=n_repeats,
@@ -174,7 +175,7 @@ def evaluate(run, options=None, *, progress=True):
     with _exact(device):
         bar = tqdm(attacks, unit="attack", disable=None if progress else True)
         outcomes = [evaluation.run(attack) for attack in bar]
-        natural, eps = outcomes[0], options.eps or recipe["eps"]
+        natural = outcomes[0]
         rows = [make_row(o, evaluation.natural(o.attack), published(record["name"])) for o in outcomes]
         rows += worst_rows(outcomes[1:], natural, eps)
         accuracies, n_compared = accuracies_for_flags(outcomes[1:], natural, eps)
@@ -196,8 +197,9 @@ def evaluate(run, options=None, *, progress=True):
             "weights": weights,
             "versions": record["versions"],
         },
-        "oracle": oracle
-        and {
+        "oracle": None
+        if oracle is None
+        else {
             "path": str(options.oracle),
             "name": oracle_record["name"],
             "seed": oracle_record["seed"],
@@ -235,6 +237,10 @@ def evaluate(run, options=None, *, progress=True):
         "seconds": round(time.perf_counter() - began, 2),
         "seconds_of_attacks": round(sum(outcome.seconds for outcome in outcomes), 2),
     }
+
+
+def _given(value, default):
+    return default if value is None else value
 
 
 def _device(name):

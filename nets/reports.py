@@ -211,6 +211,8 @@ def notes(mask, record, data, n_epochs, *, is_noisy):
         said.append(f"the network was trained on other images, of {record['data']['name']}")
     if n_epochs is not None and n_epochs < epochs:
         said.append(f"the run is not finished: {n_epochs} epochs of {epochs}")
+    if record["recipe"]["select_on"] == "test":
+        said.append("the best epoch was chosen on the test images, of which these are some")
     if is_noisy and record["model"]["std_over"] == "batch":
         said.append("the noise is scaled over the batch: an image's answer depends on the others in its batch")
     if mask["ifgsm20"] is not None:

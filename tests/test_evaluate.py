@@ -584,6 +584,8 @@ def test_one_line_and_status_2_for_what_cannot_be_evaluated(tmp_path, capsys, mo
         ([str(folder), "--attacks", "blind-fgsm"], "--oracle RUN"),
         ([str(folder), "--draws", "0"], "draws must be an integer >= 1"),
         ([str(folder), "--eps", "-1"], "eps must be"),
+        ([str(folder), "--eps", "0"], "eps must be"),
+        ([str(folder), "--batch-size", "0"], "batch_size must be"),
         ([str(folder), "--preset", "huge"], "preset must be one of"),
         ([str(folder), "--device", "tpu9"], "device"),
     ]
@@ -597,7 +599,7 @@ def test_one_line_and_status_2_for_what_cannot_be_evaluated(tmp_path, capsys, mo
 
 
 def test_images_that_changed_are_refused_unless_asked_for(tmp_path, monkeypatch):
-    folder = save_run(tmp_path / "run", data="elsewhere")
+    folder = save_run(tmp_path / "run", data="elsewhere", select_on="test")
     digits = data.load("digits")
     other = data.Dataset(**{**vars(digits), "name": "elsewhere", "test_images": 16 - digits.test_images})
     monkeypatch.setattr(data, "load", lambda name, progress: other)
@@ -606,6 +608,7 @@ def test_images_that_changed_are_refused_unless_asked_for(tmp_path, monkeypatch)
     options = assessment.Options(data="elsewhere", quick=True, n_images=3, attacks=("fgsm",), draws=1)
     report = assessment.evaluate(folder, options, progress=False)
     assert "the network was trained on other images, of digits" in report["notes"]
+    assert any("chosen on the test images" in note for note in report["notes"])
 
 
 def test_the_list_names_the_attacks(capsys):
