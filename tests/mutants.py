@@ -449,6 +449,41 @@ MUTANTS = [
         "neighbours",
         "test_red_flags",
     ),
+    Mutant(
+        "one draw decides for the mean",
+        "nets/answers.py",
+        "right.append(logits.mean(0).argmax(1) == y)",
+        "right.append(logits[0].argmax(1) == y)",
+        "test_evaluate",
+    ),
+    Mutant(
+        "standard error without the spread of the repeats",
+        "nets/scores.py",
+        "variance = p * (1 - p) / n + (spread or 0.0) ** 2 / n_repeats",
+        "variance = p * (1 - p) / n",
+        "test_evaluate",
+    ),
+    Mutant(
+        "worst attack chosen by the repeat that it is scored on",
+        "nets/scores.py",
+        "rights.sum(2, keepdim=True) - rights, shares.sum(2, keepdim=True) - shares",
+        "rights.sum(2, keepdim=True) + rights, shares.sum(2, keepdim=True) + shares",
+        "test_evaluate",
+    ),
+    Mutant(
+        "results of other settings taken for these",
+        "nets/evaluation.py",
+        '"settings": attack.settings(), "identity"',
+        '"settings": attack.base, "identity"',
+        "test_evaluate",
+    ),
+    Mutant(
+        "images wrong before the attack counted as robust",
+        "nets/scores.py",
+        "return natural[: len(attacked)].bool() & attacked.bool()",
+        "return attacked.bool()",
+        "test_evaluate",
+    ),
 ]
 
 
