@@ -142,6 +142,10 @@ def test_a_linear_model_in_the_maximum_norm():
     assert (found > least).all()
     # The pixel that is farthest is held back a little by the distance: three steps.
     assert (found < least + 3 * lr / 2).all()
+    # Across the boundary nothing drives it farther but Adam's memory of some ten steps; else it would be at 0.19.
+    last = distance("linf", cw(model, x, y, lr=lr, n_iter=200, keep="last"), x)
+    assert (last < least + 20 * lr / 2).all()
+    assert (least + 40 * lr / 2 < 0.19).all()
 
 
 @pytest.mark.parametrize("targeted", [False, True])
