@@ -168,20 +168,20 @@ def test_images_are_cropped_and_reflected_anew_each_epoch(digits):
 
 
 def test_weights_of_different_nets_move_along_the_papers_gradient_once_an_epoch(digits):
-    # One step an epoch, so that the gradient is that of the first batch, by (5.1) from the logits of the terms.
-    made = tiny(
-        model="resnet20+resnet20", weights="learned", weights_step_size=0.5, method="natural", n_train=32, epochs=1
-    )
+    # The nets themselves stand still, so that the gradient is the mean of (5.1) over both batches of the epoch.
+    fields = {"weights": "learned", "weights_step_size": 0.5, "method": "natural", "lr": 1e-9, "epochs": 1}
+    made = tiny(model="resnet20+resnet20", **fields)
     training = make(digits, made)
     model = made.build(10, *digits.statistics(), seed=seeds.derive(0, "weights"))
-    ((x, y),) = training._batches(1)
     model.train()
-    with torch.no_grad():
-        x = (x - model.mean) / model.std
-        terms = torch.stack([member(x) for member in model.net.members])
-        p = terms.mean(0).softmax(1)
-        gradient = -(terms[:, torch.arange(32), y] - (p * terms).sum(2)).mean(1)
-    wanted = 0.5 - 0.5 * gradient
+    gradients = []
+    for x, y in training._batches(1):
+        with torch.no_grad():
+            x = (x - model.mean) / model.std
+            terms = torch.stack([member(x) for member in model.net.members])
+            p = terms.mean(0).softmax(1)
+            gradients.append(-(terms[:, torch.arange(32), y] - (p * terms).sum(2)).mean(1))
+    wanted = 0.5 - 0.5 * sum(gradients) / 2
     wanted /= wanted.sum()
     said = training.epoch(1)
     assert [said["weight_1"], said["weight_2"]] == pytest.approx(wanted.tolist(), rel=1e-4)
@@ -328,12 +328,17 @@ def test_natural_and_adversarial_risk_are_cross_entropies(model, batch):
 
 def test_risk_of_trades_is_that_of_its_paper(model, batch):
     x, y = batch
-    x_adv = 0.9 * x
+    x_adv = 1 - x
     with torch.no_grad():
+        # Predictions that are not all a tenth.
+        model.net.head[-1].weight.mul_(10)
         risk, _ = risks.empirical_risk(model, x, y, tiny(method="trades", beta=6.0), x_adv)
         p, q = (model(images).double().softmax(1) for images in (x, x_adv))
-        wanted = -p[torch.arange(16), y].log().mean() + 6 * (p * (p.log() - q.log())).sum(1).mean()
+        clean = -p[torch.arange(16), y].log().mean()
+        wanted, other = (clean + 6 * (a * (a.log() - b.log())).sum(1).mean() for a, b in ((p, q), (q, p)))
     assert risk.item() == pytest.approx(wanted.item(), rel=1e-4)
+    # The KL of the other order would be seen.
+    assert abs(other / wanted - 1) > 1e-3
 
 
 def test_half_precision_changes_the_risk_by_its_roundoff(model, batch):
