@@ -49,8 +49,10 @@ class Options:
         Passes whose mean logits are an answer of a model that draws.
     repeats : int or None
         Such answers to every image. By default 5.
-    eps, step_size : float or None
-        Radius, and step of IFGSM and PGD, in units of images in [0, 1]; 8/255 is understood. By default the run's.
+    eps : float or None
+        Radius, in units of images in [0, 1]; 8/255 is understood. By default the run's.
+    step_size : float or None
+        Of IFGSM and PGD, in the same units. By default the run's.
     n_iter : int or None
         Steps of APGD. By default 20 (cpu) or 100 (full).
     n_queries : int or None

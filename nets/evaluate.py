@@ -10,8 +10,9 @@ The images are the first of the test set in a random order in which the classes 
 is done is kept in RUN/evaluation, and a second call goes on from there. An image is robust if it is right before and
 after the attack. A model that draws is asked `repeats` times, each the mean over `draws` passes.
 
-On two cores the preset "cpu" takes minutes to a quarter of an hour a run on 1000 images of CIFAR-10: with averaging
-over 20 draws it attacks 100 or 200 of them, by 20 steps of APGD, and every row of the table says its n.
+The preset "cpu" is made for two cores: with averaging over 20 draws it attacks 100 or 200 images, by 20 steps of APGD,
+and every row of the table says its n. Of a network that draws it asks for some 300 000 gradients and 230 000 further
+passes, where 60 % of 1000 images are answered right; of one that does not, for some 110 000 and 60 000.
 """
 
 import contextlib

@@ -1,6 +1,8 @@
 """Rows of an evaluation: their standard errors, what they count, what is kept of them, and what is said beside them."""
 
 import copy
+import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -24,7 +26,7 @@ from nets.evaluation import Evaluation, Outcome  # noqa: E402
 from nets.models import build  # noqa: E402
 from nets.presets import PRESETS  # noqa: E402
 from nets.protocol import attacks_of, parse  # noqa: E402
-from nets.recipes import RECIPES  # noqa: E402
+from nets.recipes import RECIPES, published  # noqa: E402
 from nets.reports import make_row, worst_rows  # noqa: E402
 from nets.scores import robust, score, worst_case  # noqa: E402
 
@@ -485,6 +487,19 @@ def test_the_worst_case_counts_what_lies_inside_the_ball_on_images_that_all_atta
     ]
 
 
+def test_the_papers_number_stands_beside_ours_where_it_prints_one():
+    natural = outcome("natural", [1, 1], [0.0] * 2)
+    printed = {"natural": 0.7511, "fgsm": 0.5089, "ifgsm20": 0.4603, "cw": 0.5873, "pgd20": None, "ifgsm10": None}
+    for name, number in printed.items():
+        assert make_row(outcome(name, [1, 0], [0.0] * 2), natural, published("table2/resnet20"))["paper"] == number
+    blind = parse("blind-ifgsm20", is_noisy=False, n_images=2)
+    seen = dataclasses.replace(natural, attack=blind)
+    assert make_row(seen, natural, published("table3/resnet20"))["paper"] == 0.5874
+    assert make_row(seen, natural, published("table2/resnet20"))["paper"] is None
+    assert make_row(natural, natural, published("table3/resnet20"))["paper"] is None
+    assert make_row(natural, natural, published("cpu/digits"))["paper"] is None
+
+
 # --- the command ------------------------------------------------------------------------------------------------
 
 
@@ -533,8 +548,6 @@ def test_the_report_says_where_its_numbers_come_from(tmp_path, capsys):
     report = json.loads(out.read_text(encoding="utf-8"), parse_constant=no_constants)
     assert {"run", "oracle", "data", "protocol", "rows", "red_flags", "gradient_mask", "notes", "versions", "device",
             "n_threads", "command", "options", "commit", "date", "seconds"} < report.keys()  # fmt: skip
-    import hashlib
-
     digest = hashlib.sha256((folder / "best.safetensors").read_bytes()).hexdigest()
     assert report["run"]["weights"]["sha256"] == digest
     assert report["run"]["recipe"]["model"] == "en1_resnet20"
