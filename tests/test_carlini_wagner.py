@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 
 from attack_models import Linear, accuracy, distance, generator, images, trained  # noqa: E402
 from attack_nets import residual_net  # noqa: E402
+from bridge import noise_from  # noqa: E402
 from nets.attacks import cw, cw_as_released, ifgsm  # noqa: E402
 
 N_ITER, LR = 50, 6e-4
@@ -91,24 +92,31 @@ def test_pixels_between_are_reproduced(dtype):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_nearest_deceiving_iterate_is_kept(norm):
-    model = trained()
-    x, y = images(60, seed=6)
-    nearest = torch.full((60,), math.inf, dtype=torch.float64)
-    reached = torch.zeros(60, dtype=torch.bool)
-    # The iterates are the last ones of shorter runs.
-    for n_iter in range(1, 16):
-        last = cw(model, x, y, norm=norm, n_iter=n_iter, lr=0.02, keep="last")
-        hit = deceived(model, last, y)
-        reached |= hit
-        nearest = torch.where(hit, torch.minimum(nearest, distance(norm, last, x)), nearest)
+    # A linear model: the way back from beyond the boundary is part of the run, and a step costs nothing.
+    model = Linear((40,), bias=12.0)
+    x = 0.4 + 0.2 * torch.rand(20, 40, generator=generator(6), dtype=torch.float64)
+    y = torch.zeros(20, dtype=torch.long)
     right = ~deceived(model, x, y)
-    best = cw(model, x, y, norm=norm, n_iter=15, lr=0.02)
-    assert reached[right].any()
-    assert torch.equal(deceived(model, best, y)[right], reached[right])
-    hit = right & reached
-    np.testing.assert_allclose(distance(norm, best, x)[hit], nearest[hit], rtol=1e-12)
-    # Where nothing deceives: the last.
-    np.testing.assert_array_equal(best[~reached], last[~reached])
+    assert right.any()
+    nearest = torch.full((20,), math.inf, dtype=torch.float64)
+    n_returns, options = 0, {"c": 0.3, "lr": 0.02}
+    # The iterates are the last ones of shorter runs.
+    for n_iter in range(1, 50):
+        last = cw(model, x, y, norm=norm, n_iter=n_iter, **options, keep="last")
+        best = cw(model, x, y, norm=norm, n_iter=n_iter, **options)
+        reached = nearest.isfinite()
+        nearer = deceived(model, last, y) & (distance(norm, last, x) < nearest)
+        nearest = torch.where(nearer, distance(norm, last, x), nearest)
+        n_returns += int((nearer & reached).sum())
+        hit = right & nearest.isfinite()
+        assert deceived(model, best, y)[hit].all()
+        np.testing.assert_allclose(distance(norm, best, x)[hit], nearest[hit], rtol=1e-12)
+        # Where nothing deceives: the last.
+        miss = ~nearest.isfinite()
+        np.testing.assert_array_equal(best[miss], last[miss])
+    assert hit.any()
+    # In the Euclidean norm the last step is often nearer than all that deceived before.
+    assert n_returns > 0 or norm == "linf"
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -203,9 +211,11 @@ def test_a_noisy_model_deceives_on_the_mean_of_its_draws():
     options = {"lr": 0.02, "n_iter": 15, "n_eot": 4}
     one = cw(model, x, y, generator=generator(1), **options)
     assert torch.equal(one, cw(model, x, y, generator=generator(1), **options))
-    with torch.no_grad():
+    with noise_from(model, generator(2)), torch.no_grad():
         mean = torch.stack([model(one) for _ in range(40)]).mean(0)
-    assert (mean.argmax(1) != y).double().mean() > 0.5
+        natural = torch.stack([model(x) for _ in range(40)]).mean(0)
+    # What deceived the mean of 4 draws may lie just across the boundary, and miss that of 40.
+    assert (mean.argmax(1) != y).sum() >= (natural.argmax(1) != y).sum() + 5
 
 
 # As released
