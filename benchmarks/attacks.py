@@ -169,7 +169,7 @@ def base_of(rows, threads):
 
 def table(rows):
     lines = [
-        f"{"tool":16}{'method':20}{'threads':>8}{'min s':>8}{'median s':>10}{'image steps/s':>15}{'ratio':>7}"
+        f"{'tool':16}{'method':20}{'threads':>8}{'min s':>8}{'median s':>10}{'image steps/s':>15}{'ratio':>7}"
         f"{'core':>6}{'step 1':>9}{'loss':>8}"
     ]
     for row in rows:
