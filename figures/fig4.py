@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 import pde
 from figures import _fig4_plot, common
+from figures._command import sound_arrays
 from pde.problems import VELOCITIES
 
 __all__ = ["compute", "main", "plot", "plot_evidence", "solve"]
@@ -286,24 +287,22 @@ def _main(arguments):
 
 
 def _shapes_agree(data, path):
-    lengths, wrong = {"2": 2}, []
-    for key, axes in SHAPES.items():
-        array = data[key]
-        fits = array.ndim == len(axes) and all(
-            lengths.setdefault(axis, length) == length for axis, length in zip(axes, array.shape, strict=True)
-        )
+    def is_sound(key, array):
         if key in ("method", "why"):
-            sound = array.dtype.kind == "U"
-        else:
-            # A run of the literal recipe may leave the range of the numbers.
-            sound = array.dtype.kind == "f" and (key == "literal_sup" or np.isfinite(array).all())
-        # No sigma need have a z-score.
-        if not (fits and sound and (array.size or key in ("z_sigma", "z"))):
-            wrong.append(key)
-    if wrong:
-        what = f"{', '.join(wrong)}: wrong shape or kind, or not finite"
-        raise ValueError(f"{path} is damaged ({what}): run without --replot")
-    return data
+            return array.dtype.kind == "U"
+        # A run of the literal recipe may leave the range of the numbers.
+        return array.dtype.kind == "f" and (key == "literal_sup" or np.isfinite(array).all())
+
+    # No sigma need have a z-score.
+    return sound_arrays(
+        data,
+        path,
+        SHAPES,
+        is_sound,
+        fault="wrong shape or kind, or not finite",
+        lengths={"2": 2},
+        may_be_empty=("z_sigma", "z"),
+    )
 
 
 def plot(data):

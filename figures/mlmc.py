@@ -19,7 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 import pde
-from figures import _mlmc_plot, common
+from figures import _mlmc_plot
+from figures._command import figure_command, sound_arrays
 from pde import multilevel
 from pde.control_variates import controlled_estimate
 from pde.path_fields import PathFields
@@ -205,47 +206,16 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    parser = common.OneLineParser("python -m figures.mlmc", __doc__)
-    parser.add_argument("--replot", action="store_true", help="draw again from mlmc.npz, without computing")
-    arguments = vars(parser.parse_args(argv))
-    common.run(lambda: _main(arguments), parser.prog)
-
-
-def _main(arguments):
-    begin = time.perf_counter()
-    path = arguments["out"] / "mlmc.npz"
-    if arguments["replot"]:
-        data = _sound(common.load_data(path, SHAPES), path)
-    elif arguments["seed"] < 0:
-        raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
-    directory = common.output_directory(arguments["out"])
-    if not arguments["replot"]:
-        data = compute(quick=arguments["quick"], seed=arguments["seed"])
-    common.use_style()
-    writers = {"mlmc.png": lambda path: common.save_picture(plot(data), path)}
-    if not arguments["replot"]:
-        record = common.provenance(arguments, time.perf_counter() - begin) | findings(data)
-        writers["mlmc.npz"] = lambda path: np.savez_compressed(path, **data)
-        writers["mlmc.json"] = lambda path: common.write_json(path, record)
-    for written in common.save_all(directory, writers):
-        print(written)
+    figure_command("mlmc", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound)
 
 
 def _sound(data, path):
     """The data, if they are such as `compute` returns."""
-    lengths, wrong = {}, []
-    for key, axes in SHAPES.items():
-        array = data[key]
-        fits = array.ndim == len(axes) and all(
-            lengths.setdefault(axis, length) == length for axis, length in zip(axes, array.shape, strict=True)
-        )
-        kind = array.dtype.kind == "U" if key == "option" else array.dtype.kind == "f" and (array > 0).all()
-        if not (fits and kind and array.size):
-            wrong.append(key)
-    if wrong:
-        what = f"{', '.join(wrong)}: wrong shape or kind, or not positive"
-        raise ValueError(f"{path} is damaged ({what}): run without --replot")
-    return data
+
+    def is_sound(key, array):
+        return array.dtype.kind == "U" if key == "option" else array.dtype.kind == "f" and (array > 0).all()
+
+    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not positive")
 
 
 def plot(data):

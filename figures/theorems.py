@@ -12,13 +12,12 @@ Writes theorems.png, theorems.npz (the arrays) and theorems.json (arguments, ver
 About two minutes on two cores, under ten seconds with --quick; the first run compiles, which takes ten seconds more.
 """
 
-import time
-
 import numpy as np
 from tqdm import tqdm
 
 import pde
-from figures import _theorems_plot, common, fig4
+from figures import _theorems_plot, fig4
+from figures._command import figure_command, sound_arrays
 from pde import bounds, extrema
 
 __all__ = ["compute", "findings", "main", "plot"]
@@ -235,47 +234,18 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    parser = common.OneLineParser("python -m figures.theorems", __doc__)
-    parser.add_argument("--replot", action="store_true", help="draw again from theorems.npz, without computing")
-    arguments = vars(parser.parse_args(argv))
-    common.run(lambda: _main(arguments), parser.prog)
-
-
-def _main(arguments):
-    begin = time.perf_counter()
-    path = arguments["out"] / "theorems.npz"
-    if arguments["replot"]:
-        data = _sound(common.load_data(path, SHAPES), path)
-    elif arguments["seed"] < 0:
-        raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
-    directory = common.output_directory(arguments["out"])
-    if not arguments["replot"]:
-        data = compute(quick=arguments["quick"], seed=arguments["seed"])
-    common.use_style()
-    writers = {"theorems.png": lambda path: common.save_picture(plot(data), path)}
-    if not arguments["replot"]:
-        record = common.provenance(arguments, time.perf_counter() - begin) | findings(data)
-        writers["theorems.npz"] = lambda path: np.savez_compressed(path, **data)
-        writers["theorems.json"] = lambda path: common.write_json(path, record)
-    for written in common.save_all(directory, writers):
-        print(written)
+    figure_command(
+        "theorems", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound
+    )
 
 
 def _sound(data, path):
     """The data, if they are such as `compute` returns."""
-    lengths, wrong = {}, []
-    for key, axes in SHAPES.items():
-        array = data[key]
-        fits = array.ndim == len(axes) and all(
-            lengths.setdefault(axis, length) == length for axis, length in zip(axes, array.shape, strict=True)
-        )
-        kind = array.dtype.kind == "U" if key in TEXTS else array.dtype.kind == "f" and np.isfinite(array).all()
-        if not (fits and kind and array.size):
-            wrong.append(key)
-    if wrong:
-        what = f"{', '.join(wrong)}: wrong shape or kind, or not finite"
-        raise ValueError(f"{path} is damaged ({what}): run without --replot")
-    return data
+
+    def is_sound(key, array):
+        return array.dtype.kind == "U" if key in TEXTS else array.dtype.kind == "f" and np.isfinite(array).all()
+
+    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not finite")
 
 
 def plot(data):

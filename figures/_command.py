@@ -1,0 +1,59 @@
+"""The command of a figure: compute, draw, save picture, arrays and provenance; or draw again from the arrays."""
+
+import time
+
+import numpy as np
+
+from figures import common
+
+
+def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound):
+    """Run the command line of the module figures.NAME.
+
+    `compute(quick=, seed=)` gives arrays, `plot(arrays)` a figure, `findings(arrays)` what the JSON says beside the
+    provenance. For --replot the arrays named in `shapes` are read, and `sound(arrays, path)` returns them or raises a
+    ValueError.
+    """
+    parser = common.OneLineParser(f"python -m figures.{name}", doc)
+    parser.add_argument("--replot", action="store_true", help=f"draw again from {name}.npz, without computing")
+    arguments = vars(parser.parse_args(argv))
+
+    def run():
+        begin = time.perf_counter()
+        path = arguments["out"] / f"{name}.npz"
+        if arguments["replot"]:
+            data = sound(common.load_data(path, shapes), path)
+        elif arguments["seed"] < 0:
+            raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
+        directory = common.output_directory(arguments["out"])
+        if not arguments["replot"]:
+            data = compute(quick=arguments["quick"], seed=arguments["seed"])
+        common.use_style()
+        writers = {f"{name}.png": lambda path: common.save_picture(plot(data), path)}
+        if not arguments["replot"]:
+            record = common.provenance(arguments, time.perf_counter() - begin) | findings(data)
+            writers[f"{name}.npz"] = lambda path: np.savez_compressed(path, **data)
+            writers[f"{name}.json"] = lambda path: common.write_json(path, record)
+        for written in common.save_all(directory, writers):
+            print(written)
+
+    common.run(run, parser.prog)
+
+
+def sound_arrays(data, path, shapes, is_sound, *, fault, lengths=None, may_be_empty=()):
+    """Return the arrays read from a file, or raise a ValueError that names those that no computation gave.
+
+    `shapes` has a string a key, one letter for each axis; axes of one letter have one length, which `lengths` may fix.
+    `is_sound(key, array)` judges kind and values; `fault` says what is wrong where it does not hold.
+    """
+    lengths, wrong = dict(lengths or {}), []
+    for key, axes in shapes.items():
+        array = data[key]
+        fits = array.ndim == len(axes) and all(
+            lengths.setdefault(axis, length) == length for axis, length in zip(axes, array.shape, strict=True)
+        )
+        if not (fits and is_sound(key, array) and (array.size or key in may_be_empty)):
+            wrong.append(key)
+    if wrong:
+        raise ValueError(f"{path} is damaged ({', '.join(wrong)}: {fault}): run without --replot")
+    return data
