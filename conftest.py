@@ -8,6 +8,9 @@ import pytest
 
 # Before anything imports matplotlib, and inherited by the interpreters that tests start.
 os.environ["MPLBACKEND"] = "Agg"
+# The tests' tensors are small: a second thread of OpenMP brings little, and on a busy machine, where threads wait for
+# each other spinning, it makes a test thirty times slower. A test about threads sets their number itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
