@@ -9,7 +9,7 @@ for Figure 4's problem. The proofs are in docs/theorem-2-2.md.
 
 Writes theorems.png, theorems.npz (the arrays) and theorems.json (arguments, versions, seconds, findings) to --out.
 
-About two minutes on two cores, under ten seconds with --quick; the first run compiles, which takes ten seconds more.
+About a minute on two cores, under ten seconds with --quick; the first run compiles, which takes ten seconds more.
 """
 
 import numpy as np
