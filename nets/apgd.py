@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from bridge import _checks
-from nets.geometry import LinfBall, make_ball
+from nets.geometry import LinfBall, choose, make_ball, per_image
 from nets.gradients import LOSSES, Objective, attacked, check_images
 from nets.losses import dlr, dlr_targeted
 from nets.predictions import Best, check_classes, mean_logits, resolve_draws
@@ -184,7 +184,7 @@ def _start(ball, x, streams, images):
     """A random point at the ball's surface, before the cube cuts it (the authors' choice)."""
     if isinstance(ball, LinfBall):
         step = streams.uniform(images, x.shape[1:], x).mul_(2).sub_(1)
-        step /= _like(step.flatten(1).abs().amax(1), x).clamp(min=torch.finfo(x.dtype).tiny)
+        step /= per_image(step.flatten(1).abs().amax(1), x).clamp(min=torch.finfo(x.dtype).tiny)
     else:
         step = ball.ascent(streams.normal(images, x.shape[1:], x))
     return ball.around(x)(x + ball.eps * step)
@@ -199,7 +199,7 @@ def _ascend(objective, ball, x, start, n_iter, bar):
     x_best, gradient_best, value_best = x_now, gradient, value
     wrong = logits.argmax(1) != objective.y
     x_wrong, value_wrong = x_now, torch.where(wrong, value, float("-inf"))
-    step_size = _like(torch.full_like(x.flatten(1)[:, 0], 2 * ball.eps), x)
+    step_size = per_image(torch.full_like(x.flatten(1)[:, 0], 2 * ball.eps), x)
     n_rises, halved = torch.zeros_like(value), torch.zeros_like(wrong)
     last, value_last = 0, value
     for k in range(1, n_iter + 1):
@@ -212,26 +212,18 @@ def _ascend(objective, ball, x, start, n_iter, bar):
         finite &= value.isfinite().all() & gradient.isfinite().all()
         n_rises += value > old
         rises = value > value_best
-        x_best, gradient_best = _choose(rises, x_now, x_best), _choose(rises, gradient, gradient_best)
+        x_best, gradient_best = choose(rises, x_now, x_best), choose(rises, gradient, gradient_best)
         value_best = torch.where(rises, value, value_best)
         better = (logits.argmax(1) != objective.y) & (value > value_wrong)
-        x_wrong, value_wrong = _choose(better, x_now, x_wrong), torch.where(better, value, value_wrong)
+        x_wrong, value_wrong = choose(better, x_now, x_wrong), torch.where(better, value, value_wrong)
         if k in checks:
             oscillates = n_rises <= RHO * (k - last)  # condition 1
             stalls = ~halved & (value_best <= value_last)  # condition 2
             halved = oscillates | stalls
-            step_size = torch.where(_like(halved, x), step_size / 2, step_size)
-            x_now, gradient = _choose(halved, x_best, x_now), _choose(halved, gradient_best, gradient)
+            step_size = torch.where(per_image(halved, x), step_size / 2, step_size)
+            x_now, gradient = choose(halved, x_best, x_now), choose(halved, gradient_best, gradient)
             n_rises, last, value_last = torch.zeros_like(value), k, value_best
         bar.update()
     if not finite.item():
         raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
-    return x_best, _choose(value_wrong > float("-inf"), x_wrong, x_best)
-
-
-def _choose(mask, a, b):
-    return torch.where(_like(mask, a), a, b)
-
-
-def _like(per_image, x):
-    return per_image.view(-1, *[1] * (x.dim() - 1))
+    return x_best, choose(value_wrong > float("-inf"), x_wrong, x_best)

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from bridge import _checks
-from nets.geometry import NORMS, make_ball
+from nets.geometry import NORMS, choose, make_ball
 from nets.gradients import Objective, attacked, check_images, margin
 
 __all__ = ["cw", "cw_as_released"]
@@ -134,7 +134,7 @@ def cw(
 
     def compare(x_adv, distance, logits):
         better = deceives(logits) & (distance < best_distance)
-        return _where(better, x_adv, best), torch.where(better, distance, best_distance)
+        return choose(better, x_adv, best), torch.where(better, distance, best_distance)
 
     # No finite u has the image 0 or 1. Points between are reproduced.
     u = torch.atanh((2 * x - 1).clamp(-EDGE, EDGE)).requires_grad_()
@@ -156,7 +156,7 @@ def cw(
             best, best_distance = compare(last, _distance(norm, last, x), objective.logits(last))
     if not finite.item():
         raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
-    x_adv = _where(best_distance < float("inf"), best, last) if keep == "best" else last
+    x_adv = choose(best_distance < float("inf"), best, last) if keep == "best" else last
     return x_adv if ball is None else ball.around(x)(x_adv)
 
 
@@ -262,7 +262,7 @@ def cw_as_released(
             finite &= total.isfinite().all() & w.grad.isfinite().all()
             adam.step()
             # As released: the loss is that before the step, the image that after it.
-            best, least = _where(total < least, w.detach(), best), torch.minimum(total, least)
+            best, least = choose(total < least, w.detach(), best), torch.minimum(total, least)
     if not finite.item():
         raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
     x_adv = x + eps * (best - x)
@@ -285,7 +285,3 @@ def _image(u):
 def _distance(norm, x_adv, x):
     distance = NORMS[norm].distance(x_adv, x)
     return distance.square() if norm == "l2" else distance
-
-
-def _where(condition, image, other):
-    return torch.where(condition.view(-1, *[1] * (image.dim() - 1)), image, other)

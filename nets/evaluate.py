@@ -17,7 +17,6 @@ passes, where 60 % of 1000 images are answered right; of one that does not, for 
 
 import contextlib
 import json
-import re
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import torch
 
 from nets import checkpoint, protocol
+from nets._command import as_decimal, complain
 from nets.assessment import Options, evaluate
 from nets.presets import PRESETS
 from nets.protocol import attacks_of
@@ -60,11 +60,11 @@ def main(argv=None):
     try:
         _print_list() if "--list" in argv else _run(argv)
     except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        sys.exit(_fail(error, 2))
+        sys.exit(complain(PROG, error, 2))
     except torch.OutOfMemoryError as error:
-        sys.exit(_fail(f"{str(error).splitlines()[0]} A smaller --batch-size takes less", 1))
+        sys.exit(complain(PROG, f"{str(error).splitlines()[0]} A smaller --batch-size takes less", 1))
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted: the same command goes on from the last batch", 130))
+        sys.exit(complain(PROG, "interrupted: the same command goes on from the last batch", 130))
 
 
 def _run(argv):
@@ -72,7 +72,7 @@ def _run(argv):
 
     run, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
     # `--eps 8/255`: as the paper writes it.
-    rest = [_as_decimal(word) for word in rest]
+    rest = [as_decimal(word) for word in rest]
     options = tyro.cli(Options, prog=f"{PROG} {run or 'RUN'}", description=__doc__, args=rest)
     if run is None:
         raise ValueError("the directory of a run must come first: python -m nets.evaluate RUN")
@@ -82,11 +82,6 @@ def _run(argv):
     _write(out, report)
     print(markdown(report), end="")
     print(f"\n{report['run']['name']}, seed {report['run']['seed']}, {report['data']['name']}: {out}")
-
-
-def _as_decimal(word):
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)/([1-9]\d*)", word)
-    return repr(float(match[1]) / int(match[2])) if match else word
 
 
 def _print_list():
@@ -100,12 +95,6 @@ def _print_list():
                 told = {key: value for key, value in attack.settings().items() if key.startswith("n_")}
                 print(f"  {attack.name:28s} {', '.join(f'{key}={value}' for key, value in told.items())}")
     print(f"other names:\n{protocol.__doc__}")
-
-
-def _fail(error, status):
-    message = " ".join(str(error).split()) or type(error).__name__
-    sys.stderr.write(f"{PROG}: error: {message}\n")
-    return status
 
 
 if __name__ == "__main__":

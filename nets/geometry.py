@@ -12,7 +12,7 @@ import torch
 
 from bridge import _checks
 
-__all__ = ["NORMS", "L2Ball", "LinfBall", "make_ball"]
+__all__ = ["NORMS", "L2Ball", "LinfBall", "choose", "make_ball", "per_image"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class L2Ball:
             gradient / ||gradient||_2, and 0 where the gradient vanishes.
         """
         # Twice: squares of a gradient of 1e-25 would underflow in single precision.
-        scaled = gradient / _like(gradient.abs().flatten(1).amax(1), gradient).clamp(
+        scaled = gradient / per_image(gradient.abs().flatten(1).amax(1), gradient).clamp(
             min=torch.finfo(gradient.dtype).tiny
         )
         return scaled / _lengths(scaled).clamp(min=torch.finfo(gradient.dtype).tiny)
@@ -179,7 +179,7 @@ class L2Ball:
         direction = self.ascent(torch.empty_like(x).normal_(generator=generator))
         share = torch.rand(len(x), dtype=x.dtype, device=x.device, generator=generator)
         radius = self.eps * share ** (1 / max(1, x[0].numel()))
-        return direction.mul_(_like(radius, x)).add_(x).clamp_(0, 1)
+        return direction.mul_(per_image(radius, x)).add_(x).clamp_(0, 1)
 
     @staticmethod
     def distance(z, x):
@@ -222,9 +222,39 @@ def make_ball(norm, eps):
     return NORMS[_checks.one_of("norm", norm, tuple(NORMS))](eps)
 
 
-def _like(per_image, x):
-    return per_image.view(-1, *[1] * (x.dim() - 1))
+def per_image(values, x):
+    """Lay one value an image out so that it broadcasts over the image.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n_images,)
+        One an image.
+    x : Tensor of shape (n_images, ...)
+        Images.
+
+    Returns
+    -------
+    Tensor of shape (n_images, 1, ...)
+    """
+    return values.view(-1, *[1] * (x.dim() - 1))
+
+
+def choose(mask, x, other):
+    """Take each image from one batch or the other.
+
+    Parameters
+    ----------
+    mask : Tensor of shape (n_images,)
+        True: from x.
+    x, other : Tensor of shape (n_images, ...)
+        Images.
+
+    Returns
+    -------
+    Tensor of shape (n_images, ...)
+    """
+    return torch.where(per_image(mask, x), x, other)
 
 
 def _lengths(step):
-    return _like(torch.linalg.vector_norm(step.flatten(1), dim=1), step)
+    return per_image(torch.linalg.vector_norm(step.flatten(1), dim=1), step)

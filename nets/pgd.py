@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from bridge import _checks
-from nets.geometry import make_ball
+from nets.geometry import choose, make_ball
 from nets.gradients import Objective, attacked, check_images
 
 __all__ = ["fgsm", "ifgsm", "pgd"]
@@ -141,7 +141,7 @@ def _better(objective, best, x_adv):
         return x_adv, score
     old_adv, old = best
     wins = (score[0] > old[0]) | ((score[0] == old[0]) & (score[1] > old[1]))
-    return torch.where(wins.view(-1, *[1] * (x_adv.dim() - 1)), x_adv, old_adv), torch.where(wins, score, old)
+    return choose(wins, x_adv, old_adv), torch.where(wins, score, old)
 
 
 def ifgsm(model, x, y, *, eps=EPS, step_size=STEP_SIZE, n_iter=N_ITER, n_eot=1, **options):

@@ -12,7 +12,6 @@ goes on with --resume: on a CPU, with the same number of threads, to the same bi
 """
 
 import contextlib
-import re
 import signal
 import sys
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from nets import data, recipes, seeds
+from nets._command import as_decimal, complain
 from nets.distributed import PeerLostError, connect
 from nets.integration import integrate
 from nets.recipes import RECIPES, Recipe
@@ -212,7 +212,7 @@ def _parse(argv):
     if "--as-released" in rest:
         recipe = recipes.as_released(recipe)
     # `--eps 8/255`: as the field writes it.
-    rest = [_as_decimal(word) for word in rest]
+    rest = [as_decimal(word) for word in rest]
     options = tyro.cli(
         Annotated[Options, tyro.conf.OmitArgPrefixes],
         prog=f"{PROG} {name}",
@@ -221,11 +221,6 @@ def _parse(argv):
         default=Options(recipe),
     )
     return name, options
-
-
-def _as_decimal(word):
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)/([1-9]\d*)", word)
-    return repr(float(match[1]) / int(match[2])) if match else word
 
 
 def main(argv=None):
@@ -243,14 +238,14 @@ def main(argv=None):
     try:
         _print_list() if "--list" in argv else _run(*_parse(argv))
     except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        sys.exit(_fail(error, 2))
+        sys.exit(complain(PROG, error, 2))
     except PeerLostError as error:
-        sys.exit(_fail(f"{error}: --resume goes on after the last whole epoch", 1))
+        sys.exit(complain(PROG, f"{error}: --resume goes on after the last whole epoch", 1))
     except torch.OutOfMemoryError as error:
-        sys.exit(_fail(f"{str(error).splitlines()[0]} A smaller --batch-size takes less", 1))
+        sys.exit(complain(PROG, f"{str(error).splitlines()[0]} A smaller --batch-size takes less", 1))
     except KeyboardInterrupt as error:
         signum = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        sys.exit(_fail("interrupted: --resume goes on after the last whole epoch", 128 + signum))
+        sys.exit(complain(PROG, "interrupted: --resume goes on after the last whole epoch", 128 + signum))
 
 
 def _run(name, options):
@@ -287,12 +282,6 @@ def _print_list():
 
 def _terminate(signum, frame):
     raise Terminated
-
-
-def _fail(error, status):
-    message = " ".join(str(error).split()) or type(error).__name__
-    sys.stderr.write(f"{PROG}: error: {message}\n")
-    return status
 
 
 if __name__ == "__main__":

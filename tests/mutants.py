@@ -374,7 +374,7 @@ MUTANTS = [
     Mutant(
         "APGD goes on from its last point, not its best",
         "nets/apgd.py",
-        "_choose(halved, x_best, x_now), ",
+        "choose(halved, x_best, x_now), ",
         "x_now, ",
         "test_apgd",
     ),
@@ -683,8 +683,8 @@ MUTANTS = [
     Mutant(
         "released image taken before the step",
         "nets/carlini_wagner.py",
-        "_where(total < least, w.detach(), best)",
-        "_where(total < least, x + step, best)",
+        "choose(total < least, w.detach(), best)",
+        "choose(total < least, x + step, best)",
         "test_carlini_wagner",
     ),
     Mutant(
