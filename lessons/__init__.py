@@ -1,0 +1,47 @@
+"""Lessons with sliders on the ODE and SDE view of residual networks: marimo notebooks, one idea each.
+
+python -m lessons               # an index of them in the browser, offline
+python lessons/NAME.py          # one of them as a script: exits 1 where the mathematics fails
+"""
+
+from typing import NamedTuple
+
+__all__ = ["LESSONS", "Lesson"]
+
+
+class Lesson(NamedTuple):
+    """One entry of the index.
+
+    Attributes
+    ----------
+    name : str
+        lessons/NAME.py.
+    title : str
+        What is learned.
+    summary : str
+        One sentence.
+    minutes : int
+        Time that a reader needs.
+    """
+
+    name: str
+    title: str
+    summary: str
+    minutes: int
+
+
+# In the order in which they are read. A file that is not in it fails a test.
+LESSONS = (
+    Lesson(
+        "residual_block_is_euler_step",
+        "A residual block is an Euler step",
+        "A row of blocks x + Δt F(x) follows a velocity field, with an error of order Δt, until Δt is too large.",
+        20,
+    ),
+    Lesson(
+        "noise_makes_euler_maruyama",
+        "Noise makes it Euler–Maruyama",
+        "Noise in every block turns the path into a cloud of paths, whose average solves a diffusion equation.",
+        20,
+    ),
+)
