@@ -51,3 +51,12 @@ def pytest_collection_modifyitems(config, items):
     if gpu_items and (reason := why_no_gpu()):
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def quick_runs(tmp_path_factory):
+    """Directory of the tiny runs of `figures --quick`, trained once for all tests: read them, change nothing."""
+    pytest.importorskip("torch")
+    from figures import _runs
+
+    return _runs.quick_runs(tmp_path_factory.mktemp("quick-runs"))

@@ -1,20 +1,27 @@
 """The command of a figure: compute, draw, save picture, arrays and provenance; or draw again from the arrays."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
 from figures import common
 
 
-def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound):
+def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, of_runs=False):
     """Run the command line of the module figures.NAME.
 
     `compute(quick=, seed=)` gives arrays, `plot(arrays)` a figure, `findings(arrays)` what the JSON says beside the
     provenance. For --replot the arrays named in `shapes` are read, and `sound(arrays, path)` returns them or raises a
-    ValueError.
+    ValueError. A figure `of_runs` is about trained networks: `compute(quick=, seed=, runs=, data=)` is given the
+    directory that holds them, of tiny ones for --quick, and where their images lie, or None.
     """
     parser = common.OneLineParser(f"python -m figures.{name}", doc)
+    if of_runs:
+        parser.add_argument(
+            "--runs", type=Path, help="directory of finished runs (default runs; tiny ones for --quick)"
+        )
+        parser.add_argument("--data", help="where their images lie (default: where they lay for the training)")
     parser.add_argument("--replot", action="store_true", help=f"draw again from {name}.npz, without computing")
     arguments = vars(parser.parse_args(argv))
 
@@ -27,7 +34,8 @@ def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound):
             raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
         directory = common.output_directory(arguments["out"])
         if not arguments["replot"]:
-            data = compute(quick=arguments["quick"], seed=arguments["seed"])
+            inputs = {"runs": _runs_of(arguments), "data": arguments["data"]} if of_runs else {}
+            data = compute(quick=arguments["quick"], seed=arguments["seed"], **inputs)
         common.use_style()
         writers = {f"{name}.png": lambda path: common.save_picture(plot(data), path)}
         if not arguments["replot"]:
@@ -38,6 +46,13 @@ def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound):
             print(written)
 
     common.run(run, parser.prog)
+
+
+def _runs_of(arguments):
+    # Figures of the equation alone do without PyTorch.
+    from figures._runs import root_of
+
+    return root_of(arguments)
 
 
 def sound_arrays(data, path, shapes, is_sound, *, fault, lengths=None, may_be_empty=()):
