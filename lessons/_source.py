@@ -1,4 +1,4 @@
-"""The lines of our code that are a formula, shown from the source itself: a lesson cannot quote what is no longer there."""
+"""The code that is a formula, shown from the source itself: a lesson cannot quote what is no longer there."""
 
 import ast
 import inspect
