@@ -5,6 +5,7 @@ and the number of the epoch are all there is to go on from.
 """
 
 import contextlib
+import itertools
 import time
 
 import torch
@@ -177,6 +178,37 @@ class Training:
         loss.backward()
         self._optimizer.step()
         return loss.detach(), (logits.argmax(1) == y).sum()
+
+    def seconds_per_step(self, n_steps=10):
+        """Time steps of a first epoch: the model has been trained a little after that.
+
+        Parameters
+        ----------
+        n_steps : int, default=10
+            Steps timed, after a first one; an epoch's at most.
+
+        Returns
+        -------
+        first, later : float
+            Seconds of the first step, in which what is compiled is compiled, and the mean of the later ones.
+
+        Raises
+        ------
+        ValueError
+            If an epoch has one step only.
+        """
+        if self.n_steps < 2:
+            raise ValueError(f"an epoch must have 2 steps or more to be timed, got {self.n_steps}")
+        self.model.train()
+        batches = itertools.islice(self._batches(1), n_steps + 1)
+        times = [time.perf_counter()]
+        with self._drawing("noise", 1):
+            for x, y in batches:
+                loss, _ = self._step(x, y)
+                # A device is waited for.
+                loss.item()
+                times.append(time.perf_counter())
+        return times[1] - times[0], (times[-1] - times[1]) / (len(times) - 2)
 
     def _batches(self, number):
         """This process's part of every batch of an epoch."""

@@ -1,0 +1,307 @@
+"""Train and evaluate several recipes in a given time: as many epochs as fit, the same for all, schedules scaled.
+
+    python -m nets.campaign --data PATH                     half an hour of a GPU: Table 2's ResNet-20, En1, En2, En5
+    python -m nets.campaign cpu/resnet20 cpu/en1_resnet20 --minutes 60 --data PATH
+    python -m nets.campaign --quick                         a rehearsal on the handwritten digits, about a minute
+
+A few steps of each recipe are timed on the device, eager and, on a GPU, compiled. From these follow the epochs that
+leave a share of the time for the evaluation. The plan is kept in RUNS/plan.json: the same command goes on with it after
+an interruption, and repeats nothing that is finished. RESULTS/NAME-seedS.json are the evaluations, as by
+`nets.evaluate`; RESULTS/campaign.json says device, images/s and epochs. The time is an estimate, not a limit.
+"""
+
+import contextlib
+import json
+import shlex
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from bridge import _checks
+from nets import assessment, checkpoint, data, seeds
+from nets._command import complain
+from nets.distributed import World
+from nets.provenance import machine
+from nets.recipes import recipe as look_up
+from nets.reports import markdown
+from nets.runs import METRICS
+from nets.train import train
+from nets.training import Training
+
+__all__ = ["Plan", "main", "make_plan"]
+
+PROG = "python -m nets.campaign"
+TABLE2 = ("table2/resnet20", "table2/en1_resnet20", "table2/en2_resnet20", "table2/en5_resnet20")
+PLAN, RESULT = "plan.json", "campaign.json"
+COMPILED = ("off", "reduce-overhead", "default")
+# Of --quick: the rehearsal is of the commands, not of the accuracies.
+QUICK = {"data": "digits", "eps": 0.15, "step_size": 0.05, "n_iter": 2, "validation_n_iter": 2, "batch_size": 64}
+QUICK |= {"padding": 1, "flip": False, "n_threads": 1, "n_train": 256, "n_validation": 64}
+N_QUICK_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the command.
+
+    Parameters
+    ----------
+    recipes : tuple of str
+        Names, see `python -m nets.train --list`.
+    minutes : float
+        Time for everything.
+    evaluation : float
+        Share of it that is kept for the evaluations.
+    data : str or None
+        Images: cifar10, or the path of a folder or archive. By default those of the recipes.
+    runs : Path
+        Directory of the plan and of the runs.
+    results : Path
+        Directory of the results.
+    seed : int
+        Of everything that is drawn in the training.
+    device : str
+        cpu, cuda, cuda:1; auto: a GPU, if there is one.
+    compile : str
+        off, default, reduce-overhead; auto: off on a CPU; on a GPU what is fastest for the first recipe.
+    preset : str
+        Of the evaluations: quick, cpu or full.
+    quick : bool
+        Rehearse on the digits, by small steps.
+    """
+
+    recipes: tyro.conf.Positional[tuple[str, ...]] = TABLE2
+    minutes: float = 30.0
+    evaluation: float = 0.35
+    data: str | None = None
+    runs: Path = Path("runs/campaign")
+    results: Path = Path("results")
+    seed: int = 0
+    device: str = "auto"
+    compile: Literal["auto", "off", "default", "reduce-overhead"] = "auto"
+    preset: Literal["quick", "cpu", "full"] = "cpu"
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many epochs, and from which rates that follows.
+
+    Parameters
+    ----------
+    epochs : int
+        Of every recipe.
+    minutes : float
+        Time for everything.
+    compile : str
+        As of `nets.recipes.Recipe`.
+    images_per_second, epoch_seconds, setup_seconds : dict of str to float
+        By the recipe's name: of training steps; of an epoch with its validation; of the first step.
+    identity : dict
+        What another call must have in common to go on.
+    """
+
+    epochs: int
+    minutes: float
+    compile: str
+    images_per_second: dict
+    epoch_seconds: dict
+    setup_seconds: dict
+    identity: dict = field(default_factory=dict)
+
+
+def make_plan(recipes, images, device, *, minutes, evaluation, compile="auto", seed=0, identity=None):
+    """Time a few steps of every recipe, and share out the time.
+
+    epochs = (60 minutes (1 - evaluation) - sum of set-up times) / (sum of the recipes' seconds an epoch)
+
+    Parameters
+    ----------
+    recipes : dict of str to Recipe
+        By name.
+    images : Dataset
+        Of all of them.
+    device : torch.device
+        Where.
+    minutes : float
+        Time for everything.
+    evaluation : float
+        Share of it that is kept for the evaluations, in (0, 1).
+    compile : {"auto", "off", "default", "reduce-overhead"}
+        "auto": off on a CPU; on a GPU what is fastest for the first recipe.
+    seed : int, default=0
+        Of the weights.
+    identity : dict, optional
+        Goes into the plan.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ValueError
+        If the time is not enough for one epoch; the message says how much is.
+    """
+    _checks.real("minutes", minutes, positive=True)
+    if not 0 < evaluation < 1:
+        raise ValueError(f"evaluation must be in (0, 1), got {evaluation}")
+    if compile == "auto":
+        compile = _fastest(next(iter(recipes.values())), images, device, seed) if device.type == "cuda" else "off"
+    rates, epochs, setups = {}, {}, {}
+    for name, recipe in recipes.items():
+        rates[name], epochs[name], setups[name] = _time(replace(recipe, compile=compile), images, device, seed)
+    for_setup, for_epoch = sum(setups.values()), sum(epochs.values())
+    n_epochs = int((60 * minutes * (1 - evaluation) - for_setup) / for_epoch)
+    if n_epochs < 1:
+        needed = (for_setup + for_epoch) / (60 * (1 - evaluation))
+        raise ValueError(f"minutes must be >= {needed:.1f} for one epoch of each recipe here, got {minutes:g}")
+    return Plan(n_epochs, minutes, compile, rates, epochs, setups, identity or {})
+
+
+def _time(recipe, images, device, seed):
+    """Images/s, seconds an epoch, seconds of the first step."""
+    mean, std = images.statistics()
+    model = recipe.build(len(images.classes), mean, std, seeds.derive(seed, "weights"))
+    training = Training(model, images, recipe, World(device), seed=seed)
+    first, later = training.seconds_per_step()
+    # Validation asks for as many gradients an image as a step, about.
+    n_steps = training.n_steps + training.n_held_out / recipe.batch_size
+    return recipe.batch_size / later, later * n_steps, max(0.0, first - later)
+
+
+def _fastest(recipe, images, device, seed):
+    rates = {}
+    for mode in COMPILED:
+        try:
+            rates[mode] = _time(replace(recipe, compile=mode), images, device, seed)[0]
+        except RuntimeError as error:
+            # Compilers fail in many ways; the eager mode is there.
+            print(f"compile={mode} fails here: {str(error).splitlines()[0]}", flush=True)
+    print(
+        "images/s of the first recipe: " + ", ".join(f"{mode} {rate:.0f}" for mode, rate in rates.items()), flush=True
+    )
+    return max(rates, key=rates.get)
+
+
+def _run(options):
+    for name in options.recipes:
+        if look_up(name).members:
+            raise ValueError(f"recipes must be trained ones, {name} is put together from others")
+    recipes = {name: _adapted(look_up(name), options) for name in options.recipes}
+    sets = {recipe.data for recipe in recipes.values()}
+    if len(sets) != 1:
+        raise ValueError(f"recipes must have one data set in common, got {', '.join(sorted(sets))}: give --data")
+    device = _device(options.device)
+    images = data.load(sets.pop())
+    plan = _plan(recipes, images, device, options)
+    print(
+        f"{plan.epochs} epochs each in {plan.minutes:g} minutes: "
+        + ", ".join(f"{name} {rate:.0f} images/s" for name, rate in plan.images_per_second.items()),
+        flush=True,
+    )
+    began, record = time.perf_counter(), {}
+    for name, recipe in recipes.items():
+        recipe = replace(recipe, epochs=plan.epochs, compile=plan.compile)
+        best = train(name, recipe, out=_out(name, options), seed=options.seed, resume=True, device=str(device))
+        record[name] = {"validation": best["selected"], "images_per_second": _trained_rate(_out(name, options))}
+    trained = time.perf_counter() - began
+    for name in recipes:
+        preset = "quick" if options.quick else options.preset
+        report = assessment.evaluate(
+            _out(name, options), assessment.Options(preset=preset, device=str(device), data=options.data)
+        )
+        _write(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
+        print(f"\n{name}, {plan.epochs} epochs:\n\n{markdown(report)}", flush=True)
+    seconds = {"training": trained, "evaluation": time.perf_counter() - began - trained}
+    result = {"plan": asdict(plan), "runs": record, "seconds_of_this_call": seconds}
+    result |= machine(device) | {"command": shlex.join(["python", "-m", "nets.campaign", *sys.argv[1:]])}
+    _write(options.results / RESULT, result)
+    print(options.results / RESULT)
+
+
+def _adapted(recipe, options):
+    if options.quick:
+        recipe = replace(recipe, **QUICK)
+    return replace(recipe, data=options.data) if options.data else recipe
+
+
+def _device(name):
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: there is no GPU that PyTorch can use")
+    return torch.device(name)
+
+
+def _out(name, options):
+    return options.runs / f"{name.replace('/', '-')}-seed{options.seed}"
+
+
+def _plan(recipes, images, device, options):
+    """That of an earlier call, or a new one."""
+    path = options.runs / PLAN
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    identity = {"recipes": list(recipes), "seed": options.seed, "minutes": options.minutes, "quick": options.quick}
+    identity |= {"data": images.provenance()["digest"], "device": where}
+    if path.is_file():
+        try:
+            plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}): remove it, or give another --runs") from None
+        if plan.identity != identity:
+            raise ValueError(f"{path} is the plan of another campaign: give another --runs")
+        return plan
+    limits = {"minutes": options.minutes, "evaluation": options.evaluation, "compile": options.compile}
+    plan = make_plan(recipes, images, device, **limits, seed=options.seed, identity=identity)
+    if options.quick:
+        plan = replace(plan, epochs=min(plan.epochs, N_QUICK_EPOCHS))
+    _write(path, asdict(plan))
+    return plan
+
+
+def _trained_rate(run):
+    """Images/s of each epoch, as the run's metrics say."""
+    header, *lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
+    column = header.split(",").index("images_per_second")
+    return [round(float(line.split(",")[column]), 1) for line in lines]
+
+
+def _write(path, content):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with checkpoint.renamed(path) as draft:
+            draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def main(argv=None):
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; by default those of the process.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    with contextlib.suppress(ValueError):
+        # Not in the main thread: whoever called has handlers of its own.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = tyro.cli(Options, prog=PROG, description=__doc__, args=argv)
+    try:
+        _run(options)
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
+        sys.exit(complain(PROG, error, 2))
+    except KeyboardInterrupt:
+        sys.exit(complain(PROG, "interrupted: the same command goes on after the last whole epoch", 130))
+
+
+if __name__ == "__main__":
+    main()
