@@ -251,7 +251,11 @@ def test_what_is_found_twice_counts_once(folder):
     assert len(read(Path("results"), Path("runs")).evaluations) == 3
     assert cell("table2", "en1_resnet20", "fgsm").n == "1000 × 1"
     # Of one network on few and on many images, it is the many.
-    folder(report(weights="w", n=20, accuracies={"fgsm": 1.0}, date="2026-03-03T00:00:00+00:00"))
+    few = report(weights="w", n=20, accuracies={"fgsm": 1.0}, date="2026-03-03T00:00:00+00:00")
+    folder(few)
+    # Read after all others.
+    Path("runs/few").mkdir()
+    Path("runs/few/evaluation.json").write_text(json.dumps(few), encoding="utf-8")
     line = cell("table2", "en1_resnet20", "fgsm")
     assert (line.n, line.ours) == ("1000 × 1", pytest.approx(50))
     # Another network is another one.
@@ -310,6 +314,14 @@ def test_the_released_codes_radius_is_a_stand_in_and_no_other_radius_is_the_pape
     line = cell("table2", "en1_resnet20", "fgsm")
     assert line.kind == "stand-in" and "released code" in line.remarks[0]
     assert cell("table2", "en1_resnet20", "ifgsm20").kind == "missing"
+
+
+def test_of_one_attack_on_few_and_on_many_images_it_is_the_many(folder):
+    # As `nets.protocol` tells them apart.
+    rows = [attacked("fgsm", 1.0, 20), attacked("fgsm", 0.5, 1000), attacked("fgsm", 0.9, 100)]
+    folder(report(rows=[row | {"name": f"fgsm@{row['n']}"} for row in rows]))
+    line = cell("table2", "en1_resnet20", "fgsm")
+    assert (line.ours, line.n) == (pytest.approx(50), "1000 × 1")
 
 
 def test_attacks_on_a_part_of_the_images_are_not_the_papers(folder):
@@ -493,6 +505,17 @@ def test_every_missing_number_has_commands_that_train_and_evaluate_its_recipe():
                 assert set(members) <= set(runs)
             assert len(set(runs)) == len(runs)
             assert said[-1][2:4] == ["nets.evaluate", f"runs/{trained_by(target.recipe).replace('/', '-')}-seed0"]
+
+
+def test_no_command_writes_over_what_another_one_wrote():
+    written = {}
+    for table in ROWS:
+        for target in targets(table):
+            for line in commands(target.recipe, Places()):
+                out = re.search(r"--out (\S+)", line)
+                if out:
+                    assert written.setdefault(out[1], line) == line
+    assert len(written) > len(ROWS["table2"])
 
 
 @pytest.mark.parametrize("name", ["table2/en5_resnet20", "table6/resnet20", "section4.4/resnet20+resnet20"])
