@@ -3,16 +3,15 @@
 import torch
 
 from nets.evaluation import ROUNDING
+from nets.published import MASK
 from nets.red_flags import BLACK_BOX, WHITE_BOX
 from nets.scores import robust, score, worst_case
 
 __all__ = ["accuracies_for_flags", "gradient_mask", "make_row", "markdown", "notes", "worst_rows"]
 
-# Names of rows whose numbers the paper prints, and of its columns.
 # What an attack that may change an image at will, or any attack on natural training, leaves right by accident.
 NOTHING = 0.05
-# The paper's section 4.4: IFGSM^20 on naturally trained networks.
-MASK = {"en1_resnet20": 0.0, "en2_resnet20": 0.0002, "en5_resnet20": 0.0003}
+# Names of rows whose numbers the paper prints, and of its columns.
 COLUMNS = {"natural": "natural", "fgsm": "fgsm", "ifgsm20": "ifgsm20", "cw": "cw"}
 
 
@@ -175,10 +174,11 @@ def gradient_mask(rows, record):
     """
     accuracy = {row["name"].partition("@")[0]: row["accuracy"] for row in rows}
     natural = record["recipe"]["method"] == "natural"
+    printed = {row.model: row.ifgsm20 / 100 for row in MASK}
     return {
         "naturally_trained": natural,
         "ifgsm20": accuracy.get("ifgsm20") if natural else None,
-        "paper": MASK.get(record["recipe"]["model"]) if natural else None,
+        "paper": printed.get(record["recipe"]["model"]) if natural else None,
         "unbounded": accuracy.get("unbounded"),
         "nothing": NOTHING,
     }
