@@ -6,6 +6,7 @@ import importlib
 import os
 import socket
 import tempfile
+import threading
 from pathlib import Path
 
 import marimo
@@ -18,12 +19,15 @@ from starlette.routing import Mount, Route
 
 from lessons import LESSONS
 
-__all__ = ["HOST", "lesson_path", "listen", "serve"]
+__all__ = ["HOST", "address_of", "lesson_path", "listen", "running", "serve"]
 
 HOST = "127.0.0.1"
 
 # What the lessons import takes seconds the first time: before the first reader waits for it, not while.
 PRELOAD = ("matplotlib.backends.backend_agg", "nets", "pde", "bridge")
+
+START_SECONDS = 120
+SETTINGS = '[display]\ntheme = "system"\n'
 
 INDEX = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -83,40 +87,91 @@ def listen(port):
     return connection
 
 
-def serve(connection, *, ready=None):
+def address_of(connection):
+    """Return the address of the index.
+
+    Parameters
+    ----------
+    connection : socket.socket
+        Of `listen`.
+
+    Returns
+    -------
+    str
+    """
+    return f"http://{HOST}:{connection.getsockname()[1]}"
+
+
+def serve(connection, *, ready):
     """Serve the lessons until interrupted.
 
     Parameters
     ----------
     connection : socket.socket
         Of `listen`.
-    ready : callable, optional
+    ready : callable
         Called without arguments when pages can be asked for.
     """
     with _own_settings():
-        for module in PRELOAD:
-            importlib.import_module(module)
-        server = _Server(uvicorn.Config(_application(), log_level="warning", timeout_graceful_shutdown=1))
-        server.ready = ready
-        server.run(sockets=[connection])
+        _make_server(ready).run(sockets=[connection])
+
+
+@contextlib.contextmanager
+def running():
+    """Serve the lessons on a free port, for the length of a `with` block.
+
+    Yields
+    ------
+    str
+        The address of the index.
+
+    Raises
+    ------
+    RuntimeError
+        If the server does not start.
+    """
+    connection, ready = listen(0), threading.Event()
+    with _own_settings():
+        server = _make_server(ready.set)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [connection]}, daemon=True)
+        thread.start()
+        try:
+            if not ready.wait(START_SECONDS):
+                raise RuntimeError(f"the server did not start within {START_SECONDS} s")
+            yield address_of(connection)
+        finally:
+            server.should_exit = True
+            thread.join(START_SECONDS)
+            connection.close()
 
 
 class _Server(uvicorn.Server):
-    ready = None
+    def __init__(self, lessons, ready):
+        # A page of elsewhere that names its own host 127.0.0.1 is refused.
+        hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+        pages = Starlette(routes=[Route("/", _index), Mount("/", lessons)], middleware=[hosts])
+        super().__init__(uvicorn.Config(pages, log_level="warning", timeout_graceful_shutdown=1))
+        self._lessons, self._ready = lessons, ready
 
     async def startup(self, sockets=None):
         await super().startup(sockets)
-        if self.ready:
-            self.ready()
+        self._ready()
+
+    async def shutdown(self, sockets=None):
+        await super().shutdown(sockets)
+        # Of an application under another one nobody ends the sessions, and Python waits for their threads.
+        for route in self._lessons.routes:
+            if isinstance(route, Mount):
+                await route.app.state.session_manager.shutdown()
 
 
-def _application():
+def _make_server(ready):
+    for module in PRELOAD:
+        importlib.import_module(module)
     builder = marimo.create_asgi_app(quiet=True)
     for lesson in LESSONS:
         builder = builder.with_app(path=f"/{lesson.name}", root=str(lesson_path(lesson.name)))
-    # A page of elsewhere that names its own host 127.0.0.1 is refused.
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-    return Starlette(routes=[Route("/", _index), Mount("/", builder.build())], middleware=[hosts])
+    return _Server(builder.build(), ready)
 
 
 def _index(_request):
@@ -130,12 +185,12 @@ def _index(_request):
 
 @contextlib.contextmanager
 def _own_settings():
-    """Settings of marimo for the lessons, whatever the reader's: the page follows the colour scheme of the browser."""
+    """Let marimo read our settings, not the reader's: pages follow the colour scheme that the browser asks for."""
     before = os.environ.get("XDG_CONFIG_HOME")
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "marimo", "marimo.toml")
         file.parent.mkdir()
-        file.write_text('[display]\ntheme = "system"\n', encoding="utf-8")
+        file.write_text(SETTINGS, encoding="utf-8")
         os.environ["XDG_CONFIG_HOME"] = directory
         try:
             yield

@@ -1,0 +1,109 @@
+"""The lessons on paper, by printing their pages, and as notebooks of Jupyter."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from lessons import LESSONS
+from lessons._chromium import chromium
+from lessons._pages import open_lesson
+from lessons._server import lesson_path, running
+
+__all__ = ["write_handouts", "write_notebooks"]
+
+PACKAGE = "enresnet[nets,teach]"
+INSTALL = """# In Colab, or wherever the packages are missing. From a checkout: %pip install -e ".[nets,teach]"
+import importlib.util
+
+if not all(map(importlib.util.find_spec, ("bridge", "lessons", "marimo"))):
+    %pip install -q "{}"
+
+import lessons._jupyter
+
+lessons._jupyter.show_as_markdown(get_ipython())"""
+
+
+def write_handouts(directory):
+    """Print every lesson to NAME.pdf, as it is when it is opened.
+
+    Parameters
+    ----------
+    directory : Path
+        Where.
+
+    Yields
+    ------
+    Path
+        Of each file, when it is complete.
+
+    Raises
+    ------
+    ValueError
+        If there is no Chromium, or the page cannot be written.
+    RuntimeError
+        If a lesson fails.
+    """
+    with chromium() as page, running() as address:
+        # The width of A4 between its margins.
+        page.look(718)
+        for lesson in LESSONS:
+            open_lesson(page, address, lesson.name)
+            yield _write(directory / f"{lesson.name}.pdf", page.pdf())
+
+
+def write_notebooks(directory, package=PACKAGE):
+    """Write every lesson as NAME.ipynb, with a first cell that installs what is missing.
+
+    Parameters
+    ----------
+    directory : Path
+        Where.
+    package : str
+        What pip installs.
+
+    Yields
+    ------
+    Path
+        Of each file, when it is complete.
+
+    Raises
+    ------
+    ValueError
+        If marimo cannot export a lesson.
+    """
+    for lesson in LESSONS:
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch, "lesson.ipynb")
+            command = ["export", "ipynb", str(lesson_path(lesson.name)), "--output", str(file), "--sort", "top-down"]
+            done = subprocess.run(
+                [sys.executable, "-m", "marimo", "--yes", *command],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode or not file.is_file():
+                raise ValueError(f"lesson {lesson.name} cannot be exported: {(done.stderr or done.stdout).strip()}")
+            notebook = json.loads(file.read_text(encoding="utf-8"))
+        first = {"cell_type": "code", "execution_count": None, "id": "install", "metadata": {}, "outputs": []}
+        notebook["cells"].insert(0, first | {"source": INSTALL.format(package).splitlines(keepends=True)})
+        notebook["metadata"]["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        data = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        yield _write(directory / f"{lesson.name}.ipynb", data.encode())
+
+
+def _write(path, data):
+    """Write a file under a temporary name, and rename it when it is complete."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        # mkstemp makes files that only their owner can read.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
