@@ -14,7 +14,7 @@ such a run in ./runs an untrained one, and the picture says so.
 
 Writes fig3.png, fig3.npz (the arrays) and fig3.json (arguments, versions, seconds, deviations) to --out.
 
-Half a minute on one core; with --quick ten seconds, and more the first time, when tiny networks are trained.
+Ten seconds on one core, also with --quick, and as many more the first time, when tiny networks are trained.
 """
 
 from pathlib import Path
