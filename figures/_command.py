@@ -8,13 +8,14 @@ import numpy as np
 from figures import common
 
 
-def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, of_runs=False):
+def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, of_runs=False, options=None):
     """Run the command line of the module figures.NAME.
 
     `compute(quick=, seed=)` gives arrays, `plot(arrays)` a figure, `findings(arrays)` what the JSON says beside the
     provenance. For --replot the arrays named in `shapes` are read, and `sound(arrays, path)` returns them or raises a
     ValueError. A figure `of_runs` is about trained networks: `compute(quick=, seed=, runs=, data=)` is given the
-    directory that holds them, of tiny ones for --quick, and where their images lie, or None.
+    directory that holds them, of tiny ones for --quick, and where their images lie, or None. `options` are further
+    ones: name without dashes -> arguments of `add_argument`; `compute` is given their values as well.
     """
     parser = common.OneLineParser(f"python -m figures.{name}", doc)
     if of_runs:
@@ -22,6 +23,8 @@ def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, o
             "--runs", type=Path, help="directory of finished runs (default runs; tiny ones for --quick)"
         )
         parser.add_argument("--data", help="where their images lie (default: where they lay for the training)")
+    for option, described in (options or {}).items():
+        parser.add_argument(f"--{option}", **described)
     parser.add_argument("--replot", action="store_true", help=f"draw again from {name}.npz, without computing")
     arguments = vars(parser.parse_args(argv))
 
@@ -35,6 +38,7 @@ def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, o
         directory = common.output_directory(arguments["out"])
         if not arguments["replot"]:
             inputs = {"runs": _runs_of(arguments), "data": arguments["data"]} if of_runs else {}
+            inputs |= {key: arguments[key] for key in (option.replace("-", "_") for option in options or {})}
             data = compute(quick=arguments["quick"], seed=arguments["seed"], **inputs)
         common.use_style()
         writers = {f"{name}.png": lambda path: common.save_picture(plot(data), path)}

@@ -1,6 +1,5 @@
 """A built network as boxes: its modules in the order in which they run, what goes in, comes out and is learned."""
 
-import argparse
 import itertools
 from typing import NamedTuple
 
@@ -148,11 +147,3 @@ def is_sound(key, array):
     """Whether an array of boxes, whatever its prefix, is such as `arrays` returns."""
     kind = next((kind for name, kind in KINDS.items() if key.endswith(name)), "U")
     return array.dtype.kind == kind and (kind == "U" or (array >= 0).all())
-
-
-def take_model(argv, default):
-    """Take --model NAME out of a command's arguments: what remains, and the name."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--model", default=default)
-    chosen, rest = parser.parse_known_args(argv)
-    return rest, chosen.model

@@ -271,8 +271,9 @@ def describe(run):
     """
     plan, source = run.config["recipe"], run.config["data"]
     methods = {"natural": "natural", "pgd": "PGD adversarial", "fast": "fast adversarial", "trades": "TRADES"}
+    unit = "epoch" if plan["epochs"] == 1 else "epochs"
     encoding = "" if source["encoding"] == "raw" else f" ({source['encoding']})"
-    return f"{methods[plan['method']]} training, {plan['epochs']} epochs, {source['name']}{encoding}"
+    return f"{methods[plan['method']]} training, {plan['epochs']} {unit}, {source['name']}{encoding}"
 
 
 def root_of(arguments):

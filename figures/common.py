@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 PACKAGES = ("numpy", "scipy", "numba", "matplotlib")
+# Where a figure has needed it.
+NETWORKS = frozenset({"torch"})
 N_COLOURS = 256
 
 
@@ -198,7 +200,7 @@ def provenance(arguments, seconds):
         "command": shlex.join(["python", "-m", *_module_arguments()]),
         "arguments": {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()},
         "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        | {name: importlib.metadata.version(name) for name in (*PACKAGES, *NETWORKS.intersection(sys.modules))},
         "commit": _commit(),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -11,8 +11,6 @@ with noise is the member of its ensemble, en1_NAME.
 Writes fig1.png, fig1.npz (the boxes) and fig1.json (arguments, versions, parameters) to --out, in seconds.
 """
 
-from functools import partial
-
 import numpy as np
 
 from bridge import NoisyResidual
@@ -109,10 +107,9 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    rest, model = _network.take_model(argv, MODEL)
     figure_command(
-        "fig1", __doc__, rest, compute=partial(compute, model=model), plot=plot, findings=findings, shapes=SHAPES,
-        sound=_sound,
+        "fig1", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound,
+        options={"model": {"default": MODEL, "help": f"network to draw (default {MODEL})"}},
     )  # fmt: skip
 
 

@@ -11,8 +11,6 @@ en1_resnet20+en1_resnet32 (default en2_resnet20).
 Writes fig2.png, fig2.npz (the boxes) and fig2.json (arguments, versions, parameters) to --out, in seconds.
 """
 
-from functools import partial
-
 import numpy as np
 
 from figures import _fig2_plot, _network
@@ -108,10 +106,9 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    rest, model = _network.take_model(argv, MODEL)
     figure_command(
-        "fig2", __doc__, rest, compute=partial(compute, model=model), plot=plot, findings=findings, shapes=SHAPES,
-        sound=_sound,
+        "fig2", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound,
+        options={"model": {"default": MODEL, "help": f"network to draw (default {MODEL})"}},
     )  # fmt: skip
 
 

@@ -119,7 +119,6 @@ def test_command_writes_files_and_replot_draws_the_same_picture(figure, model, t
     assert (record["model"], record["n_parameters"]) == (model, n_parameters(model))
     first = (tmp_path / f"{name}.png").read_bytes()
     monkeypatch.setattr(figure, "compute", None)
-    monkeypatch.setattr(figure, "partial", lambda *_, **__: None)
     figure.main(["--replot", "--out", str(tmp_path)])
     assert (tmp_path / f"{name}.png").read_bytes() == first
 

@@ -148,7 +148,7 @@ def test_command_shows_a_run_and_replot_draws_the_same_picture(runs, tmp_path, m
     fig3.main(["--quick", "--runs", str(runs), "--out", out])
     assert capsys.readouterr().out.split() == [str(tmp_path / f"fig3.{end}") for end in ("png", "npz", "json")]
     stage = json.loads((tmp_path / "fig3.json").read_text())["stage"]
-    assert (stage["model"], stage["source"]) == ("en1_resnet20", "fast adversarial training, 1 epochs, digits")
+    assert (stage["model"], stage["source"]) == ("en1_resnet20", "fast adversarial training, 1 epoch, digits")
     first = (tmp_path / "fig3.png").read_bytes()
     monkeypatch.setattr(fig3, "compute", None)
     fig3.main(["--replot", "--out", out])
