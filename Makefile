@@ -5,18 +5,21 @@ VENV := .venv
 MIN_PYTHON := $(shell sed -n 's/^python_requires *= *>= *//p' setup.cfg)
 
 .DEFAULT_GOAL := help
-.PHONY: help fig4 test lint check clean
+.PHONY: help fig4 lessons test lint check clean chromium
 # Two pips at once in one environment would trip over each other.
 .NOTPARALLEL:
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
-	@echo '  PYTHON=... is the interpreter that .venv is made from; ARGS="..." goes to the command of fig4, test, check.'
+	@echo '  PYTHON=... is the interpreter that .venv is made from; ARGS="..." goes to the command of fig4, lessons, test, check.'
 
 fig4: $(VENV)/.core ## Figure 4 of the paper into out/; installs the core only
 	$(VENV)/bin/python -m figures.fig4 $(ARGS)
 
-test: $(VENV)/.all ## the whole suite with doctests; installs everything, PyTorch included
+lessons: $(VENV)/.lessons ## lessons with sliders in the browser; installs PyTorch and marimo
+	$(VENV)/bin/python -m lessons $(ARGS)
+
+test: $(VENV)/.all chromium ## the whole suite with doctests; installs everything, PyTorch included
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev ## style and format, changing nothing
@@ -24,6 +27,14 @@ lint: $(VENV)/.dev ## style and format, changing nothing
 	$(VENV)/bin/ruff format --check
 
 check: lint test ## lint, then test
+
+# For the lessons' tests in a browser. Where it cannot be had they are skipped, and say why.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		as_root=$$([ "$$(id -u)" = 0 ] || echo sudo -n); $$as_root apt-get update -q && \
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; \
+		} >/dev/null 2>&1 </dev/null || \
+		echo 'No Chromium, and it cannot be installed: the tests of the lessons in a browser will be skipped.'
 
 clean: ## remove .venv, builds and caches; out/ and runs/ stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -38,9 +49,13 @@ $(VENV)/.dev: $(VENV)/.made setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install -e '.[dev]'
 	touch $(VENV)/.core $@
 
+$(VENV)/.lessons: $(VENV)/.made setup.cfg pyproject.toml
+	$(VENV)/bin/python -m pip install -e '.[nets,teach]'
+	touch $(VENV)/.core $@
+
 $(VENV)/.all: $(VENV)/.made setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install -e '.[all]'
-	touch $(VENV)/.core $(VENV)/.dev $@
+	touch $(VENV)/.core $(VENV)/.lessons $(VENV)/.dev $@
 
 $(VENV)/.made:
 	@command -v '$(PYTHON)' >/dev/null || { echo 'No interpreter "$(PYTHON)": name one with make PYTHON=...' >&2; exit 1; }

@@ -44,4 +44,22 @@ LESSONS = (
         "Noise in every block turns the path into a cloud of paths, whose average solves a diffusion equation.",
         20,
     ),
+    Lesson(
+        "diffusion_regularises",
+        "Diffusion regularises",
+        "Figure 4 over σ: level sets as decision boundaries, the step that crosses them, and the bound on the slope.",
+        25,
+    ),
+    Lesson(
+        "ensemble_is_expectation",
+        "An ensemble is an expectation",
+        "A small EnResNet on points of the plane, with and without its noise, attacked with and without averaging.",
+        25,
+    ),
+    Lesson(
+        "trained_networks",
+        "What a trained network's step looks like",
+        "The steps and the σ(t) of a trained network, and what a finer or coarser step does to its answers.",
+        20,
+    ),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lessons import LESSONS
 from lessons._chromium import chromium
-from lessons._pages import open_lesson
+from lessons._pages import wait_for_lesson
 from lessons._server import lesson_path, running
 
 __all__ = ["write_handouts", "write_notebooks"]
@@ -50,7 +50,8 @@ def write_handouts(directory):
         # The width of A4 between its margins.
         page.look(718)
         for lesson in LESSONS:
-            open_lesson(page, address, lesson.name)
+            page.open(f"{address}/{lesson.name}/")
+            wait_for_lesson(page, lesson.name)
             yield _write(directory / f"{lesson.name}.pdf", page.pdf())
 
 

@@ -4,7 +4,7 @@ import re
 
 from lessons._server import lesson_path
 
-__all__ = ["COMPLETE", "FORMULAS", "PICTURE", "PICTURES", "SLIDERS", "cells_of", "open_lesson"]
+__all__ = ["COMPLETE", "FORMULAS", "PICTURE", "PICTURES", "SLIDERS", "cells_of", "wait_for_lesson"]
 
 # Cells run in their order as far as they do not depend on each other, so that the last one, which shows our code, is
 # the last to come. A cell that fails leaves the page without a trace.
@@ -35,15 +35,13 @@ def cells_of(name):
     return len(re.findall(r"^(?:@app\.(?:cell|function|class_definition)\b|with app\.setup\b)", source, re.MULTILINE))
 
 
-def open_lesson(page, address, name, *, seconds=120):
-    """Open a lesson, and wait until all of it is there.
+def wait_for_lesson(page, name, *, seconds=120):
+    """Wait until all of a lesson is on its page.
 
     Parameters
     ----------
     page : lessons._chromium.Page
-        Where.
-    address : str
-        Of the server.
+        Where it was opened.
     name : str
         As in `LESSONS`.
     seconds : float, default=120
@@ -56,7 +54,6 @@ def open_lesson(page, address, name, *, seconds=120):
     TimeoutError
         If the page does not come (raised by `Page.wait_for`).
     """
-    page.open(f"{address}/{name}/")
     page.wait_for(COMPLETE, seconds=seconds)
     # Formulas and pictures are drawn after the text has come.
     page.wait_for(f"!{FORMULAS}.includes('missing')", seconds=seconds)

@@ -29,6 +29,8 @@ PRELOAD = ("matplotlib.backends.backend_agg", "nets", "pde", "bridge")
 START_SECONDS = 120
 SETTINGS = '[display]\ntheme = "system"\n'
 
+# A formula wider than the window scrolls in its own box: the page cuts it off otherwise, at 200 % zoom.
+HEAD = "<style>.markdown > marimo-tex { display: block; overflow-x: auto; overflow-y: hidden }</style>"
 INDEX = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>Lessons</title>
@@ -168,7 +170,7 @@ class _Server(uvicorn.Server):
 def _make_server(ready):
     for module in PRELOAD:
         importlib.import_module(module)
-    builder = marimo.create_asgi_app(quiet=True)
+    builder = marimo.create_asgi_app(quiet=True, html_head=HEAD)
     for lesson in LESSONS:
         builder = builder.with_app(path=f"/{lesson.name}", root=str(lesson_path(lesson.name)))
     return _Server(builder.build(), ready)

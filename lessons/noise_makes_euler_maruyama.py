@@ -26,11 +26,12 @@ def _():
     and the average of the answers over the noise solves a convection–diffusion equation – the Feynman–Kac formula,
     (2.8) and (3.1) of the paper. An average over $N$ paths has an error bar that shrinks like $N^{-1/2}$.
 
-    $$x_{l+1} = x_l + \Delta t \, v(x_l, t_l) + \sigma \, \Delta B_l, \quad \Delta B_l \sim \mathcal N(0, \Delta t \, I)
-    \qquad\text{is a step of}\qquad dX = v(X, t) \, dt + \sigma \, dB$$
+    $$x_{l+1} = x_l + \Delta t \, v(x_l, t_l) + \sigma \, \Delta B_l, \quad \Delta B_l \sim N(0, \Delta t \, I)$$
 
-    $$u_t + v \cdot \nabla u + \tfrac12 \sigma^2 \Delta u = 0, \quad u(x, T) = f(x)
-    \qquad\Longrightarrow\qquad u(x, 0) = \mathbb E\,[f(X_T) \mid X_0 = x]$$
+    is a step of $dX = v \, dt + \sigma \, dB$, and $u_t + v \cdot \nabla u + \frac12 \sigma^2 \Delta u = 0$ with
+    $u(\cdot, T) = f$ is solved by
+
+    $$u(x, 0) = \mathbb E\,[f(X_T) \mid X_0 = x] \approx \frac1N \sum_{i=1}^N f(x_L^{(i)})$$
 
     The velocity is $v = \sigma^2 \nabla h / h$; the wave $h(x, t)$ solves the heat equation backwards. Everything
     is then known: the solution $u$, and the density of $X_T$, that of Brownian motion times $h(\cdot, T) / h(x, 0)$.
