@@ -1,7 +1,10 @@
 """What the commands of this package share: fractions as options, and errors in one line."""
 
+import json
 import re
 import sys
+
+from nets import checkpoint
 
 
 def as_decimal(word):
@@ -15,3 +18,13 @@ def complain(prog, error, status):
     message = " ".join(str(error).split()) or type(error).__name__
     sys.stderr.write(f"{prog}: error: {message}\n")
     return status
+
+
+def write_json(path, content):
+    """Write a file of results, whole or not at all; a ValueError where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with checkpoint.renamed(path) as draft:
+            draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from None

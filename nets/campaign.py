@@ -12,7 +12,6 @@ an interruption, and repeats nothing that is finished. RESULTS/NAME-seedS.json a
 
 import contextlib
 import json
-import shlex
 import signal
 import sys
 import time
@@ -24,8 +23,8 @@ import torch
 import tyro
 
 from bridge import _checks
-from nets import assessment, checkpoint, data, seeds
-from nets._command import complain
+from nets import assessment, data, seeds
+from nets._command import complain, write_json
 from nets.distributed import World
 from nets.provenance import machine
 from nets.recipes import recipe as look_up
@@ -217,12 +216,12 @@ def _run(options):
         report = assessment.evaluate(
             _out(name, options), assessment.Options(preset=preset, device=str(device), data=options.data)
         )
-        _write(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
+        write_json(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
         print(f"\n{name}, {plan.epochs} epochs:\n\n{markdown(report)}", flush=True)
     seconds = {"training": trained, "evaluation": time.perf_counter() - began - trained}
     result = {"plan": asdict(plan), "runs": record, "seconds_of_this_call": seconds}
-    result |= machine(device) | {"command": shlex.join(["python", "-m", "nets.campaign", *sys.argv[1:]])}
-    _write(options.results / RESULT, result)
+    result |= machine(device, "nets.campaign")
+    write_json(options.results / RESULT, result)
     print(options.results / RESULT)
 
 
@@ -262,7 +261,7 @@ def _plan(recipes, images, device, options):
     plan = make_plan(recipes, images, device, **limits, seed=options.seed, identity=identity)
     if options.quick:
         plan = replace(plan, epochs=min(plan.epochs, N_QUICK_EPOCHS))
-    _write(path, asdict(plan))
+    write_json(path, asdict(plan))
     return plan
 
 
@@ -271,15 +270,6 @@ def _trained_rate(run):
     header, *lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
     column = header.split(",").index("images_per_second")
     return [round(float(line.split(",")[column]), 1) for line in lines]
-
-
-def _write(path, content):
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with checkpoint.renamed(path) as draft:
-            draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def main(argv=None):

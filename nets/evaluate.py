@@ -16,15 +16,14 @@ passes, where 60 % of 1000 images are answered right; of one that does not, for 
 """
 
 import contextlib
-import json
 import signal
 import sys
 from pathlib import Path
 
 import torch
 
-from nets import checkpoint, protocol
-from nets._command import as_decimal, complain
+from nets import protocol
+from nets._command import as_decimal, complain, write_json
 from nets.assessment import Options, evaluate
 from nets.presets import PRESETS
 from nets.protocol import attacks_of
@@ -34,15 +33,6 @@ __all__ = ["main"]
 
 PROG = "python -m nets.evaluate"
 REPORT = "evaluation.json"
-
-
-def _write(path, report):
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with checkpoint.renamed(path) as draft:
-            draft.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from None
 
 
 def main(argv=None):
@@ -79,7 +69,7 @@ def _run(argv):
     run = Path(run)
     out = options.out or run / REPORT
     report = evaluate(run, options)
-    _write(out, report)
+    write_json(out, report)
     print(markdown(report), end="")
     print(f"\n{report['run']['name']}, seed {report['run']['seed']}, {report['data']['name']}: {out}")
 

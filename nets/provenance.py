@@ -78,13 +78,15 @@ def epochs_done(run):
     return len(checkpoint.read(path, "training")[1]["history"]) if path.is_file() else None
 
 
-def machine(device):
+def machine(device, module="nets.evaluate"):
     """Say what made a result: versions, device, command, commit, date.
 
     Parameters
     ----------
     device : torch.device
         Of the computation.
+    module : str, default="nets.evaluate"
+        Whose command it is.
 
     Returns
     -------
@@ -99,7 +101,7 @@ def machine(device):
         "device": torch.cuda.get_device_name(device) if cuda else cpu,
         "n_threads": torch.get_num_threads(),
         "n_cores": os.cpu_count(),
-        "command": shlex.join(["python", "-m", "nets.evaluate", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -7,7 +7,7 @@ from nets.published import MASK
 from nets.red_flags import BLACK_BOX, WHITE_BOX
 from nets.scores import robust, score, worst_case
 
-__all__ = ["accuracies_for_flags", "gradient_mask", "make_row", "markdown", "notes", "worst_rows"]
+__all__ = ["accuracies_for_flags", "gradient_mask", "make_row", "markdown", "notes", "worst_answers", "worst_rows"]
 
 # What an attack that may change an image at will, or any attack on natural training, leaves right by accident.
 NOTHING = 0.05
@@ -108,19 +108,37 @@ def worst_rows(outcomes, natural, eps):
     list of dict
         The greatest number of images first.
     """
-    inside, rows = _inside(outcomes, eps), []
-    for n in sorted({o.attack.n_images for o in inside}, reverse=True):
-        chosen = [o for o in inside if o.attack.n_images >= n]
-        pairs = [_within(o, natural, eps, n) for o in chosen]
-        right = worst_case(*(torch.stack(parts) for parts in zip(*pairs, strict=True)))
-        rows.append(
-            {
-                "name": f"worst case of {len(chosen)}",
-                **score(right)._asdict(),
-                "attacks": [o.attack.name for o in chosen],
-            }
-        )
+    rows = []
+    for n in sorted({o.attack.n_images for o in _inside(outcomes, eps)}, reverse=True):
+        right, names = worst_answers(outcomes, natural, eps, n)
+        rows.append({"name": f"worst case of {len(names)}", **score(right)._asdict(), "attacks": names})
     return rows
+
+
+def worst_answers(outcomes, natural, eps, n):
+    """Say which of the first images are right whatever attack was made on so many.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        Of the attacks.
+    natural : Outcome
+        Of natural images.
+    eps : float
+        Radius: images further away count as not attacked.
+    n : int
+        Images, at most as many as one of the attacks was made on.
+
+    Returns
+    -------
+    right : Tensor of shape (n, n_repeats)
+        See `scores.worst_case`.
+    names : list of str
+        Of the attacks.
+    """
+    chosen = [o for o in _inside(outcomes, eps) if o.attack.n_images >= n]
+    pairs = [_within(o, natural, eps, n) for o in chosen]
+    return worst_case(*(torch.stack(parts) for parts in zip(*pairs, strict=True))), [o.attack.name for o in chosen]
 
 
 def accuracies_for_flags(outcomes, natural, eps):

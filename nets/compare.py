@@ -1,0 +1,93 @@
+"""Compare trainings on the same images: accuracies, and their difference with its standard error.
+
+    python -m nets.compare --first runs/cpu-resnet20-seed0 runs/cpu-resnet20-seed1 \\
+                           --second runs/cpu-en1_resnet20-seed0 runs/cpu-en1_resnet20-seed1
+
+Each side are runs of one training with different seeds, which `nets.evaluate` has evaluated: its answers are taken
+image by image, and what it has not done yet is done. A network that draws is attacked by averages over its draws, one
+that draws nothing by the plain attacks.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from nets._command import complain, write_json
+from nets.comparison import compare
+from nets.preparation import Options as Evaluation
+from nets.provenance import machine
+
+__all__ = ["main"]
+
+PROG = "python -m nets.compare"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the command.
+
+    Parameters
+    ----------
+    first, second : tuple of Path
+        Directories of the runs on each side.
+    data : str or None
+        Images. By default those the runs were trained on.
+    preset : str
+        quick, cpu or full, as for `nets.evaluate`.
+    quick : bool
+        Short for --preset quick.
+    n_threads : int or None
+        Threads, on a CPU.
+    device : str
+        cpu, cuda, cuda:1; auto: a GPU, if there is one.
+    out : Path or None
+        File of the results. By default none.
+    """
+
+    first: tuple[Path, ...] = ()
+    second: tuple[Path, ...] = ()
+    data: str | None = None
+    preset: str = "auto"
+    quick: bool = False
+    n_threads: int | None = None
+    device: str = "auto"
+    out: Path | None = None
+
+
+def main(argv=None):
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; by default those of the process.
+    """
+    options = tyro.cli(Options, prog=PROG, description=__doc__, args=sys.argv[1:] if argv is None else argv)
+    try:
+        _run(options)
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
+        sys.exit(complain(PROG, error, 2))
+    except KeyboardInterrupt:
+        sys.exit(complain(PROG, "interrupted: the same command goes on from the last batch", 130))
+
+
+def _run(options):
+    shared = ("data", "preset", "quick", "n_threads", "device")
+    given = Evaluation(**{name: getattr(options, name) for name in shared})
+    rows, device = compare(options.first, options.second, given)
+    if options.out is not None:
+        runs = {name: list(map(str, getattr(options, name))) for name in ("first", "second")}
+        write_json(options.out, {"runs": runs, "rows": rows, **machine(device, "nets.compare")})
+    print("| attack | first | second | difference ± s.e. | n |\n|---|---|---|---|---|")
+    for row in rows:
+        name = (
+            row["attack"] if row["attack"] == row["attack_on_first"] else f"{row['attack_on_first']}, {row['attack']}"
+        )
+        change = f"{row['difference']:+.4f} ± {row['stderr']:.4f}"
+        print(f"| {name} | {row['first']:.4f} | {row['second']:.4f} | {change} | {row['n']} |")
+
+
+if __name__ == "__main__":
+    main()
