@@ -44,10 +44,9 @@ def comparable(root, required, optional):
     ValueError
         If those required are not there (raised by a helper), or a run is damaged.
     """
-    # A damaged run is an error here; below, errors say that a choice of networks has no group.
-    _runs.list_runs(root)
     for n in range(len(optional), 0, -1):
         for chosen in combinations(optional, n):
+            # No group has them all. A damaged run fails the last call as well, and is reported there.
             with contextlib.suppress(ValueError):
                 return _runs.find(root, required | {name: optional[name] for name in chosen})
     return _runs.find(root, required)
