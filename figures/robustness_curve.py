@@ -15,7 +15,7 @@ The points are kept in RUN/evaluation, and a second call goes on where the first
 number of test images than 100 (20 for --quick). Writes robustness_curve.png, robustness_curve.npz (the arrays) and
 robustness_curve.json (arguments, versions, seconds, findings) to --out.
 
-About 25 minutes on one core for the plain ResNet-20, En1 and En2; ten seconds with --quick once its tiny runs are
+About half an hour on one core for the plain ResNet-20, En1 and En2; ten seconds with --quick once its tiny runs are
 trained.
 """
 
