@@ -31,15 +31,18 @@ def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, o
     def run():
         begin = time.perf_counter()
         path = arguments["out"] / f"{name}.npz"
+        chosen = {key: arguments[key] for key in (option.replace("-", "_") for option in options or {})}
         if arguments["replot"]:
+            for key, value in chosen.items():
+                if value != parser.get_default(key):
+                    raise ValueError(f"--{key.replace('_', '-')} asks for other data: run without --replot")
             data = sound(common.load_data(path, shapes), path)
         elif arguments["seed"] < 0:
             raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
         directory = common.output_directory(arguments["out"])
         if not arguments["replot"]:
             inputs = {"runs": _runs_of(arguments), "data": arguments["data"]} if of_runs else {}
-            inputs |= {key: arguments[key] for key in (option.replace("-", "_") for option in options or {})}
-            data = compute(quick=arguments["quick"], seed=arguments["seed"], **inputs)
+            data = compute(quick=arguments["quick"], seed=arguments["seed"], **inputs, **chosen)
         common.use_style()
         writers = {f"{name}.png": lambda path: common.save_picture(plot(data), path)}
         if not arguments["replot"]:

@@ -1,9 +1,5 @@
 """One layer of 64 x 64 kernels of 3 x 3 weights, of the two networks of Figures 8 and 9."""
 
-import argparse
-import functools
-import sys
-
 import numpy as np
 
 from figures import _kernels_plot, _runs, fig10
@@ -131,11 +127,6 @@ def plot(data):
     return _kernels_plot.panels(data, findings(data))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
 def command(name, doc, argv, compute):
     """Run the command line of a figure, with the option --layer in addition.
 
@@ -144,23 +135,20 @@ def command(name, doc, argv, compute):
     name : str
         Of the figure.
     doc : str
-        The module's docstring, which tells of --layer.
+        The module's docstring.
     argv : sequence of str or None
         Arguments; those of the process if None.
     compute : callable
         Of the figure; takes `layer` as well.
     """
-    parser = _Parser(f"python -m figures.{name}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--layer")
-    ours, rest = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
     figure_command(
-        name, doc, rest, compute=functools.partial(compute, layer=ours.layer), plot=plot, findings=findings,
-        shapes=SHAPES, sound=functools.partial(sound, layer=ours.layer), of_runs=True,
+        name, doc, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=sound, of_runs=True,
+        options={"layer": {"metavar": "NAME", "help": "layer of 64 x 64 x 3 x 3 (default: one drawn by the seed)"}},
     )  # fmt: skip
 
 
-def sound(data, path, *, layer=None):
-    """Return the data, if they are such as `compute` returns, and of the layer asked for.
+def sound(data, path):
+    """Return the data, if they are such as `compute` returns.
 
     Parameters
     ----------
@@ -168,8 +156,6 @@ def sound(data, path, *, layer=None):
         Of the shapes in SHAPES.
     path : Path
         Where they come from.
-    layer : str, optional
-        Name of the layer.
 
     Returns
     -------
@@ -188,7 +174,4 @@ def sound(data, path, *, layer=None):
         return array.dtype.kind == "f" and np.isfinite(array).all() and (key == "weight" or (array > 0).all())
 
     lengths = dict(zip(SHAPES["weight"], SHAPE, strict=True))
-    sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not finite", lengths=lengths)
-    if layer not in (None, str(data["layer"])):
-        raise ValueError(f"{path} holds the layer {data['layer']}, not {layer}: run without --replot")
-    return data
+    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not finite", lengths=lengths)
