@@ -2,9 +2,9 @@
 
 Starts a server on 127.0.0.1 and opens its index of lessons; Ctrl-C ends it. Nothing is asked of another machine.
 
---handout prints every lesson to DIR/NAME.pdf (needs Chromium); --ipynb writes DIR/NAME.ipynb for Jupyter and Colab,
-where sliders are changed in the code. Needs the extras "nets" and "teach". On two cores the first picture of a lesson
-comes within five seconds; the five handouts or notebooks take about half a minute.
+--handout [NAME ...] prints lessons to DIR/NAME.pdf (needs Chromium); --ipynb [NAME ...] writes DIR/NAME.ipynb for
+Jupyter and Colab, where sliders are changed in the code. Needs the extras "nets" and "teach". On two cores the first
+picture of a lesson comes within five seconds; a handout or a notebook takes a few.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import sys
 import tempfile
 import webbrowser
 from pathlib import Path
+
+from lessons import LESSONS
 
 PROG = "python -m lessons"
 DEFAULT_PORT = 2718
@@ -46,6 +48,7 @@ def main(argv=None):
         Exit status.
     """
     parser = OneLineParser(prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="lessons to print or write (default all)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"0: any (default {DEFAULT_PORT})")
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
     parser.add_argument("--handout", action="store_true", help="print every lesson to a PDF instead")
@@ -53,6 +56,12 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("out"), help="directory of PDFs and notebooks (default out)")
     parser.add_argument("--package", help="what the notebooks' first cell installs by pip where it is missing")
     arguments = parser.parse_args(argv)
+    known = [lesson.name for lesson in LESSONS]
+    if unknown := [name for name in arguments.names if name not in known]:
+        parser.error(f"no lesson {', '.join(unknown)}; there are {', '.join(known)}")
+    if arguments.names and not (arguments.handout or arguments.ipynb):
+        parser.error("NAME goes with --handout or --ipynb: the index has all lessons")
+    arguments.names = arguments.names or known
     try:
         _need("torch", "nets")
         _need("marimo", "teach")
@@ -85,10 +94,10 @@ def _export(arguments):
         raise ValueError(f"--out {directory} cannot be written: {error.strerror}") from None
     if arguments.ipynb:
         _need("nbformat", "teach")
-        for path in _export.write_notebooks(directory, arguments.package or _export.PACKAGE):
+        for path in _export.write_notebooks(arguments.names, directory, arguments.package or _export.PACKAGE):
             print(path, flush=True)
     if arguments.handout:
-        for path in _export.write_handouts(directory):
+        for path in _export.write_handouts(arguments.names, directory):
             print(path, flush=True)
 
 

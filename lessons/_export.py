@@ -7,7 +7,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lessons import LESSONS
 from lessons._chromium import chromium
 from lessons._pages import wait_for_lesson
 from lessons._server import lesson_path, running
@@ -26,11 +25,13 @@ import lessons._jupyter
 lessons._jupyter.show_as_markdown(get_ipython())"""
 
 
-def write_handouts(directory):
-    """Print every lesson to NAME.pdf, as it is when it is opened.
+def write_handouts(names, directory):
+    """Print lessons to NAME.pdf, as it is when it is opened.
 
     Parameters
     ----------
+    names : sequence of str
+        As in `LESSONS`.
     directory : Path
         Where.
 
@@ -49,17 +50,19 @@ def write_handouts(directory):
     with chromium() as page, running() as address:
         # The width of A4 between its margins.
         page.look(718)
-        for lesson in LESSONS:
-            page.open(f"{address}/{lesson.name}/")
-            wait_for_lesson(page, lesson.name)
-            yield _write(directory / f"{lesson.name}.pdf", page.pdf())
+        for name in names:
+            page.open(f"{address}/{name}/")
+            wait_for_lesson(page, name)
+            yield _write(directory / f"{name}.pdf", page.pdf())
 
 
-def write_notebooks(directory, package=PACKAGE):
-    """Write every lesson as NAME.ipynb, with a first cell that installs what is missing.
+def write_notebooks(names, directory, package=PACKAGE):
+    """Write lessons as NAME.ipynb, with a first cell that installs what is missing.
 
     Parameters
     ----------
+    names : sequence of str
+        As in `LESSONS`.
     directory : Path
         Where.
     package : str
@@ -75,10 +78,10 @@ def write_notebooks(directory, package=PACKAGE):
     ValueError
         If marimo cannot export a lesson.
     """
-    for lesson in LESSONS:
+    for name in names:
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, "lesson.ipynb")
-            command = ["export", "ipynb", str(lesson_path(lesson.name)), "--output", str(file), "--sort", "top-down"]
+            command = ["export", "ipynb", str(lesson_path(name)), "--output", str(file), "--sort", "top-down"]
             done = subprocess.run(
                 [sys.executable, "-m", "marimo", "--yes", *command],
                 stdin=subprocess.DEVNULL,
@@ -86,13 +89,13 @@ def write_notebooks(directory, package=PACKAGE):
                 text=True,
             )
             if done.returncode or not file.is_file():
-                raise ValueError(f"lesson {lesson.name} cannot be exported: {(done.stderr or done.stdout).strip()}")
+                raise ValueError(f"lesson {name} cannot be exported: {(done.stderr or done.stdout).strip()}")
             notebook = json.loads(file.read_text(encoding="utf-8"))
         first = {"cell_type": "code", "execution_count": None, "id": "install", "metadata": {}, "outputs": []}
         notebook["cells"].insert(0, first | {"source": INSTALL.format(package).splitlines(keepends=True)})
         notebook["metadata"]["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
         data = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-        yield _write(directory / f"{lesson.name}.ipynb", data.encode())
+        yield _write(directory / f"{name}.ipynb", data.encode())
 
 
 def _write(path, data):

@@ -67,7 +67,7 @@ def _(n_layers, n_paths, paths, problem, sigma, weight, x0):
     _left.plot(*_states[-1, :500].T, ".", color=RED, ms=3)
     _left.plot(*x0, "o", mfc="white", mec="black", zorder=3)
     _left.set(xlabel="x", ylabel="y", aspect="equal", title=f"{min(24, n_paths.value)} paths and ends (red)")
-    # Along the diagonal z the wave h(., T) is 1 + weight cos(2 pi sqrt(2) z); across it, X is Brownian motion.
+    # Along the diagonal z the wave is 1 + weight cos(2 pi sqrt(2) z); across it, X is Brownian motion.
     _z, _start, _wave = np.linspace(-0.4, 1.1, 400), x0.sum() / np.sqrt(2), 2 * np.pi * np.sqrt(2)
     _normal = np.exp(-((_z - _start) ** 2) / (2 * sigma**2)) / np.sqrt(2 * np.pi * sigma**2)
     _mass = 1 + weight * np.cos(_wave * _start) * np.exp(-((_wave * sigma) ** 2) / 2)
@@ -82,8 +82,7 @@ def _(n_layers, n_paths, paths, problem, sigma, weight, x0):
     _counts = np.unique(np.geomspace(16, n_paths.value, 9).astype(int))
     _means = np.array([_answers[:n].mean() for n in _counts])
     _bars = np.array([_answers[:n].std(ddof=1) / np.sqrt(n) for n in _counts])
-    _slope = -pde.convergence.observed_order(_counts, _bars).order
-    _u = problem.exact(x0)
+    _u, _slope = problem.exact(x0), -pde.convergence.observed_order(_counts, _bars).order
     _right.errorbar(_counts, _means, _bars, fmt="o", color=BLUE, capsize=3, label="mean ± standard error")
     _right.axhline(_u, color="black", label=f"u(x, 0) = {_u:.4f}")
     _right.set(xscale="log", xlabel="N", ylabel="average of f", title=f"error bar ∝ 1 / N^{_slope:.2f}")

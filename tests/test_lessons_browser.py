@@ -170,3 +170,21 @@ def test_a_lesson_prints_to_pdf(page, address, tmp_path):
     assert pdf.startswith(b"%PDF-") and pdf.rstrip().endswith(b"%%EOF")
     # Two pictures of 1350 pixels, and more than one page: nothing was cut off below the first.
     assert pdf.count(b"/Subtype /Image") >= 2 and pdf.count(b"/Type /Page\n") >= 2
+
+
+def test_gallery_of_figures_opens_from_disk(page, keep, tmp_path):
+    from matplotlib.figure import Figure
+
+    from figures import gallery
+    from figures._list import FIGURES
+
+    name = next(iter(FIGURES))
+    Figure().savefig(tmp_path / f"{name}.png")
+    page.look(640, scale=2)
+    page.open(gallery.write(tmp_path).as_uri())
+    page.wait_for("document.readyState === 'complete'")
+    assert page.evaluate("[...document.images].filter(image => image.naturalWidth > 0 && image.alt).length") >= 1
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert {urlsplit(url).scheme for url in page.requests} <= {"file", "data"}
+    assert page.complaints == []
+    keep("gallery.png", page.picture())
