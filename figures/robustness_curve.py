@@ -11,17 +11,14 @@ left: a model that is right there under all attacks of several steps may mask it
 The seeds of a model share the images out: each answers its part of them, the curve is the mean, its error bar the
 standard error of the images and of the noise. The models answer the same images.
 
-The points are kept in RUN/evaluation, and a second call goes on where the first one ended. --n-images N takes another
-number of test images than 100 (20 for --quick). Writes robustness_curve.png, robustness_curve.npz (the arrays) and
+The points are kept in RUN/evaluation, and a second call goes on where the first one ended. Writes robustness_curve.png, robustness_curve.npz (the arrays) and
 robustness_curve.json (arguments, versions, seconds, findings) to --out.
 
 About half an hour on one core for the plain ResNet-20, En1 and En2; ten seconds with --quick once its tiny runs are
 trained.
 """
 
-import argparse
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -295,12 +292,10 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--n-images", nargs="?", const="nothing")
-    given, rest = own.parse_known_args(argv)
     figure_command(
-        "robustness_curve", __doc__, rest, compute=partial(compute, n_images=given.n_images), plot=plot,
-        findings=findings, shapes=SHAPES, sound=_sound, of_runs=True,
+        "robustness_curve", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound,
+        of_runs=True,
+        options={"n-images": {"metavar": "N", "help": "test images (default 100, 20 for --quick)"}},
     )  # fmt: skip
 
 
