@@ -11,14 +11,17 @@ left: a model that is right there under all attacks of several steps may mask it
 The seeds of a model share the images out: each answers its part of them, the curve is the mean, its error bar the
 standard error of the images and of the noise. The models answer the same images.
 
-The points are kept in RUN/evaluation, and a second call goes on where the first one ended. Writes robustness_curve.png, robustness_curve.npz (the arrays) and
-robustness_curve.json (arguments, versions, seconds, findings) to --out.
+The points are kept in RUN/evaluation, and a second call goes on where the first one ended.
+
+Writes robustness_curve.png, robustness_curve.npz (the arrays) and robustness_curve.json (arguments, versions, seconds,
+findings) to --out.
 
 About half an hour on one core for the plain ResNet-20, En1 and En2; ten seconds with --quick once its tiny runs are
 trained.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np

@@ -205,7 +205,7 @@ def test_damaged_data_are_refused(changed, what, tmp_path, capsys):
     [
         (["--n-images", "0"], "--n-images must be a whole number >= 1, got 0"),
         (["--n-images", "few"], "--n-images must be a whole number >= 1, got few"),
-        (["--n-images"], "--n-images must be a whole number >= 1, got nothing"),
+        (["--n-images"], "argument --n-images: expected one argument"),
         (["--seed", "-1"], "--seed must be >= 0, got -1"),
         ([], "python -m nets.train cpu/resnet20"),
     ],
