@@ -47,7 +47,7 @@ def _():
     x = mo.ui.slider(0, 1, 0.02, value=0.4, label="Input $x$", show_value=True)
     y = mo.ui.slider(0, 1, 0.02, value=0.3, label="Input $y$", show_value=True)
     kind = mo.ui.radio(VELOCITIES, value="smooth, four modes", label="Velocity")
-    mo.vstack([mo.hstack([sigma, x, y], justify="start", gap=2), kind])
+    mo.vstack([mo.hstack([sigma, x, y], justify="start", gap=2, wrap=True), kind])
     return kind, sigma, x, y
 
 

@@ -41,7 +41,7 @@ def _():
     noise = mo.ui.slider(steps=[0, 0.1, 0.2, 0.4, 0.7, 1, 1.5], value=0.4, label="Noise $a$", show_value=True)
     draws = mo.ui.slider(steps=[1, 2, 4, 8, 16, 32, 64], value=16, label="Draws $n$", show_value=True)
     members = mo.ui.slider(1, 2, value=1, label="Members $K$", show_value=True)
-    mo.vstack([mo.hstack([noise, draws, members], justify="start", gap=2)])
+    mo.vstack([mo.hstack([noise, draws, members], justify="start", gap=2, wrap=True)])
     return draws, members, noise
 
 

@@ -48,7 +48,7 @@ def _():
     assert right > 0.9, "the training has failed"
     noise = mo.ui.slider(0, 1, 0.1, value=0.2, label="Noise $a$", show_value=True)
     k = mo.ui.slider(steps=[1, 2, 4, 8, 16, 32, 64], value=1, label="Parts of each block, $k$", show_value=True)
-    mo.vstack([mo.hstack([noise, k], justify="start", gap=2)])
+    mo.vstack([mo.hstack([noise, k], justify="start", gap=2, wrap=True)])
     return k, model, net, noise, path, right, states, y
 
 
