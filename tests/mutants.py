@@ -694,6 +694,41 @@ MUTANTS = [
         "return torch.cat([attack(oracle, images, labels) for images, labels in batches])",
         "test_transfer",
     ),
+    Mutant(
+        "campaign without the time of compiling",
+        "nets/campaign.py",
+        "(60 * minutes * (1 - evaluation) - for_setup) / for_epoch",
+        "(60 * minutes * (1 - evaluation)) / for_epoch",
+        "test_campaign",
+    ),
+    Mutant(
+        "seeds' variance not divided by their number",
+        "nets/comparison.py",
+        "answers.mean(1).var().item() / len(answers)",
+        "answers.mean(1).var().item()",
+        "test_compare",
+    ),
+    Mutant(
+        "neighbours against the variance with n",
+        "nets/smoothness.py",
+        "values.var(ddof=1)",
+        "values.var(ddof=0)",
+        "test_sparsity",
+    ),
+    Mutant(
+        "scale-free sparsity with a scale",
+        "nets/sparsity.py",
+        "np.mean(unit < relative)",
+        "np.mean(size < relative)",
+        "test_sparsity",
+    ),
+    Mutant(
+        "last member for the first",
+        "figures/_kernels.py",
+        "sparsity.members(model)[0]",
+        "sparsity.members(model)[-1]",
+        "test_fig8",
+    ),
 ]
 
 
