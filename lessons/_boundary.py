@@ -145,14 +145,11 @@ def draw(u, point, way, bound, title):
     left.set(xlabel="x", ylabel="y", aspect="equal", xlim=(0, 1), ylim=(0, 1), title=title)
     figure.colorbar(shades, ax=left, ticks=np.linspace(-1, 1, 5), label="u")
     shown = way.steps <= (max(2 * way.step, 0.05) if np.isfinite(way.step) else 0.5)
-    s, toward, cone = (
-        way.steps[shown],
-        np.sign(way.height) * way.line[shown],
-        abs(way.height) - bound * way.steps[shown],
-    )
+    s, toward = way.steps[shown], np.sign(way.height) * way.line[shown]
     right.plot(s, toward, color=BLUE, label="u along the arrow; < 0: other class")
-    kept = cone > min(toward.min(), 0) - 0.05
-    right.plot(s[kept], cone[kept], "--", color=GREEN, label="the least possible, |u| − B s")
+    last = min(s[-1], (abs(way.height) - min(toward.min(), 0)) / bound)
+    least = [abs(way.height), abs(way.height) - bound * last]
+    right.plot([0, last], least, "--", color=GREEN, label="the least possible, |u| − B s")
     right.axhline(0, color=GREY)
     right.set(xlabel="step s", ylabel="u × (its sign at the input)")
     right.set_title(f"no step below |u| / B = {abs(way.height) / bound:.2g} crosses")

@@ -26,14 +26,16 @@ def _():
     **Statement.** The classifier is the solution at time 0, and its decision boundary the level set $u(x, 0) = 0$.
     Noise in the blocks makes $u$ flatter, and from a given height a flat $u$ comes down to 0 only in a long step:
 
-    $$u_t + v \cdot \nabla u + \tfrac12 \sigma^2 \Delta u = 0, \quad u(x, 1) = f(x) \qquad\qquad
-    |u(x) - u(y)| \le B\,|x - y| \ \Longrightarrow\ \text{distance of } x \text{ to the boundary} \ge \frac{|u(x)|}{B}$$
+    $$u_t + v \cdot \nabla u + \tfrac12 \sigma^2 \Delta u = 0, \quad u(x, 1) = f(x)$$
+
+    $$|u(x) - u(y)| \le B\,|x - y| \ \Longrightarrow\ \text{distance to the boundary} \ge |u(x)| / B$$
 
     $B$ bounds the slope. With $\gamma$ the largest rate at which $v$ stretches, $G = \|\nabla f\|_\infty$:
 
-    $$B = e^{\gamma} G \,\mathrm{erf}\!\Big(\frac{\mathrm{osc} f}{\sqrt 2\, G S}\Big), \ S^2 = 2 \sigma^2\,
-    \frac{e^{2\gamma} - 1}{\gamma} \ \text{ (sharp)} \qquad\qquad e^{\gamma - \sigma^2} (\|f\|_\infty + G) \
-    \text{ (printed as Theorem 2.2 – and false)}$$
+    $$B = e^{\gamma} G \,\mathrm{erf}\Big(\frac{\mathrm{osc}\, f}{\sqrt 2\, G S}\Big), \quad S^2 = 2 \sigma^2\,
+    \frac{e^{2\gamma} - 1}{\gamma}$$
+
+    This bound is sharp. Theorem 2.2 of the paper prints $e^{\gamma - \sigma^2} (\|f\|_\infty + G)$, which is false.
 
     Below: Figure 4 of the paper, an input (circle), and the step along the slope that flips its class (arrow).
     """)

@@ -27,8 +27,10 @@ def _():
     **Statement.** A network with noise in its blocks answers by a random number. What it *means* is the expectation,
     and an ensemble is a Monte-Carlo estimate of it, (3.1) of the paper, with an error bar:
 
-    $$u(x, 0) = \mathbb E\,[f(X_T) \mid X_0 = x] \;\approx\; \frac1K \sum_{k=1}^{K} \frac1n \sum_{j=1}^{n} f_{kj}(x)
-    \;\pm\; \frac{s}{\sqrt{K n}} \qquad\qquad X_{l+1} = X_l + F_l(X_l) + a \, s_l \, \xi_l$$
+    $$u(x, 0) = \mathbb E\,[f(X_T) \mid X_0 = x] \approx \frac1K \sum_{k=1}^{K} \frac1n \sum_{j=1}^{n} f_{kj}(x)
+    \pm \frac{s}{\sqrt{K n}}$$
+
+    $$X_{l+1} = X_l + F_l(X_l) + a \, s_l \, \xi_l, \quad \xi_l \sim \mathcal N(0, I)$$
 
     $f_{kj}$ is draw $j$ of member $k$, $s_l$ the deviation of the components of block $l$'s output. Below, two spirals
     in the plane and $K$ networks of eight blocks, trained together on this page with $a = 0.2$.

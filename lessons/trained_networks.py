@@ -25,12 +25,12 @@ def _():
     **Statement.** Any row of residual blocks *is* the Euler–Maruyama method for some equation, with $L$ steps of length
     $\Delta t = T / L$. Whether it is also a *good* approximation of it is a question to the trained network:
 
-    $$x_{l+1} = x_l + F_l(x_l) + a\, s_l\, \xi_l \quad\text{is a step of}\quad dX = \frac{F_l(X)}{\Delta t}\, dt
-    + \sigma\, dB, \qquad \sigma(t_l) = \frac{a\, s_l}{\sqrt{\Delta t}} = a\, s_l \sqrt{L / T}$$
+    $$x_{l+1} = x_l + F_l(x_l) + a\, s_l\, \xi_l \ \text{ is a step of }
+    dX = \tfrac{1}{\Delta t} F_l(X)\, dt + \sigma\, dB$$
 
-    $s_l$ is the deviation of the components of the block's output. A step is small if $|F_l(x_l)| \ll |x_l|$, and safe
-    if $\mathrm{Lip}(F_l)$, which is $\Delta t$ times the Lipschitz constant of the drift, is well below 2 (lesson 1).
-    Below: eight blocks trained on two spirals (lesson 4).
+    with $\sigma(t_l) = a\, s_l / \sqrt{\Delta t} = a\, s_l \sqrt{L / T}$, $s_l$ the deviation of the components of the
+    block's output. A step is small if $|F_l(x_l)| \ll |x_l|$, and safe if $\mathrm{Lip}(F_l)$, $\Delta t$ times the
+    Lipschitz constant of the drift, is well below 2 (lesson 1). Below: eight blocks trained on two spirals (lesson 4).
     """)
     return
 

@@ -1,5 +1,8 @@
 """Facts that lessons 3 to 5 rest on, at every position of their sliders or on problems solved by hand."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,16 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import bridge  # noqa: E402
 from lessons import _planar, _steps  # noqa: E402
+
+
+@pytest.mark.parametrize("path", sorted(Path(_boundary.__file__).parent.glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_no_line_of_a_formula_begins_like_a_list(path):
+    # Markdown is read before LaTeX: a line that begins with "+ " ends the formula and begins a list.
+    formulas = re.findall(r"\$\$(.*?)\$\$", path.read_text(encoding="utf-8"), re.DOTALL)
+    assert formulas
+    assert not [
+        line for formula in formulas for line in formula.split("\n")[1:] if re.match(r"\s*([-+*=#>]|\d+\.)", line)
+    ]
 
 
 def test_step_and_distance_to_the_boundary_of_a_cosine():
