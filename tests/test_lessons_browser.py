@@ -103,6 +103,12 @@ def test_lesson_in_the_browser(page, address, keep, name, capsys):
 
     formulas = page.evaluate(FORMULAS)
     assert len(formulas) >= 3 and set(formulas) == {"shown"}
+    # A formula that Markdown took for something else, a list say, shows its dollars.
+    assert "$" not in page.evaluate("""[...document.querySelectorAll('.markdown')].map(element => {
+        const text = element.cloneNode(true);
+        text.querySelectorAll('pre, code').forEach(code => code.remove());
+        return text.textContent;
+    }).join('')""")
     # What a reader who sees no picture, and one who only has keys, need.
     assert page.evaluate("[...document.querySelectorAll('img')].every(i => i.alt.length > 20 && i.naturalWidth > 600)")
     assert page.evaluate(f"{SLIDERS}.every(slider => slider.tabIndex === 0)")
