@@ -1,15 +1,47 @@
-"""Every figure of the paper: python -m figures [NAME ...] [--list] [--quick] [--seed S] [--out DIR]."""
+"""Every figure and table of the paper: python -m figures [NAME ...], and one page to look at them: OUT/index.html.
 
+    python -m figures                    all that the installed packages and the finished runs allow
+    python -m figures fig5 fig6          some of them
+    python -m figures --quick            small problems and tiny networks, trained once in OUT/quick-runs
+
+Each is also a command of its own, python -m figures.NAME, with options of its own. The page is written anew after each
+figure, so that an interrupted call leaves one as well; python -m figures.gallery writes it from the files alone. A
+figure for which a package or finished runs are missing is skipped with a line that says how to get them. The exit
+status is 1 if a figure failed, or if one that was asked for by name was skipped.
+
+Minutes for the figures of the equation; those of attacks on trained networks may take an hour: see their --help.
+"""
+
+import contextlib
 import importlib
+import io
+import re
 import sys
+import traceback
+from pathlib import Path
+from typing import NamedTuple
 
-from figures import common
+from tqdm import tqdm
 
-FIGURES = {
-    "fig4": "the convection-diffusion equation at t = 0 for sigma = 0, 0.01, 0.1, and the evidence for it",
-    "mlmc": "cost against accuracy of plain and multilevel Monte Carlo, and the gain of each variance reduction",
-    "theorems": "the paper's two theorems: printed, corrected and sharp bounds, the counterexample, Hölder constants",
-}
+from figures import common, gallery
+from figures._list import FIGURES
+
+__all__ = ["FIGURES", "main"]
+
+PROG = "python -m figures"
+GALLERY = "the page index.html, of what is in the output directory (python -m figures.gallery)"
+# As figures._runs says it, which cannot be imported where PyTorch is missing.
+NO_RUNS = re.compile(r"finished runs\b.* for this figure")
+EXTRA = "enresnet[nets]"
+OF_EXTRA = ("torch", "torchvision", "sklearn", "safetensors", "PIL", "tensorboard", "tyro")
+INTERRUPTED = 130
+
+
+class Outcome(NamedTuple):
+    """How it went: "made", "skipped" or "failed", and why."""
+
+    word: str
+    why: str = ""
 
 
 def main(argv=None):
@@ -20,21 +52,119 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    parser = common.OneLineParser("python -m figures", __doc__)
+    parser = common.OneLineParser(PROG, __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures to make (default: all)")
     parser.add_argument("--list", action="store_true", help="list the figures and exit")
+    parser.add_argument("--runs", type=Path, help="directory of finished runs (default runs; tiny ones for --quick)")
+    parser.add_argument("--data", help="where their images lie (default: where they lay for the training)")
     arguments = parser.parse_args(argv)
     if arguments.list:
-        for name, what in FIGURES.items():
-            print(f"{name:12s} {what}")
+        for name, what in [*((name, figure.what) for name, figure in FIGURES.items()), ("gallery", GALLERY)]:
+            print(f"{name:20s} {what}")
         return
     unknown = [name for name in arguments.names if name not in FIGURES]
     if unknown:
         parser.error(f"no figure {', '.join(unknown)}; there are {', '.join(FIGURES)}")
-    shared = ["--seed", str(arguments.seed), "--out", str(arguments.out)] + ["--quick"] * arguments.quick
-    for name in arguments.names or FIGURES:
-        importlib.import_module(f"figures.{name}").main(shared)
+    if arguments.seed < 0:
+        parser.error(f"--seed must be >= 0, got {arguments.seed}")
+    if arguments.runs is not None and not arguments.runs.is_dir():
+        parser.error(f"--runs {arguments.runs} is no directory")
+    common.run(lambda: _build(arguments), PROG)
+
+
+def _build(arguments):
+    directory = common.output_directory(arguments.out)
+    names = list(dict.fromkeys(arguments.names)) or list(FIGURES)
+    outcomes = {}
+    with tqdm(names, disable=None, desc="figures", unit="figure") as bar:
+        for name in bar:
+            bar.set_postfix_str(name)
+            outcomes[name] = _make(name, _options(name, arguments))
+            reasons = {name: outcome.why for name, outcome in outcomes.items() if outcome.word != "made"}
+            page = gallery.write(directory, reasons=reasons)
+    print(page)
+    sys.stderr.write(_summary(outcomes))
+    bad = ("failed", "skipped") if arguments.names else ("failed",)
+    if any(outcome.word in bad for outcome in outcomes.values()):
+        sys.exit(1)
+
+
+def _options(name, arguments):
+    """The arguments of a figure: the shared ones, and of the others those that it knows."""
+    options = ["--seed", str(arguments.seed), "--out", str(arguments.out)] + ["--quick"] * arguments.quick
+    for option in FIGURES[name].options:
+        value = getattr(arguments, option)
+        if value is not None:
+            options += [f"--{option}", str(value)]
+    return options
+
+
+def _make(name, options):
+    """Run a figure's command."""
+    # What it prints lies in its files too.
+    quietly = contextlib.redirect_stdout(io.StringIO()) if FIGURES[name].speaks else contextlib.nullcontext()
+    try:
+        with quietly, _as_typed(name, options):
+            importlib.import_module(f"figures.{name}").main(options)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            raise
+        return _judge(stop)
+    except ImportError as error:
+        why = _missing(error)
+        if why:
+            sys.stderr.write(f"{PROG}.{name}: skipped: {why}\n")
+            return Outcome("skipped", why)
+        return _crash(error)
+    except Exception as error:  # noqa: BLE001
+        # One figure's fault is not the others'; it is told with its traceback, and by the exit status.
+        return _crash(error)
+    return Outcome("made")
+
+
+@contextlib.contextmanager
+def _as_typed(name, options):
+    """Let the figure's provenance name the command that makes it alone."""
+    typed = sys.argv
+    sys.argv = [f"figures/{name}.py", *options]
+    try:
+        yield
+    finally:
+        sys.argv = typed
+
+
+def _judge(stop):
+    """Of an exit, which has told its reason to the user already."""
+    if not stop.code:
+        return Outcome("made")
+    # The error that `common.run` turned into an exit.
+    why = " ".join(str(stop.__context__ or f"exit status {stop.code}").split())
+    return Outcome("skipped" if NO_RUNS.search(why) else "failed", why)
+
+
+def _missing(error):
+    """Say which extra holds the package that is missing; of another error nothing."""
+    if EXTRA in str(error):
+        return " ".join(str(error).split())
+    package = (error.name or "").partition(".")[0]
+    is_missing = isinstance(error, ModuleNotFoundError) and package in OF_EXTRA
+    return f'needs {package}, which is not installed: pip install "{EXTRA}"' if is_missing else ""
+
+
+def _crash(error):
+    traceback.print_exception(error)
+    return Outcome("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _summary(outcomes):
+    lines = []
+    for word in ("made", "skipped", "failed"):
+        chosen = {name: outcome.why for name, outcome in outcomes.items() if outcome.word == word}
+        if chosen or word == "made":
+            lines.append(f"{PROG}: {len(chosen)} of {len(outcomes)} {word}")
+        lines += [f"  {name}: {why}" for name, why in chosen.items() if why]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,10 +3,12 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import figures.__main__
 from figures import common
 from figures.__main__ import FIGURES
 from figures.__main__ import main as figures_main
@@ -231,7 +233,9 @@ def test_the_provenance_can_be_written_as_json_and_repeated(monkeypatch, tmp_pat
     assert record["command"] == "python -m figures.fig4 --out 'my figures' --sigmas 0 0.1"
     assert record["arguments"] == {"out": "my figures", "sigmas": [0.0, 0.1], "quick": False}
     assert record["versions"]["numpy"] == np.__version__
-    assert record["versions"].keys() == {"python", *common.PACKAGES}
+    # PyTorch where it was used: by the figures of networks.
+    assert record["versions"].keys() - common.NETWORKS == {"python", *common.PACKAGES}
+    assert ("torch" in record["versions"]) == ("torch" in sys.modules)
     assert record["seconds"] == 1.23
     assert {"commit", "machine", "date"} <= record.keys()
 
@@ -249,7 +253,7 @@ def test_the_list_names_every_figure_and_makes_none(capsys, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     figures_main(["--list"])
     out, err = capsys.readouterr()
-    assert [line.split()[0] for line in out.splitlines()] == list(FIGURES)
+    assert [line.split()[0] for line in out.splitlines()] == [*FIGURES, "gallery"]
     assert "fig4" in FIGURES
     assert err == ""
     assert names(tmp_path) == []
@@ -264,11 +268,18 @@ def test_a_figure_that_does_not_exist_is_one_line_and_status_2(capsys, monkeypat
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("named", ([], ["fig4"]))
-def test_the_shared_options_reach_the_figures(named, monkeypatch, tmp_path):
-    import figures.fig4
+@pytest.mark.parametrize("named", ([], ["fig7", "tables", "fig4"]))
+def test_the_options_reach_the_figures_that_know_them(named, monkeypatch, tmp_path):
+    calls = {}
 
-    calls = []
-    monkeypatch.setattr(figures.fig4, "main", calls.append)
-    figures_main([*named, "--quick", "--seed", "3", "--out", str(tmp_path)])
-    assert calls == [["--seed", "3", "--out", str(tmp_path), "--quick"]]
+    def import_module(name):
+        name = name.removeprefix("figures.")
+        return SimpleNamespace(main=lambda options: calls.__setitem__(name, options))
+
+    monkeypatch.setattr(figures.__main__, "importlib", SimpleNamespace(import_module=import_module))
+    figures_main([*named, "--quick", "--seed", "3", "--out", str(tmp_path), "--runs", str(tmp_path), "--data", "d"])
+    assert list(calls) == (named or list(FIGURES))
+    shared = ["--seed", "3", "--out", str(tmp_path), "--quick"]
+    assert calls["fig4"] == shared
+    assert calls["tables"] == [*shared, "--runs", str(tmp_path)]
+    assert calls["fig7"] == [*shared, "--runs", str(tmp_path), "--data", "d"]

@@ -1,0 +1,77 @@
+"""The findings in a figure's JSON file as lines to read: a name, and a value in words and rounded numbers."""
+
+__all__ = ["lines_of"]
+
+# What `common.provenance` says is not a finding.
+PROVENANCE = ("command", "arguments", "versions", "commit", "machine", "date", "seconds")
+# Estimates that stand in one dict with their standard error.
+ESTIMATES = ("mean", "order", "accuracy")
+# Said by the standard error already.
+INTERVAL = ("low", "high")
+N_LISTED = 8
+
+
+def lines_of(record):
+    """Return the findings, the ones that stand for most first.
+
+    Parameters
+    ----------
+    record : dict
+        From a figure's JSON file.
+
+    Returns
+    -------
+    list of tuple of str
+        Name and value; nearer to the top of the file first.
+
+    Examples
+    --------
+    >>> lines_of({"seconds": 3.0, "gain": {"n": [1, 2], "order_in_h": {"order": 0.9876543, "stderr": 0.01}}, "x": 1e-9})
+    [('x', '1e-09'), ('gain · n', '1, 2'), ('gain · order in h', '0.9877 ± 0.01')]
+    """
+    found = []
+    for key, value in record.items():
+        if key not in PROVENANCE:
+            _collect((key,), value, found)
+    found.sort(key=lambda line: len(line[0]))
+    return [(" · ".join(path).replace("_", " "), text) for path, text in found]
+
+
+def _collect(path, value, found):
+    if isinstance(value, dict):
+        estimate = next((key for key in ESTIMATES if key in value and "stderr" in value), None)
+        rest = dict(value)
+        if estimate:
+            found.append((path, _estimate(value, estimate)))
+            for key in (estimate, "stderr", *((*INTERVAL, "n") if estimate == "mean" else ())):
+                rest.pop(key, None)
+        for key, inner in rest.items():
+            _collect((*path, str(key)), inner, found)
+    elif isinstance(value, list) and any(isinstance(one, (dict, list)) for one in value):
+        for number, inner in enumerate(value, 1):
+            _collect((*path, str(number)), inner, found)
+    else:
+        found.append((path, _text(value)))
+
+
+def _estimate(value, key):
+    text = _text(value[key])
+    if value["stderr"] is not None:
+        # Two digits of an error say how far the estimate is to be trusted.
+        text += f" ± {value['stderr']:.2g}" if isinstance(value["stderr"], (int, float)) else f" ± {value['stderr']}"
+    return text + (f" (n = {value['n']})" if key == "mean" and "n" in value else "")
+
+
+def _text(value):
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        numbers = [one for one in value if isinstance(one, (int, float)) and not isinstance(one, bool)]
+        if len(value) > N_LISTED and len(numbers) == len(value):
+            return f"{len(value)} numbers, {_text(min(numbers))} to {_text(max(numbers))}"
+        return ", ".join(map(_text, value)) or "none"
+    return str(value)
