@@ -9,6 +9,7 @@ picture of a lesson comes within five seconds; a handout or a notebook takes a f
 
 import argparse
 import importlib.util
+import os
 import sys
 import tempfile
 import webbrowser
@@ -62,6 +63,9 @@ def main(argv=None):
     if arguments.names and not (arguments.handout or arguments.ipynb):
         parser.error("NAME goes with --handout or --ipynb: the index has all lessons")
     arguments.names = arguments.names or known
+    # Before PyTorch is loaded. The lessons' tensors are small: a second thread of OpenMP brings nothing, and on a busy
+    # machine, where threads wait for each other spinning, it makes a lesson many times slower.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         _need("torch", "nets")
         _need("marimo", "teach")

@@ -5,8 +5,9 @@ import html
 import importlib
 import os
 import socket
+import subprocess
+import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import marimo
@@ -26,7 +27,6 @@ HOST = "127.0.0.1"
 # What the lessons import takes seconds the first time: before the first reader waits for it, not while.
 PRELOAD = ("matplotlib.backends.backend_agg", "nets", "pde", "bridge")
 
-START_SECONDS = 120
 SETTINGS = '[display]\ntheme = "system"\n'
 
 # A formula wider than the window scrolls in its own box: the page cuts it off otherwise, at 200 % zoom.
@@ -120,7 +120,7 @@ def serve(connection, *, ready):
 
 @contextlib.contextmanager
 def running():
-    """Serve the lessons on a free port, for the length of a `with` block.
+    """Serve the lessons on a free port, in a process of its own, for the length of a `with` block.
 
     Yields
     ------
@@ -132,19 +132,17 @@ def running():
     RuntimeError
         If the server does not start.
     """
-    connection, ready = listen(0), threading.Event()
-    with _own_settings():
-        server = _make_server(ready.set)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [connection]}, daemon=True)
-        thread.start()
-        try:
-            if not ready.wait(START_SECONDS):
-                raise RuntimeError(f"the server did not start within {START_SECONDS} s")
-            yield address_of(connection)
-        finally:
-            server.should_exit = True
-            thread.join(START_SECONDS)
-            connection.close()
+    command = [sys.executable, "-m", "lessons", "--no-browser", "--port", "0"]
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    try:
+        words = server.stdout.readline().split()
+        if len(words) < 3:
+            raise RuntimeError("the server of the lessons did not start")
+        yield words[2]
+    finally:
+        # What a lesson is at need not be waited for.
+        server.kill()
+        server.communicate()
 
 
 class _Server(uvicorn.Server):
