@@ -33,9 +33,11 @@ def test_step_and_distance_to_the_boundary_of_a_cosine():
     assert 0.15 - 1e-12 < way.distance <= 0.15 + 1 / _boundary.FINE + 1e-12
     np.testing.assert_allclose(way.direction, [1, 0], atol=1e-12)
     assert way.height == pytest.approx(np.cos(0.2 * np.pi), abs=1e-12)
-    # From the other class, and around the torus: the nearest boundary is at 3/4.
-    way = _boundary.crossing(u, np.array([0.7, 0.4]))
-    assert way.height < 0 and way.direction[0] == pytest.approx(1) and 0.05 < way.step < 0.0503
+    # From the other class and around the torus: cos(2 pi (x - 0.3)) is negative at 0.98, positive from 1.05 on.
+    moved = pde.PeriodicField(np.cos(2 * np.pi * (np.arange(16) / 16 - 0.3))[:, None] * np.ones(16))
+    way = _boundary.crossing(moved, np.array([0.98, 0.5]))
+    assert way.height < 0 and way.direction[0] == pytest.approx(1) and 0.07 < way.step <= 0.07 + 0.5 / 2000 + 1e-12
+    assert 0.07 < way.distance <= 0.07 + 1 / _boundary.FINE + 1e-12
     one_class = _boundary.crossing(pde.PeriodicField(u.values + 2), np.array([0.1, 0.4]))
     assert one_class.step == one_class.distance == np.inf
 
