@@ -33,7 +33,7 @@ def panels(data):
     scale = data["change"].max() or 1.0
     left.suptitle("(a) images, and the answers of the model attacked", fontsize=10.5)
     right.suptitle(
-        f"(b) residuals, black −{WHITE * scale:.1f}/255, grey 0, white +{WHITE * scale:.1f}/255", fontsize=10.5
+        f"(b) residuals, black −{WHITE * scale:.2f}/255, grey 0, white +{WHITE * scale:.2f}/255", fontsize=10.5
     )
     images = left.subplots(n_images, n_attacks + 1, squeeze=False)
     changes = right.subplots(n_images, n_attacks, squeeze=False)
@@ -42,7 +42,7 @@ def panels(data):
         for column in range(n_attacks):
             _adversarial(images[row, column + 1], data, column, row)
             _show(changes[row, column], 0.5 + residuals[column, row] / (2 * scale))
-            changes[row, column].set_xlabel(f"max |δ| =\n{WHITE * data['change'][column, row]:.1f}/255\n", fontsize=9)
+            changes[row, column].set_xlabel(f"max |δ| =\n{WHITE * data['change'][column, row]:.2f}/255\n", fontsize=9)
     images[0, 0].set_title("original\n", fontsize=9.5)
     for column in range(n_attacks):
         title = f"{TITLES[str(data['attack'][column])]}\n{label(str(data['model'][int(data['attacked'][column])]))}"
@@ -58,7 +58,7 @@ def _said(data):
         for model, n in zip(data["model"], data["n_draws"], strict=True)
         if n > 1
     )
-    eps = f"IFGSM$^{{20}}$ within {WHITE * float(data['eps']):.3g}/255, C&W as printed, without a radius"
+    eps = f"IFGSM$^{{20}}$ within {WHITE * float(data['eps']):.4g}/255, C&W as printed, without a radius"
     return "\n".join(filter(None, (told, f"{eps}; {draws}" if draws else eps)))
 
 

@@ -1,6 +1,8 @@
 """The findings in a figure's JSON file as lines to read: a name, and a value in words and rounded numbers."""
 
-__all__ = ["lines_of"]
+from typing import NamedTuple
+
+__all__ = ["Line", "lines_of"]
 
 # What `common.provenance` says is not a finding.
 PROVENANCE = ("command", "arguments", "versions", "commit", "machine", "date", "seconds")
@@ -9,6 +11,22 @@ ESTIMATES = ("mean", "order", "accuracy")
 # Said by the standard error already.
 INTERVAL = ("low", "high")
 N_LISTED = 8
+
+
+class Line(NamedTuple):
+    """A finding.
+
+    Attributes
+    ----------
+    name, value : str
+        To read.
+    is_item : bool
+        Of a list of several like it.
+    """
+
+    name: str
+    value: str
+    is_item: bool = False
 
 
 def lines_of(record):
@@ -21,20 +39,23 @@ def lines_of(record):
 
     Returns
     -------
-    list of tuple of str
-        Name and value; nearer to the top of the file first.
+    list of Line
+        Nearer to the top of the file first, items of lists last.
 
     Examples
     --------
-    >>> lines_of({"seconds": 3.0, "gain": {"n": [1, 2], "order_in_h": {"order": 0.9876543, "stderr": 0.01}}, "x": 1e-9})
-    [('x', '1e-09'), ('gain · n', '1, 2'), ('gain · order in h', '0.9877 ± 0.01')]
+    >>> found = lines_of({"seconds": 3.0, "gain": {"n": [1, 2], "in_h": {"order": 0.98765, "stderr": 0.01}}, "x": 1e-9})
+    >>> [tuple(line)[:2] for line in found]
+    [('x', '1e-09'), ('gain · n', '1, 2'), ('gain · in h', '0.9877 ± 0.01')]
     """
     found = []
     for key, value in record.items():
         if key not in PROVENANCE:
             _collect((key,), value, found)
-    found.sort(key=lambda line: len(line[0]))
-    return [(" · ".join(path).replace("_", " "), text) for path, text in found]
+    # An item's place in its list is a number, every other part of a path a name.
+    listed = [any(isinstance(part, int) for part in path) for path, _ in found]
+    lines = sorted(zip(listed, found, strict=True), key=lambda line: (line[0], len(line[1][0])))
+    return [Line(" · ".join(map(str, path)).replace("_", " "), text, is_item) for is_item, (path, text) in lines]
 
 
 def _collect(path, value, found):
@@ -49,7 +70,7 @@ def _collect(path, value, found):
             _collect((*path, str(key)), inner, found)
     elif isinstance(value, list) and any(isinstance(one, (dict, list)) for one in value):
         for number, inner in enumerate(value, 1):
-            _collect((*path, str(number)), inner, found)
+            _collect((*path, number), inner, found)
     else:
         found.append((path, _text(value)))
 

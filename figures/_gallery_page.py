@@ -148,8 +148,9 @@ def _findings(section):
     found = lines_of(section.record)
     if not found:
         return ""
-    first, rest = found[:N_FIRST], found[N_FIRST:N_MOST]
-    html = _rows(f"Findings, from {section.name}.json", first, section.name)
+    n_first = min(N_FIRST, sum(not line.is_item for line in found))
+    first, rest = found[:n_first], found[n_first:N_MOST]
+    html = _rows(f"Findings, from {section.name}.json", first, section.name) if first else ""
     if rest:
         left = len(found) - N_MOST
         more = f" ({left} more in {section.name}.json)" if left > 0 else ""
@@ -162,7 +163,7 @@ def _findings(section):
 
 
 def _rows(caption, lines, name):
-    body = "".join(f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>' for key, value in lines)
+    body = "".join(f'<tr><th scope="row">{escape(line.name)}</th><td>{escape(line.value)}</td></tr>' for line in lines)
     return _wide(f"<table><caption>{escape(caption)}</caption><tbody>{body}</tbody></table>", f"{name}: {caption}")
 
 

@@ -163,7 +163,7 @@ def test_the_picture_says_what_happened():
     # One scale: the greatest change is white, half of it, downwards, a quarter, none is grey.
     for panel, value in zip(shown, (1.0, 0.5, 0.25, 0.5), strict=False):
         assert np.allclose(panel, value)
-    assert next(axes.get_xlabel().split() for axes in right.axes) == ["max", "|δ|", "=", "25.5/255"]
+    assert next(axes.get_xlabel().split() for axes in right.axes) == ["max", "|δ|", "=", "25.50/255"]
 
 
 def test_grey_images_are_drawn_grey():

@@ -265,11 +265,20 @@ def test_findings_are_rounded_and_long_lists_told_by_their_range():
         "long": [float(k) for k in range(20)], "short": [1, 2.5], "empty": [], "names": ["a"] * 10,
         "boxes": [{"n": 1}, {"n": 2}],
     }  # fmt: skip
-    assert lines_of(record) == [
+    found = lines_of(record)
+    assert [(line.name, line.value) for line in found] == [
         ("gain", "0.1235 ± 0.0023 (n = 3)"), ("one", "0.5 (n = 1)"), ("long", "20 numbers, 0 to 19"),
         ("short", "1, 2.5"), ("empty", "none"), ("names", ", ".join(["a"] * 10)), ("deep · er · x", "–"),
         ("deep · er · yes", "yes"), ("boxes · 1 · n", "1"), ("boxes · 2 · n", "2"),
     ]  # fmt: skip
+    assert [line.name for line in found if line.is_item] == ["boxes · 1 · n", "boxes · 2 · n"]
+
+
+def test_descriptions_in_lists_do_not_stand_for_the_findings(tmp_path):
+    make(tmp_path, "fig1", boxes=[{"role": "one"}, {"role": "other"}], n_parameters=7)
+    gallery.write(tmp_path)
+    html = (tmp_path / "index.html").read_text()
+    assert html.index("n parameters") < html.index("<summary>2 further numbers") < html.index("boxes · 1 · role")
 
 
 def test_every_public_module_with_a_command_is_listed_and_nothing_else():
