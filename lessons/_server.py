@@ -29,8 +29,12 @@ PRELOAD = ("matplotlib.backends.backend_agg", "nets", "pde", "bridge")
 
 SETTINGS = '[display]\ntheme = "system"\n'
 
-# A formula wider than the window scrolls in its own box: the page cuts it off otherwise, at 200 % zoom.
-HEAD = "<style>.markdown > marimo-tex { display: block; overflow-x: auto; overflow-y: hidden }</style>"
+# A formula wider than the window scrolls in its own box, where the page would cut it off at 200 % zoom; on paper, long
+# lines of code are folded.
+HEAD = """<style>
+.markdown > marimo-tex { display: block; overflow-x: auto; overflow-y: hidden }
+@media print { .markdown pre, .markdown pre code { white-space: pre-wrap } img, pre { break-inside: avoid } }
+</style>"""
 INDEX = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>Lessons</title>
