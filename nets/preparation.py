@@ -237,6 +237,10 @@ def exact(device):
     ----------
     device : torch.device
         Of the computation.
+
+    Yields
+    ------
+    None
     """
     if device.type != "cuda":
         yield
