@@ -32,6 +32,8 @@ class Options:
     ----------
     first, second : tuple of Path
         Directories of the runs on each side.
+    also : tuple of str
+        Attacks beside those of the preset, as `nets.evaluate --list` names them.
     data : str or None
         Images. By default those the runs were trained on.
     preset : str
@@ -48,6 +50,7 @@ class Options:
 
     first: tuple[Path, ...] = ()
     second: tuple[Path, ...] = ()
+    also: tuple[str, ...] = ()
     data: str | None = None
     preset: str = "auto"
     quick: bool = False
@@ -76,7 +79,7 @@ def main(argv=None):
 def _run(options):
     shared = ("data", "preset", "quick", "n_threads", "device")
     given = Evaluation(**{name: getattr(options, name) for name in shared})
-    rows, device = compare(options.first, options.second, given)
+    rows, device = compare(options.first, options.second, given, also=options.also)
     if options.out is not None:
         runs = {name: list(map(str, getattr(options, name))) for name in ("first", "second")}
         write_json(options.out, {"runs": runs, "rows": rows, **machine(device, "nets.compare")})

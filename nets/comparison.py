@@ -96,7 +96,7 @@ def paired(first, second):
     return Difference(*accuracies, difference.mean().item(), math.sqrt(variance), n, len(first), len(second))
 
 
-def compare(first, second, options=None, *, progress=True):
+def compare(first, second, options=None, *, also=(), progress=True):
     """Compare two lists of runs by what their evaluations found; what is missing there is made.
 
     Parameters
@@ -105,6 +105,8 @@ def compare(first, second, options=None, *, progress=True):
         Directories of runs, each of one training with different seeds.
     options : preparation.Options, optional
         As for the evaluation of each.
+    also : sequence of str
+        Attacks beside those of the preset: "apgd-ce-eot20" is on all images, where the preset takes some of them.
     progress : bool, default=True
         Show progress bars, if standard error is a terminal.
 
@@ -123,7 +125,7 @@ def compare(first, second, options=None, *, progress=True):
     """
     if not first or not second:
         raise ValueError("there must be a run on each side")
-    sides = [[prepare(run, options, progress=progress) for run in runs] for runs in (first, second)]
+    sides = [[prepare(run, options, also=also, progress=progress) for run in runs] for runs in (first, second)]
     everybody = [ready for side in sides for ready in side]
     for ready in everybody[1:]:
         same = ready.provenance["digest"] == everybody[0].provenance["digest"] and ready.eps == everybody[0].eps
@@ -157,12 +159,14 @@ def _rows(first, second):
 def _row(name, on_first, first, second):
     n = min(map(len, (*first, *second)))
     cut = [torch.stack([answers[:n] for answers in side]) for side in (first, second)]
-    return {"attack": name, "attack_on_first": on_first, **paired(*cut)._asdict()}
+    return {"attack": name.partition("@")[0], "attack_on_first": on_first.partition("@")[0], **paired(*cut)._asdict()}
 
 
 def _attack(ready, of_plain, of_noisy):
     name = of_noisy if ready.evaluation.is_noisy else of_plain
-    return next((attack for attack in ready.attacks if attack.name == name), None)
+    # The same on more images, if it was asked for twice.
+    found = [attack for attack in ready.attacks if attack.name.partition("@")[0] == name]
+    return max(found, key=lambda attack: attack.n_images, default=None)
 
 
 def _answers(ready, attack):

@@ -138,7 +138,7 @@ class Ready:
     evaluation: Evaluation
 
 
-def prepare(run, options=None, *, progress=True):
+def prepare(run, options=None, *, also=(), progress=True):
     """Read a run and its images, and check the options.
 
     Parameters
@@ -147,6 +147,8 @@ def prepare(run, options=None, *, progress=True):
         The run's directory, see `nets.runs`.
     options : Options, optional
         See there.
+    also : sequence of str
+        Attacks beside those of the options or the preset.
     progress : bool, default=True
         Show progress bars, if standard error is a terminal.
 
@@ -187,7 +189,7 @@ def prepare(run, options=None, *, progress=True):
     noisy = is_noisy(model, x)
     names = options.attacks or (*(preset.noisy if noisy else preset.plain), *(preset.blind if oracle else ()))
     attacks = attacks_of(
-        names,
+        (*names, *also),
         is_noisy=noisy,
         has_oracle=oracle is not None,
         oracle_is_noisy=oracle is not None and is_noisy(oracle, x),

@@ -63,7 +63,7 @@ PRESETS = {
         noisy=(
             *("natural", "fgsm", "ifgsm20", "cw@100", "cw-as-released@100", *OFF, "ifgsm20-eot1@200"),
             *("ifgsm20-eot20@100", "ifgsm20-eot5-logits@100", "ifgsm20-eot20-logits@100"),
-            *("apgd-ce-eot20", "apgd-dlr-eot20@100", "unbounded@40"),
+            *("apgd-ce-eot20@200", "apgd-dlr-eot20@100", "unbounded@40"),
         ),
         blind=("blind-fgsm", "blind-ifgsm20", "blind-cw@100"),
     ),

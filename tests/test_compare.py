@@ -101,6 +101,13 @@ def test_what_has_been_evaluated_is_not_done_again(runs, monkeypatch):
     assert all((row["difference"], row["stderr"]) == (0, 0) for row in rows)
 
 
+def test_an_attack_asked_for_on_more_images_is_compared_on_them(runs):
+    rows, _ = comparison.compare(
+        [runs[0]], [runs[2]], Options(quick=True), also=[f"apgd-ce-eot20@{n}" for n in (15, 5)]
+    )
+    assert [row["n"] for row in rows if row["attack"] == "apgd-ce-eot20"] == [15]
+
+
 def test_runs_of_other_images_or_none_are_one_line(runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         compare.main(["--first", str(runs[0]), "--quick"])
@@ -113,8 +120,6 @@ def test_runs_of_other_images_or_none_are_one_line(runs, tmp_path, capsys):
 def test_another_eps_is_refused(runs, monkeypatch):
     made = iter([0.1, 0.2])
     real = comparison.prepare
-    monkeypatch.setattr(
-        comparison, "prepare", lambda run, options, progress: real(run, Options(quick=True, eps=next(made)))
-    )
+    monkeypatch.setattr(comparison, "prepare", lambda run, options, **_: real(run, Options(quick=True, eps=next(made))))
     with pytest.raises(ValueError, match="other images or by another eps"):
         comparison.compare([runs[0]], [runs[1]], Options(quick=True), progress=False)
