@@ -5,22 +5,25 @@ VENV := .venv
 MIN_PYTHON := $(shell sed -n 's/^python_requires *= *>= *//p' setup.cfg)
 
 .DEFAULT_GOAL := help
-.PHONY: help fig4 lessons test lint check clean chromium
+.PHONY: help fig4 figures lessons test lint check clean chromium
 # Two pips at once in one environment would trip over each other.
 .NOTPARALLEL:
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
-	@echo '  PYTHON=... is the interpreter that .venv is made from; ARGS="..." goes to the command of fig4, lessons, test, check.'
+	@echo '  PYTHON=... is the interpreter that .venv is made from; ARGS="..." goes to the command of fig4, figures, lessons, test, check.'
 
 fig4: $(VENV)/.core ## Figure 4 of the paper into out/; installs the core only
 	$(VENV)/bin/python -m figures.fig4 $(ARGS)
+
+figures: $(VENV)/.nets ## all figures and tables into out/, and out/index.html; installs PyTorch
+	$(VENV)/bin/python -m figures $(ARGS)
 
 lessons: $(VENV)/.lessons ## lessons with sliders in the browser; installs PyTorch and marimo
 	$(VENV)/bin/python -m lessons $(ARGS)
 
 test: $(VENV)/.all chromium ## the whole suite with doctests; installs everything, PyTorch included
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## style and format, changing nothing
 	$(VENV)/bin/ruff check
@@ -49,13 +52,17 @@ $(VENV)/.dev: $(VENV)/.made setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install -e '.[dev]'
 	touch $(VENV)/.core $@
 
+$(VENV)/.nets: $(VENV)/.made setup.cfg pyproject.toml
+	$(VENV)/bin/python -m pip install -e '.[nets]'
+	touch $(VENV)/.core $@
+
 $(VENV)/.lessons: $(VENV)/.made setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install -e '.[nets,teach]'
 	touch $(VENV)/.core $@
 
 $(VENV)/.all: $(VENV)/.made setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install -e '.[all]'
-	touch $(VENV)/.core $(VENV)/.lessons $(VENV)/.dev $@
+	touch $(VENV)/.core $(VENV)/.nets $(VENV)/.lessons $(VENV)/.dev $@
 
 $(VENV)/.made:
 	@command -v '$(PYTHON)' >/dev/null || { echo 'No interpreter "$(PYTHON)": name one with make PYTHON=...' >&2; exit 1; }
