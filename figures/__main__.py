@@ -13,6 +13,7 @@ Minutes for the figures of the equation; those of attacks on trained networks ma
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import re
@@ -75,10 +76,11 @@ def main(argv=None):
 def _build(arguments):
     directory = common.output_directory(arguments.out)
     names = list(dict.fromkeys(arguments.names)) or list(FIGURES)
-    outcomes = {}
+    outcomes, keep_threads = {}, _keep_threads(names)
     with tqdm(names, disable=None, desc="figures", unit="figure") as bar:
         for name in bar:
             bar.set_postfix_str(name)
+            keep_threads()
             outcomes[name] = _make(name, _options(name, arguments))
             reasons = {name: outcome.why for name, outcome in outcomes.items() if outcome.word != "made"}
             page = gallery.write(directory, reasons=reasons)
@@ -87,6 +89,22 @@ def _build(arguments):
     bad = ("failed", "skipped") if arguments.names else ("failed",)
     if any(outcome.word in bad for outcome in outcomes.values()):
         sys.exit(1)
+
+
+def _keep_threads(names):
+    """Return a function that gives PyTorch the threads that it would have had without the figures before.
+
+    Numba's loops set the number of OpenMP's threads of the whole process, whatever OMP_NUM_THREADS says; on a busy
+    machine small networks then take five times the processor time.
+    """
+    try:
+        # One figure has none before it, and may do without PyTorch.
+        torch = importlib.import_module("torch") if len(names) > 1 else None
+    except ImportError:
+        torch = None
+    if torch is None:
+        return lambda: None
+    return functools.partial(torch.set_num_threads, torch.get_num_threads())
 
 
 def _options(name, arguments):

@@ -12,7 +12,7 @@ TITLE = "EnResNet: figures and tables"
 # Columns that a table's CSV must have.
 FIELDS = ("row", "attack", "paper", "ours", "stderr", "n", "difference", "recipe", "data", "command")
 # Findings that are shown at once; the others open.
-N_FIRST, N_MOST = 12, 150
+N_FIRST, N_MOST = 20, 150
 # A browser that obeys it could not ask for anything, whatever stood in the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
@@ -39,6 +39,7 @@ table { border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0; }
 caption { text-align: left; color: var(--soft); padding-bottom: 0.25rem; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.2rem 0.7rem 0.2rem 0; text-align: left; vertical-align: top;
          min-width: 4rem; }
+thead th, td.number { white-space: nowrap; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 tbody th { font-weight: normal; color: var(--soft); }
 pre, code { font-family: ui-monospace, monospace; font-size: 0.875rem; }

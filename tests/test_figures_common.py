@@ -273,6 +273,8 @@ def test_the_options_reach_the_figures_that_know_them(named, monkeypatch, tmp_pa
     calls = {}
 
     def import_module(name):
+        if name == "torch":
+            raise ImportError(name)
         name = name.removeprefix("figures.")
         return SimpleNamespace(main=lambda options: calls.__setitem__(name, options))
 

@@ -309,6 +309,8 @@ def fake(monkeypatch):
 
     def install(**mains):
         def import_module(name):
+            if name == "torch":
+                return importlib.import_module(name)
             return SimpleNamespace(main=mains[name.removeprefix("figures.")])
 
         monkeypatch.setattr(command, "importlib", SimpleNamespace(import_module=import_module))
@@ -436,6 +438,22 @@ def test_the_page_follows_each_figure_and_outlives_an_interruption(fake, tmp_pat
     assert status("--out", tmp_path) == 130
     assert seen == [1]
     assert len(pictures(read(tmp_path))) == 2
+
+
+def test_one_figure_does_not_take_the_threads_of_the_next(fake, tmp_path):
+    torch = pytest.importorskip("torch")
+    before, seen = torch.get_num_threads(), []
+
+    def take(options):
+        seen.append(torch.get_num_threads())
+        torch.set_num_threads(before + 1)
+
+    fake(fig4=take, fig7=take, fig8=take)
+    try:
+        assert status("--out", tmp_path) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [before] * 3
 
 
 def test_an_old_picture_stays_and_is_called_old(fake, tmp_path):
