@@ -59,10 +59,6 @@ def main(argv=None):
     parser.add_argument("--runs", type=Path, help="directory of finished runs (default runs; tiny ones for --quick)")
     parser.add_argument("--data", help="where their images lie (default: where they lay for the training)")
     arguments = parser.parse_args(argv)
-    if arguments.list:
-        for name, what in [*((name, figure.what) for name, figure in FIGURES.items()), ("gallery", GALLERY)]:
-            print(f"{name:20s} {what}")
-        return
     unknown = [name for name in arguments.names if name not in FIGURES]
     if unknown:
         parser.error(f"no figure {', '.join(unknown)}; there are {', '.join(FIGURES)}")
@@ -70,7 +66,11 @@ def main(argv=None):
         parser.error(f"--seed must be >= 0, got {arguments.seed}")
     if arguments.runs is not None and not arguments.runs.is_dir():
         parser.error(f"--runs {arguments.runs} is no directory")
-    common.run(lambda: _build(arguments), PROG)
+    if arguments.list:
+        for name, what in [*((name, figure.what) for name, figure in FIGURES.items()), ("gallery", GALLERY)]:
+            print(f"{name:20s} {what}")
+    else:
+        common.run(lambda: _build(arguments), PROG)
 
 
 def _build(arguments):
