@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 import warnings
 
 import pytest
@@ -60,3 +61,10 @@ def quick_runs(tmp_path_factory):
     from figures import _runs
 
     return _runs.quick_runs(tmp_path_factory.mktemp("quick-runs"))
+
+
+@pytest.fixture(autouse=True)
+def threads_of_pytorch():
+    """Give PyTorch its own threads: numba's loops set OpenMP's for the whole process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
