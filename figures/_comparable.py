@@ -1,4 +1,4 @@
-"""Which trained models a figure can show beside each other: as many as there are, of one data set, equally long."""
+"""Which trained networks a figure can show beside each other: as many as there are, of one data set, equally long."""
 
 import contextlib
 from itertools import combinations
@@ -6,7 +6,35 @@ from itertools import combinations
 from figures import _runs
 from figures._runs import Wanted
 
-__all__ = ["comparable"]
+__all__ = ["comparable", "most_of"]
+
+
+def most_of(root, required, optional):
+    """Find runs that can be compared: those required, and as many of the others as there are.
+
+    Parameters
+    ----------
+    root : Path
+        Directory of runs.
+    required, optional : dict of str to Wanted
+        By any name.
+
+    Returns
+    -------
+    dict of str to list of TrainedRun
+        As `figures._runs.find` gives it: those required, then the others.
+
+    Raises
+    ------
+    ValueError
+        If those required are not there (raised by a helper), or a run is damaged.
+    """
+    for n in range(len(optional), 0, -1):
+        for chosen in combinations(optional, n):
+            # No group has them all. A damaged run fails the last call as well, and is reported there.
+            with contextlib.suppress(ValueError):
+                return _runs.find(root, required | {name: optional[name] for name in chosen})
+    return _runs.find(root, required)
 
 
 def comparable(root, models):
@@ -31,9 +59,6 @@ def comparable(root, models):
     """
     present = {run.model_name for run in _runs.list_runs(root) if not run.is_natural}
     known = [model for model in models if model in present]
-    for n in range(len(known), 1, -1):
-        for names in combinations(known, n):
-            # Not of one data set or one number of epochs: then fewer of them.
-            with contextlib.suppress(ValueError):
-                return _runs.find(root, {name: Wanted((name,)) for name in names})
-    return _runs.find(root, {name: Wanted((name,)) for name in (known or models)[:1]})
+    if not known:
+        return _runs.find(root, {name: Wanted((name,)) for name in models[:1]})
+    return most_of(root, {}, {name: Wanted((name,)) for name in known})

@@ -1,8 +1,5 @@
 """Weights of trained networks as arrays: which networks, histograms of Figures 7 and 10, and means over the seeds."""
 
-import contextlib
-from itertools import combinations
-
 import numpy as np
 
 from figures import _runs
@@ -11,7 +8,7 @@ from figures._tables_text import label
 from nets import sparsity
 from nets.intervals import interval
 
-__all__ = ["NETWORKS", "comparable", "findings", "histograms", "means", "names", "sound"]
+__all__ = ["NETWORKS", "findings", "histograms", "means", "names", "sound"]
 
 # Section 7: weights with |w| <= 0.3 are drawn. The other reach shows the threshold, bins of half of it.
 REACH, N_BINS = 0.3, 120
@@ -22,34 +19,6 @@ NETWORKS = {"network": "g", "model": "g", "training": "g", "n_members": "g", "ru
 SHAPES = NETWORKS | {
     "n_weights": "r", "below": "r", "outside": "r", "reach": "", "near": "", "density": "gb", "near_density": "gz",
 }  # fmt: skip
-
-
-def comparable(root, required, optional):
-    """Find runs that can be compared: those required, and as many of the others as there are.
-
-    Parameters
-    ----------
-    root : Path
-        Directory of runs.
-    required, optional : dict of str to Wanted
-        By any name.
-
-    Returns
-    -------
-    dict of str to list of TrainedRun
-        As `figures._runs.find` gives it: those required, then the others.
-
-    Raises
-    ------
-    ValueError
-        If those required are not there (raised by a helper), or a run is damaged.
-    """
-    for n in range(len(optional), 0, -1):
-        for chosen in combinations(optional, n):
-            # No group has them all. A damaged run fails the last call as well, and is reported there.
-            with contextlib.suppress(ValueError):
-                return _runs.find(root, required | {name: optional[name] for name in chosen})
-    return _runs.find(root, required)
 
 
 def names(networks):

@@ -19,6 +19,7 @@ import numpy as np
 
 from figures import _sparsity_plot, _weights
 from figures._command import figure_command, sound_arrays
+from figures._comparable import most_of
 from figures._runs import Wanted
 from figures._tables_text import label
 from nets import sparsity
@@ -62,7 +63,7 @@ def compute(*, quick=False, seed=0, runs=Path("runs"), data=None):
     ValueError
         If there is no adversarially trained ResNet-20 (raised by a helper).
     """
-    found = _weights.comparable(runs, REQUIRED, OPTIONAL)
+    found = most_of(runs, REQUIRED, OPTIONAL)
     networks = {name: found[name] for name in ORDER if name in found}
     totals, everything, profiles = [], [], []
     for group in networks.values():

@@ -11,6 +11,7 @@ an interruption, and repeats nothing that is finished. RESULTS/NAME-seedS.json a
 """
 
 import contextlib
+import csv
 import json
 import signal
 import sys
@@ -267,9 +268,8 @@ def _plan(recipes, images, device, options):
 
 def _trained_rate(run):
     """Images/s of each epoch, as the run's metrics say."""
-    header, *lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
-    column = header.split(",").index("images_per_second")
-    return [round(float(line.split(",")[column]), 1) for line in lines]
+    with (run / METRICS).open(encoding="utf-8", newline="") as file:
+        return [round(float(row["images_per_second"]), 1) for row in csv.DictReader(file)]
 
 
 def main(argv=None):

@@ -151,7 +151,7 @@ def _rows(first, second):
             for side, chosen in zip((first, second), attacks, strict=True)
         ]
         rows.append(_row(attacks[1][0].name, attacks[0][0].name, *answers))
-    n = min(attack.n_images for ready in (*first, *second) for attack in _bounded(ready))
+    n = min(attack.n_images for ready in (*first, *second) for attack in ready.attacks if attack.is_compared)
     answers = [[_worst(ready, n) for ready in side] for side in (first, second)]
     return [*rows, _row(WORST, WORST, *answers)]
 
@@ -177,12 +177,7 @@ def _answers(ready, attack):
     return right.double().mean(1)
 
 
-def _bounded(ready):
-    skipped = ("natural", "unbounded", "cw-as-released")
-    return [attack for attack in ready.attacks if attack.noise and attack.base not in skipped]
-
-
 def _worst(ready, n):
     evaluation = ready.evaluation
-    outcomes = [evaluation.run(attack) for attack in _bounded(ready)]
+    outcomes = [evaluation.run(attack) for attack in ready.attacks if attack.is_compared]
     return worst_answers(outcomes, evaluation.run(ready.attacks[0]), ready.eps, n)[0].double().mean(1)

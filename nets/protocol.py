@@ -84,6 +84,11 @@ class Attack:
         """Whether the attack promises images within eps, as C&W's, which minimises the distance, does not."""
         return not self.base.startswith("cw")
 
+    @property
+    def is_compared(self):
+        """Whether the worst case counts it: with the noise on, images in the cube, those outside the ball left out."""
+        return self.noise and self.base not in ("natural", "unbounded", "cw-as-released")
+
     def settings(self):
         """Return all but the name, which says no more.
 

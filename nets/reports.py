@@ -86,9 +86,8 @@ def _within(outcome, natural, eps, n):
     return torch.where(outside, unharmed[0], right), torch.where(outside, unharmed[1], shares)
 
 
-def _inside(outcomes, eps):
-    """Attacks, shown to the model with its noise on, whose images lie in the cube, and in the ball or are left out."""
-    return [o for o in outcomes if o.attack.noise and o.attack.base not in ("natural", "unbounded", "cw-as-released")]
+def _inside(outcomes):
+    return [outcome for outcome in outcomes if outcome.attack.is_compared]
 
 
 def worst_rows(outcomes, natural, eps):
@@ -109,7 +108,7 @@ def worst_rows(outcomes, natural, eps):
         The greatest number of images first.
     """
     rows = []
-    for n in sorted({o.attack.n_images for o in _inside(outcomes, eps)}, reverse=True):
+    for n in sorted({o.attack.n_images for o in _inside(outcomes)}, reverse=True):
         right, names = worst_answers(outcomes, natural, eps, n)
         rows.append({"name": f"worst case of {len(names)}", **score(right)._asdict(), "attacks": names})
     return rows
@@ -136,7 +135,7 @@ def worst_answers(outcomes, natural, eps, n):
     names : list of str
         Of the attacks.
     """
-    chosen = [o for o in _inside(outcomes, eps) if o.attack.n_images >= n]
+    chosen = [o for o in _inside(outcomes) if o.attack.n_images >= n]
     pairs = [_within(o, natural, eps, n) for o in chosen]
     return worst_case(*(torch.stack(parts) for parts in zip(*pairs, strict=True))), [o.attack.name for o in chosen]
 
@@ -161,7 +160,7 @@ def accuracies_for_flags(outcomes, natural, eps):
         Images.
     """
     named = []
-    for outcome in _inside(outcomes, eps):
+    for outcome in _inside(outcomes):
         attack = outcome.attack
         name = {"noise-off": "transfer", "oracle": "blind"}.get(attack.source, attack.base)
         if name in ("fgsm", *WHITE_BOX, *BLACK_BOX):

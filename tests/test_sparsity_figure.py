@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from figures import _runs, _weights, sparsity  # noqa: E402
+from figures import _runs, sparsity  # noqa: E402
+from figures._comparable import most_of  # noqa: E402
 from nets.intervals import interval  # noqa: E402
 from nets.sparsity import measure, members  # noqa: E402
 
@@ -79,10 +80,10 @@ def test_a_network_of_other_data_is_left_out_and_a_damaged_run_is_an_error(quick
     config = json.loads(path.read_text())
     config["data"]["digest"] = "other"
     path.write_text(json.dumps(config))
-    assert list(_weights.comparable(tmp_path, sparsity.REQUIRED, sparsity.OPTIONAL)) == ["adversarial", "en2"]
+    assert list(most_of(tmp_path, sparsity.REQUIRED, sparsity.OPTIONAL)) == ["adversarial", "en2"]
     path.write_text("{}")
     with pytest.raises(ValueError, match="is damaged"):
-        _weights.comparable(tmp_path, sparsity.REQUIRED, sparsity.OPTIONAL)
+        most_of(tmp_path, sparsity.REQUIRED, sparsity.OPTIONAL)
 
 
 def test_without_the_adversarial_network_the_command_is_named(tmp_path):
