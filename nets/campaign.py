@@ -26,6 +26,7 @@ import tyro
 from bridge import _checks
 from nets import assessment, data, seeds
 from nets._command import complain, write_json
+from nets.devices import device_of
 from nets.distributed import World
 from nets.provenance import machine
 from nets.recipes import recipe as look_up
@@ -198,7 +199,7 @@ def _run(options):
     sets = {recipe.data for recipe in recipes.values()}
     if len(sets) != 1:
         raise ValueError(f"recipes must have one data set in common, got {', '.join(sorted(sets))}: give --data")
-    device = _device(options.device)
+    device = device_of(options.device)
     images = data.load(sets.pop())
     plan = _plan(recipes, images, device, options)
     print(
@@ -230,14 +231,6 @@ def _adapted(recipe, options):
     if options.quick:
         recipe = replace(recipe, **QUICK)
     return replace(recipe, data=options.data) if options.data else recipe
-
-
-def _device(name):
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {name}: there is no GPU that PyTorch can use")
-    return torch.device(name)
 
 
 def _out(name, options):

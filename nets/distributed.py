@@ -15,6 +15,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nets.devices import device_of
+
 __all__ = ["PeerLostError", "World", "connect"]
 
 
@@ -137,7 +139,7 @@ def connect(device="auto"):
     PeerLostError
         If another process ended, in place of whatever error that led to.
     """
-    found = _device(device)
+    found = device_of(device)
     if "LOCAL_RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World(found)
         return
@@ -155,19 +157,6 @@ def connect(device="auto"):
         # With a peer gone there is nobody to say goodbye to.
         with contextlib.suppress(RuntimeError):
             distributed.destroy_process_group()
-
-
-def _device(name):
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device must be cpu, cuda or cuda:N, got device={name!r}") from None
-    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
-    if device.type not in ("cpu", "cuda") or (device.index or 0) >= n_devices:
-        raise ValueError(f"device {name} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
-    return device
 
 
 def _is_connection_error(error):

@@ -9,6 +9,7 @@ import torch
 from bridge import _checks
 from nets import data
 from nets.answers import balanced_order
+from nets.devices import device_of
 from nets.evaluation import Evaluation
 from nets.predictions import is_noisy
 from nets.presets import PRESETS, Preset
@@ -164,7 +165,7 @@ def prepare(run, options=None, *, also=(), progress=True):
     """
     options = Options() if options is None else options
     run = Path(run)
-    device = _device(options.device)
+    device = device_of(options.device)
     preset_name = "quick" if options.quick else options.preset
     if preset_name == "auto":
         preset_name = "full" if device.type == "cuda" else "cpu"
@@ -257,18 +258,6 @@ def exact(device):
 
 def _given(value, default):
     return default if value is None else value
-
-
-def _device(name):
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device must be cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type not in BATCH_SIZES or (device.type == "cuda" and not torch.cuda.is_available()):
-        raise ValueError(f"device {name} is not there: give --device cpu")
-    return device
 
 
 def _check_data(images, record, oracle_record, options):

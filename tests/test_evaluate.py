@@ -600,7 +600,8 @@ def test_one_line_and_status_2_for_what_cannot_be_evaluated(tmp_path, capsys, mo
         ([str(folder), "--eps", "0"], "eps must be"),
         ([str(folder), "--batch-size", "0"], "batch_size must be"),
         ([str(folder), "--preset", "huge"], "preset must be one of"),
-        ([str(folder), "--device", "tpu9"], "device"),
+        ([str(folder), "--device", "tpu9"], "device must be auto, cpu, cuda or cuda:N"),
+        ([str(folder), "--device", "cuda:99"], "device cuda:99 is not there"),
     ]
     for arguments, message in calls:
         with pytest.raises(SystemExit) as caught:

@@ -522,7 +522,7 @@ def test_list_names_every_recipe(capsys):
         (["cpu/digits", "--batch-size", "2000"], "batch_size must be <= 1293"),
         (["cpu/digits", "--validation", "0.0001"], "validation must hold out an image"),
         (["cpu/digits", "--device", "cuda:99"], "device cuda:99 is not there"),
-        (["cpu/digits", "--device", "gpu"], "device must be cpu, cuda or cuda:N"),
+        (["cpu/digits", "--device", "gpu"], "device must be auto, cpu, cuda or cuda:N, got device='gpu'"),
         (["cpu/digits", "--model", "resnet21"], "name must be BASE, enK_BASE or a sum"),
         (["section4.4/resnet20+resnet44"], "give their directories by --integrate"),
     ],
