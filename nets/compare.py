@@ -33,7 +33,8 @@ class Options:
     first, second : tuple of Path
         Directories of the runs on each side.
     also : tuple of str
-        Attacks beside those of the preset, as `nets.evaluate --list` names them.
+        Attacks beside those of the preset, as `nets.evaluate --list` names them; one of the preset's takes its place if
+        it is on more images.
     data : str or None
         Images. By default those the runs were trained on.
     preset : str
@@ -77,9 +78,9 @@ def main(argv=None):
 
 
 def _run(options):
-    shared = ("data", "preset", "quick", "n_threads", "device")
+    shared = ("also", "data", "preset", "quick", "n_threads", "device")
     given = Evaluation(**{name: getattr(options, name) for name in shared})
-    rows, device = compare(options.first, options.second, given, also=options.also)
+    rows, device = compare(options.first, options.second, given)
     if options.out is not None:
         runs = {name: list(map(str, getattr(options, name))) for name in ("first", "second")}
         write_json(options.out, {"runs": runs, "rows": rows, **machine(device, "nets.compare")})

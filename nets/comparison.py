@@ -30,7 +30,6 @@ PAIRS = (
     ("apgd-ce", "apgd-ce-eot20"),
     ("apgd-dlr", "apgd-dlr-eot20"),
 )
-WORST = "worst of all"
 
 
 class Difference(NamedTuple):
@@ -96,7 +95,7 @@ def paired(first, second):
     return Difference(*accuracies, difference.mean().item(), math.sqrt(variance), n, len(first), len(second))
 
 
-def compare(first, second, options=None, *, also=(), progress=True):
+def compare(first, second, options=None, *, progress=True):
     """Compare two lists of runs by what their evaluations found; what is missing there is made.
 
     Parameters
@@ -105,16 +104,14 @@ def compare(first, second, options=None, *, also=(), progress=True):
         Directories of runs, each of one training with different seeds.
     options : preparation.Options, optional
         As for the evaluation of each.
-    also : sequence of str
-        Attacks beside those of the preset: "apgd-ce-eot20" is on all images, where the preset takes some of them.
     progress : bool, default=True
         Show progress bars, if standard error is a terminal.
 
     Returns
     -------
     rows : list of dict
-        Of each attack that both were asked for: "attack", "attack_on_first", and the fields of `Difference`. The last
-        is the worst case over all attacks on so many images.
+        Of each attack that both were asked for: "attack", "attack_on_first", and the fields of `Difference`. Then the
+        worst cases, over all attacks on so many images or more: of a side that draws they are more than of another.
     device : torch.device
         Where.
 
@@ -125,7 +122,7 @@ def compare(first, second, options=None, *, also=(), progress=True):
     """
     if not first or not second:
         raise ValueError("there must be a run on each side")
-    sides = [[prepare(run, options, also=also, progress=progress) for run in runs] for runs in (first, second)]
+    sides = [[prepare(run, options, progress=progress) for run in runs] for runs in (first, second)]
     everybody = [ready for side in sides for ready in side]
     for ready in everybody[1:]:
         same = ready.provenance["digest"] == everybody[0].provenance["digest"] and ready.eps == everybody[0].eps
@@ -151,9 +148,11 @@ def _rows(first, second):
             for side, chosen in zip((first, second), attacks, strict=True)
         ]
         rows.append(_row(attacks[1][0].name, attacks[0][0].name, *answers))
-    n = min(attack.n_images for ready in (*first, *second) for attack in ready.attacks if attack.is_compared)
-    answers = [[_worst(ready, n) for ready in side] for side in (first, second)]
-    return [*rows, _row(WORST, WORST, *answers)]
+    for n in _sizes((*first, *second)):
+        worst = [[_worst(ready, n) for ready in side] for side in (first, second)]
+        names = [f"worst case of {side[0][1]}" for side in worst]
+        rows.append(_row(names[1], names[0], *([right for right, _ in side] for side in worst)))
+    return rows
 
 
 def _row(name, on_first, first, second):
@@ -177,7 +176,16 @@ def _answers(ready, attack):
     return right.double().mean(1)
 
 
+def _sizes(everybody):
+    """Numbers of images, the greatest first, that some attack was made on, and no network was spared."""
+    sizes = [{attack.n_images for attack in ready.attacks if attack.is_compared} for ready in everybody]
+    most = min(max(found) for found in sizes)
+    return sorted({n for found in sizes for n in found if n <= most}, reverse=True)
+
+
 def _worst(ready, n):
+    """Share of the repeats in which each of n images is right under the worst attack on it, and the number of those."""
     evaluation = ready.evaluation
     outcomes = [evaluation.run(attack) for attack in ready.attacks if attack.is_compared]
-    return worst_answers(outcomes, evaluation.run(ready.attacks[0]), ready.eps, n)[0].double().mean(1)
+    right, names = worst_answers(outcomes, evaluation.run(ready.attacks[0]), ready.eps, n)
+    return right.double().mean(1), len(names)

@@ -3,6 +3,7 @@
     python -m nets.evaluate RUN                             by the preset of the device: "cpu", or "full" on a GPU
     python -m nets.evaluate RUN --quick                     20 images, seconds
     python -m nets.evaluate RUN --attacks natural fgsm ifgsm20 apgd-ce-eot20@200
+    python -m nets.evaluate RUN --also apgd-ce-eot20        that one on all 1000 images, where the preset takes 200
     python -m nets.evaluate RUN --oracle RUN2               blind attacks as well, of images made on another run
     python -m nets.evaluate --list                          names of the attacks, and what the presets run
 

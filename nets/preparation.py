@@ -38,6 +38,8 @@ class Options:
         Test images, at most as many as there are. By default 1000.
     attacks : tuple of str
         Names, see --list. By default those of the preset.
+    also : tuple of str
+        Names of attacks beside those; one of the preset's takes its place if it is on more images.
     oracle : Path or None
         Run whose network makes the images of blind attacks.
     draws : int
@@ -75,6 +77,7 @@ class Options:
     quick: bool = False
     n_images: int | None = None
     attacks: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     oracle: Path | None = None
     draws: int = 10
     repeats: int | None = None
@@ -139,7 +142,7 @@ class Ready:
     evaluation: Evaluation
 
 
-def prepare(run, options=None, *, also=(), progress=True):
+def prepare(run, options=None, *, progress=True):
     """Read a run and its images, and check the options.
 
     Parameters
@@ -148,8 +151,6 @@ def prepare(run, options=None, *, also=(), progress=True):
         The run's directory, see `nets.runs`.
     options : Options, optional
         See there.
-    also : sequence of str
-        Attacks beside those of the options or the preset.
     progress : bool, default=True
         Show progress bars, if standard error is a terminal.
 
@@ -190,7 +191,7 @@ def prepare(run, options=None, *, also=(), progress=True):
     noisy = is_noisy(model, x)
     names = options.attacks or (*(preset.noisy if noisy else preset.plain), *(preset.blind if oracle else ()))
     attacks = attacks_of(
-        (*names, *also),
+        (*names, *options.also),
         is_noisy=noisy,
         has_oracle=oracle is not None,
         oracle_is_noisy=oracle is not None and is_noisy(oracle, x),

@@ -242,7 +242,8 @@ def attacks_of(names, *, is_noisy, has_oracle=False, **options):
     Returns
     -------
     list of Attack
-        "natural" first; before the first of "noise-off-...", "noise-off-natural".
+        "natural" first; before the first of "noise-off-...", "noise-off-natural". One asked for twice is made once, on
+        the greater number of images.
 
     Raises
     ------
@@ -260,13 +261,10 @@ def attacks_of(names, *, is_noisy, has_oracle=False, **options):
             if not attack.noise:
                 chosen.append(parse("noise-off-natural", is_noisy=is_noisy, **options))
         chosen.append(attack)
-    seen, kept = set(), []
+    kept = {}
     for attack in chosen:
-        settings = tuple(attack.settings().items())
         # Of a model that draws nothing, "ifgsm20-eot20" is "ifgsm20".
-        if settings not in seen and attack.n_images:
-            seen.add(settings)
-            kept.append(attack)
-    names = [attack.name for attack in kept]
-    doubled = {name for name in names if names.count(name) > 1 and name not in ("natural", "noise-off-natural")}
-    return [replace(a, name=f"{a.name}@{a.n_images}") if a.name in doubled else a for a in kept]
+        settings = tuple(replace(attack, n_images=0).settings().items())
+        if attack.n_images > (kept[settings].n_images if settings in kept else 0):
+            kept[settings] = attack
+    return list(kept.values())

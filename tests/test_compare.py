@@ -88,8 +88,16 @@ def test_rows_agree_with_the_evaluations_that_they_come_from(runs, tmp_path, cap
         assert row["second"] == pytest.approx(accuracies[2][name])
         assert row["difference"] == pytest.approx(row["second"] - row["first"])
         assert row["n"] == 20
-    # The attack on fewest images is APGD of 10: the worst case is over those, and of no network above any attack.
-    assert rows[comparison.WORST]["n"] == 10
+    worst = {name: row for name, row in rows.items() if name.startswith("worst")}
+    # FGSM, IFGSM and APGD of what draws nothing; of the other FGSM, IFGSM, the transfer and, on 10 images, APGD.
+    assert {(name, row["attack_on_first"], row["n"]) for name, row in worst.items()} == {
+        ("worst case of 3", "worst case of 3", 20),
+        ("worst case of 4", "worst case of 3", 10),
+    }
+    for name, row in worst.items():
+        assert row["second"] == pytest.approx(accuracies[2][name])
+    on_all = "worst case of 3"
+    assert worst[on_all]["first"] == pytest.approx((accuracies[0][on_all] + accuracies[1][on_all]) / 2)
     assert report["command"].startswith("python -m nets.compare")
     assert "| natural |" in capsys.readouterr().out
 
@@ -102,10 +110,11 @@ def test_what_has_been_evaluated_is_not_done_again(runs, monkeypatch):
 
 
 def test_an_attack_asked_for_on_more_images_is_compared_on_them(runs):
-    rows, _ = comparison.compare(
-        [runs[0]], [runs[2]], Options(quick=True), also=[f"apgd-ce-eot20@{n}" for n in (15, 5)]
-    )
+    options = Options(quick=True, also=("apgd-ce-eot20@15", "apgd-ce-eot20@5", "apgd-ce-eot5@12"))
+    rows, _ = comparison.compare([runs[0]], [runs[2]], options, progress=False)
     assert [row["n"] for row in rows if row["attack"] == "apgd-ce-eot20"] == [15]
+    # The preset's APGD with 5 draws is on 10, and left out.
+    assert [row["n"] for row in rows if row["attack"].startswith("worst")] == [20, 15, 12]
 
 
 def test_runs_of_other_images_or_none_are_one_line(runs, tmp_path, capsys):

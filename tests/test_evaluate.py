@@ -448,6 +448,12 @@ def test_draws_say_nothing_of_a_model_that_has_none():
     assert len(attacks_of(names, is_noisy=True)) == 7
 
 
+def test_an_attack_asked_for_twice_is_made_once_on_the_greater_number_of_images():
+    names = ["fgsm@3", "apgd-ce-eot20@7", "ifgsm20@5", "apgd-ce@4", "fgsm"]
+    found = [(a.name, a.n_images) for a in attacks_of(names, is_noisy=True, n_images=10)]
+    assert found == [("natural", 10), ("fgsm", 10), ("apgd-ce-eot20", 7), ("ifgsm20", 5)]
+
+
 @pytest.mark.parametrize("preset", list(PRESETS))
 @pytest.mark.parametrize("is_noisy", [False, True])
 def test_presets_hold_what_the_protocol_asks_for(preset, is_noisy):
