@@ -75,6 +75,7 @@ def evaluate(run, options=None, *, progress=True):
         else {
             "path": str(options.oracle),
             "name": ready.oracle_record["name"],
+            "recipe": ready.oracle_record["recipe"],
             "seed": ready.oracle_record["seed"],
             "weights": ready.oracle_weights,
         },

@@ -557,6 +557,7 @@ def test_the_report_says_where_its_numbers_come_from(tmp_path, capsys):
     digest = hashlib.sha256((folder / "best.safetensors").read_bytes()).hexdigest()
     assert report["run"]["weights"]["sha256"] == digest
     assert report["run"]["recipe"]["model"] == "en1_resnet20"
+    assert report["oracle"]["recipe"]["model"] == "resnet20"
     assert report["oracle"]["weights"].keys() == {"sha256", "digest"}
     assert report["oracle"]["weights"]["digest"] != report["run"]["weights"]["digest"]
     assert report["data"]["encoding"] == "raw"
