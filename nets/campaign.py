@@ -28,6 +28,7 @@ from nets import assessment, data, seeds
 from nets._command import complain, write_json
 from nets.devices import device_of
 from nets.distributed import World
+from nets.protocol import attacks_of
 from nets.provenance import machine
 from nets.recipes import recipe as look_up
 from nets.reports import markdown
@@ -73,6 +74,8 @@ class Options:
         off, default, reduce-overhead; auto: off on a CPU; on a GPU what is fastest for the first recipe.
     preset : str
         Of the evaluations: quick, cpu or full.
+    also : tuple of str
+        Attacks beside those of the preset, as for `nets.evaluate`.
     quick : bool
         Rehearse on the digits, by small steps.
     """
@@ -87,6 +90,7 @@ class Options:
     device: str = "auto"
     compile: Literal["auto", "off", "default", "reduce-overhead"] = "auto"
     preset: Literal["quick", "cpu", "full"] = "cpu"
+    also: tuple[str, ...] = ("apgd-ce-eot20", "apgd-dlr-eot20")
     quick: bool = False
 
 
@@ -195,6 +199,8 @@ def _run(options):
     for name in options.recipes:
         if look_up(name).members:
             raise ValueError(f"recipes must be trained ones, {name} is put together from others")
+    # A name that is none is told now, not after the training.
+    attacks_of(options.also, is_noisy=True)
     recipes = {name: _adapted(look_up(name), options) for name in options.recipes}
     sets = {recipe.data for recipe in recipes.values()}
     if len(sets) != 1:
@@ -214,9 +220,9 @@ def _run(options):
         record[name] = {"validation": best["selected"], "images_per_second": _trained_rate(_out(name, options))}
     trained = time.perf_counter() - began
     for name in recipes:
-        preset = "quick" if options.quick else options.preset
+        asked = {"preset": "quick" if options.quick else options.preset, "also": options.also}
         report = assessment.evaluate(
-            _out(name, options), assessment.Options(preset=preset, device=str(device), data=options.data)
+            _out(name, options), assessment.Options(**asked, device=str(device), data=options.data)
         )
         write_json(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
         print(f"\n{name}, {plan.epochs} epochs:\n\n{markdown(report)}", flush=True)

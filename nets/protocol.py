@@ -44,7 +44,7 @@ class Attack:
     Parameters
     ----------
     name : str
-        As given to `parse`, without the number of images.
+        As given to `parse`, without the number of images; without draws, where nothing draws.
     base : str
         "natural" or the attack's own name.
     n_images : int
@@ -195,8 +195,9 @@ def parse(
     if match["logits"] and base in ("cw", "cw-as-released", "square"):
         raise ValueError(f"there is no attack {name!r}: {base} has no loss inside which logits could be averaged")
     draws = {"model": is_noisy, "oracle": oracle_is_noisy, "noise-off": False}[source]
+    asked = name.partition("@")[0]
     attack = Attack(
-        name.partition("@")[0],
+        asked if draws else asked.partition("-eot")[0],
         base,
         min(n_images, int(match["n_images"] or n_images)),
         source=source,

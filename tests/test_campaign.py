@@ -86,6 +86,8 @@ def test_a_rehearsal_trains_evaluates_and_repeats_nothing(rehearsal, capsys):
     assert len(result["runs"]["table2/resnet20"]["images_per_second"]) == campaign.N_QUICK_EPOCHS
     report = json.loads((directory / "results" / "table2-resnet20-seed0.json").read_text())
     assert report["run"]["name"] == "table2/resnet20"
+    # Beside the preset's.
+    assert {"apgd-ce", "apgd-dlr"} <= {row["name"] for row in report["rows"] if row["n"] == 20}
     weights = directory / "runs" / "table2-resnet20-seed0" / "best.safetensors"
     before = weights.stat().st_mtime_ns
     capsys.readouterr()
@@ -102,6 +104,7 @@ def test_a_rehearsal_trains_evaluates_and_repeats_nothing(rehearsal, capsys):
     [
         (["--minutes", "5"], "is the plan of another campaign: give another --runs"),
         (["--device", "cuda:99"], "device cuda:99 is not there: PyTorch sees"),
+        (["--also", "fgms"], "there is no attack 'fgms'"),
         (["--device", "tpu9"], "device must be auto, cpu, cuda or cuda:N, got device='tpu9'"),
     ],
 )

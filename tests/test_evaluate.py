@@ -446,6 +446,10 @@ def test_draws_say_nothing_of_a_model_that_has_none():
     names = ["ifgsm20", "ifgsm20-eot20", "ifgsm20-eot5-logits", "noise-off-ifgsm20", "transfer-ifgsm20", "natural"]
     assert [a.name for a in attacks_of(names, is_noisy=False)] == ["natural", "ifgsm20"]
     assert len(attacks_of(names, is_noisy=True)) == 7
+    assert parse("ifgsm20-eot20@5", is_noisy=False).name == "ifgsm20"
+    assert parse("blind-ifgsm20-eot5-logits", is_noisy=True).name == "blind-ifgsm20"
+    kept = parse("blind-ifgsm20-eot5-logits", is_noisy=False, oracle_is_noisy=True)
+    assert kept.name == "blind-ifgsm20-eot5-logits"
 
 
 def test_an_attack_asked_for_twice_is_made_once_on_the_greater_number_of_images():
