@@ -219,11 +219,10 @@ def _run(options):
         best = train(name, recipe, out=_out(name, options), seed=options.seed, resume=True, device=str(device))
         record[name] = {"validation": best["selected"], "images_per_second": _trained_rate(_out(name, options))}
     trained = time.perf_counter() - began
+    preset = "quick" if options.quick else options.preset
+    asked = assessment.Options(preset=preset, also=options.also, device=str(device), data=options.data)
     for name in recipes:
-        asked = {"preset": "quick" if options.quick else options.preset, "also": options.also}
-        report = assessment.evaluate(
-            _out(name, options), assessment.Options(**asked, device=str(device), data=options.data)
-        )
+        report = assessment.evaluate(_out(name, options), asked)
         write_json(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
         print(f"\n{name}, {plan.epochs} epochs:\n\n{markdown(report)}", flush=True)
     seconds = {"training": trained, "evaluation": time.perf_counter() - began - trained}

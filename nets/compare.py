@@ -33,8 +33,7 @@ class Options:
     first, second : tuple of Path
         Directories of the runs on each side.
     also : tuple of str
-        Attacks beside those of the preset, as `nets.evaluate --list` names them; one of the preset's takes its place if
-        it is on more images.
+        Attacks beside those of the preset, as for `nets.evaluate`.
     data : str or None
         Images. By default those the runs were trained on.
     preset : str

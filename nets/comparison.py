@@ -148,8 +148,9 @@ def _rows(first, second):
             for side, chosen in zip((first, second), attacks, strict=True)
         ]
         rows.append(_row(attacks[1][0].name, attacks[0][0].name, *answers))
-    for n in _sizes((*first, *second)):
-        worst = [[_worst(ready, n) for ready in side] for side in (first, second)]
+    compared = [[(ready, _compared(ready)) for ready in side] for side in (first, second)]
+    for n in _sizes([outcomes for side in compared for _, outcomes in side]):
+        worst = [[_worst(*pair, n) for pair in side] for side in compared]
         names = [f"worst case of {side[0][1]}" for side in worst]
         rows.append(_row(names[1], names[0], *([right for right, _ in side] for side in worst)))
     return rows
@@ -158,14 +159,12 @@ def _rows(first, second):
 def _row(name, on_first, first, second):
     n = min(map(len, (*first, *second)))
     cut = [torch.stack([answers[:n] for answers in side]) for side in (first, second)]
-    return {"attack": name.partition("@")[0], "attack_on_first": on_first.partition("@")[0], **paired(*cut)._asdict()}
+    return {"attack": name, "attack_on_first": on_first, **paired(*cut)._asdict()}
 
 
 def _attack(ready, of_plain, of_noisy):
     name = of_noisy if ready.evaluation.is_noisy else of_plain
-    # The same on more images, if it was asked for twice.
-    found = [attack for attack in ready.attacks if attack.name.partition("@")[0] == name]
-    return max(found, key=lambda attack: attack.n_images, default=None)
+    return next((attack for attack in ready.attacks if attack.name == name), None)
 
 
 def _answers(ready, attack):
@@ -176,16 +175,18 @@ def _answers(ready, attack):
     return right.double().mean(1)
 
 
+def _compared(ready):
+    return [ready.evaluation.run(attack) for attack in ready.attacks if attack.is_compared]
+
+
 def _sizes(everybody):
     """Numbers of images, the greatest first, that some attack was made on, and no network was spared."""
-    sizes = [{attack.n_images for attack in ready.attacks if attack.is_compared} for ready in everybody]
+    sizes = [{outcome.attack.n_images for outcome in outcomes} for outcomes in everybody]
     most = min(max(found) for found in sizes)
     return sorted({n for found in sizes for n in found if n <= most}, reverse=True)
 
 
-def _worst(ready, n):
+def _worst(ready, outcomes, n):
     """Share of the repeats in which each of n images is right under the worst attack on it, and the number of those."""
-    evaluation = ready.evaluation
-    outcomes = [evaluation.run(attack) for attack in ready.attacks if attack.is_compared]
-    right, names = worst_answers(outcomes, evaluation.run(ready.attacks[0]), ready.eps, n)
+    right, names = worst_answers(outcomes, ready.evaluation.run(ready.attacks[0]), ready.eps, n)
     return right.double().mean(1), len(names)

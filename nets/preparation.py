@@ -39,7 +39,7 @@ class Options:
     attacks : tuple of str
         Names, see --list. By default those of the preset.
     also : tuple of str
-        Names of attacks beside those; one of the preset's takes its place if it is on more images.
+        Names of attacks beside those; of one that is there already, whichever is on more images is made.
     oracle : Path or None
         Run whose network makes the images of blind attacks.
     draws : int

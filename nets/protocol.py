@@ -243,8 +243,8 @@ def attacks_of(names, *, is_noisy, has_oracle=False, **options):
     Returns
     -------
     list of Attack
-        "natural" first; before the first of "noise-off-...", "noise-off-natural". One asked for twice is made once, on
-        the greater number of images.
+        "natural" first; before the first of "noise-off-...", "noise-off-natural". One asked for twice is made once, by
+        its first name, on the greater number of images.
 
     Raises
     ------
@@ -266,6 +266,7 @@ def attacks_of(names, *, is_noisy, has_oracle=False, **options):
     for attack in chosen:
         # Of a model that draws nothing, "ifgsm20-eot20" is "ifgsm20".
         settings = tuple(replace(attack, n_images=0).settings().items())
-        if attack.n_images > (kept[settings].n_images if settings in kept else 0):
-            kept[settings] = attack
+        if attack.n_images:
+            first = kept.setdefault(settings, attack)
+            kept[settings] = replace(first, n_images=max(first.n_images, attack.n_images))
     return list(kept.values())

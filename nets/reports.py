@@ -189,7 +189,7 @@ def gradient_mask(rows, record):
         "ifgsm20", the accuracy under it of a naturally trained network, beside the paper's; "unbounded", under an
         attack in the whole cube; "nothing", up to which they count as none.
     """
-    accuracy = {row["name"].partition("@")[0]: row["accuracy"] for row in rows}
+    accuracy = {row["name"]: row["accuracy"] for row in rows}
     natural = record["recipe"]["method"] == "natural"
     printed = {row.model: row.ifgsm20 / 100 for row in MASK}
     return {

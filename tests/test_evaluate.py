@@ -456,6 +456,8 @@ def test_an_attack_asked_for_twice_is_made_once_on_the_greater_number_of_images(
     names = ["fgsm@3", "apgd-ce-eot20@7", "ifgsm20@5", "apgd-ce@4", "fgsm"]
     found = [(a.name, a.n_images) for a in attacks_of(names, is_noisy=True, n_images=10)]
     assert found == [("natural", 10), ("fgsm", 10), ("apgd-ce-eot20", 7), ("ifgsm20", 5)]
+    (_, apgd) = attacks_of(["apgd-ce-eot20@4", "apgd-ce"], is_noisy=True, n_images=10)
+    assert (apgd.name, apgd.n_images) == ("apgd-ce-eot20", 10)
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
