@@ -39,9 +39,10 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from numba import cuda
 from spectral import machine, write_json
 
-from pde import convergence, feynman_kac, fk_cuda, grid, problems
+from pde import convergence, feynman_kac, grid, problems
 
 # Clocks of one multiprocessor for one path-step: what the docstring counts.
 CLOCKS = {
@@ -74,7 +75,7 @@ class Row:
 
 def device_facts():
     """What the limit depends on: name, multiprocessors, clock in Hz."""
-    device = fk_cuda.cuda.get_current_device()
+    device = cuda.get_current_device()
     name = device.name.decode() if isinstance(device.name, bytes) else device.name
     return {
         "name": name,
@@ -87,7 +88,7 @@ def device_facts():
 
 def timed(problem, points, n_paths, n_steps, seed, **options):
     start = time.perf_counter()
-    e = fk_cuda.estimate_cuda(problem, points, n_paths, n_steps, rng=seed, **options)
+    e = feynman_kac.estimate(problem, points, n_paths, n_steps, rng=seed, device="cuda", **options)
     return time.perf_counter() - start, e
 
 
@@ -119,8 +120,8 @@ def check(*, seed):
     cpu = feynman_kac.estimate(problem, points, 1024, 200, rng=seed)
     other = feynman_kac.estimate(problem, points, 1024, 200, rng=seed + 1)
     found = {}
-    for dtype in fk_cuda.DTYPES:
-        e = fk_cuda.estimate_cuda(problem, points, 1024, 200, rng=seed, dtype=dtype)
+    for dtype in ("float64", "float32"):
+        e = feynman_kac.estimate(problem, points, 1024, 200, rng=seed, dtype=dtype, device="cuda")
         z = (e.mean - other.mean) / np.hypot(e.stderr, other.stderr)
         found[dtype] = {
             "max_difference_same_seed": float(np.abs(e.mean - cpu.mean).max()),
@@ -177,8 +178,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
     args = parser.parse_args()
-    if reason := fk_cuda._why_no_device():
-        sys.exit(f"nothing to measure: {reason}")
+    if not cuda.is_available():
+        sys.exit("nothing to measure: numba finds no CUDA device")
     facts = device_facts()
     print(facts, flush=True)
     data = {"machine": machine(), "device": facts, "versions": versions(), "arguments": sys.argv[1:]}

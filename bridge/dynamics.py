@@ -9,7 +9,7 @@ import math
 import torch
 from torch import nn
 
-from bridge import _checks
+from bridge import checks
 from bridge.network import ResidualNetwork, time_steps
 
 __all__ = ["ResNetSDE"]
@@ -77,10 +77,10 @@ class ResNetSDE(nn.Module):
         for width in widths:
             if None not in (width, widths[0]) and width != widths[0]:
                 raise ValueError(f"blocks must share one state space, got {widths[0]} and {width} channels")
-        self.horizon = _checks.real("horizon", horizon, positive=True)
+        self.horizon = checks.real("horizon", horizon, positive=True)
         self.state_shape = None
         if state_shape is not None:
-            self.state_shape = tuple(_checks.integer("state_shape", size, at_least=1) for size in state_shape)
+            self.state_shape = tuple(checks.integer("state_shape", size, at_least=1) for size in state_shape)
 
     @property
     def dt(self):
@@ -214,7 +214,7 @@ class ResNetSDE(nn.Module):
         ValueError
             If n_substeps < 1 (raised by a helper).
         """
-        n_substeps = _checks.integer("n_substeps", n_substeps, at_least=1)
+        n_substeps = checks.integer("n_substeps", n_substeps, at_least=1)
         return ResidualNetwork(block.substep(n_substeps) for block in self.blocks for _ in range(n_substeps))
 
     @torch.no_grad()

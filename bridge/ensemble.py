@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from bridge import _checks
+from bridge import checks
 
 __all__ = ["FeynmanKacMean"]
 
@@ -58,8 +58,8 @@ class FeynmanKacMean(nn.Module):
         n_members = len(self.members)
         if not n_members:
             raise ValueError("members must not be empty")
-        self.n_draws = _checks.integer("n_draws", n_draws, at_least=1)
-        self.learned = isinstance(weights, str) and _checks.one_of("weights", weights, ("learned",)) == "learned"
+        self.n_draws = checks.integer("n_draws", n_draws, at_least=1)
+        self.learned = isinstance(weights, str) and checks.one_of("weights", weights, ("learned",)) == "learned"
         self.nonnegative = bool(nonnegative)
         if weights is None or self.learned:
             values = torch.full((n_members,), 1 / n_members)
@@ -163,7 +163,7 @@ class FeynmanKacMean(nn.Module):
         FloatingPointError
             If the step leaves weights that cannot be normalised; the old ones are kept.
         """
-        step_size = _checks.real("step_size", step_size, positive=True)
+        step_size = checks.real("step_size", step_size, positive=True)
         if not self.learned:
             raise ValueError("weights must be 'learned' to be updated")
         if self.weights.grad is None:

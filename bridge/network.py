@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from bridge import _checks
+from bridge import checks
 from bridge.fields import CallableField, TorchField
 from bridge.residual import NoisyResidual
 from pde import PeriodicField
@@ -124,7 +124,7 @@ def network_from_velocity(problem, n_layers, *, noise="gaussian"):
     >>> bool(abs(mean - problem.exact([[0.1, 0.2]])[0]) < 5 * stderr)
     True
     """
-    n_layers = _checks.integer("n_layers", n_layers, at_least=1)
+    n_layers = checks.integer("n_layers", n_layers, at_least=1)
     options = {"dt": problem.horizon / n_layers, "coef": problem.sigma, "scale": "additive"}
     options["noise"] = noise if problem.sigma else None
     blocks = [NoisyResidual(branch, **options) for branch in _velocities(problem, n_layers)]

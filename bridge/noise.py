@@ -2,16 +2,17 @@
 
 On a CPU the generators of PyTorch are vectorised over contiguous memory alone: for a channels-last tensor,
 `torch.randn_like` takes several times as long as the same numbers drawn contiguously and seen through a permutation.
-And they go through one stream, number by number: the numbers of `pde.normals`, functions of a key and a counter, take a
-third of the time, on any number of threads. PyTorch's generator gives the key, so `torch.manual_seed` fixes them too.
+And they go through one stream, number by number: those of `pde.feynman_kac.standard_normals`, functions of a key and a
+counter, take a third of the time, on any number of threads. PyTorch's generator gives the key, so `torch.manual_seed`
+fixes them too.
 """
 
 import math
 
 import torch
 
-from bridge import _checks
-from pde.normals import standard_normals
+from bridge import checks
+from pde.feynman_kac import standard_normals
 
 __all__ = ["NOISES", "standard_noise"]
 
@@ -41,7 +42,7 @@ def standard_noise(like, noise="gaussian", generator=None):
     ValueError
         If the law is unknown (raised by a helper).
     """
-    _checks.one_of("noise", noise, NOISES)
+    checks.one_of("noise", noise, NOISES)
     channels_last = not like.is_contiguous() and like.dim() == 4
     channels_last = channels_last and like.is_contiguous(memory_format=torch.channels_last)
     shape = [like.shape[i] for i in (0, 2, 3, 1)] if channels_last else like.shape

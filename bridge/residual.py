@@ -11,7 +11,7 @@ import math
 import torch
 from torch import nn
 
-from bridge import _checks
+from bridge import checks
 from bridge.noise import NOISES, standard_noise
 
 __all__ = ["NoisyResidual", "noise_from", "noise_off", "noisy_blocks"]
@@ -79,11 +79,11 @@ class NoisyResidual(nn.Module):
         super().__init__()
         self.branch = branch
         self.shortcut = nn.Identity() if shortcut is None else shortcut
-        self.dt = _checks.real("dt", dt, positive=True)
-        self.noise = None if noise is None else _checks.one_of("noise", noise, NOISES)
-        self.coef = _checks.real("coef", coef, positive=False)
-        self.scale = _checks.one_of("scale", scale, SCALES)
-        self.std_over = _checks.one_of("std_over", std_over, SPREADS)
+        self.dt = checks.real("dt", dt, positive=True)
+        self.noise = None if noise is None else checks.one_of("noise", noise, NOISES)
+        self.coef = checks.real("coef", coef, positive=False)
+        self.scale = checks.one_of("scale", scale, SCALES)
+        self.std_over = checks.one_of("std_over", std_over, SPREADS)
         self.generator = None
         self.enabled = True
         # The step whose end Var(y) is taken at: a part of a step takes that of the whole.
@@ -221,7 +221,7 @@ class NoisyResidual(nn.Module):
         ValueError
             If n_substeps < 1, or the block is no time step.
         """
-        n_substeps = _checks.integer("n_substeps", n_substeps, at_least=1)
+        n_substeps = checks.integer("n_substeps", n_substeps, at_least=1)
         if not self.is_time_step:
             raise ValueError("a block with a projected shortcut is no time step: it has no parts")
         options = {"noise": self.noise, "coef": self.coef, "scale": self.scale, "std_over": self.std_over}

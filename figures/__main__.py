@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from figures import common, gallery
-from figures._list import FIGURES
+from figures import _io, gallery
+from figures._registry import FIGURES
 
 __all__ = ["FIGURES", "main"]
 
@@ -53,7 +53,7 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    parser = common.OneLineParser(PROG, __doc__)
+    parser = _io.OneLineParser(PROG, __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures to make (default: all)")
     parser.add_argument("--list", action="store_true", help="list the figures and exit")
     parser.add_argument("--runs", type=Path, help="directory of finished runs (default runs; tiny ones for --quick)")
@@ -70,11 +70,11 @@ def main(argv=None):
         for name, what in [*((name, figure.what) for name, figure in FIGURES.items()), ("gallery", GALLERY)]:
             print(f"{name:20s} {what}")
     else:
-        common.run(lambda: _build(arguments), PROG)
+        _io.run(lambda: _build(arguments), PROG)
 
 
 def _build(arguments):
-    directory = common.output_directory(arguments.out)
+    directory = _io.output_directory(arguments.out)
     names = list(dict.fromkeys(arguments.names)) or list(FIGURES)
     outcomes, keep_threads = {}, _keep_threads(names)
     with tqdm(names, disable=None, desc="figures", unit="figure") as bar:

@@ -2,8 +2,8 @@
 
 from matplotlib.figure import Figure
 
+from figures._architecture import from_arrays
 from figures._boxes_plot import arrow, blank, box, number, plus, text
-from figures._network import from_arrays
 
 __all__ = ["panels"]
 

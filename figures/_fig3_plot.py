@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from figures._architecture import from_arrays
 from figures._boxes_plot import BLUE, GREEN, RED, arrow, blank, box, law_of, number, plus, text
-from figures._network import from_arrays
 
 __all__ = ["panels"]
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from figures._tables_text import label
+from figures.tables import label
 
 __all__ = ["panels"]
 

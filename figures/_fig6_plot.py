@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures._tables_text import label
+from figures.tables import label
 
 __all__ = ["panels"]
 

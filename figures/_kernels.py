@@ -3,9 +3,9 @@
 import numpy as np
 
 from figures import _kernels_plot, _runs, fig10
-from figures._command import figure_command, sound_arrays
+from figures._cli import figure_command, sound_arrays
 from figures._runs import Wanted
-from figures._tables_text import label
+from figures.tables import label
 from nets import sparsity
 
 __all__ = ["choose", "command", "compute", "findings", "plot", "sound"]

@@ -6,7 +6,7 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from nets.smoothness import picture
+from nets.sparsity import picture
 
 __all__ = ["panels"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from figures import common
+from figures import _io
 from nets import data
-from nets.answers import balanced_order
 from nets.checkpoint import load_model
-from nets.recipes import recipe
+from nets.evaluation import balanced_order
 from nets.train import train
+from nets.training import recipe
 
 __all__ = ["TrainedRun", "Wanted", "describe", "find", "list_runs", "load_data", "quick_runs", "root_of", "test_images"]
 
@@ -291,5 +291,5 @@ def root_of(arguments):
     if arguments["runs"] is not None:
         return arguments["runs"]
     if arguments["quick"]:
-        return quick_runs(common.output_directory(arguments["out"]) / "quick-runs")
+        return quick_runs(_io.output_directory(arguments["out"]) / "quick-runs")
     return Path("runs")

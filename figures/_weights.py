@@ -3,10 +3,10 @@
 import numpy as np
 
 from figures import _runs
-from figures._command import sound_arrays
-from figures._tables_text import label
+from figures._cli import sound_arrays
+from figures.tables import label
 from nets import sparsity
-from nets.intervals import interval
+from nets.evaluation import interval
 
 __all__ = ["NETWORKS", "findings", "histograms", "means", "names", "sound"]
 

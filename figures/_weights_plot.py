@@ -76,7 +76,7 @@ def percent(value):
     Parameters
     ----------
     value : dict
-        Fields of a `nets.intervals.Interval`.
+        Fields of a `nets.evaluation.Interval`.
 
     Returns
     -------

@@ -27,7 +27,7 @@ import pde
 from bridge import FeynmanKacMean, TorchField, network_from_velocity, noise_from
 from bridge.noise import NOISES, standard_noise
 from figures import _convergence_plot
-from figures._command import figure_command, sound_arrays
+from figures._cli import figure_command, sound_arrays
 
 __all__ = ["compute", "findings", "main", "plot"]
 

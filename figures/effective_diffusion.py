@@ -31,11 +31,11 @@ from tqdm import tqdm
 
 from bridge import FeynmanKacMean, NoisyResidual, ResNetSDE, noise_from, noise_off
 from figures import _effective_diffusion_plot, _runs
-from figures._command import figure_command, sound_arrays
+from figures._cli import figure_command, sound_arrays
 from figures._comparable import comparable
 from nets import data as image_sets
 from nets import models, seeds
-from nets.answers import balanced_order
+from nets.evaluation import balanced_order
 
 __all__ = ["compute", "findings", "main", "plot", "walk"]
 

@@ -14,15 +14,16 @@ Writes fig1.png, fig1.npz (the boxes) and fig1.json (arguments, versions, parame
 import numpy as np
 
 from bridge import NoisyResidual
-from figures import _fig1_plot, _network
-from figures._command import figure_command, sound_arrays
+from figures import _architecture, _fig1_plot
+from figures._cli import figure_command, sound_arrays
 
 __all__ = ["compute", "findings", "main", "plot"]
 
 MODEL = "resnet20"
 # One letter for each axis; arrays with a letter in common have that length in common.
 SHAPES = {
-    **_network.shapes("p", "plain_"), **_network.shapes("q", "noisy_"), **_network.shapes("m", "mapping_"),
+    **_architecture.shapes("p", "plain_"), **_architecture.shapes("q", "noisy_"),
+    **_architecture.shapes("m", "mapping_"),
     "model": "", "noisy_model": "", "total_n_parameters": "", "rest_n_parameters": "", "std_over": "",
 }  # fmt: skip
 
@@ -53,21 +54,21 @@ def compute(*, quick=False, seed=0, model=MODEL):
     if str(model).startswith("en") or "+" in str(model):
         raise ValueError(f"--model must be one network without noise, such as {MODEL}, got {model}")
     noisy_model = f"en1_{model}"
-    networks = [_network.build(name, seed) for name in (model, noisy_model)]
+    networks = [_architecture.build(name, seed) for name in (model, noisy_model)]
     firsts = [next(module for module in net.modules() if _is_time_step(module)) for net, _ in networks]
     plain, noisy = (
-        _network.inside(net, block, x) for (net, x), block in zip(networks, firsts, strict=True)
+        _architecture.inside(net, block, x) for (net, x), block in zip(networks, firsts, strict=True)
     )  # fmt: skip
     net, x = networks[1]
-    traced = [box for _, box in _network.trace(net, _network.parts(net), x)]
-    mappings = _network.grouped(box for box in traced if box.role != "layer")
+    traced = [box for _, box in _architecture.trace(net, _architecture.parts(net), x)]
+    mappings = _architecture.grouped(box for box in traced if box.role != "layer")
     return {
-        **_network.arrays(plain, "plain_"),
-        **_network.arrays(noisy, "noisy_"),
-        **_network.arrays(mappings, "mapping_"),
+        **_architecture.arrays(plain, "plain_"),
+        **_architecture.arrays(noisy, "noisy_"),
+        **_architecture.arrays(mappings, "mapping_"),
         "model": np.array(model),
         "noisy_model": np.array(noisy_model),
-        "total_n_parameters": np.array(_network.count(net)),
+        "total_n_parameters": np.array(_architecture.count(net)),
         "rest_n_parameters": np.array(sum(box.n_parameters for box in traced if box.role == "layer")),
         "std_over": np.array(firsts[1].std_over),
     }
@@ -93,9 +94,9 @@ def findings(data):
         "model": str(data["model"]),
         "n_parameters": int(data["total_n_parameters"]),
         "blocks": {
-            kind: [box._asdict() for box in _network.from_arrays(data, f"{kind}_")] for kind in ("plain", "noisy")
+            kind: [box._asdict() for box in _architecture.from_arrays(data, f"{kind}_")] for kind in ("plain", "noisy")
         },
-        "residual_mappings": [box._asdict() for box in _network.from_arrays(data, "mapping_")],
+        "residual_mappings": [box._asdict() for box in _architecture.from_arrays(data, "mapping_")],
     }
 
 
@@ -115,7 +116,7 @@ def main(argv=None):
 
 def _sound(data, path):
     """The data, if they are such as `compute` returns."""
-    return sound_arrays(data, path, SHAPES, _network.is_sound, fault="wrong shape or kind, or negative")
+    return sound_arrays(data, path, SHAPES, _architecture.is_sound, fault="wrong shape or kind, or negative")
 
 
 def plot(data):

@@ -14,9 +14,9 @@ first.
 from pathlib import Path
 
 from figures import _runs, _weights, _weights_plot
-from figures._command import figure_command
+from figures._cli import figure_command
 from figures._runs import Wanted
-from figures._tables_text import label
+from figures.tables import label
 
 __all__ = ["ENSEMBLE", "compute", "findings", "main", "plot"]
 

@@ -13,15 +13,16 @@ Writes fig2.png, fig2.npz (the boxes) and fig2.json (arguments, versions, parame
 
 import numpy as np
 
-from figures import _fig2_plot, _network
-from figures._command import figure_command, sound_arrays
+from figures import _architecture, _fig2_plot
+from figures._cli import figure_command, sound_arrays
 
 __all__ = ["compute", "findings", "main", "plot"]
 
 MODEL = "en2_resnet20"
 # One letter for each axis; arrays with a letter in common have that length in common.
 SHAPES = {
-    **_network.shapes("b"), "member": "b", "weight": "k", "member_n_parameters": "k", "model": "", "image_shape": "",
+    **_architecture.shapes("b"), "member": "b", "weight": "k", "member_n_parameters": "k", "model": "",
+    "image_shape": "",
     "logits_shape": "", "total_n_parameters": "",
 }  # fmt: skip
 
@@ -49,25 +50,25 @@ def compute(*, quick=False, seed=0, model=MODEL):
     ValueError
         If there is no such network (raised by a helper).
     """
-    net, x = _network.build(model, seed)
-    pairs = _network.members(net.net)
-    owner = {part: k for k, (member, _) in enumerate(pairs) for part in _network.parts(member)}
-    traced = _network.trace(net, [net, *owner], x)
+    net, x = _architecture.build(model, seed)
+    pairs = _architecture.members(net.net)
+    owner = {part: k for k, (member, _) in enumerate(pairs) for part in _architecture.parts(member)}
+    traced = _architecture.trace(net, [net, *owner], x)
     boxes, places = [], []
     for k in range(len(pairs)):
-        rows = _network.grouped(box for part, box in traced if owner.get(part) == k)
+        rows = _architecture.grouped(box for part, box in traced if owner.get(part) == k)
         boxes += rows
         places += [k] * len(rows)
     whole = next(box for part, box in traced if part is net)
     return {
-        **_network.arrays(boxes),
+        **_architecture.arrays(boxes),
         "member": np.array(places),
         "weight": np.array([weight for _, weight in pairs]),
-        "member_n_parameters": np.array([_network.count(member) for member, _ in pairs]),
+        "member_n_parameters": np.array([_architecture.count(member) for member, _ in pairs]),
         "model": np.array(model),
         "image_shape": np.array(whole.input_shape),
         "logits_shape": np.array(whole.output_shape),
-        "total_n_parameters": np.array(_network.count(net)),
+        "total_n_parameters": np.array(_architecture.count(net)),
     }
 
 
@@ -89,7 +90,7 @@ def findings(data):
             "n_parameters": int(data["member_n_parameters"][k]),
             "boxes": [
                 box._asdict()
-                for box, member in zip(_network.from_arrays(data), data["member"], strict=True)
+                for box, member in zip(_architecture.from_arrays(data), data["member"], strict=True)
                 if member == k
             ],
         }
@@ -120,7 +121,7 @@ def _sound(data, path):
             return array.dtype.kind == "f" and np.isfinite(array).all()
         if key == "member":
             return array.dtype.kind == "i" and {*array.tolist()} == {*range(len(data["weight"]))}
-        return _network.is_sound(key, array)
+        return _architecture.is_sound(key, array)
 
     return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or out of range")
 

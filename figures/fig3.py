@@ -26,8 +26,8 @@ import torch
 import nets
 import pde
 from bridge import NoisyResidual, ResNetSDE, network_from_velocity, noise_off
-from figures import _fig3_plot, _network, _runs
-from figures._command import figure_command, sound_arrays
+from figures import _architecture, _fig3_plot, _runs
+from figures._cli import figure_command, sound_arrays
 
 __all__ = ["compute", "findings", "main", "plot"]
 
@@ -43,7 +43,7 @@ N_CLASSES_SHOWN, N_SUBSTEPS = 4, 8
 TEXTS = ("class_name", "source", "model", "state_shape")
 # One letter for each axis; arrays with a letter in common have that length in common.
 SHAPES = {
-    **_network.shapes("b", "block_"),
+    **_architecture.shapes("b", "block_"),
     "time": "t", "curve": "tp2", "quarter": "q", "along": "qp", "horizon": "", "spectral_error": "", "edge": "2",
     "picture": "gg", "n_layers": "l", "network_deviation": "l", "network_state": "sp2",
     "label": "i", "class_name": "c", "state": "ri2", "block_state": "ki2", "explained": "2", "apart": "i", "stage": "",
@@ -162,7 +162,7 @@ def _may_be_empty(runs):
 
 
 def _hidden(model, x, y, classes):
-    net = _network.members(model.net)[0][0]
+    net = _architecture.members(model.net)[0][0]
     stage = len(net.stages) - 1
     blocks = [block for block in net.stages[stage] if isinstance(block, NoisyResidual)]
     sde = ResNetSDE(blocks)
@@ -173,10 +173,10 @@ def _hidden(model, x, y, classes):
     mean = flat.mean(axis=0)
     _, sizes, axes = np.linalg.svd(flat - mean, full_matrices=False)
     return {
-        **_network.arrays(_network.inside(model, blocks[0], x[:1]), "block_"),
+        **_architecture.arrays(_architecture.inside(model, blocks[0], x[:1]), "block_"),
         "label": y, "class_name": np.array(classes), "state": (fine - mean) @ axes[:2].T,
         "block_state": (own - mean) @ axes[:2].T, "explained": sizes[:2] ** 2 / (sizes**2).sum(),
-        "apart": apart, "stage": np.array(float(stage + 1)), "state_shape": np.array(_network.shape(before)),
+        "apart": apart, "stage": np.array(float(stage + 1)), "state_shape": np.array(_architecture.shape(before)),
     }  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def findings(data):
             # Between the ends of blocks and equation, in parts of the way from the first state to the last.
             "median_distance_to_equation": float(np.median(data["apart"])),
         },
-        "block": [box._asdict() for box in _network.from_arrays(data, "block_")],
+        "block": [box._asdict() for box in _architecture.from_arrays(data, "block_")],
     }
 
 
@@ -258,7 +258,7 @@ def _sound(data, path):
         if key == "label":
             return array.dtype.kind == "i" and ((array >= 0) & (array < len(data["class_name"]))).all()
         if key.startswith("block_") and key != "block_state":
-            return _network.is_sound(key, array)
+            return _architecture.is_sound(key, array)
         return array.dtype.kind == "f" and np.isfinite(array).all()
 
     return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not finite", lengths={"2": 2})

@@ -20,8 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 import pde
-from figures import _fig4_plot, common
-from figures._command import sound_arrays
+from figures import _fig4_plot, _io
+from figures._cli import sound_arrays
 from pde.problems import VELOCITIES
 
 __all__ = ["compute", "main", "plot", "plot_evidence", "solve"]
@@ -250,14 +250,14 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    parser = common.OneLineParser("python -m figures.fig4", __doc__)
+    parser = _io.OneLineParser("python -m figures.fig4", __doc__)
     parser.add_argument("--velocity", choices=VELOCITIES, default="grid-noise", help="kind of velocity")
     parser.add_argument("--method", choices=METHODS, default="auto", help="solver (default auto)")
     parser.add_argument("--n", type=int, default=None, help="points per side (default 128; 48 with --quick)")
     parser.add_argument("--sigmas", type=float, nargs="+", default=[0.0, 0.01, 0.1], help="diffusion coefficients")
     parser.add_argument("--replot", action="store_true", help="draw again from fig4.npz, without computing")
     arguments = vars(parser.parse_args(argv))
-    common.run(lambda: _main(arguments), parser.prog)
+    _io.run(lambda: _main(arguments), parser.prog)
 
 
 def _main(arguments):
@@ -266,23 +266,23 @@ def _main(arguments):
     if options["n"] is None:
         options["n"] = 48 if options["quick"] else 128
     if arguments["replot"]:
-        data = _shapes_agree(common.load_data(arguments["out"] / "fig4.npz", SHAPES), arguments["out"] / "fig4.npz")
+        data = _shapes_agree(_io.load_data(arguments["out"] / "fig4.npz", SHAPES), arguments["out"] / "fig4.npz")
     else:
         _check(options["method"], options["n"], options["sigmas"], options["seed"])
-    directory = common.output_directory(arguments["out"])
+    directory = _io.output_directory(arguments["out"])
     if not arguments["replot"]:
         data = compute(**options)
-    common.use_style()
+    _io.use_style()
     writers = {
-        "fig4.png": lambda path: common.save_picture(plot(data), path),
-        "fig4-evidence.png": lambda path: common.save_picture(plot_evidence(data), path),
+        "fig4.png": lambda path: _io.save_picture(plot(data), path),
+        "fig4-evidence.png": lambda path: _io.save_picture(plot_evidence(data), path),
     }
     if not arguments["replot"]:
         seconds = time.perf_counter() - begin
         writers["fig4.npz"] = lambda path: np.savez_compressed(path, **data)
-        record = common.provenance(arguments | options, seconds) | {"solutions": findings(data)}
-        writers["fig4.json"] = lambda path: common.write_json(path, record)
-    for path in common.save_all(directory, writers):
+        record = _io.provenance(arguments | options, seconds) | {"solutions": findings(data)}
+        writers["fig4.json"] = lambda path: _io.write_json(path, record)
+    for path in _io.save_all(directory, writers):
         print(path)
 
 

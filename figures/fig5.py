@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from figures import _fig5_plot, _runs
-from figures._command import figure_command, sound_arrays
+from figures._cli import figure_command, sound_arrays
 from figures._comparable import comparable
-from nets.intervals import interval
+from nets.evaluation import interval
 
 __all__ = ["compute", "findings", "main", "plot"]
 

@@ -23,13 +23,12 @@ import torch
 from tqdm import tqdm
 
 from figures import _fig6_plot, _runs
-from figures._command import figure_command, sound_arrays
+from figures._cli import figure_command, sound_arrays
 from figures._runs import Wanted
 from nets import attacks, seeds
 from nets import data as image_sets
-from nets.answers import balanced_order
-from nets.gradients import attacked
-from nets.predictions import is_noisy, mean_logits
+from nets.attacks import attacked, is_noisy, mean_logits
+from nets.evaluation import balanced_order
 
 __all__ = ["compute", "findings", "main", "plot"]
 

@@ -11,7 +11,7 @@ in --runs that were trained on the same images, equally long. A second; --quick 
 from pathlib import Path
 
 from figures import _runs, _weights, _weights_plot
-from figures._command import figure_command
+from figures._cli import figure_command
 from figures._runs import Wanted
 
 __all__ = ["compute", "findings", "main", "plot"]

@@ -20,12 +20,11 @@ from tqdm import tqdm
 
 import pde
 from figures import _mlmc_plot
-from figures._command import figure_command, sound_arrays
-from pde import multilevel
-from pde.control_variates import controlled_estimate
-from pde.path_fields import PathFields
-from pde.quasi import quasi_estimate
-from pde.random_numbers import key_from
+from figures._cli import figure_command, sound_arrays
+from pde import feynman_kac
+from pde.feynman_kac import PathFields, key_from
+from pde.feynman_kac.control_variates import controlled_estimate
+from pde.feynman_kac.quasi import quasi_estimate
 
 __all__ = ["compute", "findings", "main", "plot"]
 
@@ -76,7 +75,7 @@ def compute(*, quick=False, seed=0):
         bar.update()
         runs = []
         for place, eps in enumerate(asked):
-            e = multilevel.multilevel(problem, points, stderr=float(eps), rng=np.random.default_rng([seed, 2, place]))
+            e = feynman_kac.multilevel(problem, points, stderr=float(eps), rng=np.random.default_rng([seed, 2, place]))
             runs.append((_rms(e.mean - exact), e.cost, len(e.n_steps)))
             bar.update()
         plain = []
@@ -110,8 +109,8 @@ def _levels(problem, points, n_paths, seed):
     fields, key = PathFields(problem), key_from(np.random.default_rng([seed, 4]))
     variance, mean, noise = [], [], []
     for level, steps in enumerate(n_steps):
-        level_key = multilevel.level_key(key, level)
-        samples = multilevel.level_samples(fields, points, int(steps), n_paths, level_key, coupled=level > 0)
+        level_key = feynman_kac.level_key(key, level)
+        samples = feynman_kac.level_samples(fields, points, int(steps), n_paths, level_key, coupled=level > 0)
         variance.append(samples.var(axis=1, ddof=1).mean())
         # The noise of the points' means would be seen as a mean; it is known, and taken off.
         squares = samples.mean(axis=1) ** 2

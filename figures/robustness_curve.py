@@ -30,15 +30,11 @@ from tqdm import tqdm
 
 from bridge import noisy_blocks
 from figures import _robustness_curve_plot, _runs
-from figures._command import figure_command, sound_arrays
+from figures._cli import figure_command, sound_arrays
 from figures._comparable import comparable
 from nets import data as image_sets
-from nets.answers import balanced_order
-from nets.evaluation import Evaluation
-from nets.protocol import parse
+from nets.evaluation import NOTHING, Evaluation, balanced_order, parse, robust, score, worst_case
 from nets.provenance import load_run
-from nets.reports import NOTHING
-from nets.scores import robust, score, worst_case
 
 __all__ = ["Plan", "compute", "findings", "main", "plot"]
 
@@ -71,7 +67,7 @@ class Plan(NamedTuple):
     n_repeats : int
         Answers of a noisy model to an image, each the mean of 10 draws.
     plain, noisy : dict of str to tuple
-        Of each attack, as `nets.protocol` names it, the radii in units of 1 / 255; one-draw PGD first.
+        Of each attack, as `nets.evaluation` names it, the radii in units of 1 / 255; one-draw PGD first.
     """
 
     n_images: int

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from figures import _sparsity_plot, _weights
-from figures._command import figure_command, sound_arrays
+from figures._cli import figure_command, sound_arrays
 from figures._comparable import most_of
 from figures._runs import Wanted
-from figures._tables_text import label
+from figures.tables import label
 from nets import sparsity
 
 __all__ = ["compute", "findings", "main", "plot", "table"]

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 import pde
 from figures import _theorems_plot, fig4
-from figures._command import figure_command, sound_arrays
-from pde import bounds, extrema
+from figures._cli import figure_command, sound_arrays
+from pde import bounds
 
 __all__ = ["compute", "findings", "main", "plot"]
 
@@ -92,7 +92,7 @@ def _smooth(sigmas, seed, bar):
             problem = pde.problems.figure4(seed, sigma=float(sigma), velocity=family)
             solution = _resolved(problem)
             data["smooth_n"][row, column] = len(solution.u)
-            data["smooth_measured"][row, column] = extrema.largest_gradient(solution.field).found
+            data["smooth_measured"][row, column] = bounds.largest_gradient(solution.field).found
             found, gamma = _bounds(problem)
             for key, value in found.items():
                 data[f"smooth_{key}"][row, column] = value

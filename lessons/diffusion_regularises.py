@@ -10,9 +10,9 @@ with app.setup:
     import numpy as np
 
     import pde
-    from lessons._boundary import FINE, crossing, draw, field_at_zero, in_units
     from lessons._drawing import as_image
     from lessons._exercise import verdict
+    from lessons._figures._boundary import FINE, crossing, draw, field_at_zero, in_units
     from lessons._source import show_source
 
     VELOCITIES = {"smooth, four modes": "band-limited", "the paper's: random on each grid point": "grid-noise"}

@@ -23,18 +23,14 @@ from typing import Literal
 import torch
 import tyro
 
-from bridge import _checks
-from nets import assessment, data, seeds
-from nets._command import complain, write_json
-from nets.devices import device_of
-from nets.distributed import World
-from nets.protocol import attacks_of
+from bridge import checks
+from nets import data, evaluation, seeds
+from nets._cli import complain, write_json
+from nets.evaluation import attacks_of, markdown
 from nets.provenance import machine
-from nets.recipes import recipe as look_up
-from nets.reports import markdown
-from nets.runs import METRICS
 from nets.train import train
-from nets.training import Training
+from nets.training import METRICS, Training, World, device_of
+from nets.training import recipe as look_up
 
 __all__ = ["Plan", "main", "make_plan"]
 
@@ -105,7 +101,7 @@ class Plan:
     minutes : float
         Time for everything.
     compile : str
-        As of `nets.recipes.Recipe`.
+        As of `nets.training._recipe.Recipe`.
     images_per_second, epoch_seconds, setup_seconds : dict of str to float
         By the recipe's name: of training steps; of an epoch with its validation; of the first step.
     identity : dict
@@ -154,7 +150,7 @@ def make_plan(recipes, images, device, *, minutes, evaluation, compile="auto", s
     ValueError
         If the time is not enough for one epoch; the message says how much is.
     """
-    _checks.real("minutes", minutes, positive=True)
+    checks.real("minutes", minutes, positive=True)
     if not 0 < evaluation < 1:
         raise ValueError(f"evaluation must be in (0, 1), got {evaluation}")
     if compile == "auto":
@@ -220,9 +216,9 @@ def _run(options):
         record[name] = {"validation": best["selected"], "images_per_second": _trained_rate(_out(name, options))}
     trained = time.perf_counter() - began
     preset = "quick" if options.quick else options.preset
-    asked = assessment.Options(preset=preset, also=options.also, device=str(device), data=options.data)
+    asked = evaluation.Options(preset=preset, also=options.also, device=str(device), data=options.data)
     for name in recipes:
-        report = assessment.evaluate(_out(name, options), asked)
+        report = evaluation.evaluate(_out(name, options), asked)
         write_json(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
         print(f"\n{name}, {plan.epochs} epochs:\n\n{markdown(report)}", flush=True)
     seconds = {"training": trained, "evaluation": time.perf_counter() - began - trained}

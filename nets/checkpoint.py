@@ -156,7 +156,7 @@ def load_model(path, device="cpu"):
         In evaluation mode, in channels-last memory order.
     record : dict
         "recipe" (fields by name), "name" of the recipe, "seed", "model", "data", "epoch", "accuracy" on validation; see
-        `nets.runs`.
+        `nets.training._run_directory`.
 
     Raises
     ------

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import tyro
 
-from nets._command import complain, write_json
-from nets.comparison import compare
-from nets.preparation import Options as Evaluation
+from nets._cli import complain, write_json
+from nets.evaluation import Options as Evaluation
+from nets.evaluation import compare
 from nets.provenance import machine
 
 __all__ = ["main"]

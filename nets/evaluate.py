@@ -23,12 +23,8 @@ from pathlib import Path
 
 import torch
 
-from nets import protocol
-from nets._command import as_decimal, complain, write_json
-from nets.assessment import Options, evaluate
-from nets.presets import PRESETS
-from nets.protocol import attacks_of
-from nets.reports import markdown
+from nets._cli import as_decimal, complain, write_json
+from nets.evaluation import PRESETS, Options, attack_names, attacks_of, evaluate, markdown
 
 __all__ = ["main"]
 
@@ -85,7 +81,7 @@ def _print_list():
             ):
                 told = {key: value for key, value in attack.settings().items() if key.startswith("n_")}
                 print(f"  {attack.name:28s} {', '.join(f'{key}={value}' for key, value in told.items())}")
-    print(f"other names:\n{protocol.__doc__}")
+    print(f"other names:\n{attack_names()}")
 
 
 if __name__ == "__main__":

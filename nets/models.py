@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from bridge import FeynmanKacMean, NoisyResidual, _checks
+from bridge import FeynmanKacMean, NoisyResidual, checks
 
 __all__ = ["Architecture", "ImageClassifier", "ResNet", "architecture", "build"]
 
@@ -62,7 +62,7 @@ def architecture(base):
     ValueError
         If there is no such network (raised by a helper).
     """
-    _checks.one_of("base", base, N_BLOCKS)
+    checks.one_of("base", base, N_BLOCKS)
     factor = int(base.rpartition("_")[2]) if base.startswith("wrn") else 1
     return Architecture(N_BLOCKS[base], tuple(factor * width for width in (16, 32, 64)))
 
@@ -219,7 +219,7 @@ def build(
     >>> build("en2_resnet20", n_classes=7, seed=0)(torch.rand(3, 3, 32, 32)).shape
     torch.Size([3, 7])
     """
-    n_classes = _checks.integer("n_classes", n_classes, at_least=2)
+    n_classes = checks.integer("n_classes", n_classes, at_least=2)
     _check_statistics(mean, std)
     terms = [NAME.fullmatch(term.strip()) for term in str(name).split("+")]
     if not all(match and match["base"] in N_BLOCKS for match in terms):
@@ -238,7 +238,7 @@ def build(
             return member(match)
         return FeynmanKacMean([member(match) for _ in range(int(match["n_members"]))])
 
-    seed = None if seed is None else _checks.integer("seed", seed, at_least=0)
+    seed = None if seed is None else checks.integer("seed", seed, at_least=0)
     # On the CPU whatever the default device is, so that a seed gives one network.
     with torch.device("cpu"), torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:

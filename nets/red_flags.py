@@ -11,11 +11,22 @@ from dataclasses import dataclass
 
 import torch
 
-from bridge import _checks, noise_from
-from nets.geometry import make_ball
-from nets.gradients import NoisyModelWarning, Objective, attacked, check_images
-from nets.pgd import fgsm, ifgsm, pgd
-from nets.predictions import N_DRAWS, check_classes, draws_differ, mean_logits, resolve_draws
+from bridge import checks, noise_from
+from nets.attacks import (
+    N_DRAWS,
+    NoisyModelWarning,
+    Objective,
+    attacked,
+    check_classes,
+    check_images,
+    draws_differ,
+    fgsm,
+    ifgsm,
+    make_ball,
+    mean_logits,
+    pgd,
+    resolve_draws,
+)
 
 __all__ = ["BLACK_BOX", "WHITE_BOX", "RedFlag", "check"]
 
@@ -127,9 +138,9 @@ def check(
     .. [2] Carlini et al. 2019, On evaluating adversarial robustness, arXiv 1902.06705.
     .. [3] Croce & Hein 2020, and `checks.py` of auto-attack.
     """
-    _checks.real("eps", eps, positive=True)
+    checks.real("eps", eps, positive=True)
     make_ball(norm, eps)
-    n_eot = _checks.integer("n_eot", n_eot, at_least=1)
+    n_eot = checks.integer("n_eot", n_eot, at_least=1)
     if not 0 <= zero_share <= 1:
         raise ValueError(f"zero_share must be in [0, 1], got zero_share={zero_share}")
     with warnings.catch_warnings():

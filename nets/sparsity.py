@@ -17,7 +17,7 @@ it, and those that do not may differ by the size of their gradients alone. Numbe
     hoyer       (sqrt(n) - sum |w| / sqrt(sum w**2)) / (sqrt(n) - 1), in [0, 1];   normal weights: 1 - sqrt(2 / pi)
 
 and `gaussian`, the fraction below t if each layer's weights were normal of its rms: what is left of `below` without it
-is sparsity, the rest is scale. For the smoothness of neighbours see `nets.smoothness`.
+is sparsity, the rest is scale. For the smoothness of neighbours see `nets._geary`.
 
 "All the weights" are those of convolutions and linear layers here. Biases and the scales and shifts of batch
 normalisation are 0.5 % of a ResNet-20's parameters, and parameters="all" counts them too. That moves `below` by half a
@@ -36,9 +36,9 @@ import numpy as np
 import scipy.special
 from torch import nn
 
-from bridge import FeynmanKacMean, _checks
-from nets.intervals import interval
-from nets.smoothness import picture, smoothness
+from bridge import FeynmanKacMean, checks
+from nets._geary import picture, smoothness
+from nets.evaluation import interval
 
 __all__ = [
     "PUBLISHED", "RELATIVE", "THRESHOLD", "Numbers", "Sparsity",
@@ -75,7 +75,7 @@ class Numbers(NamedTuple):
     hoyer : float or None
         0 for weights of one size, 1 for a single one that is not 0; each weight in units of its layer's rms.
     smoothness : float or None
-        Geary's ratio of the taps of the kernels, see `nets.smoothness`; of kernels of more than one tap.
+        Geary's ratio of the taps of the kernels, see `nets._geary`; of kernels of more than one tap.
     picture : float or None
         That of the picture of all kernels, Figures 8 and 9.
     """
@@ -146,7 +146,7 @@ def weights(model, *, parameters="weights"):
     ValueError
         If parameters is neither, or there are no weights or some that are not finite.
     """
-    _checks.one_of("parameters", parameters, ("weights", "all"))
+    checks.one_of("parameters", parameters, ("weights", "all"))
     found = dict(model.named_parameters())
     if parameters == "weights":
         kinds = (nn.Conv2d, nn.Linear)
@@ -187,8 +187,8 @@ def numbers(weight, *, threshold=THRESHOLD, relative=RELATIVE):
     >>> numbers([0.0, 0.0, 0.0, 0.2]).hoyer, numbers([0.1, -0.1]).kurtosis
     (1.0, 1.0)
     """
-    threshold = _checks.real("threshold", threshold, positive=True)
-    relative = _checks.real("relative", relative, positive=True)
+    threshold = checks.real("threshold", threshold, positive=True)
+    relative = checks.real("relative", relative, positive=True)
     weight = np.asarray(weight, dtype=float)
     if not weight.size:
         raise ValueError("weight must not be empty")
@@ -266,7 +266,7 @@ def intervals(models, *, level=0.95, **options):
     models : iterable of Module
         One of each seed; they are taken one after the other.
     level : float, default=0.95
-        See `nets.intervals.interval`.
+        See `nets.evaluation._intervals.interval`.
     **options : optional
         Of `measure`.
 

@@ -21,14 +21,9 @@ from typing import Annotated
 import torch
 from tqdm import tqdm
 
-from nets import data, recipes, seeds
-from nets._command import as_decimal, complain
-from nets.distributed import PeerLostError, connect
-from nets.integration import integrate
-from nets.recipes import RECIPES, Recipe
-from nets.risks import precisions
-from nets.runs import Run, configuration
-from nets.training import Training
+from nets import data, seeds, training
+from nets._cli import as_decimal, complain
+from nets.training import RECIPES, PeerLostError, Recipe, Run, Training, configuration, connect, integrate, precisions
 
 __all__ = ["main", "train"]
 
@@ -52,7 +47,7 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
     recipe : Recipe
         What and how.
     out : Path
-        The run's directory, see `nets.runs`.
+        The run's directory, see `nets.training._run_directory`.
     seed : int, default=0
         Seed of everything that is drawn.
     resume : bool, default=False
@@ -208,9 +203,9 @@ def _parse(argv):
     import tyro
 
     name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (DEFAULT, argv)
-    recipe = recipes.recipe(name)
+    recipe = training.recipe(name)
     if "--as-released" in rest:
-        recipe = recipes.as_released(recipe)
+        recipe = training.as_released(recipe)
     # `--eps 8/255`: as the field writes it.
     rest = [as_decimal(word) for word in rest]
     options = tyro.cli(

@@ -12,20 +12,10 @@ last: a velocity at points of shape (..., 2) has shape (..., 2). `sigma` is the 
 The solvers are `spectral.solve` (for velocities that a grid resolves) and `feynman_kac.estimate` (for all).
 """
 
-from pde import (
-    bounds,
-    control_variates,
-    convergence,
-    feynman_kac,
-    fields,
-    grid,
-    problems,
-    quasi,
-    random_fields,
-    spectral,
-)
+from pde import bounds, convergence, feynman_kac, fields, grid, problems, random_fields, spectral
+from pde.equation import ConvectionDiffusion
+from pde.feynman_kac import control_variates, quasi
 from pde.fields import PeriodicField
-from pde.problems import ConvectionDiffusion
 from pde.spectral import UnresolvedError
 
 __all__ = [

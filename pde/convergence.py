@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-from pde import _checks
+from pde import checks
 
 __all__ = ["Order", "l2_norm", "observed_order", "relative_noise", "sup_norm", "z_scores", "z_threshold"]
 
@@ -54,7 +54,7 @@ def observed_order(h, errors):
     >>> round(observed_order([0.1, 0.05, 0.025], [3e-2, 7.5e-3, 1.875e-3]).order, 12)
     2.0
     """
-    h, errors = _checks.finite_array("h", h), _checks.finite_array("errors", errors)
+    h, errors = checks.finite_array("h", h), checks.finite_array("errors", errors)
     if h.ndim != 1 or h.shape != errors.shape:
         raise ValueError(f"h and errors must have one shape (m,), got {h.shape} and {errors.shape}")
     if len(np.unique(h)) < 2:
@@ -130,7 +130,7 @@ def z_scores(mean, stderr, reference):
         If a standard error is not positive or an entry is not finite.
     """
     mean, stderr, reference = (
-        _checks.finite_array(name, values)
+        checks.finite_array(name, values)
         for name, values in (("mean", mean), ("stderr", stderr), ("reference", reference))
     )
     if not (stderr > 0).all():
@@ -164,7 +164,7 @@ def z_threshold(n_scores, false_alarm=1e-6):
     >>> round(z_threshold(64), 2)
     5.65
     """
-    n_scores = _checks.integer("n_scores", n_scores, at_least=1)
+    n_scores = checks.integer("n_scores", n_scores, at_least=1)
     if not 0 < false_alarm < 1:
         raise ValueError(f"false_alarm must lie in (0, 1), got false_alarm={false_alarm}")
     return float(scipy.stats.norm.isf(false_alarm / (2 * n_scores)))
@@ -189,14 +189,14 @@ def relative_noise(stderr, bias):
     ValueError
         If an entry is not finite or a bias is 0.
     """
-    bias = _checks.finite_array("bias", bias)
+    bias = checks.finite_array("bias", bias)
     if not bias.all():
         raise ValueError("bias must not be 0")
-    return _checks.finite_array("stderr", stderr) / np.abs(bias)
+    return checks.finite_array("stderr", stderr) / np.abs(bias)
 
 
 def _some(values):
-    values = _checks.finite_array("values", values)
+    values = checks.finite_array("values", values)
     if not values.size:
         raise ValueError("values must not be empty")
     return values

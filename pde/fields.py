@@ -5,7 +5,7 @@ import math
 import numpy as np
 import scipy.fft
 
-from pde import _checks, grid
+from pde import checks, grid
 
 __all__ = ["INTERPOLATIONS", "PeriodicField"]
 
@@ -49,11 +49,11 @@ class PeriodicField:
 
     def __init__(self, values, length=1.0, interpolation="trigonometric"):
         # A copy: the caller's array stays writeable, and what is written there does not reach the field.
-        self.values = _checks.finite_array("values", values).copy()
+        self.values = checks.finite_array("values", values).copy()
         if self.values.ndim < 2 or self.values.shape[-1] != self.values.shape[-2] or not self.values.size:
             raise ValueError(f"values must have shape (..., n, n) with a square grid, got {self.values.shape}")
-        self.length = _checks.real("length", length, positive=True)
-        self.interpolation = _checks.one_of("interpolation", interpolation, INTERPOLATIONS)
+        self.length = checks.real("length", length, positive=True)
+        self.interpolation = checks.one_of("interpolation", interpolation, INTERPOLATIONS)
         self.values.flags.writeable = False
 
     def __repr__(self):
@@ -177,7 +177,7 @@ class PeriodicField:
         ValueError
             If n < 1.
         """
-        n = _checks.integer("n", n, at_least=1)
+        n = checks.integer("n", n, at_least=1)
         if self.n % n == 0:
             step = self.n // n
             return self.values[..., ::step, ::step].copy()
@@ -232,7 +232,7 @@ class PeriodicField:
             dx, dy = ((np.roll(self.values, -1, axis) - self.values) * (self.n / self.length) for axis in (-2, -1))
             pairs = [(a, b) for a in (dx, np.roll(dx, -1, -1)) for b in (dy, np.roll(dy, -1, -2))]
             return max(_largest_singular_value(np.stack(pair, axis=-1), self.values.ndim == 2) for pair in pairs)
-        n = 4 * self.n if n is None else _checks.integer("n", n, at_least=1)
+        n = 4 * self.n if n is None else checks.integer("n", n, at_least=1)
         jacobian = self.jacobian_on_grid(n)
         return _largest_singular_value(jacobian, self.values.ndim == 2)
 
@@ -254,7 +254,7 @@ class PeriodicField:
         ValueError
             If n < 1.
         """
-        n = _checks.integer("n", n, at_least=1)
+        n = checks.integer("n", n, at_least=1)
         if self.interpolation == "trigonometric":
             c, factor = self._present_coefficients, self._wavenumbers * 1j
             parts = (c * factor[:, None], c * factor[None, :])
@@ -286,7 +286,7 @@ class PeriodicField:
         return cell - degree // 2, weights
 
     def _evaluate(self, points, derivative):
-        points = _checks.points_array(points)
+        points = checks.points_array(points)
         flat = points.reshape(-1, 2)
         components = self.values.shape[:-2]
         evaluate = self._trigonometric if self.interpolation == "trigonometric" else self._spline

@@ -12,7 +12,7 @@ real everywhere and not on the grid points alone.
 import numpy as np
 import scipy.fft
 
-from pde import _checks
+from pde import checks
 
 __all__ = ["coefficients", "dealiased_modes", "fast_size", "from_coefficients", "points", "resample"]
 
@@ -41,8 +41,8 @@ def points(n, length=1.0):
     >>> points(4)[1, 3]
     array([0.25, 0.75])
     """
-    n = _checks.integer("n", n, at_least=1)
-    side = np.arange(n) * (_checks.real("length", length, positive=True) / n)
+    n = checks.integer("n", n, at_least=1)
+    side = np.arange(n) * (checks.real("length", length, positive=True) / n)
     return np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1)
 
 
@@ -68,7 +68,7 @@ def dealiased_modes(n):
     >>> dealiased_modes(128)
     42
     """
-    return (_checks.integer("n", n, at_least=1) - 1) // 3
+    return (checks.integer("n", n, at_least=1) - 1) // 3
 
 
 def fast_size(n):
@@ -88,7 +88,7 @@ def fast_size(n):
     ValueError
         If n < 1.
     """
-    n = _checks.integer("n", n, at_least=1)
+    n = checks.integer("n", n, at_least=1)
     size = scipy.fft.next_fast_len(n, real=True)
     while size % 2:
         size = scipy.fft.next_fast_len(size + 1, real=True)

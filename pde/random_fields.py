@@ -5,7 +5,7 @@ Every function takes `rng` (a numpy Generator or a seed) and draws from nothing 
 
 import numpy as np
 
-from pde import _checks, grid
+from pde import checks, grid
 from pde.fields import PeriodicField
 
 __all__ = ["band_limited", "divergence_free", "grid_noise", "terminal_datum"]
@@ -37,7 +37,7 @@ def grid_noise(n, rng, *, length=1.0, interpolation="bilinear"):
     ValueError
         If n < 1, or length or interpolation is refused by PeriodicField.
     """
-    n = _checks.integer("n", n, at_least=1)
+    n = checks.integer("n", n, at_least=1)
     return PeriodicField(np.random.default_rng(rng).uniform(-1.0, 1.0, (2, n, n)), length, interpolation)
 
 
@@ -144,8 +144,8 @@ def terminal_datum(n, rng, *, n_modes=5, length=1.0):
 
 def _random_coefficients(n_fields, n, n_modes, rng):
     """Coefficients (n_fields, 2 n_modes + 1, 2 n_modes + 1) of real random fields of mean 0 with |k| <= n_modes."""
-    n_modes = _checks.integer("n_modes", n_modes, at_least=1)
-    n = _checks.integer("n", n, at_least=1)
+    n_modes = checks.integer("n_modes", n_modes, at_least=1)
+    n = checks.integer("n", n, at_least=1)
     if n <= 2 * n_modes:
         raise ValueError(f"n must be > 2 n_modes to resolve the field, got n={n}, n_modes={n_modes}")
     size = 2 * n_modes + 1

@@ -1,8 +1,7 @@
 """The suite catches every mutant; the whole of it is slow, that each can still be made is not."""
 
-import pytest
-
 import mutants
+import pytest
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)

@@ -1,5 +1,0 @@
-"""Checks at the door, shared by the modules of this package and of those above it: those of `pde`."""
-
-from pde._checks import integer, one_of, real
-
-__all__ = ["integer", "one_of", "real"]

@@ -1,0 +1,5 @@
+"""Checks at the door, shared by the modules of this package and of those above it: those of `pde`."""
+
+from pde.checks import integer, one_of, real
+
+__all__ = ["integer", "one_of", "real"]

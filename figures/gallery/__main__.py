@@ -1,0 +1,5 @@
+import sys
+
+from figures.gallery import main
+
+sys.exit(main())

@@ -1,0 +1,5 @@
+import sys
+
+from figures.tables import main
+
+sys.exit(main())

@@ -1,0 +1,261 @@
+"""Evaluations found in files: what they measured, and on what."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from nets.evaluate import REPORT
+
+__all__ = ["NOISE", "RELEASED", "TEXT", "Evaluation", "Library", "Score", "read"]
+
+# Radius and step: the paper's text (8/255, 2/255), and the released code.
+TEXT, RELEASED = (8 / 255, 2 / 255), (0.031, 0.007)
+# What makes a network another one, where there is noise in it.
+NOISE = ("noise", "coef", "std_over")
+
+
+class Score(NamedTuple):
+    """A measured accuracy, a fraction.
+
+    Attributes
+    ----------
+    accuracy, stderr : float
+        Over the images, and the draws of a network that draws.
+    n : int
+        Images.
+    settings : dict
+        Of the attack.
+    remarks : tuple of str
+        What differs from the paper's text.
+    """
+
+    accuracy: float
+    stderr: float
+    n: int
+    settings: dict
+    remarks: tuple = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `nets.evaluate` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        File.
+    run, data, protocol : dict
+        As written.
+    oracle : dict or None
+        Whose images blind attacks use.
+    rows : list of dict
+        Of the attacks.
+    date : str
+        When.
+    """
+
+    path: Path
+    run: dict
+    data: dict
+    protocol: dict
+    oracle: dict | None
+    rows: list
+    date: str
+
+    @property
+    def recipe(self):
+        """Fields of the run's recipe by name."""
+        return self.run["recipe"]
+
+    @property
+    def weights(self):
+        """Digest of the network's weights: the same wherever they are written."""
+        return self.run["weights"]["digest"]
+
+    def score(self, attack, *, one_draw=True):
+        """Look up what an attack left.
+
+        Parameters
+        ----------
+        attack : str
+            Its name, see `nets.evaluation`.
+        one_draw : bool, default=True
+            Of single passes on attacked images, where all images were attacked; otherwise of images that are right
+            before and after it, by the mean over the draws.
+
+        Returns
+        -------
+        Score or None
+            On the most images, if there are several; None if the attack was not made, or not with the paper's radius.
+        """
+        found = [row for row in self.rows if row["name"].partition("@")[0] == attack and "settings" in row]
+        if one_draw:
+            found = [row for row in found if row["n_attacked"] == row["n"]]
+        found = [row for row in found if self.radius(row) is not None]
+        if not found:
+            return None
+        row = max(found, key=lambda row: row["n"])
+        part = row["one_draw"] if one_draw else row
+        told = ("attacked by the released code's eps=0.031, step 0.007",) if self.radius(row) == RELEASED else ()
+        return Score(part["accuracy"], part["stderr"], row["n"], row["settings"], told)
+
+    @staticmethod
+    def radius(row):
+        """Return (eps, step) of the paper's text or of the released code that a row was attacked with.
+
+        Parameters
+        ----------
+        row : dict
+            Of an attack.
+
+        Returns
+        -------
+        tuple of float or None
+            TEXT as well for what has neither; None of any other.
+        """
+        settings = row["settings"]
+        if settings["base"] in ("natural", "cw"):
+            return TEXT
+        for radius in (TEXT, RELEASED):
+            steps = settings["base"] not in ("ifgsm", "pgd") or math.isclose(
+                settings["step_size"], radius[1], rel_tol=1e-6
+            )
+            if steps and math.isclose(settings["eps"], radius[0], rel_tol=1e-6):
+                return radius
+        return None
+
+
+@dataclass(frozen=True)
+class Library:
+    """All evaluations found.
+
+    Parameters
+    ----------
+    evaluations : list of Evaluation
+        In the order of their paths.
+    runs : Path
+        Directory of runs, in which the members of networks put together are looked up.
+    """
+
+    evaluations: list
+    runs: Path
+    _members: dict = field(default_factory=dict)
+
+    def trained(self, digest):
+        """Return the evaluation of a network of these weights, of any number the first.
+
+        Parameters
+        ----------
+        digest : str
+            Of the weights.
+
+        Returns
+        -------
+        Evaluation or None
+        """
+        return next((e for e in self.evaluations if e.weights == digest), None)
+
+    def members(self, evaluation):
+        """Return the recipes by which the members of a network put together were trained.
+
+        Parameters
+        ----------
+        evaluation : Evaluation
+            Of the network.
+
+        Returns
+        -------
+        list of dict or None
+            Fields by name; None where the records of the runs are not there, or are not those of this network.
+        """
+        if evaluation.weights not in self._members:
+            self._members[evaluation.weights] = self._find_members(evaluation)
+        return self._members[evaluation.weights]
+
+    def _find_members(self, evaluation):
+        for directory in self._places(evaluation.run["path"]):
+            weights = directory / "best.safetensors"
+            config = _record(directory)
+            if config is None or not weights.is_file():
+                continue
+            if hashlib.sha256(weights.read_bytes()).hexdigest() == evaluation.run["weights"].get("sha256"):
+                found = [self._member(member) for member in config.get("members", [])]
+                return found if found and None not in found else None
+        return None
+
+    def _member(self, member):
+        for directory in self._places(member["run"]):
+            config = _record(directory)
+            if config is not None and (config["name"], config["seed"]) == (member["name"], member["seed"]):
+                return config["recipe"] if _n_epochs(directory) == config["recipe"]["epochs"] else None
+        return None
+
+    def _places(self, path):
+        return dict.fromkeys((Path(path), self.runs / Path(path).name))
+
+
+def _record(directory):
+    try:
+        return json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _n_epochs(directory):
+    path = directory / "metrics.csv"
+    return len(path.read_text(encoding="utf-8").splitlines()) - 1 if path.is_file() else 0
+
+
+def read(results, runs):
+    """Read all evaluations in results/*.json and runs/*/evaluation.json; other JSON files are left alone.
+
+    Parameters
+    ----------
+    results, runs : Path
+        Directories; one that is not there holds none.
+
+    Returns
+    -------
+    Library
+
+    Raises
+    ------
+    ValueError
+        If a file is damaged.
+    """
+    found = []
+    for path in [*sorted(results.glob("*.json")), *sorted(runs.glob(f"*/{REPORT}"))]:
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(report, dict) and {"run", "rows", "protocol"} <= report.keys():
+                keys = ("run", "data", "protocol", "oracle", "rows", "date")
+                evaluation = Evaluation(path, **{key: report[key] for key in keys})
+                _check(evaluation)
+                found.append(evaluation)
+        except KeyError as error:
+            raise ValueError(f"{path} is damaged (it lacks {error}): remove it, or evaluate again") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error}): remove it, or evaluate again") from None
+    return Library(found, runs)
+
+
+def _check(evaluation):
+    """Touch what is relied on: what is not there or is no accuracy raises."""
+    recipe, data = evaluation.recipe, evaluation.data
+    _ = recipe["model"] + recipe["method"], recipe["eps"] + recipe["epochs"], len(recipe["members"])
+    _ = [recipe[key] for key in (*NOISE, "weights")]
+    _ = evaluation.run["name"], evaluation.run["path"], evaluation.run["epochs_done"], evaluation.weights + ""
+    _ = evaluation.protocol["is_noisy"], evaluation.protocol["subset_seed"], evaluation.date + ""
+    _ = [data[key] for key in ("name", "encoding", "n_classes", "shape", "n_train", "n_test", "digest", "trained_on")]
+    if evaluation.oracle is not None:
+        _ = evaluation.oracle["name"], evaluation.oracle["weights"]["digest"]
+    for row in evaluation.rows:
+        if "settings" not in row:
+            continue
+        _ = row["n_attacked"], evaluation.radius(row)
+        for part in (row, row["one_draw"]):
+            if not (0 <= part["accuracy"] <= 1 and 0 <= part["stderr"] < 1 and row["n"] >= 1):
+                raise ValueError(f"{row['name']}: {part['accuracy']} ± {part['stderr']} of {row['n']} is no accuracy")

@@ -1,0 +1,161 @@
+"""Whether an evaluation is what a row of the paper asks for: data, training and noise, judged field by field."""
+
+import functools
+import math
+from dataclasses import asdict
+from typing import NamedTuple
+
+from figures.tables._library import NOISE, RELEASED, TEXT
+from nets.training import RECIPES
+
+__all__ = ["Verdict", "is_noisy", "judge", "trained_by"]
+
+# Classes, shape, training and test images.
+DATA_SETS = {"cifar10": (10, [3, 32, 32], 50000, 10000), "cifar100": (100, [3, 32, 32], 50000, 10000)}
+LOSSLESS = ("raw", "PNG")
+# One step of a greater size for ten: a cheaper kind of the same training.
+STAND_INS = {"natural": ("natural",), "pgd": ("pgd", "fast")}
+
+
+class Verdict(NamedTuple):
+    """Whether an evaluation belongs into a row.
+
+    Attributes
+    ----------
+    kind : {"own", "stand-in", "refused", "other"}
+        The row's own recipe on its own data; a smaller one; something that would belong there, were it sound; another
+        experiment.
+    remarks : tuple of str
+        What differs, or why it is refused.
+    """
+
+    kind: str
+    remarks: tuple = ()
+
+
+OTHER = Verdict("other")
+
+
+def is_noisy(model):
+    """Say whether blocks of a model may draw.
+
+    Parameters
+    ----------
+    model : str
+        As `nets.build` names it.
+
+    Returns
+    -------
+    bool
+    """
+    return any(term.startswith("en") for term in model.split("+"))
+
+
+@functools.cache
+def trained_by(name):
+    """Return the first recipe of the same training: tables repeat rows, and blind attacks are on networks of others.
+
+    Parameters
+    ----------
+    name : str
+        Of a recipe.
+
+    Returns
+    -------
+    str
+        Name of a recipe.
+    """
+    wanted = RECIPES[name]
+    if wanted.members:
+        return name
+    same = (
+        other
+        for other, recipe in RECIPES.items()
+        if recipe.data == wanted.data and _judge_recipe(asdict(recipe), wanted).kind == "own"
+    )
+    return next(same)
+
+
+def judge(evaluation, wanted, library):
+    """Say whether an evaluation belongs into the row of a recipe.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Which.
+    wanted : Recipe
+        Of the row.
+    library : Library
+        Where oracles and members are looked up.
+
+    Returns
+    -------
+    Verdict
+    """
+    data, recipe = evaluation.data, evaluation.recipe
+    here = data["n_classes"], data["shape"], data["n_train"], data["n_test"]
+    if here != DATA_SETS[wanted.data]:
+        return OTHER
+    verdict = _judge_members(evaluation, wanted, library) if wanted.members else _judge_recipe(recipe, wanted)
+    if verdict.kind in ("other", "refused"):
+        return verdict
+    n_done = evaluation.run["epochs_done"]
+    if n_done is not None and n_done < recipe["epochs"]:
+        return Verdict("refused", (f"its training is not finished, {n_done} epochs of {recipe['epochs']}",))
+    if data["digest"] != data["trained_on"]:
+        return Verdict("refused", ("it was trained on other images",))
+    remarks = verdict.remarks
+    if n_done is None and not wanted.members:
+        remarks += ("no record that its training was finished",)
+    if data["encoding"] not in LOSSLESS:
+        remarks += (f"{data['encoding']} images",)
+    verdict = Verdict("stand-in" if remarks else "own", remarks)
+    return _judge_oracle(evaluation, wanted, verdict, library) if wanted.oracle else verdict
+
+
+def _judge_recipe(theirs, wanted):
+    """By the fields alone. The name is no proof: every field can be overridden."""
+    if theirs["model"] != wanted.model or theirs["members"]:
+        return OTHER
+    ours = asdict(wanted)
+    identity = ["weights"] if "+" in wanted.model else []
+    if is_noisy(wanted.model):
+        identity += NOISE
+    if any(theirs[key] != ours[key] for key in identity) or theirs["method"] not in STAND_INS[wanted.method]:
+        return OTHER
+    if wanted.is_adversarial and not any(math.isclose(theirs["eps"], eps, rel_tol=1e-6) for eps, _ in (TEXT, RELEASED)):
+        return OTHER
+    unread = {"oracle", "members", *NOISE} - set(identity)
+    differing = [said for said in wanted.differences(theirs, execution=False) if said.partition("=")[0] not in unread]
+    return Verdict("stand-in" if differing else "own", tuple(differing))
+
+
+def _judge_members(evaluation, wanted, library):
+    theirs = evaluation.recipe
+    if theirs["model"] != wanted.model or not theirs["members"]:
+        return OTHER
+    if is_noisy(wanted.model) and any(theirs[key] != getattr(wanted, key) for key in NOISE):
+        return OTHER
+    recipes = library.members(evaluation)
+    if recipes is None or len(recipes) != len(wanted.members):
+        return Verdict("refused", (f"how its members were trained is not to be found in {library.runs}",))
+    verdicts = [_judge_recipe(recipe, RECIPES[name]) for recipe, name in zip(recipes, wanted.members, strict=True)]
+    if OTHER in verdicts:
+        return OTHER
+    remarks = tuple(dict.fromkeys(f"members: {said}" for verdict in verdicts for said in verdict.remarks))
+    return Verdict("stand-in" if remarks else "own", remarks)
+
+
+def _judge_oracle(evaluation, wanted, verdict, library):
+    if evaluation.oracle is None:
+        return OTHER
+    known = library.trained(evaluation.oracle["weights"]["digest"])
+    if known is None:
+        return Verdict("refused", ("how its oracle was trained is not known: no evaluation of the oracle is there",))
+    theirs = judge(known, RECIPES[wanted.oracle], library)
+    if theirs.kind in ("other", "refused"):
+        return theirs
+    if known.data["trained_on"] != evaluation.data["trained_on"]:
+        return Verdict("refused", ("its oracle was trained on other images",))
+    new = tuple(f"oracle: {said}" for said in theirs.remarks)
+    return Verdict("stand-in" if verdict.remarks or new else "own", verdict.remarks + new)

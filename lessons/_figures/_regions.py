@@ -1,0 +1,139 @@
+"""The pictures of lesson 4: decision regions in the square, and shares of right answers against numbers of draws."""
+
+import contextlib
+import warnings
+
+import numpy as np
+import torch
+
+import bridge
+import nets
+from lessons._drawing import BLUE, GREY, RED, new_figure
+from lessons._planar import noise_scaled
+
+__all__ = ["accuracy", "draw_regions", "draw_shares", "logit_differences", "one_draw_allowed"]
+
+
+def accuracy(model, x, y, n_draws, seed=0):
+    """Return the share of points that the mean of n_draws answers puts into the right class.
+
+    Parameters
+    ----------
+    model : Module
+        Points to logits.
+    x : Tensor of shape (n, 2)
+        Points.
+    y : Tensor of shape (n,)
+        Labels.
+    n_draws : int
+        Of the noise.
+    seed : int, default=0
+        Of the noise.
+
+    Returns
+    -------
+    float
+    """
+    with bridge.noise_from(model, torch.Generator().manual_seed(seed)):
+        return float((nets.attacks.mean_logits(model, x, n_draws).argmax(1) == y).float().mean())
+
+
+@contextlib.contextmanager
+def one_draw_allowed():
+    """Let attacks on a noisy model that see one draw a step go without a warning: here that is what is shown.
+
+    Yields
+    ------
+    None
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nets.attacks.NoisyModelWarning)
+        yield
+
+
+@torch.no_grad()
+def logit_differences(model, point, coef, n, seed):
+    """Return the difference of the two logits at one point in n draws.
+
+    Parameters
+    ----------
+    model : Module
+        Whose blocks take the deviation of each state alone, so that one batch is n independent draws.
+    point : Tensor of shape (2,)
+        Where.
+    coef : float
+        Noise a.
+    n, seed : int
+        Draws, and their seed.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+    """
+    with noise_scaled(model, coef), bridge.noise_from(model, torch.Generator().manual_seed(seed)):
+        return model(point.expand(n, 2)).diff(dim=1).flatten()
+
+
+def draw_regions(model, x, y, cases):
+    """Draw the softmax of the mean answer over the square, one panel a case, with the first points on it.
+
+    Parameters
+    ----------
+    model : Module
+        Points to logits of two classes.
+    x : Tensor of shape (n, 2)
+        Points that the shares are of.
+    y : Tensor of shape (n,)
+        Labels.
+    cases : sequence of (str, float, int)
+        Title, noise a, number of draws.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    text : str
+        Titles and shares.
+    """
+    side = np.linspace(0, 1, 81)
+    square = torch.tensor(np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2), dtype=torch.float32)
+    (figure, panels), titles = new_figure(len(cases), width=10.5, height=3.9), []
+    for axes, (name, coef, n_draws) in zip(panels, cases, strict=True):
+        with noise_scaled(model, coef), bridge.noise_from(model, torch.Generator().manual_seed(1)):
+            logits = nets.attacks.mean_logits(model, square, n_draws)
+            titles.append(f"{name}: {accuracy(model, x, y, n_draws):.1%} right")
+        # Orange and purple are told apart with every kind of colour blindness; white is the boundary.
+        chance = logits.softmax(1)[:, 1].reshape(len(side), len(side))
+        axes.pcolormesh(side, side, chance, cmap="PuOr", vmin=0, vmax=1, shading="nearest", rasterized=True)
+        for label, marker, colour in ((0, "o", RED), (1, "^", BLUE)):
+            points = x[:160][y[:160] == label]
+            axes.plot(*points.T, marker, mfc=colour, mec="white", mew=0.5, ms=4.5)
+        axes.set(xlabel="x", aspect="equal", xlim=(0, 1), ylim=(0, 1), title=titles[-1])
+    panels[0].set_ylabel("y")
+    return figure, "; ".join(titles)
+
+
+def draw_shares(counts, panels, n):
+    """Draw shares of right answers over numbers of draws, with their binomial standard errors.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Numbers of draws.
+    panels : sequence of (str, str, sequence of float)
+        Title, what is drawn, and one share a count.
+    n : int
+        Points that the shares are of.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, all_axes = new_figure(len(panels), width=10, height=3.3)
+    for axes, (title, label, shares) in zip(all_axes, panels, strict=True):
+        bars = np.sqrt(np.multiply(shares, 1 - np.array(shares)) / n)
+        axes.errorbar(counts, shares, bars, fmt="o-", color=BLUE, capsize=3)
+        axes.set(xscale="log", xlabel=label, ylabel="share right", xticks=counts, xticklabels=counts, title=title)
+        axes.minorticks_off()
+        axes.margins(y=0.3)
+        axes.grid(color=GREY, alpha=0.3)
+    return figure

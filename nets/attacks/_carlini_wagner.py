@@ -1,0 +1,287 @@
+"""The attack of Carlini and Wagner: the least perturbation that deceives, by Adam in a variable without bounds.
+
+    min_u D(x', x) + c max(-kappa, max_{i != t} Z(x')_i - Z(x')_t),  x' = (tanh(u) + 1) / 2        (paper: (3.4), (3.5))
+
+t is the target; untargeted, the term is max(-kappa, Z(x')_y - max_{i != y} Z(x')_i). D is the distance in the maximum
+norm, as the paper has it, or the squared Euclidean one of Carlini and Wagner. `cw_as_released` is what the paper's
+published code does under that name.
+"""
+
+import torch
+from tqdm import tqdm
+
+from bridge import checks
+from nets.attacks._balls import NORMS, choose, make_ball
+from nets.attacks._objective import Objective, attacked, check_images, margin
+
+__all__ = ["cw", "cw_as_released"]
+
+# The paper's section 3.2.
+C, KAPPA, N_ITER, LR = 10.0, 0.0, 50, 6e-4
+# Of the released code.
+EPS_RELEASED = 0.031
+# Carlini and Wagner's: 0 and 1 are reached by no finite u.
+EDGE = 1 - 1e-6
+KEEP = ("best", "last")
+
+
+def cw(
+    model,
+    x,
+    y,
+    *,
+    norm="linf",
+    c=C,
+    kappa=KAPPA,
+    n_iter=N_ITER,
+    lr=LR,
+    eps=None,
+    keep="best",
+    n_eot=1,
+    eot="gradients",
+    targeted=False,
+    batch_norm="running",
+    generator=None,
+    progress=False,
+):
+    """Attack by the method of Carlini and Wagner, as the paper prints it.
+
+    min_u ||x' - x||_inf + c max(-kappa, Z_y - max_{i != y} Z_i),  x' = (tanh(u) + 1) / 2                (paper: (3.5))
+
+    Every image has its own u and is attacked by itself. c is one number, not searched for. The paper states no radius
+    for its accuracies under this attack. Its settings limit it all the same: n_iter steps of Adam of about lr each move
+    u by 0.03 and so a pixel by 0.015 at most, less than half of 8/255, and one near 0 or 1, where tanh is flat, hardly.
+    Nor does c decide much: the maximum norm holds back the farthest pixel alone, and Adam forgets the gradient's scale.
+
+    Parameters
+    ----------
+    model : Module
+        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    x : Tensor of shape (n_images, ...)
+        Images in [0, 1].
+    y : Tensor of shape (n_images,)
+        Labels; with targeted, the labels to be reached.
+    norm : {"linf", "l2"}
+        D: the distance in the maximum norm, or the squared Euclidean distance.
+    c : float, default=10
+        Weight of the classification; > 0.
+    kappa : float, default=0
+        Margin of the logits that is asked for; >= 0.
+    n_iter : int, default=50
+        Steps of Adam; >= 1.
+    lr : float, default=6e-4
+        Its step size, in units of u; > 0.
+    eps : float, optional
+        Radius, in units of x and in the norm, of the ball onto which the result is projected, deceiving still or not;
+        >= 0. By default there is none, as in the paper.
+    keep : {"best", "last"}
+        Of each image, return the nearest iterate that deceives by the margin, or the last where none does; or always
+        the last.
+    n_eot : int, default=1
+        Passes with independent noise that a gradient, and what deceives, is averaged over; >= 1.
+    eot : {"gradients", "logits"}
+        Average gradients, or logits inside the objective.
+    targeted : bool, default=False
+        y are targets.
+    batch_norm : {"running", "batch"}
+        Statistics of batch normalisation, see `gradients.attacked`.
+    generator : torch.Generator, optional
+        Source of the noise; by default PyTorch's own.
+    progress : bool, default=False
+        Show a progress bar, if standard error is a terminal.
+
+    Returns
+    -------
+    Tensor of shape (n_images, ...)
+        x_adv, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If x, y or an option is out of range.
+    FloatingPointError
+        If the objective or its gradient is not finite.
+
+    References
+    ----------
+    .. [1] Wang et al. 2020, section 3.2.
+    .. [2] Carlini & Wagner 2017, Towards evaluating the robustness of neural networks.
+    """
+    checks.one_of("norm", norm, tuple(NORMS))
+    checks.one_of("keep", keep, KEEP)
+    c, lr = checks.real("c", c, positive=True), checks.real("lr", lr, positive=True)
+    kappa = checks.real("kappa", kappa, positive=False)
+    n_iter = checks.integer("n_iter", n_iter, at_least=1)
+    ball = None if eps is None else make_ball(norm, eps)
+
+    def lead(logits, y):
+        """The margin towards what is wanted, up to kappa: `Objective` turns the sign of a targeted one."""
+        gap = margin(logits, y)
+        return gap.clamp(min=-kappa) if targeted else gap.clamp(max=kappa)
+
+    objective = Objective(model, y, loss=lead, n_eot=n_eot, eot=eot, targeted=targeted)
+    check_images(model, x, y, n_eot=n_eot)
+    if torch.finfo(x.dtype).bits < 32:
+        raise ValueError(f"x must be of float32 or float64, as u has no room in less, got {x.dtype}")
+    x = x.detach()
+
+    def deceives(logits):
+        gap = objective.sign * margin(logits.to(torch.promote_types(logits.dtype, torch.float32)), objective.y)
+        # The sign beside kappa: at kappa = 0 a tie deceives nobody.
+        return (gap > 0) & (gap >= kappa)
+
+    best, best_distance = x, x.new_full((len(x),), float("inf"))
+
+    def compare(x_adv, distance, logits):
+        better = deceives(logits) & (distance < best_distance)
+        return choose(better, x_adv, best), torch.where(better, distance, best_distance)
+
+    # No finite u has the image 0 or 1. Points between are reproduced.
+    u = torch.atanh((2 * x - 1).clamp(-EDGE, EDGE)).requires_grad_()
+    adam = torch.optim.Adam([u], lr=lr)
+    finite = torch.ones((), dtype=torch.bool, device=x.device)
+    bar = tqdm(range(n_iter), disable=None if progress else True, unit="step", desc="cw")
+    with attacked(model, generator=generator, batch_norm=batch_norm):
+        for _ in bar:
+            with torch.enable_grad():
+                x_adv = _image(u)
+                distance = _distance(norm, x_adv, x)
+                gradient, value, logits = objective.gradient(x_adv)
+                (u.grad,) = torch.autograd.grad(distance.sum() - c * (gradient * x_adv).sum(), u)
+            finite &= value.isfinite().all() & u.grad.isfinite().all()
+            best, best_distance = compare(x_adv.detach(), distance.detach(), logits)
+            adam.step()
+        last = _image(u.detach())
+        if keep == "best":
+            best, best_distance = compare(last, _distance(norm, last, x), objective.logits(last))
+    if not finite.item():
+        raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
+    x_adv = choose(best_distance < float("inf"), best, last) if keep == "best" else last
+    return x_adv if ball is None else ball.around(x)(x_adv)
+
+
+def cw_as_released(
+    model,
+    x,
+    y=None,
+    *,
+    eps=EPS_RELEASED,
+    c=C,
+    kappa=KAPPA,
+    n_iter=N_ITER,
+    lr=LR,
+    clip=False,
+    n_eot=1,
+    batch_norm="running",
+    generator=None,
+    progress=False,
+):
+    """Attack as the paper's released code does under the name of Carlini and Wagner, to compare its column with like.
+
+    w = argmin ||w - x||_2**2 + c max(0, Z(w)_p - Z(w)_q + kappa);  x_adv = x + eps (w - x)
+
+    It is not (3.5). p is the class that the model predicts, whatever the label; q the second, found once: the class of
+    the largest logit after that of p is set to -1, so p itself where all others are below -1, and then nothing happens.
+    w is a pixel, without the map by tanh, and leaves [0, 1] freely; of the iterates the one is kept that follows the
+    least total loss, whether or not it deceives. At last the perturbation is **multiplied by eps**: 50 steps of 6e-4
+    move a pixel by 0.03 at most, of which 0.001 remains, a quarter of one grey level of 255.
+
+    The released code runs one image at a time. Here every image of a batch is treated as if it were alone, but noise
+    scaled over the batch (std_over="batch") is scaled over this batch.
+
+    Parameters
+    ----------
+    model : Module
+        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    x : Tensor of shape (n_images, ...)
+        Images in [0, 1].
+    y : Tensor of shape (n_images,), optional
+        Labels. They are checked, and used by nothing.
+    eps : float, default=0.031
+        Factor of the perturbation; >= 0.
+    c : float, default=10
+        Weight of the hinge; > 0.
+    kappa : float, default=0
+        Margin; >= 0.
+    n_iter : int, default=50
+        Steps of Adam; >= 1.
+    lr : float, default=6e-4
+        Its step size, in units of x; > 0.
+    clip : bool, default=False
+        Clip to [0, 1], which the released code does not.
+    n_eot : int, default=1
+        Passes with independent noise that a gradient is averaged over; >= 1. Released: 1.
+    batch_norm : {"running", "batch"}
+        Statistics of batch normalisation, see `gradients.attacked`.
+    generator : torch.Generator, optional
+        Source of the noise; by default PyTorch's own.
+    progress : bool, default=False
+        Show a progress bar, if standard error is a terminal.
+
+    Returns
+    -------
+    Tensor of shape (n_images, ...)
+        x_adv; without clip up to about eps n_iter lr outside [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If x, y or an option is out of range.
+    FloatingPointError
+        If the objective or its gradient is not finite.
+
+    References
+    ----------
+    .. [1] BaoWangMath/EnResNet, ResNet20/Attack_PGD_EnResNet_5_20.py, method "cw".
+    """
+    eps, kappa = checks.real("eps", eps, positive=False), checks.real("kappa", kappa, positive=False)
+    c, lr = checks.real("c", c, positive=True), checks.real("lr", lr, positive=True)
+    n_iter = checks.integer("n_iter", n_iter, at_least=1)
+    n_eot = checks.integer("n_eot", n_eot, at_least=1)
+    y = torch.zeros(len(x), dtype=torch.long, device=x.device) if y is None else y
+    check_images(model, x, y, n_eot=n_eot)
+    x = x.detach()
+    bar = tqdm(range(n_iter), disable=None if progress else True, unit="step", desc="cw_as_released")
+    with attacked(model, generator=generator, batch_norm=batch_norm):
+        first, second = _top_two(Objective(model, y, n_eot=n_eot), x)
+
+        def minus_hinge(logits, first):
+            gap = logits.gather(1, first[:, None]) - logits.gather(1, second[:, None])
+            return -(gap.squeeze(1) + kappa).clamp(min=0)
+
+        objective = Objective(model, first, loss=minus_hinge, n_eot=n_eot)
+        w = x.clone().requires_grad_()
+        adam = torch.optim.Adam([w], lr=lr)
+        best, least = x, x.new_full((len(x),), float("inf"))
+        finite = torch.ones((), dtype=torch.bool, device=x.device)
+        for _ in bar:
+            step = w.detach() - x
+            gradient, value, _ = objective.gradient(w)
+            total = step.square().flatten(1).sum(1) - c * value
+            w.grad = 2 * step - c * gradient
+            finite &= total.isfinite().all() & w.grad.isfinite().all()
+            adam.step()
+            # As released: the loss is that before the step, the image that after it.
+            best, least = choose(total < least, w.detach(), best), torch.minimum(total, least)
+    if not finite.item():
+        raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
+    x_adv = x + eps * (best - x)
+    return x_adv.clamp_(0, 1) if clip else x_adv
+
+
+def _top_two(objective, x):
+    """The released code's p and q; a noisy model is asked twice, and may answer differently."""
+    first = objective.logits(x).argmax(1)
+    logits = objective.logits(x)
+    top = logits.argmax(1)
+    second = logits.scatter(1, top[:, None], -1.0).argmax(1)
+    return first, torch.where(top == first, second, top)
+
+
+def _image(u):
+    return (torch.tanh(u) + 1) / 2
+
+
+def _distance(norm, x_adv, x):
+    distance = NORMS[norm].distance(x_adv, x)
+    return distance.square() if norm == "l2" else distance

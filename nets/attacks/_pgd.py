@@ -1,0 +1,185 @@
+"""Projected gradient ascent on the loss: FGSM, IFGSM and PGD are settings of one loop.
+
+    x_(m) = P_B(x, eps)[ x_(m-1) + alpha d(grad_x L(f(x_(m-1)), y)) ]                 (paper: (3.2), (3.3))
+
+P projects onto the ball of radius eps around x and the cube of images; d is the direction of steepest ascent in the
+norm: sign for l_infinity, the normalised gradient for l_2.
+"""
+
+import torch
+from tqdm import tqdm
+
+from bridge import checks
+from nets.attacks._balls import choose, make_ball
+from nets.attacks._objective import Objective, attacked, check_images
+
+__all__ = ["fgsm", "ifgsm", "pgd"]
+
+# The paper's section 3.2, in units of images in [0, 1].
+EPS, STEP_SIZE, N_ITER = 8 / 255, 2 / 255, 20
+
+
+def pgd(
+    model,
+    x,
+    y,
+    *,
+    eps=EPS,
+    step_size=STEP_SIZE,
+    n_iter=N_ITER,
+    norm="linf",
+    random_start=True,
+    n_restarts=1,
+    n_eot=1,
+    eot="gradients",
+    loss="ce",
+    targeted=False,
+    batch_norm="running",
+    generator=None,
+    progress=False,
+):
+    """Attack by projected gradient ascent.
+
+    x_(m) = P[ x_(m-1) + step_size d(g(x_(m-1))) ],  m = 1, ..., n_iter                            (paper: (3.3))
+
+    The model is in evaluation mode meanwhile, its parameters ask for no gradient, and all is put back at the end.
+    `torch.autocast` around the call is respected.
+
+    Parameters
+    ----------
+    model : Module
+        Images in [0, 1] to logits.
+    x : Tensor of shape (n_images, ...)
+        Images in [0, 1].
+    y : Tensor of shape (n_images,)
+        Labels; with targeted, the labels to be reached.
+    eps : float, default=8/255
+        Radius, in units of x and in the norm; >= 0.
+    step_size : float, default=2/255
+        alpha, in the same units; > 0.
+    n_iter : int, default=20
+        Steps; >= 1.
+    norm : {"linf", "l2"}
+        Norm.
+    random_start : bool, default=True
+        Start from a uniform random point of the ball (Madry et al. 2018); else from x.
+    n_restarts : int, default=1
+        Runs; of each image the one is kept that ends misclassified, or else with the greatest loss; >= 1.
+    n_eot : int, default=1
+        Passes with independent noise that a gradient is averaged over; >= 1.
+    eot : {"gradients", "logits"}
+        Average gradients, as the paper, or logits inside the loss.
+    loss : {"ce", "margin"} or callable, default="ce"
+        What is maximised, see `gradients.Objective`.
+    targeted : bool, default=False
+        Minimise the loss with respect to y instead.
+    batch_norm : {"running", "batch"}
+        Statistics of batch normalisation, see `gradients.attacked`.
+    generator : torch.Generator, optional
+        Source of random starts and noise; by default PyTorch's own.
+    progress : bool, default=False
+        Show a progress bar, if standard error is a terminal.
+
+    Returns
+    -------
+    Tensor of shape (n_images, ...)
+        x_adv, in [0, 1] and within eps of x up to the rounding of x + eps.
+
+    Raises
+    ------
+    ValueError
+        If x, y or an option is out of range.
+    FloatingPointError
+        If the loss or its gradient is not finite.
+
+    References
+    ----------
+    .. [1] Wang et al. 2020, section 3.2.
+    .. [2] Madry et al. 2018, Towards deep learning models resistant to adversarial attacks.
+    """
+    ball = make_ball(norm, eps)
+    step_size = checks.real("step_size", step_size, positive=True)
+    n_iter = checks.integer("n_iter", n_iter, at_least=1)
+    n_restarts = checks.integer("n_restarts", n_restarts, at_least=1)
+    if n_restarts > 1 and not random_start:
+        raise ValueError(f"n_restarts must be 1 without a random start, got n_restarts={n_restarts}")
+    objective = Objective(model, y, loss=loss, n_eot=n_eot, eot=eot, targeted=targeted)
+    check_images(model, x, y, n_eot=n_eot)
+    x = x.detach()
+    bar = tqdm(total=n_restarts * n_iter, disable=None if progress else True, unit="step", desc="pgd")
+    with attacked(model, generator=generator, batch_norm=batch_norm), bar:
+        best = None
+        for _ in range(n_restarts):
+            start = ball.random_point(x, generator) if random_start else x
+            x_adv = _ascend(objective, ball, x, start, step_size, n_iter, bar)
+            best = x_adv if n_restarts == 1 else _better(objective, best, x_adv)
+    return best if n_restarts == 1 else best[0]
+
+
+def _ascend(objective, ball, x, start, step_size, n_iter, bar):
+    project, x_adv = ball.around(x), start
+    finite = torch.ones((), dtype=torch.bool, device=x.device)
+    for _ in range(n_iter):
+        gradient, value, _ = objective.gradient(x_adv)
+        # Looked at once, at the end: asking a GPU at every step would wait for it at every step.
+        finite &= value.isfinite().all() & gradient.isfinite().all()
+        x_adv = project(x_adv.add(ball.ascent(gradient), alpha=step_size))
+        bar.update()
+    if not finite.item():
+        raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
+    return x_adv
+
+
+def _better(objective, best, x_adv):
+    """Of each image, the one that is misclassified, or else has the greater loss: as (x_adv, score)."""
+    logits = objective.logits(x_adv)
+    value = objective.value(logits)
+    hit = (logits.argmax(1) == objective.y) == (objective.sign < 0)
+    # A misclassified image beats any loss of one that is not.
+    score = torch.stack([hit.to(value.dtype), value])
+    if best is None:
+        return x_adv, score
+    old_adv, old = best
+    wins = (score[0] > old[0]) | ((score[0] == old[0]) & (score[1] > old[1]))
+    return choose(wins, x_adv, old_adv), torch.where(wins, score, old)
+
+
+def ifgsm(model, x, y, *, eps=EPS, step_size=STEP_SIZE, n_iter=N_ITER, n_eot=1, **options):
+    """Attack by the iterative fast gradient sign method: `pgd` from x itself; IFGSM^20 of the paper by default.
+
+    x_(m) = Clip_(x, eps)[ x_(m-1) + alpha sign(grad_x L(x_(m-1), y)) ],  x_(0) = x                  (paper: (3.3))
+
+    Parameters
+    ----------
+    model, x, y, eps, step_size, n_iter, n_eot, **options : optional
+        Those of `pgd`, without random_start and n_restarts.
+
+    Returns
+    -------
+    Tensor of shape (n_images, ...)
+        x_adv.
+    """
+    return pgd(model, x, y, eps=eps, step_size=step_size, n_iter=n_iter, n_eot=n_eot, random_start=False, **options)
+
+
+def fgsm(model, x, y, *, eps=EPS, step_size=None, n_eot=1, random_start=False, **options):
+    """Attack by the fast gradient sign method: one step of `pgd`.
+
+    x' = x + eps sign(grad_x L(x, y))                                                                (paper: (3.2))
+
+    Parameters
+    ----------
+    model, x, y, eps, n_eot, random_start, **options : optional
+        Those of `pgd`, without n_iter. With random_start it is the step of fast adversarial training (Wong et al.
+        2020).
+    step_size : float, optional
+        By default eps.
+
+    Returns
+    -------
+    Tensor of shape (n_images, ...)
+        x_adv.
+    """
+    # eps = 0 asks for x itself, by a step of any size.
+    step_size = (eps or 1.0) if step_size is None else step_size
+    return pgd(model, x, y, eps=eps, step_size=step_size, n_iter=1, n_eot=n_eot, random_start=random_start, **options)

@@ -1,0 +1,199 @@
+"""Several processes as one training: each takes its part of every batch, gradients are averaged (torchrun).
+
+    torchrun --nproc-per-node K -m nets.train RECIPE
+
+Order, crops and reflections are drawn for the whole batch, from the run's seed, so that each image meets the same as in
+one process. Random starts and noise are drawn by each process from seeds of its own. Batch normalisation uses each
+process's part of the batch, unless sync_batch_norm; at the end of an epoch the running statistics are averaged.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nets.training._devices import device_of
+
+__all__ = ["PeerLostError", "World", "connect"]
+
+
+class PeerLostError(RuntimeError):
+    """Another process of the training has ended."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the training.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where this process computes.
+    rank : int, default=0
+        Which it is.
+    n_ranks : int, default=1
+        How many there are.
+    """
+
+    device: torch.device
+    rank: int = 0
+    n_ranks: int = 1
+
+    def part(self, n):
+        """Return this process's part of n things that all processes list in one order.
+
+        Parameters
+        ----------
+        n : int
+            Number of things.
+
+        Returns
+        -------
+        slice
+        """
+        return slice(self.rank * n // self.n_ranks, (self.rank + 1) * n // self.n_ranks)
+
+    def sum(self, tensor):
+        """Add a tensor up over the processes, in place.
+
+        Parameters
+        ----------
+        tensor : Tensor of shape (...)
+            This process's; the same shape in all.
+
+        Returns
+        -------
+        Tensor of shape (...)
+        """
+        if self.n_ranks > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def wait(self):
+        """Wait until every process is here."""
+        if self.n_ranks > 1:
+            distributed.barrier()
+
+    def share(self, model, *, sync_batch_norm=False):
+        """Wrap a model so that its gradients are averaged over the processes.
+
+        Parameters
+        ----------
+        model : Module
+            On the device; of equal weights in all processes.
+        sync_batch_norm : bool, default=False
+            Normalise by the statistics of the whole batch.
+
+        Returns
+        -------
+        model, net : Module
+            The model, with its batch normalisation replaced on request, and what is called to train it.
+        """
+        if self.n_ranks == 1:
+            return model, model
+        if sync_batch_norm and self.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        elif sync_batch_norm:
+            for module in model.modules():
+                # torch.nn.SyncBatchNorm is written for GPUs alone.
+                if type(module) is nn.BatchNorm2d:
+                    module.__class__ = _GlobalBatchNorm2d
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return model, DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+
+    def average_buffers(self, model):
+        """Average the running statistics of batch normalisation over the processes.
+
+        Parameters
+        ----------
+        model : Module
+            Of equal structure in all.
+        """
+        if self.n_ranks > 1:
+            for buffer in model.buffers():
+                if buffer.is_floating_point():
+                    distributed.all_reduce(buffer)
+                    buffer /= self.n_ranks
+
+
+@contextlib.contextmanager
+def connect(device="auto"):
+    """Join the processes that torchrun has started, by NCCL on GPUs and by gloo on CPUs; or be alone.
+
+    Parameters
+    ----------
+    device : str, default="auto"
+        "cpu", "cuda", "cuda:1"; "auto": a GPU, if there is one. Of several processes each takes the GPU of its number.
+
+    Yields
+    ------
+    World
+
+    Raises
+    ------
+    ValueError
+        If the device is not there.
+    PeerLostError
+        If another process ended, in place of whatever error that led to.
+    """
+    found = device_of(device)
+    if "LOCAL_RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World(found)
+        return
+    if found.type == "cuda":
+        found = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(found)
+    distributed.init_process_group("nccl" if found.type == "cuda" else "gloo")
+    try:
+        yield World(found, distributed.get_rank(), distributed.get_world_size())
+    except RuntimeError as error:
+        if not _is_connection_error(error):
+            raise
+        raise PeerLostError(f"another process of the training ended ({str(error).splitlines()[0]})") from None
+    finally:
+        # With a peer gone there is nobody to say goodbye to.
+        with contextlib.suppress(RuntimeError):
+            distributed.destroy_process_group()
+
+
+def _is_connection_error(error):
+    words = ("gloo", "nccl", "Connection closed", "Connection reset", "Broken pipe", "Socket")
+    return isinstance(error, distributed.DistError) or any(word in str(error) for word in words)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor):
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient):
+        # Every process's loss depends on the sum, and it is their mean that is minimised: theirs all come back here.
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+
+class _GlobalBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation by the mean and variance of the whole batch, whose parts are of equal size."""
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        over = (0, 2, 3)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        n = wide.numel() // wide.shape[1] * distributed.get_world_size()
+        mean = (_SumOverProcesses.apply(wide.sum(over)) / n).view(1, -1, 1, 1)
+        variance = (_SumOverProcesses.apply((wide - mean).square().sum(over)) / n).view(1, -1, 1, 1)
+        if self.track_running_stats:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                self.running_mean.lerp_(mean.flatten(), self.momentum)
+                self.running_var.lerp_(variance.flatten() * (n / (n - 1)), self.momentum)
+        scaled = (wide - mean) * (variance + self.eps).rsqrt()
+        return (scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(x.dtype)

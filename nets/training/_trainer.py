@@ -1,0 +1,321 @@
+"""The loop: batches cropped and reflected on the device, adversarial images, a step; validation; an epoch's end.
+
+All random numbers of an epoch come from generators made at its beginning (`nets.seeds`), so that weights, momentum
+and the number of the epoch are all there is to go on from.
+"""
+
+import contextlib
+import itertools
+import time
+
+import torch
+
+from bridge import FeynmanKacMean, noise_from
+from nets import attacks, seeds
+from nets.data import Batches, draw_shifts, split
+from nets.training._losses import Precision, adversarial_images, empirical_risk, precisions
+from nets.training._schedules import learning_rate
+
+__all__ = ["Training"]
+
+
+class Training:
+    """A model in training.
+
+    Parameters
+    ----------
+    model : Module
+        Images in [0, 1] to logits; trained in place.
+    data : Dataset
+        Moved to the device.
+    recipe : Recipe
+        How to train.
+    world : World
+        Device and processes.
+    seed : int, default=0
+        Of the split, the order, crops and reflections, random starts and noise.
+
+    Attributes
+    ----------
+    model : Module
+        The model.
+    n_steps : int
+        Steps in an epoch.
+
+    Raises
+    ------
+    ValueError
+        If there are too few images for one batch or none to validate on, or the batch cannot be divided evenly.
+    """
+
+    def __init__(self, model, data, recipe, world, *, seed=0):
+        self.recipe, self.world, self.seed = recipe, world, seed
+        if recipe.batch_size % world.n_ranks:
+            raise ValueError(f"batch_size must be a multiple of the {world.n_ranks} processes, got {recipe.batch_size}")
+        device = world.device
+        self.precision = {name: Precision(dtype, device) for name, dtype in precisions(recipe, device).items()}
+        data = data.to(device)
+        self._choose_images(data)
+        self.n_steps = len(self.chosen) // recipe.batch_size
+        if not self.n_steps:
+            raise ValueError(
+                f"batch_size must be <= {len(self.chosen)}, the images trained on, got batch_size={recipe.batch_size}"
+            )
+        order = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        model.to(device, memory_format=order).train()
+        self.model, net = world.share(model, sync_batch_norm=recipe.sync_batch_norm)
+        # Both call the same weights: what is attacked, and what is trained.
+        self._attacked, self._net = self._compiled(self.model), self._compiled(net)
+        mixtures = [module for module in model.modules() if isinstance(module, FeynmanKacMean) and module.learned]
+        self.mixture = mixtures[0] if mixtures else None
+        skipped = {id(mixture.weights) for mixture in mixtures}
+        self._trained = {name: weight for name, weight in model.named_parameters() if id(weight) not in skipped}
+        self._optimizer = torch.optim.SGD(
+            self._trained.values(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+        )
+
+    def _compiled(self, module):
+        if self.recipe.compile == "off":
+            return module
+        # Batches are of two sizes, the last one of validation being smaller.
+        return torch.compile(module, mode=self.recipe.compile, dynamic=False)
+
+    def _choose_images(self, data):
+        recipe = self.recipe
+        n_images = len(data.train_images)
+        share = recipe.validation if recipe.select_on == "validation" else 0
+        chosen, held_out = split(n_images, share, seeds.derive(self.seed, "split"))
+        self.chosen = chosen[: recipe.n_train]
+        self._images = Batches(data.train_images, data.train_labels, data.white, channels_last=recipe.channels_last)
+        if recipe.select_on == "test":
+            self._held_out = Batches(data.test_images, data.test_labels, data.white, channels_last=recipe.channels_last)
+            held_out = torch.arange(len(data.test_images))
+        else:
+            self._held_out = self._images
+        held_out = held_out[: recipe.n_validation]
+        if not len(held_out):
+            raise ValueError(f"validation must hold out an image of the {n_images}, got {recipe.validation}")
+        self.n_held_out = len(held_out)
+        self._held_out_part = held_out[self.world.part(len(held_out))].to(data.train_images.device)
+
+    def epoch(self, number, advance=None):
+        """Train for one epoch, and validate.
+
+        Parameters
+        ----------
+        number : int
+            Of the epoch, from 1.
+        advance : callable, optional
+            Called after each step, with the sum of the losses so far (a tensor of shape ()) and their number.
+
+        Returns
+        -------
+        dict
+            Line of the metrics: "epoch", "lr" (of the last step), "loss", "accuracy" (on the images trained on,
+            adversarial ones in adversarial recipes), "validation", "validation_adversarial", "selected" (of these two,
+            the one that counts), "images_per_second", "seconds", "time", and "weight_k" of learned weights.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is not finite.
+        """
+        began = time.perf_counter()
+        recipe, world = self.recipe, self.world
+        self.model.train()
+        if recipe.reset_momentum:
+            self._optimizer.state.clear()
+        totals = torch.zeros(2, dtype=torch.float64, device=world.device)
+        with self._drawing("noise", number):
+            for step, (x, y) in enumerate(self._batches(number)):
+                rate = learning_rate(recipe, (number - 1) * self.n_steps + step, recipe.epochs * self.n_steps)
+                for group in self._optimizer.param_groups:
+                    group["lr"] = rate
+                loss, n_right = self._step(x, y)
+                totals += torch.stack([loss.double(), n_right.double()])
+                if advance is not None:
+                    advance(totals[0], step + 1)
+        if self.mixture is not None:
+            # The mean over the epoch, so that the step does not depend on the number of batches.
+            self.mixture.weights.grad /= self.n_steps
+            self.mixture.update_weights(recipe.weights_step_size)
+        totals = world.sum(totals).tolist()
+        n_images = self.n_steps * recipe.batch_size
+        seconds = time.perf_counter() - began
+        loss = totals[0] / (self.n_steps * world.n_ranks)
+        if not abs(loss) < float("inf"):
+            raise FloatingPointError(f"the loss of epoch {number} is {loss}: try a smaller lr than {recipe.lr:g}")
+        world.average_buffers(self.model)
+        clean, adversarial = self.validate(number)
+        weights = [] if self.mixture is None else self.mixture.weights.tolist()
+        return {
+            "epoch": number,
+            "lr": rate,
+            "loss": loss,
+            "accuracy": totals[1] / n_images,
+            "validation": clean,
+            "validation_adversarial": adversarial,
+            "selected": adversarial if recipe.is_adversarial else clean,
+            "images_per_second": n_images / seconds,
+            "seconds": time.perf_counter() - began,
+            "time": time.time(),
+            **{f"weight_{k + 1}": weight for k, weight in enumerate(weights)},
+        }
+
+    def _step(self, x, y):
+        x_adv = None
+        if self.recipe.is_adversarial:
+            with self.precision["crafting"]():
+                x_adv = adversarial_images(self._attacked, x, y, self.recipe, self._attack_generator)
+        self._optimizer.zero_grad()
+        with self.precision["training"]():
+            loss, logits = empirical_risk(self._net, x, y, self.recipe, x_adv)
+        loss.backward()
+        self._optimizer.step()
+        return loss.detach(), (logits.argmax(1) == y).sum()
+
+    def seconds_per_step(self, n_steps=10):
+        """Time steps of a first epoch: the model has been trained a little after that.
+
+        Parameters
+        ----------
+        n_steps : int, default=10
+            Steps timed, after a first one; an epoch's at most.
+
+        Returns
+        -------
+        first, later : float
+            Seconds of the first step, in which what is compiled is compiled, and the mean of the later ones.
+
+        Raises
+        ------
+        ValueError
+            If an epoch has one step only.
+        """
+        if self.n_steps < 2:
+            raise ValueError(f"an epoch must have 2 steps or more to be timed, got {self.n_steps}")
+        self.model.train()
+        batches = itertools.islice(self._batches(1), n_steps + 1)
+        times = [time.perf_counter()]
+        with self._drawing("noise", 1):
+            for x, y in batches:
+                loss, _ = self._step(x, y)
+                # A device is waited for.
+                loss.item()
+                times.append(time.perf_counter())
+        return times[1] - times[0], (times[-1] - times[1]) / (len(times) - 2)
+
+    def _batches(self, number):
+        """This process's part of every batch of an epoch."""
+        recipe, device = self.recipe, self.world.device
+        generator = seeds.make_generator(self.seed, "order", number)
+        order = self.chosen[torch.randperm(len(self.chosen), generator=generator)].to(device)
+        shifts = draw_shifts(len(order), padding=recipe.padding, flip=recipe.flip, generator=generator).at(device)
+        part = self.world.part(recipe.batch_size)
+        for step in range(self.n_steps):
+            at = slice(step * recipe.batch_size + part.start, step * recipe.batch_size + part.stop)
+            yield self._images.take(order[at], shifts.at(at))
+
+    @contextlib.contextmanager
+    def _drawing(self, purpose, number):
+        """Let the noise of the model and the starts of attacks come from generators of this purpose and epoch."""
+        place = (number, self.world.rank)
+        if self.recipe.compile != "off":
+            self._attack_generator = None
+            with seeds.default_generator_seeded(seeds.derive(self.seed, purpose, *place), self.world.device):
+                yield
+            return
+        device = self.world.device
+        self._attack_generator = seeds.make_generator(self.seed, f"{purpose} of attack", *place, device=device)
+        noise = seeds.make_generator(self.seed, purpose, *place, device=device)
+        with noise_from(self.model, noise):
+            yield
+
+    def validate(self, number):
+        """Measure the accuracies on the images held out.
+
+        Parameters
+        ----------
+        number : int
+            Of the epoch: its noise is drawn.
+
+        Returns
+        -------
+        clean : float
+            Accuracy.
+        adversarial : float or None
+            Under PGD of validation_n_iter steps from a random start; None for natural recipes.
+        """
+        recipe, world = self.recipe, self.world
+        n_right = torch.zeros(2, dtype=torch.float64, device=world.device)
+        with self._drawing("validation", number):
+            # Of an empty part, split makes an empty batch.
+            for chosen in filter(len, self._held_out_part.split(recipe.batch_size)):
+                x, y = self._held_out.take(chosen)
+                n_right[0] += self._n_right(x, y)
+                if recipe.is_adversarial:
+                    # In training mode, as while it trains: one draw of the noise a step, which is not remarked upon.
+                    self.model.train()
+                    with self.precision["crafting"]():
+                        x_adv = attacks.pgd(
+                            self._attacked,
+                            x,
+                            y,
+                            eps=recipe.eps,
+                            step_size=recipe.step_size,
+                            n_iter=recipe.validation_n_iter,
+                            random_start=True,
+                            generator=self._attack_generator,
+                        )
+                    n_right[1] += self._n_right(x_adv, y)
+        self.model.train()
+        clean, adversarial = (world.sum(n_right) / self.n_held_out).tolist()
+        return clean, adversarial if recipe.is_adversarial else None
+
+    def _n_right(self, x, y):
+        self.model.eval()
+        with torch.no_grad(), self.precision["training"]():
+            return (self.model(x).argmax(1) == y).sum()
+
+    def state(self):
+        """Return what to go on from.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Weights and buffers, and the momentum of each weight, of their shapes (...).
+        """
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, weight in self._trained.items():
+            momentum = self._optimizer.state[weight].get("momentum_buffer")
+            if momentum is not None:
+                state[f"momentum.{name}"] = momentum
+        return state
+
+    def restore(self, state):
+        """Go on from there.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            Of `state`, with tensors of shapes (...).
+
+        Raises
+        ------
+        ValueError
+            If it is that of another model.
+        """
+        weights = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+        try:
+            self.model.load_state_dict(weights)
+            for name, weight in self._trained.items():
+                if f"momentum.{name}" in state:
+                    # Laid out in memory like the weight.
+                    momentum = torch.empty_like(weight, requires_grad=False).copy_(state[f"momentum.{name}"])
+                    self._optimizer.state[weight]["momentum_buffer"] = momentum
+        except RuntimeError as error:
+            raise ValueError(f"the state is that of another model ({str(error).splitlines()[0]})") from None

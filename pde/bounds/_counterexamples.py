@@ -1,0 +1,193 @@
+"""Where Theorem 2.2 fails as printed: a Gaussian, in closed form, and for which sigma it fails at all.
+
+In the absence of a velocity (gamma = 0) the printed bound is exp(-sigma**2 T) (||f|| + ||grad f||). No solution of the
+heat equation fades like that if its data are wide enough: docs/theorem-2-2.md.
+"""
+
+import math
+
+import numpy as np
+import scipy.optimize
+import scipy.special
+
+from pde import checks, grid
+from pde.equation import ConvectionDiffusion
+
+__all__ = ["counterexample", "counterexample_gradient", "counterexample_threshold", "published_threshold"]
+
+# In radii; beyond the first the Gaussian is below exp(-32) = 1.3e-14.
+_CUT_FROM, _CUT_TO = 8, 9
+
+
+def counterexample(radius=2.0, *, sigma=2.0, horizon=1.0, length=None, n=None):
+    """Return the problem without velocity whose terminal datum is a Gaussian, cut off smoothly to compact support.
+
+    f(x) = exp(-|x|**2 / (2 R**2)),  u(x, t) = R**2 / w**2 exp(-|x|**2 / (2 w**2)),  w**2 = R**2 + sigma**2 (T - t)
+
+    The Gaussian stands in the middle of a torus long enough to be the plane: 18 w, at which neither the cut, between
+    8 R and 9 R, nor the other periods change u by more than 2e-14.
+
+    Parameters
+    ----------
+    radius : float, default=2.0
+        R, > 0.
+    sigma : float, default=2.0
+        Diffusion coefficient, >= 0.
+    horizon : float, default=1.0
+        T.
+    length : float, optional
+        Period, >= 18 R.
+    n : int, optional
+        Points per side; by default enough for 2e-14.
+
+    Returns
+    -------
+    ConvectionDiffusion
+        With `exact`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+    radius = checks.real("radius", radius, positive=True)
+    sigma = checks.real("sigma", sigma, positive=False)
+    horizon = checks.real("horizon", horizon, positive=True)
+    width = math.hypot(radius, sigma * math.sqrt(horizon))
+    length = 2 * _CUT_TO * width if length is None else checks.real("length", length, positive=True)
+    if length < 2 * _CUT_TO * radius:
+        raise ValueError(f"length must be >= {2 * _CUT_TO} radii to hold the support, got length={length:g}")
+    # The spectrum exp(-R**2 k**2 / 2) ends at k = 8 / R, which the 2/3 rule must keep.
+    n = grid.fast_size(math.ceil(3 * 8 * length / (2 * math.pi * radius)) + 1) if n is None else n
+
+    def gaussian(points, spread):
+        x = np.mod(points, length) - length / 2
+        return radius**2 / spread * np.exp(-(x**2).sum(axis=-1) / (2 * spread))
+
+    def solution(points, t):
+        return gaussian(points, radius**2 + sigma**2 * (horizon - t))
+
+    points = grid.points(n, length)
+    distance = np.sqrt(((points - length / 2) ** 2).sum(axis=-1)) / radius
+    terminal = gaussian(points, radius**2) * _smooth_step((_CUT_TO - distance) / (_CUT_TO - _CUT_FROM))
+    velocity = np.zeros((2, n, n))
+    return ConvectionDiffusion(velocity, terminal, sigma=sigma, horizon=horizon, length=length, solution=solution)
+
+
+def _smooth_step(x):
+    """Infinitely differentiable, 0 for x <= 0 and 1 for x >= 1."""
+    x = np.clip(x, 1e-3, 1 - 1e-3)
+    # exp(-1/x) / (exp(-1/x) + exp(-1/(1 - x))); at 1e-3 it is below the smallest number that counts.
+    return scipy.special.expit(1 / (1 - x) - 1 / x)
+
+
+def counterexample_gradient(radius, sigma, time):
+    """Return the largest slope of the Gaussian's solution after a time.
+
+    ||grad u|| = exp(-1/2) R**2 / (R**2 + sigma**2 time)**(3/2)
+
+    Parameters
+    ----------
+    radius, sigma, time : array_like of shape (...)
+        R > 0, the diffusion coefficient, and T - t >= 0.
+
+    Returns
+    -------
+    ndarray of shape (...)
+    """
+    radius, sigma, time = (np.asarray(part, dtype=float) for part in (radius, sigma, time))
+    return math.exp(-0.5) * radius**2 / (radius**2 + sigma**2 * time) ** 1.5
+
+
+def counterexample_threshold(radius, *, horizon=1.0):
+    """Return the sigma beyond which, and only beyond which, the Gaussian violates the printed bound.
+
+    sigma**2 T = -R**2 - (3/2) W_(-1)(-(2/3) R**2 (1 + exp(1/2) R)**(-2/3) exp(-2 R**2 / 3))
+
+    with W_(-1) the lower branch of Lambert's function (docs/theorem-2-2.md).
+
+    Parameters
+    ----------
+    radius : float
+        R, > 0. The printed bound is no statement about lengths: R counts in the unit of length that makes mu = 1.
+    horizon : float, default=1.0
+        T.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If an argument is not positive, or R so large (beyond 30) that W_(-1) leaves the range of the numbers.
+
+    Examples
+    --------
+    >>> round(counterexample_threshold(2.0), 3)
+    1.445
+    """
+    radius = checks.real("radius", radius, positive=True)
+    horizon = checks.real("horizon", horizon, positive=True)
+    if radius > 30:
+        raise ValueError(f"radius must be <= 30, got radius={radius:g}")
+    argument = -2 / 3 * radius**2 * (1 + math.exp(0.5) * radius) ** (-2 / 3) * math.exp(-2 / 3 * radius**2)
+    y = -1.5 * float(scipy.special.lambertw(argument, -1).real)
+    return math.sqrt((y - radius**2) / horizon)
+
+
+def published_threshold(gamma=0.0, *, horizon=1.0):
+    """Return the largest sigma for which the printed bound holds for every datum and every velocity of this gamma.
+
+    erf(x) exp(sigma**2 T) <= 1 + sigma k x / sqrt(2)  for all x > 0,  k**2 = 2 (exp(2 gamma T) - 1) / gamma
+
+    Below it the printed bound follows from `sharp_gradient_bound`; above it the ramp for which that one is attained
+    violates the printed one (docs/theorem-2-2.md).
+
+    Parameters
+    ----------
+    gamma : float, default=0.0
+        max lambda_max(sym grad v), >= 0, in 1 / time.
+    horizon : float, default=1.0
+        T.
+
+    Returns
+    -------
+    float
+        In the unit of length that makes mu = 1, over sqrt(time).
+
+    Raises
+    ------
+    ValueError
+        If gamma is negative or horizon not positive.
+
+    Examples
+    --------
+    >>> round(published_threshold(), 4)
+    1.0325
+    """
+    gamma = checks.real("gamma", gamma, positive=False)
+    horizon = checks.real("horizon", horizon, positive=True)
+    rate = 2 * gamma * horizon
+    # (1 - exp(-rate)) / rate, and its limit.
+    fraction = -math.expm1(-rate) / rate if rate else 1.0
+    log_k = (rate + math.log(4 * horizon * fraction)) / 2
+
+    def excess(sigma):
+        """Maximum over x of the left side's logarithm less the right side's; unimodal in log x."""
+        log_scale = math.log(sigma) + log_k - math.log(2) / 2
+
+        def slope(log_x):
+            x = math.exp(log_x)
+            left = 2 / math.sqrt(math.pi) * x * math.exp(-(x**2)) / math.erf(x)
+            return left - scipy.special.expit(log_scale + log_x)
+
+        log_x = scipy.optimize.brentq(slope, max(min(-log_scale, 0.0) - 40, -300.0), math.log(20.0), xtol=1e-12)
+        return sigma**2 * horizon + math.log(math.erf(math.exp(log_x))) - np.logaddexp(0, log_scale + log_x)
+
+    low = high = 1 / math.sqrt(horizon)
+    while excess(low) > 0:
+        low /= 2
+    while excess(high) < 0:
+        high *= 2
+    return low if low == high else float(scipy.optimize.brentq(excess, low, high, xtol=1e-13))

@@ -1,0 +1,324 @@
+"""The compiled path loops on the CPU: particles of a periodic velocity, in blocks that the compiler vectorises.
+
+Positions are fractions of the period, in arrays of shape (rows, lanes); a block is some lanes of one row. Velocities
+are tables of B-spline coefficients, already multiplied by dt / length, so that a table's value is a displacement.
+Blocks are independent of each other and every number depends on its counter alone: the result does not depend on the
+number of threads.
+"""
+
+import numba
+import numpy as np
+
+from pde.feynman_kac._random import fill_normals, fill_signs
+
+__all__ = ["advance_euler", "advance_heun", "advance_rk4", "evaluate", "terminal_moments"]
+
+_U = np.uint64
+# Lanes of a block: enough to fill the vector units, few enough for the first-level cache.
+_BLOCK = 128
+
+_RK4_WEIGHTS = (1 / 6, 2 / 6, 2 / 6, 1 / 6)
+# Where the next stage is taken; the last stage has none.
+_RK4_REACH = (0.5, 0.5, 1.0, 0.0)
+
+_inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
+_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+
+
+@_inline
+def _bilinear(table, row, n, x, y):
+    """Values of the two components, interleaved in the table; `row` is the length of its rows in points."""
+    fx, fy = x * n, y * n
+    i, j = _U(fx), _U(fy)
+    wx, wy = fx - np.float64(i), fy - np.float64(j)
+    o = (i * row + j) * _U(2)
+    q = o + row * _U(2)
+    a = table[o] + wy * (table[o + _U(2)] - table[o])
+    b = table[q] + wy * (table[q + _U(2)] - table[q])
+    c = table[o + _U(1)] + wy * (table[o + _U(3)] - table[o + _U(1)])
+    d = table[q + _U(1)] + wy * (table[q + _U(3)] - table[q + _U(1)])
+    return a + wx * (b - a), c + wx * (d - c)
+
+
+@_inline
+def _cubic_weights(t):
+    r = 1.0 - t
+    return (
+        r * r * r / 6.0,
+        (t * t * (3.0 * t - 6.0) + 4.0) / 6.0,
+        (r * r * (3.0 * r - 6.0) + 4.0) / 6.0,
+        t * t * t / 6.0,
+    )
+
+
+@_inline
+def _cubic_row(table, o, w0, w1, w2, w3):
+    return w0 * table[o] + w1 * table[o + _U(2)] + w2 * table[o + _U(4)] + w3 * table[o + _U(6)]
+
+
+@_inline
+def _bicubic(table, row, n, x, y):
+    fx, fy = x * n, y * n
+    i, j = _U(fx), _U(fy)
+    a0, a1, a2, a3 = _cubic_weights(fx - np.float64(i))
+    b0, b1, b2, b3 = _cubic_weights(fy - np.float64(j))
+    o = (i * row + j) * _U(2)
+    s = row * _U(2)
+    p, q, t = o + s, o + _U(2) * s, o + _U(3) * s
+    one = _U(1)
+    first = a0 * _cubic_row(table, o, b0, b1, b2, b3) + a1 * _cubic_row(table, p, b0, b1, b2, b3)
+    first += a2 * _cubic_row(table, q, b0, b1, b2, b3) + a3 * _cubic_row(table, t, b0, b1, b2, b3)
+    second = a0 * _cubic_row(table, o + one, b0, b1, b2, b3) + a1 * _cubic_row(table, p + one, b0, b1, b2, b3)
+    second += a2 * _cubic_row(table, q + one, b0, b1, b2, b3) + a3 * _cubic_row(table, t + one, b0, b1, b2, b3)
+    return first, second
+
+
+@_inline
+def _drift(degree, table, row, n, x, y, dx, dy, count):
+    if degree == 1:
+        for lane in range(count):
+            dx[lane], dy[lane] = _bilinear(table, row, n, x[lane], y[lane])
+    else:
+        for lane in range(count):
+            dx[lane], dy[lane] = _bicubic(table, row, n, x[lane], y[lane])
+
+
+@_inline
+def _wrap(x):
+    return x - np.floor(x)
+
+
+def _make_advance(heun):
+    """The loop of Euler-Maruyama or of the stochastic Heun method, each compiled without the other."""
+
+    @numba.njit(parallel=True, **_options)
+    def advance(
+        x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, key
+    ):
+        """Advance all particles by len(layers) steps, in place.
+
+        Parameters
+        ----------
+        x, y : ndarray of shape (n_rows, n_lanes)
+            Positions. Rows are points and lanes paths, each with its own increments; or, with `common`, rows are paths
+            and lanes points, and a row shares its increments.
+        tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
+            As the coefficients of `tables.Table`, times dt / length.
+        layers : ndarray of shape (n_steps, 1) or (n_steps, 2)
+            Index of the table at the beginning of each step and, for Heun, at its end.
+        degree : int
+            Of the B-splines: 1 or 3.
+        n : int
+            Points per side of the tables.
+        scale : float
+            sigma sqrt(dt) / length.
+        step : int
+            Counter of the first step.
+        first_path, first_point : int
+            Counters of the first path and the first point.
+        common : bool
+            One set of increments for all points; their point counter is 0.
+        antithetic : int
+            1: paths 2 i and 2 i + 1 have opposite increments.
+        two_point : bool
+            Increments +-sigma sqrt(dt) instead of Gaussian ones.
+        key : ndarray of shape (2,)
+            As from `random_numbers.key_from`.
+        """
+        n_rows, n_lanes = x.shape
+        n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
+        row_length = _U(n + degree + 1)
+        size = np.float64(n)
+        for work in numba.prange(n_rows * n_blocks):
+            row, start = work // n_blocks, (work % n_blocks) * _BLOCK
+            count = min(_BLOCK, n_lanes - start)
+            px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+            z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK)
+            qx, qy, ex, ey = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+            # Paths of one point draw for all lanes of one step; a common path, for many steps at once.
+            drawn, step_stride, path_stride = (_BLOCK, 1, 0) if common else (count, 0, 1)
+            path, point = (first_path + row, 0) if common else (first_path + start, first_point + row)
+            for lane in range(count):
+                px[lane] = x[row, start + lane]
+                py[lane] = y[row, start + lane]
+            for k in range(len(layers)):
+                table = tables[layers[k, 0]]
+                if (not common or k % _BLOCK == 0) and two_point:
+                    fill_signs(z1, z2, drawn, scale, step + k, step_stride, path, path_stride, antithetic, point, key)
+                elif not common or k % _BLOCK == 0:
+                    fill_normals(z1, z2, drawn, scale, step + k, step_stride, path, path_stride, antithetic, point, key)
+                _drift(degree, table, row_length, size, px, py, dx, dy, count)
+                if heun:
+                    # A common path has one increment for all lanes: the k-th drawn, at stride 0.
+                    first, stride = (k % _BLOCK, 0) if common else (0, 1)
+                    for lane in range(count):
+                        qx[lane] = _wrap(px[lane] + dx[lane] + z1[first + stride * lane])
+                        qy[lane] = _wrap(py[lane] + dy[lane] + z2[first + stride * lane])
+                    _drift(degree, tables[layers[k, 1]], row_length, size, qx, qy, ex, ey, count)
+                    for lane in range(count):
+                        dx[lane] = 0.5 * (dx[lane] + ex[lane])
+                        dy[lane] = 0.5 * (dy[lane] + ey[lane])
+                if common:
+                    s1, s2 = z1[k % _BLOCK], z2[k % _BLOCK]
+                    for lane in range(count):
+                        px[lane] = _wrap(px[lane] + dx[lane] + s1)
+                        py[lane] = _wrap(py[lane] + dy[lane] + s2)
+                else:
+                    for lane in range(count):
+                        px[lane] = _wrap(px[lane] + dx[lane] + z1[lane])
+                        py[lane] = _wrap(py[lane] + dy[lane] + z2[lane])
+            for lane in range(count):
+                x[row, start + lane] = px[lane]
+                y[row, start + lane] = py[lane]
+
+    return advance
+
+
+# X <- X + v(X) dt + sigma dB
+advance_euler = _make_advance(heun=False)
+# Y = X + v(X) dt + sigma dB,  X <- X + (v(X) + v(Y)) dt / 2 + sigma dB:  weak order 2 for additive noise
+advance_heun = _make_advance(heun=True)
+
+
+@numba.njit(parallel=True, **_options)
+def advance_rk4(x, y, tables, layers, degree, n):
+    """Advance all particles along characteristics by len(layers) classical Runge-Kutta steps, in place.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_rows, n_lanes)
+        Positions.
+    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
+        As the coefficients of `tables.Table`, times dt / length.
+    layers : ndarray of shape (n_steps, 3)
+        Indices of the tables at the beginning, the middle and the end of each step.
+    degree : int
+        Of the B-splines: 1 or 3.
+    n : int
+        Points per side of the tables.
+    """
+    n_rows, n_lanes = x.shape
+    n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
+    row_length = _U(n + degree + 1)
+    size = np.float64(n)
+    for work in numba.prange(n_rows * n_blocks):
+        row, start = work // n_blocks, (work % n_blocks) * _BLOCK
+        count = min(_BLOCK, n_lanes - start)
+        px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        qx, qy, sx, sy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        for lane in range(count):
+            px[lane] = x[row, start + lane]
+            py[lane] = y[row, start + lane]
+        for k in range(len(layers)):
+            for lane in range(count):
+                qx[lane] = sx[lane] = px[lane]
+                qy[lane] = sy[lane] = py[lane]
+            for stage in range(4):
+                _drift(degree, tables[layers[k, (stage + 1) // 2]], row_length, size, qx, qy, dx, dy, count)
+                for lane in range(count):
+                    sx[lane] += _RK4_WEIGHTS[stage] * dx[lane]
+                    sy[lane] += _RK4_WEIGHTS[stage] * dy[lane]
+                    qx[lane] = _wrap(px[lane] + _RK4_REACH[stage] * dx[lane])
+                    qy[lane] = _wrap(py[lane] + _RK4_REACH[stage] * dy[lane])
+            for lane in range(count):
+                px[lane] = _wrap(sx[lane])
+                py[lane] = _wrap(sy[lane])
+        for lane in range(count):
+            x[row, start + lane] = px[lane]
+            y[row, start + lane] = py[lane]
+
+
+@numba.njit(parallel=True, **_options)
+def terminal_moments(x, y, unit, table, degree, n, common, antithetic, mean, squares):
+    """Evaluate the terminal data at the positions, and reduce them to means and sums of squared deviations.
+
+    mean <- mean + (f - mean) / k,  squares <- squares + (f - mean_old) (f - mean)                     (Welford 1962)
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_rows, n_lanes)
+        Positions, times `unit` in fractions of the period; rows are points, or paths with `common`.
+    unit : float
+        1, or 2**-32 for integer positions.
+    table : ndarray of shape (2 * (n + degree + 1)**2,)
+        As the coefficients of `tables.Table`; the first component is used.
+    degree : int
+        Of the B-splines: 1 or 3.
+    n : int
+        Points per side of the table.
+    common : bool
+        Rows are paths and lanes points.
+    antithetic : int
+        1: paths 2 i and 2 i + 1 are one sample, their mean.
+    mean, squares : ndarray of shape (n_points,)
+        Result.
+    """
+    row_length, size = _U(n + degree + 1), np.float64(n)
+    n_paths = x.shape[0] if common else x.shape[1]
+    share = 1 + antithetic
+    # Points of a block are neighbours in memory where rows are paths.
+    n_blocks = (len(mean) + _BLOCK - 1) // _BLOCK
+    for block in numba.prange(n_blocks):
+        f = np.empty(_BLOCK)
+        for index in range(block * _BLOCK, min((block + 1) * _BLOCK, len(mean))):
+            mean[index] = 0.0
+            squares[index] = 0.0
+        if common:
+            for path in range(0, n_paths, share):
+                for index in range(block * _BLOCK, min((block + 1) * _BLOCK, len(mean))):
+                    value = 0.0
+                    for member in range(path, path + share):
+                        value += _first(
+                            degree, table, row_length, size, x[member, index] * unit, y[member, index] * unit
+                        )
+                    _add(mean, squares, index, value / share, path // share + 1)
+        else:
+            for index in range(block * _BLOCK, min((block + 1) * _BLOCK, len(mean))):
+                for path in range(0, n_paths, _BLOCK):
+                    count = min(_BLOCK, n_paths - path)
+                    for lane in range(count):
+                        px, py = x[index, path + lane] * unit, y[index, path + lane] * unit
+                        f[lane] = _first(degree, table, row_length, size, px, py)
+                    for lane in range(0, count, share):
+                        value = f[lane] if share == 1 else (f[lane] + f[lane + 1]) / 2
+                        _add(mean, squares, index, value, (path + lane) // share + 1)
+
+
+@_inline
+def _first(degree, table, row_length, size, x, y):
+    if degree == 1:
+        return _bilinear(table, row_length, size, x, y)[0]
+    return _bicubic(table, row_length, size, x, y)[0]
+
+
+@_inline
+def _add(mean, squares, index, value, count):
+    gap = value - mean[index]
+    mean[index] += gap / count
+    squares[index] += gap * (value - mean[index])
+
+
+@numba.njit(parallel=True, **_options)
+def evaluate(x, y, table, degree, n, out):
+    """Write the table's first component at the positions into out.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_rows, n_lanes)
+        Positions.
+    table : ndarray of shape (2 * (n + degree + 1)**2,)
+        As the coefficients of `tables.Table`.
+    degree : int
+        Of the B-splines: 1 or 3.
+    n : int
+        Points per side of the table.
+    out : ndarray of shape (n_rows, n_lanes)
+        Result.
+    """
+    row_length, size = _U(n + degree + 1), np.float64(n)
+    for row in numba.prange(x.shape[0]):
+        for lane in range(x.shape[1]):
+            if degree == 1:
+                out[row, lane] = _bilinear(table, row_length, size, x[row, lane], y[row, lane])[0]
+            else:
+                out[row, lane] = _bicubic(table, row_length, size, x[row, lane], y[row, lane])[0]

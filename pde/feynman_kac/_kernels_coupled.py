@@ -1,0 +1,235 @@
+"""Compiled path loops that carry more than the path: a coupled path, a martingale, or increments given from outside.
+
+Positions are fractions of the period, in arrays of shape (points, paths); a block is some paths of one point.
+Velocities are tables of B-spline coefficients, divided by the period. As in `fk_kernels`, every number depends on its
+counter alone and blocks are independent: the result does not depend on the number of threads.
+"""
+
+import numba
+import numpy as np
+
+from pde.feynman_kac._kernels64 import _drift, _wrap
+from pde.feynman_kac._random import fill_normals
+
+__all__ = ["ALONE", "COARSE", "STILL", "advance_given", "advance_martingale", "advance_pair", "bridge"]
+
+_U = np.uint64
+# Lanes of a block: enough to fill the vector units, few enough for the first-level cache.
+_BLOCK = 128
+# What the second path of `advance_pair` does.
+ALONE, STILL, COARSE = 0, 1, 2
+
+_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+
+
+@numba.njit(parallel=True, **_options)
+def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first_path, first_point, second, key):
+    """Advance Euler-Maruyama paths by len(layers) steps, and with them second paths of the same increments, in place.
+
+    x += v(x) dt + z;   second = STILL:  cx += z;
+    second = COARSE, at every other step:  cx += 2 v(cx) dt + z_k + z_(k+1)
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_points, n_paths)
+        Positions.
+    cx, cy : ndarray of shape (n_points, n_paths)
+        Positions of the second paths; not used with ALONE.
+    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
+        As the coefficients of `tables.Table`, divided by the period.
+    layers : ndarray of shape (n_steps,)
+        Index of the table of each step; an even number of steps with COARSE.
+    degree : int
+        Of the B-splines: 1 or 3.
+    n : int
+        Points per side of the tables.
+    dt : float
+        Step.
+    scale : float
+        sigma sqrt(dt) / length.
+    step : int
+        Counter of the first step, even with COARSE.
+    first_path, first_point : int
+        Counters of the first path and the first point.
+    second : int
+        ALONE, STILL or COARSE.
+    key : ndarray of shape (2,)
+        As from `random_numbers.key_from`.
+    """
+    n_rows, n_lanes = x.shape
+    n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
+    row_length, size = _U(n + degree + 1), np.float64(n)
+    for work in numba.prange(n_rows * n_blocks):
+        row, start = work // n_blocks, (work % n_blocks) * _BLOCK
+        count = min(_BLOCK, n_lanes - start)
+        px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        qx, qy, z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        px[:count] = x[row, start : start + count]
+        py[:count] = y[row, start : start + count]
+        if second != ALONE:
+            qx[:count] = cx[row, start : start + count]
+            qy[:count] = cy[row, start : start + count]
+        for k in range(len(layers)):
+            table = tables[layers[k]]
+            fill_normals(z1, z2, count, scale, step + k, 0, first_path + start, 1, 0, first_point + row, key)
+            if second == COARSE and k % 2 == 0:
+                _drift(degree, table, row_length, size, qx, qy, dx, dy, count)
+                # Not wrapped: it is within 1 + 2 max |v| dt of the cell, and the next half step wraps it.
+                for lane in range(count):
+                    qx[lane] += 2.0 * dt * dx[lane] + z1[lane]
+                    qy[lane] += 2.0 * dt * dy[lane] + z2[lane]
+            elif second != ALONE:
+                for lane in range(count):
+                    qx[lane] = _wrap(qx[lane] + z1[lane])
+                    qy[lane] = _wrap(qy[lane] + z2[lane])
+            _drift(degree, table, row_length, size, px, py, dx, dy, count)
+            for lane in range(count):
+                px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
+                py[lane] = _wrap(py[lane] + dt * dy[lane] + z2[lane])
+        x[row, start : start + count] = px[:count]
+        y[row, start : start + count] = py[:count]
+        if second != ALONE:
+            cx[row, start : start + count] = qx[:count]
+            cy[row, start : start + count] = qy[:count]
+
+
+@numba.njit(parallel=True, **_options)
+def advance_martingale(
+    x, y, m, tables, layers, degree, n, slopes, snapshots, slope_n, dt, scale, step, first_path, first_point, key
+):
+    """Advance Euler-Maruyama paths by len(layers) steps, and the martingale of a gradient along them, in place.
+
+    m += g_k(x) . z;  x += v(x) dt + z
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_points, n_paths)
+        Positions.
+    m : ndarray of shape (n_points, n_paths)
+        Martingale.
+    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
+        Velocity, as for `advance_pair`.
+    layers : ndarray of shape (n_steps,)
+        Index of the velocity's table of each step.
+    degree : int
+        Of the velocity's B-splines: 1 or 3.
+    n : int
+        Points per side of the velocity's tables.
+    slopes : ndarray of shape (n_snapshots, 2 * (slope_n + 4)**2)
+        Tables of the gradients, bicubic, times the period.
+    snapshots : ndarray of shape (n_steps,)
+        Index of the gradient's table of each step.
+    slope_n : int
+        Points per side of the gradients' tables.
+    dt : float
+        Step.
+    scale : float
+        sigma sqrt(dt) / length.
+    step, first_path, first_point : int
+        Counters of the first step, path and point.
+    key : ndarray of shape (2,)
+        As from `random_numbers.key_from`.
+    """
+    n_rows, n_lanes = x.shape
+    n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
+    row_length, size = _U(n + degree + 1), np.float64(n)
+    slope_row, slope_size = _U(slope_n + 4), np.float64(slope_n)
+    for work in numba.prange(n_rows * n_blocks):
+        row, start = work // n_blocks, (work % n_blocks) * _BLOCK
+        count = min(_BLOCK, n_lanes - start)
+        px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        gx, gy, z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        total = np.empty(_BLOCK)
+        px[:count] = x[row, start : start + count]
+        py[:count] = y[row, start : start + count]
+        total[:count] = m[row, start : start + count]
+        for k in range(len(layers)):
+            fill_normals(z1, z2, count, scale, step + k, 0, first_path + start, 1, 0, first_point + row, key)
+            _drift(degree, tables[layers[k]], row_length, size, px, py, dx, dy, count)
+            _drift(3, slopes[snapshots[k]], slope_row, slope_size, px, py, gx, gy, count)
+            for lane in range(count):
+                total[lane] += gx[lane] * z1[lane] + gy[lane] * z2[lane]
+                px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
+                py[lane] = _wrap(py[lane] + dt * dy[lane] + z2[lane])
+        x[row, start : start + count] = px[:count]
+        y[row, start : start + count] = py[:count]
+        m[row, start : start + count] = total[:count]
+
+
+@numba.njit(parallel=True, **_options)
+def advance_given(x, y, increments, tables, layers, degree, n, dt, step):
+    """Advance Euler-Maruyama paths by len(layers) steps along given increments, in place.
+
+    x += v(x) dt + increments[step + k]
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_points, n_paths)
+        Positions.
+    increments : ndarray of shape (n, 2, n_paths)
+        sigma dB / length of all steps, the same for all points.
+    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
+        Velocity, as for `advance_pair`.
+    layers : ndarray of shape (n_steps,)
+        Index of the table of each step.
+    degree : int
+        Of the B-splines: 1 or 3.
+    n : int
+        Points per side of the tables.
+    dt : float
+        Step.
+    step : int
+        First step.
+    """
+    n_rows, n_lanes = x.shape
+    n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
+    row_length, size = _U(n + degree + 1), np.float64(n)
+    for work in numba.prange(n_rows * n_blocks):
+        row, start = work // n_blocks, (work % n_blocks) * _BLOCK
+        count = min(_BLOCK, n_lanes - start)
+        px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        px[:count] = x[row, start : start + count]
+        py[:count] = y[row, start : start + count]
+        for k in range(len(layers)):
+            _drift(degree, tables[layers[k]], row_length, size, px, py, dx, dy, count)
+            z1, z2 = increments[step + k, 0, start:], increments[step + k, 1, start:]
+            for lane in range(count):
+                px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
+                py[lane] = _wrap(py[lane] + dt * dy[lane] + z2[lane])
+        x[row, start : start + count] = px[:count]
+        y[row, start : start + count] = py[:count]
+
+
+@numba.njit(parallel=True, **_options)
+def bridge(normals, order, weights, scale, increments):
+    """Write the increments of Brownian paths built from normals in the order of a Brownian bridge.
+
+    W_m = (1 - w) W_l + w W_r + s Z_i,  (m, l, r) = order[i],  (w, s) = weights[i]
+
+    Parameters
+    ----------
+    normals : ndarray of shape (n_paths, 2 * n_steps)
+        Z: the two components of draw i stand in columns 2 i and 2 i + 1.
+    order : ndarray of shape (n_steps, 3)
+        Middle, left and right of each draw, in steps.
+    weights : ndarray of shape (n_steps, 2)
+        Weight of the right end, and standard deviation for steps of variance 1.
+    scale : float
+        Standard deviation of an increment.
+    increments : ndarray of shape (n_steps, 2, n_paths)
+        Result.
+    """
+    n_paths, n_steps = normals.shape[0], len(order)
+    n_blocks = (n_paths + _BLOCK - 1) // _BLOCK
+    for block in numba.prange(n_blocks):
+        first, last = block * _BLOCK, min((block + 1) * _BLOCK, n_paths)
+        w = np.zeros((n_steps + 1, 2))
+        for path in range(first, last):
+            for i in range(n_steps):
+                middle, left, right = order[i]
+                for c in range(2):
+                    ends = (1.0 - weights[i, 0]) * w[left, c] + weights[i, 0] * w[right, c]
+                    w[middle, c] = ends + weights[i, 1] * normals[path, 2 * i + c]
+            for k in range(n_steps):
+                for c in range(2):
+                    increments[k, c, path] = scale * (w[k + 1, c] - w[k, c])

@@ -1,0 +1,274 @@
+"""Counter-based normal numbers for the compiled loops: Philox4x32-10 and the Box-Muller transform.
+
+(z_1, z_2) = sqrt(-2 log u_1) (cos 2 pi u_2, sin 2 pi u_2),  (u_1, u_2) = Philox(step, path, point, stream; key)
+
+A number is a function of its counter alone, so results depend neither on the number of threads nor on the order of
+work (Salmon et al. 2011). Logarithm, sine and cosine are polynomials, exact to a few units in the last place: calls
+of the C library would keep the compiler from vectorising the loops over paths.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+from pde import checks
+
+__all__ = ["DTYPES", "INCREMENTS", "brownian_increments", "fill_normals", "fill_signs", "key_from"]
+
+INCREMENTS = ("gaussian", "two-point")
+DTYPES = ("float64", "float32")
+# Fourth counter: the normals are stream 0, and each other use has its own.
+SIGNS = 3
+
+_U = np.uint64
+_MULTIPLIERS = _U(0xD2511F53), _U(0xCD9E8D57)
+_WEYL = 0x9E3779B9, 0xBB67AE85
+_LOW, _32 = _U(0xFFFFFFFF), _U(32)
+_KEYS = np.array([[(w * i) & 0xFFFFFFFF for i in range(10)] for w in _WEYL], dtype=np.uint64)
+_K0 = tuple(_KEYS[0])
+_K1 = tuple(_KEYS[1])
+
+# sqrt(1/2) as bits: mantissas are taken from [sqrt(1/2), sqrt(2)), where the series of the logarithm converges fast.
+_SQRT_HALF = _U(0x3FE6A09E667F3BCD)
+_LOG = tuple(1.0 / (2 * k + 1) for k in range(11))
+_SIN = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(8))
+_COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(9))
+_LN2, _HALF_PI = math.log(2.0), math.pi / 2
+
+_inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
+
+
+def key_from(rng):
+    """Return the 64-bit Philox key that a seed or a generator stands for.
+
+    Parameters
+    ----------
+    rng : int or numpy.random.Generator
+        A seed >= 0, or a generator, from which two numbers are drawn.
+
+    Returns
+    -------
+    ndarray of shape (2,)
+        Two 32-bit words.
+
+    Raises
+    ------
+    ValueError
+        If rng is neither.
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng.integers(0, 2**32, size=2, dtype=np.uint64)
+    if isinstance(rng, (bool, np.bool_)) or not isinstance(rng, (int, np.integer)) or rng < 0:
+        raise ValueError(f"rng must be a seed >= 0 or a numpy.random.Generator, got rng={rng!r}")
+    return np.random.SeedSequence(int(rng)).generate_state(2, np.uint32).astype(np.uint64)
+
+
+@_inline
+def _round(c0, c1, c2, c3, k0, k1):
+    p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+    return (p1 >> _32) ^ c1 ^ (k0 & _LOW), p1 & _LOW, (p0 >> _32) ^ c3 ^ (k1 & _LOW), p0 & _LOW
+
+
+@_inline
+def philox(c0, c1, c2, c3, k0, k1):
+    """Philox4x32-10: four 32-bit words (in 64-bit integers) from a counter of four and a key of two."""
+    # Written out, because a loop over the rounds keeps the loop over the counters from being vectorised.
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[0], k1 + _K1[0])
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[1], k1 + _K1[1])
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[2], k1 + _K1[2])
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[3], k1 + _K1[3])
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[4], k1 + _K1[4])
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[5], k1 + _K1[5])
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[6], k1 + _K1[6])
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[7], k1 + _K1[7])
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[8], k1 + _K1[8])
+    return _round(c0, c1, c2, c3, k0 + _K0[9], k1 + _K1[9])
+
+
+@_inline
+def _unit(high, low):
+    """Uniform on [0, 1) with 52 bits."""
+    bits = (high << _U(20)) | (low >> _U(12)) | _U(0x3FF0000000000000)
+    return np.uint64(bits).view(np.float64) - 1.0
+
+
+@_inline
+def _log(u):
+    """log(u) for normal u > 0: u = m 2**e, log m = 2 atanh((m - 1) / (m + 1))."""
+    bits = np.float64(u).view(np.uint64)
+    e = np.uint64(bits - _SQRT_HALF).view(np.int64) >> np.int64(52)
+    m = np.uint64(bits - (_U(e) << _U(52))).view(np.float64)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = _LOG[10]
+    p = p * z + _LOG[9]
+    p = p * z + _LOG[8]
+    p = p * z + _LOG[7]
+    p = p * z + _LOG[6]
+    p = p * z + _LOG[5]
+    p = p * z + _LOG[4]
+    p = p * z + _LOG[3]
+    p = p * z + _LOG[2]
+    p = p * z + _LOG[1]
+    p = p * z + _LOG[0]
+    return e * _LN2 + 2.0 * s * p
+
+
+@_inline
+def _sin_cos_turn(u):
+    """Sine and cosine of 2 pi u for 0 <= u < 1, by Taylor's series on the nearest quarter turn."""
+    turns = 4.0 * u
+    nearest = np.floor(turns + 0.5)
+    r = (turns - nearest) * _HALF_PI
+    z = r * r
+    s = _SIN[7]
+    s = s * z + _SIN[6]
+    s = s * z + _SIN[5]
+    s = s * z + _SIN[4]
+    s = s * z + _SIN[3]
+    s = s * z + _SIN[2]
+    s = s * z + _SIN[1]
+    s = (s * z + 1.0) * r
+    c = _COS[8]
+    c = c * z + _COS[7]
+    c = c * z + _COS[6]
+    c = c * z + _COS[5]
+    c = c * z + _COS[4]
+    c = c * z + _COS[3]
+    c = c * z + _COS[2]
+    c = c * z + _COS[1]
+    c = c * z + 1.0
+    quarter = np.int64(nearest)
+    odd = (quarter & 1) != 0
+    sine, cosine = (c, s) if odd else (s, c)
+    return (-sine if (quarter & 2) != 0 else sine), (-cosine if ((quarter + 1) & 2) != 0 else cosine)
+
+
+@_inline
+def fill_normals(z1, z2, count, scale, step, step_stride, path, path_stride, antithetic, point, key):
+    """Write `count` pairs of normals of standard deviation `scale`: counters (step, path, point), strided in lanes.
+
+    Parameters
+    ----------
+    z1, z2 : ndarray of shape (m,)
+        Result, in the first `count` places.
+    count : int
+        Pairs wanted, <= m.
+    scale : float
+        Standard deviation.
+    step, path : int
+        Counters of the first pair.
+    step_stride, path_stride : int
+        What a lane adds to them.
+    antithetic : int
+        1: paths 2 i and 2 i + 1 share a counter and have opposite signs.
+    point : int
+        Counter of the point.
+    key : ndarray of shape (2,)
+        As from `key_from`.
+    """
+    k0, k1 = key[0], key[1]
+    # Three loops, because one would be too large to be vectorised.
+    for lane in range(count):
+        c0 = _U(step + step_stride * lane)
+        c1 = _U((path + path_stride * lane) >> antithetic)
+        a0, a1, a2, a3 = philox(c0, c1, _U(point), _U(0), k0, k1)
+        z1[lane] = 1.0 - _unit(a0, a1)
+        z2[lane] = _unit(a2, a3)
+    for lane in range(count):
+        sign = 1 - 2 * ((path + path_stride * lane) & antithetic)
+        z1[lane] = np.sqrt(-2.0 * _log(z1[lane])) * (scale * sign)
+    for lane in range(count):
+        sine, cosine = _sin_cos_turn(z2[lane])
+        z2[lane] = z1[lane] * sine
+        z1[lane] = z1[lane] * cosine
+
+
+@_inline
+def fill_signs(z1, z2, count, scale, step, step_stride, path, path_stride, antithetic, point, key):
+    """Write `count` pairs of +-scale with equal probability, with the counters of `fill_normals`.
+
+    Parameters
+    ----------
+    z1, z2 : ndarray of shape (m,)
+        Result, in the first `count` places.
+    count : int
+        Pairs wanted, <= m.
+    scale : float
+        Standard deviation.
+    step, path : int
+        Counters of the first pair.
+    step_stride, path_stride : int
+        What a lane adds to them.
+    antithetic : int
+        1: paths 2 i and 2 i + 1 share a counter and have opposite signs.
+    point : int
+        Counter of the point.
+    key : ndarray of shape (2,)
+        As from `key_from`.
+    """
+    for lane in range(count):
+        c1 = _U((path + path_stride * lane) >> antithetic)
+        a0, a1, _, _ = philox(_U(step + step_stride * lane), c1, _U(point), _U(SIGNS), key[0], key[1])
+        sign = 1 - 2 * ((path + path_stride * lane) & antithetic)
+        z1[lane] = (scale * sign) * (1.0 - 2.0 * np.float64(a0 >> _U(31)))
+        z2[lane] = (scale * sign) * (1.0 - 2.0 * np.float64(a1 >> _U(31)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _increments(n_steps, n_paths, scale, antithetic, point, key, two_point=False):
+    out = np.empty((n_steps, n_paths, 2))
+    z1, z2 = np.empty(n_paths), np.empty(n_paths)
+    for step in range(n_steps):
+        if two_point:
+            fill_signs(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
+        else:
+            fill_normals(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
+        out[step, :, 0] = z1
+        out[step, :, 1] = z2
+    return out
+
+
+def brownian_increments(
+    rng, n_steps, n_paths, dt, *, point=0, antithetic=False, increments="gaussian", dtype="float64"
+):
+    """Return the increments that the compiled path loops use for one starting point.
+
+    increments[k, p] ~ N(0, dt I), or +-sqrt(dt) in each component,  k-th step of path p
+
+    Parameters
+    ----------
+    rng : int or numpy.random.Generator
+        As given to `feynman_kac.estimate`.
+    n_steps : int
+        Steps.
+    n_paths : int
+        Paths.
+    dt : float
+        Step in time.
+    point : int, default=0
+        Index of the starting point in the flattened points; 0 for common paths.
+    antithetic : bool, default=False
+        Paths 2 i and 2 i + 1 have opposite increments.
+    increments : {"gaussian", "two-point"}
+        Their law.
+    dtype : {"float64", "float32"}
+        The loop whose increments are wanted: the two draw different numbers.
+
+    Returns
+    -------
+    ndarray of shape (n_steps, n_paths, 2)
+
+    Raises
+    ------
+    ValueError
+        If rng is neither a seed nor a generator, or increments or dtype is unknown.
+    """
+    two_point = checks.one_of("increments", increments, INCREMENTS) == "two-point"
+    key, scale = key_from(rng), math.sqrt(dt)
+    if checks.one_of("dtype", dtype, DTYPES) == "float32":
+        from pde.feynman_kac._kernels32 import increments32  # Which imports this module.
+
+        return increments32(key, n_steps, n_paths, dt, point, int(antithetic), two_point)
+    return _increments(n_steps, n_paths, scale, int(antithetic), point, key, two_point)

@@ -1,0 +1,208 @@
+"""The two integrators of the spectral solution; both move a march and keep its account of errors.
+
+An error of truncation is the residual, what the modes kept cannot hold of v . grad u, a mode k of which lives for
+1 / (nu |k|**2). That of a band-limited velocity sits at the edge of the spectrum, at wavenumbers of `radius` and more;
+the strain max |grad v| needs a time log(2) / strain to bring it to half of that, so it fades at the rate
+nu (radius / 2)**2 - strain, if that is positive. That of a velocity known by samples has all wavenumbers, and each
+fades by diffusion at its own rate.
+"""
+
+import math
+
+import numpy as np
+
+from pde import grid
+from pde.spectral._generator import Generator, product_grid
+from pde.spectral._krylov import exponential_step
+
+# The sup norm of an error field is about ten times the norm of its state (measured: 8 to 12).
+_SUP_PER_NORM = 10.0
+# RK4's stability limit on the imaginary axis is 2 sqrt(2).
+_RK4_LIMIT = 2.8
+
+
+def krylov(march, rtol):
+    """Take the march to T by adaptive Krylov steps."""
+    problem = march.problem
+    duration = problem.horizon / problem.n_layers
+    # Rounding leaves about 1e-13 on all modes together.
+    radius = march.radius_of(march.state, max(1e-2 * rtol, 1e-13) * march.sup_f)
+    for layer in reversed(range(problem.n_layers)):
+        try:
+            radius = _krylov_layer(march, problem.layer_field(layer), duration, rtol, radius)
+            if not march.goes_on:
+                return
+        except FloatingPointError:
+            # Overflow: only check=False returns it.
+            march.state = np.full_like(march.state, np.nan)
+            march.error = math.inf
+            march.record()
+            return
+        march.s = problem.horizon - layer * duration
+
+
+def _krylov_layer(march, velocity, duration, rtol, radius):
+    """Cross one layer on the modes |k| <= radius, as many as the residual asks for; return the radius."""
+    problem, sampled = march.problem, march.sample(velocity)
+    strain = _strain(sampled)
+    if march.s == 0:
+        radius = max(radius + 2, _expected_radius(sampled, strain, problem.nu, rtol))
+    radius = min(radius, march.largest_radius)
+    left, generator, guess, trials = duration, None, None, []
+
+    def allowed(tau):
+        fading = _fading(march, radius, velocity, strain)
+        return rtol * scale * max(tau / problem.horizon, -math.expm1(-fading * tau)), math.exp(-fading * tau)
+
+    def accept(state, tau):
+        residual = generator.residual(state, velocity, tau)
+        trials.append((state, residual, float(np.abs(residual).max()) / allowed(tau)[0]))
+        # One step may spend twice its share: the next has more modes.
+        return trials[-1][-1] <= 2 or radius >= march.largest_radius
+
+    while left > 0 and march.goes_on:
+        # A field that blows up is followed at its own scale: only check=False returns it.
+        scale = max(march.sup_f, march.sup_norms[-1])
+        if generator is None or march.modes.radius != radius:
+            march.change_modes(radius)
+            generator = Generator(sampled, problem.nu, march.modes)
+        trials.clear()
+        rate = rtol * scale / (_SUP_PER_NORM * problem.horizon)
+        step = exponential_step(generator, march.state, left, rate, tau_guess=guess, accept=accept)
+        march.n_products += step.n_products
+        if step.tau > 0:
+            left = 0.0 if step.tau >= left else left - step.tau
+            march.state, guess = step.state, step.tau
+            march.s += step.tau
+            march.n_steps += 1
+            _count(march, velocity, trials[-1][1], step.tau, allowed(step.tau)[1])
+            march.time_error += _SUP_PER_NORM * step.error
+            march.record()
+        if left > 0:
+            radius = _next_radius(march, sampled, trials[0][0], trials[0][2], 0.1 * rtol * scale)
+    return radius
+
+
+def _count(march, velocity, residual, tau, faded):
+    """Add the residual of a step to the march's account of errors."""
+    if velocity.interpolation == "trigonometric":
+        march.error = march.error * faded + float(np.abs(residual).max())
+    else:
+        march.add_at_all_wavenumbers(residual, tau)
+
+
+def _strain(velocity):
+    """Largest |grad v|, on four points a wavelength."""
+    return velocity.jacobian_sup_norm(max(8, 4 * velocity.n_modes))
+
+
+def _fading(march, radius, velocity, strain):
+    """Rate at which errors committed at wavenumber `radius` decay."""
+    if velocity.interpolation != "trigonometric":
+        # A velocity known by its samples errs at all wavenumbers.
+        return 0.0
+    return max(0.0, march.problem.nu * (march.modes.unit * radius / 2) ** 2 - strain)
+
+
+def _expected_radius(velocity, strain, nu, rtol):
+    """Where the spectrum of a steady boundary layer has fallen to rtol, three quarters of it.
+
+    With v = (V sin(q x), 0), q = strain / V, the layer's slope exp(-(V / nu q) (1 - cos(q x))) has the modes
+    I_m(z) exp(-z), z = V / (nu q), at wavenumbers m q: a Gaussian up to m = z, and a slower fall beyond.
+    """
+    if nu == 0 or strain == 0:
+        return 2 * velocity.n_modes
+    speed = velocity.sup_norm(max(8, 4 * velocity.n_modes))
+    z, m = speed**2 / (nu * strain), 1.0
+    while math.hypot(m, z) - z - m * math.asinh(m / z) > math.log(rtol):
+        m *= 1.05
+    return 0.75 * m * strain / speed * velocity.length / (2 * math.pi)
+
+
+def _next_radius(march, velocity, state, excess, negligible):
+    """Return the radius at which the residual, `excess` times what is allowed, should fit, by extrapolation."""
+    radius = march.modes.radius
+    if 0.3 <= excess <= 0.8 or not math.isfinite(excess):
+        return radius
+    shells = march.modes.shells(state)
+    last = min(math.floor(radius), march.k_max) - 1
+    span = max(2, last // 8)
+    decay = math.log(max(shells[max(last - span, 0)] / max(shells[last], 1e-300), 1.1)) / span
+    least, ample = (radius + math.log(max(excess, 1e-8) / target) / decay for target in (0.6, 0.3))
+    if excess > 0.8:
+        least, ample = max(least, 1.03 * radius), max(ample, 1.05 * radius)
+    else:
+        # A spectrum still on its way outwards is not to be cut too soon.
+        floor = max(min(radius, march.radius_of(state, negligible)), 0.75 * radius)
+        least, ample = max(floor, least), max(floor, (ample + radius) / 2)
+    wanted = min(_filling(velocity, least, ample), 1.6 * radius, march.largest_radius)
+    # New modes cost about three products.
+    return radius if 0.96 * radius < wanted < radius else wanted
+
+
+def _filling(velocity, least, ample):
+    """Return the largest radius up to `ample` that needs no finer grid of products than `least` does."""
+    k_max, size = math.floor(ample), product_grid(velocity, math.floor(least))
+    while k_max > least and product_grid(velocity, k_max) > size:
+        k_max -= 1
+    return min(ample, k_max + 0.999)
+
+
+def richardson(march, coarse):
+    """Estimate the error in time from the same solution with longer steps."""
+    # Order 3: on stiff modes the integrating factor costs Runge-Kutta 4 up to one order.
+    ratio = (march.n_steps / coarse.n_steps) ** 3
+    return float(np.abs(march.modes.to_grid(march.state - coarse.state, march.n)).max() / (ratio - 1))
+
+
+def ifrk4(march, n_steps, dealias):
+    """Take the march to T by n_steps steps a layer of Runge-Kutta 4 in an integrating factor (Lawson 1967)."""
+    problem, n, k_max = march.problem, march.n, march.k_max
+    n_parts = problem.n_layers or 1
+    duration = problem.horizon / n_parts
+    dt = duration / n_steps
+    n_grid = None
+    if not dealias:
+        n_grid = n
+    elif problem.n_layers is None:
+        # The bandwidth of a callable velocity may change from step to step: room for all that the n-grid holds.
+        n_grid = grid.fast_size(2 * k_max + n // 2 + 1)
+    for part in reversed(range(n_parts)):
+        start = part * duration
+        velocity = problem.velocity_field(start + (duration if problem.n_layers is None else 0.5 * duration), n)
+        stages = (Generator(march.sample(velocity), problem.nu, march.modes, n_grid),) * 3
+        decay = np.exp(-0.5 * dt * problem.nu * march.modes.k_squared)
+        for step in range(n_steps):
+            if problem.n_layers is None:
+                times = (start + duration - (step + c) * dt for c in (0.5, 1.0))
+                fields = [problem.velocity_field(max(t, 0.0), n) for t in times]
+                stages = (stages[2], *(stages[2].with_velocity(march.sample(field)) for field in fields))
+                velocity = fields[1]
+            courant = dt * max(stage.transport_rate for stage in stages)
+            if courant > _RK4_LIMIT and not march.violation:
+                march.violation = (
+                    f"unresolved: dt = {dt:.3g} exceeds the stability limit {_RK4_LIMIT * dt / courant:.3g} of "
+                    f"Runge-Kutta 4 on {k_max} modes"
+                )
+            march.state = _lawson_step(march.state, stages, decay, dt)
+            march.n_steps += 1
+            march.n_products += 4
+            if (step + 1) % max(1, n_steps // 100) == 0 or step + 1 == n_steps:
+                march.s = problem.horizon - start - (duration - (step + 1) * dt)
+                march.record()
+                elapsed = march.times[-2] - march.times[-1]
+                residual = stages[2].residual(march.state, velocity, elapsed)
+                fading = _fading(march, k_max, velocity, _strain(stages[2].field))
+                _count(march, velocity, residual, elapsed, math.exp(-fading * elapsed))
+                if not march.goes_on:
+                    return
+
+
+def _lawson_step(w, stages, decay, dt):
+    """One step of the classical Runge-Kutta method for exp(-s nu lap) w; decay belongs to half a step."""
+    begin, middle, end = stages
+    half, k1 = decay * w, decay * begin.convection(w)
+    k2 = middle.convection(half + (0.5 * dt) * k1)
+    k3 = middle.convection(half + (0.5 * dt) * k2)
+    k4 = end.convection(decay * (half + dt * k3))
+    return decay * (half + (dt / 6) * (k1 + 2 * (k2 + k3))) + (dt / 6) * k4

@@ -1,0 +1,123 @@
+"""Figures 7 and 10: histograms against normal weights and counts by hand, which networks, files and errors."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+torch = pytest.importorskip("torch")
+
+from figures import _io as common
+from figures import _runs, _weights, fig7, fig10
+from nets import build, sparsity
+
+FIGURES = pytest.mark.parametrize(("name", "figure"), [("fig7", fig7), ("fig10", fig10)])
+
+
+class Run:
+    """A run of a model that is at hand."""
+
+    def __init__(self, name, model):
+        self.model_name, self.model = name, model
+        self.directory = _runs.Path(f"{name}-seed0")
+        self.config = {"recipe": {"method": "fast", "epochs": 3}, "data": {"name": "digits", "encoding": "raw"}}
+
+    def load(self):
+        return self.model
+
+
+def run(figure, *arguments):
+    figure.main([str(argument) for argument in arguments])
+
+
+def normal(deviation, seed):
+    """A ResNet-20 all of whose weights are normal."""
+    model, generator = build("resnet20", seed=seed), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, deviation, generator=generator)
+    return model
+
+
+def test_density_of_normal_weights_is_that_of_the_normal_law():
+    deviation = 0.05
+    models = [Run("resnet20", normal(deviation, seed)) for seed in (0, 1)]
+    data = _weights.histograms({"one": models, "other": models[:1]})
+    for key, reach in (("density", "reach"), ("near_density", "near")):
+        n_bins = data[key].shape[1]
+        edges = np.linspace(-float(data[reach]), float(data[reach]), n_bins + 1)
+        p = np.diff(scipy.stats.norm.cdf(edges, scale=deviation))
+        counts, n = data[key][0] * np.diff(edges) * 2 * 270_896, 2 * 270_896
+        # Binomial, about normal where more than 100 are expected; false alarms 1e-6 over the bins.
+        z = (counts - n * p) / np.sqrt(n * p * (1 - p))
+        assert np.abs(z[n * p > 100]).max() < scipy.stats.norm.isf(1e-6 / 2 / n_bins)
+    below = data["below"].mean()
+    p = math.erf(1e-3 / deviation / math.sqrt(2))
+    assert abs(below - p) < 4.9 * math.sqrt(p / n)
+
+
+def test_fractions_and_members_are_counted():
+    model = build("en2_resnet20", seed=0)
+    values = np.concatenate([array.ravel() for array in sparsity.weights(model).values()])
+    data = _weights.histograms({"one": [Run("en2_resnet20", model)], "other": [Run("en2_resnet20", model)]})
+    assert data["n_members"].tolist() == [2, 2]
+    assert data["n_weights"].tolist() == [541_792, 541_792]
+    assert data["below"][0] == np.mean(np.abs(values) < 1e-3)
+    assert data["outside"][0] == np.mean(np.abs(values) > 0.3)
+    # What is outside is missing in the area.
+    area = data["density"][0].sum() * 2 * data["reach"] / data["density"].shape[1]
+    assert area == pytest.approx(1 - data["outside"][0])
+
+
+def test_figure_10_prefers_the_larger_ensemble_and_says_so(quick_runs):
+    data = fig10.compute(quick=True, runs=quick_runs)
+    assert data["model"].tolist() == ["resnet20", "en2_resnet20"]
+    titles = [axes.get_title() for axes in fig10.plot(data).axes]
+    assert "En2ResNet20, both members" in titles[1]
+    assert "fast adversarial training, 2 epochs, digits" in titles[1]
+
+
+def test_figure_7_shows_natural_and_adversarial_with_the_papers_fractions(quick_runs):
+    data = fig7.compute(quick=True, runs=quick_runs)
+    found = fig7.findings(data)["networks"]
+    assert {name: one["paper_below_0.001"] for name, one in found.items()} == {"natural": 0.0866, "adversarial": 0.0364}
+    natural = _runs.find(quick_runs, fig7.WANTED)["natural"]
+    expected = [sparsity.measure(run.load()).total.below for run in natural]
+    assert found["natural"]["below_0.001"]["mean"] == pytest.approx(np.mean(expected))
+    assert found["natural"]["below_0.001"]["n"] == len(natural) == 2
+    texts = [text.get_text() for axes in fig7.plot(data).axes for text in axes.texts]
+    assert any("paper: 8.66 %, n = 10" in text for text in texts)
+
+
+def test_without_natural_runs_figure_7_names_the_command(tmp_path):
+    with pytest.raises(ValueError, match=r"lacks finished runs .*natural.*--method natural"):
+        fig7.compute(runs=tmp_path)
+
+
+@FIGURES
+def test_command_writes_files_and_replot_draws_the_same_picture(name, figure, quick_runs, tmp_path, capsys):
+    run(figure, "--quick", "--runs", quick_runs, "--out", tmp_path)
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.{end}") for end in ("png", "npz", "json")]
+    assert len(json.loads((tmp_path / f"{name}.json").read_text())["networks"]) == 2
+    first = (tmp_path / f"{name}.png").read_bytes()
+    assert 15_000 < len(first) < 200_000
+    (tmp_path / f"{name}.png").unlink()
+    run(figure, "--replot", "--out", tmp_path)
+    assert (tmp_path / f"{name}.png").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("key", "array"),
+    [("below", np.array([-0.1, 0.1])), ("density", np.ones((2, 7))), ("network", np.array([1.0, 2.0]))],
+)
+def test_damaged_data_are_refused(key, array, tmp_path, capsys):
+    common.use_style()
+    model = Run("resnet20", build("resnet20", seed=0))
+    data = _weights.histograms({"natural": [model], "adversarial": [model]})
+    np.savez(tmp_path / "fig7.npz", **data | {key: array})
+    with pytest.raises(SystemExit) as stop:
+        run(fig7, "--replot", "--out", tmp_path)
+    assert stop.value.code == 2
+    assert f"({key}: wrong shape or kind, or negative): run without --replot" in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""The figure of cost against accuracy: slopes as in theory, files whole or not at all, errors in one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+import figures.__main__
+from figures import _io as common
+from figures import mlmc
+
+
+@pytest.fixture(scope="module")
+def data():
+    return mlmc.compute(quick=True, seed=0)
+
+
+def made_up(**changed):
+    """Data of which the answers are known."""
+    asked, n_steps = 2.0 ** -np.arange(5.0, 9.0), 8 * 2.0 ** np.arange(7)
+    return {
+        "asked": asked, "error": asked, "cost": 3 * asked**-2, "n_levels": 0 * asked + 4, "plain_asked": asked[:3],
+        "plain_error": asked[:3], "plain_cost": asked[:3] ** -3, "plain_n_steps": 1 / asked[:3],
+        "level_n_steps": n_steps, "level_variance": n_steps**-2, "level_mean": 1 / n_steps,
+        "level_noise": 0.1 / n_steps,
+        "option": np.array(["pairs", "control"]), "gain_per_step": np.array([2.0, 30.0]),
+        "gain_per_second": np.array([1.5, 20.0]), "n_points": np.array(48.0), "option_n_steps": np.array(64.0),
+        "option_n_paths": np.array(1024.0),
+    } | changed  # fmt: skip
+
+
+def run(*arguments):
+    mlmc.main([str(argument) for argument in arguments])
+
+
+def test_quick_run_has_the_shapes_and_slopes(data):
+    assert mlmc._sound(data, "here") is data
+    found = mlmc.findings(data)
+    slopes = found["slopes"]
+    # 48 points tell an error to 1 / sqrt(96) = 0.10: over three halvings the slopes have an s.d. of p * 0.1 / (log 2
+    # sqrt(5)), 0.13 and 0.2; a level more or less is up to 0.2.
+    assert abs(slopes["multilevel_cost"]["order"] + 2) < 0.9
+    assert abs(slopes["plain_cost"]["order"] + 3) < 1.0
+    assert abs(slopes["level_mean"]["order"] - 1) < 0.2
+    # Below 2, because neighbouring paths part by exp(T max |grad v|) before the steps are small.
+    assert 1.3 < slopes["level_variance"]["order"] < 2.3
+    # The error asked, with five times 0.10 of noise in what is measured.
+    assert (data["error"] < 1.5 * data["asked"]).all()
+    assert (data["plain_error"] < 1.6 * data["plain_asked"]).all()
+    assert found["gain_per_step"]["spectral martingale"] > 10
+
+
+def test_findings_recover_the_slopes_of_made_up_data():
+    found = mlmc.findings(made_up())
+    orders = {name: round(fit["order"], 9) for name, fit in found["slopes"].items()}
+    assert orders == {"multilevel_cost": -2, "plain_cost": -3, "level_variance": 2, "level_mean": 1}
+    # 128**3 / (3 * 128**2), at the smallest error that plain Monte Carlo was asked for.
+    assert found["cost_ratio"] == {"error": 2.0**-7, "plain_over_multilevel": pytest.approx(128 / 3)}
+    assert found["gain_per_second"] == {"pairs": 1.5, "control": 20.0}
+
+
+def test_command_writes_picture_data_and_provenance(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mlmc, "compute", lambda **_: made_up())
+    run("--quick", "--seed", 3, "--out", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlmc.json", "mlmc.npz", "mlmc.png"]
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"mlmc.{end}") for end in ("png", "npz", "json")]
+    record = json.loads((tmp_path / "mlmc.json").read_text())
+    assert record["arguments"]["seed"] == 3
+    assert record["slopes"]["plain_cost"]["order"] == pytest.approx(-3)
+
+
+def test_replot_draws_the_same_picture_and_computes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(mlmc, "compute", lambda **_: made_up())
+    run("--out", tmp_path)
+    first = (tmp_path / "mlmc.png").read_bytes()
+    (tmp_path / "mlmc.png").unlink()
+    monkeypatch.setattr(mlmc, "compute", None)
+    run("--replot", "--out", tmp_path)
+    assert (tmp_path / "mlmc.png").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"cost": np.ones(3)}, "cost"),
+        ({"error": np.array([1.0, -1.0, 1.0, 1.0])}, "error"),
+        ({"option": np.array([1.0, 2.0])}, "option"),
+        ({"level_mean": np.full(7, np.nan)}, "level_mean"),
+    ],
+)
+def test_damaged_data_are_refused(changed, what, tmp_path, capsys):
+    np.savez(tmp_path / "mlmc.npz", **made_up(**changed))
+    with pytest.raises(SystemExit) as stop:
+        run("--replot", "--out", tmp_path)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert what in message
+    assert "run without --replot" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--seed", "-1"], "--seed must be >= 0, got -1"), (["--replot"], "run without --replot first")],
+)
+def test_bad_arguments_end_in_one_line(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments, "--out", tmp_path / "new")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_negative_seed_is_refused_by_compute():
+    with pytest.raises(ValueError, match="--seed must be >= 0, got -2"):
+        mlmc.compute(quick=True, seed=-2)
+
+
+def test_the_figure_is_listed(capsys):
+    figures.__main__.main(["--list"])
+    assert "mlmc " in capsys.readouterr().out
+
+
+def test_picture_is_drawn_from_the_quick_data(data, tmp_path):
+    common.use_style()
+    common.save_picture(mlmc.plot(data), tmp_path / "mlmc.png")
+    assert (tmp_path / "mlmc.png").stat().st_size > 20_000

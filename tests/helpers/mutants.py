@@ -1,0 +1,796 @@
+"""Mutants of the code, each of which a test must catch: python tests/helpers/mutants.py [NAME ...] [--table FILE].
+
+Every mutant is one small, plausible mistake. It is made in a copy of the project, the tests named beside it run
+there, and the first that fails is what caught it. `--table` writes the list as Markdown. About eight minutes on two
+cores.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("pde", "bridge", "nets", "figures", "tests", "conftest.py", "setup.cfg", "pyproject.toml", "Makefile")
+
+
+class Mutant(NamedTuple):
+    """One mistake: in `path`, `right` becomes `wrong`; `tests` are run."""
+
+    name: str
+    path: str
+    right: str
+    wrong: str
+    tests: str
+
+
+MUTANTS = [
+    Mutant(
+        "sign of the convection",
+        "pde/spectral/_generator.py",
+        "slopes[0, i, j] = slopes[0, i, j] * velocity[0, i, j] +",
+        "slopes[0, i, j] = -slopes[0, i, j] * velocity[0, i, j] -",
+        "pde/test_spectral",
+    ),
+    Mutant(
+        "time not reversed",
+        "pde/spectral/_integrators.py",
+        "for layer in reversed(range(problem.n_layers)):",
+        "for layer in range(problem.n_layers):",
+        "pde/test_spectral",
+    ),
+    Mutant(
+        "a stage without its integrating factor",
+        "pde/spectral/_integrators.py",
+        "end.convection(decay * (half + dt * k3))",
+        "end.convection(half + dt * k3)",
+        "pde/test_spectral",
+    ),
+    Mutant(
+        "truncation not counted as an error",
+        "pde/spectral/_integrators.py",
+        "march.error = march.error * faded + float(np.abs(residual).max())",
+        "march.error = march.error * faded",
+        "pde/test_spectral",
+    ),
+    Mutant(
+        "maximum principle not looked at",
+        "pde/spectral/_state.py",
+        "if not self.violation and not excess <= self.tolerance:",
+        "if False:",
+        "pde/test_spectral",
+    ),
+    Mutant(
+        "Krylov step never shortened",
+        "pde/spectral/_krylov.py",
+        "return self.error(tau) / (self.error_rate * tau)",
+        "return 0.0",
+        "pde/test_krylov",
+    ),
+    Mutant("σ² for σ²/2", "pde/problems.py", "return self.sigma**2 / 2", "return self.sigma**2", "pde/test_spectral"),
+    Mutant("grid transposed", "pde/grid.py", 'indexing="ij"', 'indexing="xy"', "pde/test_grid"),
+    Mutant(
+        "modes up to n/2 for n/3",
+        "pde/grid.py",
+        "at_least=1) - 1) // 3",
+        "at_least=1) - 1) // 2",
+        "pde/test_grid",
+    ),
+    Mutant(
+        "dt for √dt",
+        "pde/feynman_kac/_paths.py",
+        "self.problem.sigma * math.sqrt(self.dt)",
+        "self.problem.sigma * self.dt",
+        "pde/test_feynman_kac",
+    ),
+    Mutant(
+        "stderr undivided by √n",
+        "pde/feynman_kac/__init__.py",
+        "self.squares / (self.count - 1) / self.count",
+        "self.squares / (self.count - 1)",
+        "pde/test_feynman_kac",
+    ),
+    Mutant(
+        "merging of batches without the gap of the means",
+        "pde/feynman_kac/__init__.py",
+        "+ squares + gap**2 * (self.count * count / total)",
+        "+ squares",
+        "pde/test_feynman_kac",
+    ),
+    Mutant(
+        "layers in reverse",
+        "pde/feynman_kac/_paths.py",
+        "layers = np.arange(self.n_steps) *",
+        "layers = np.arange(self.n_steps)[::-1] *",
+        "pde/test_feynman_kac",
+    ),
+    Mutant(
+        "noise shared by all points",
+        "pde/feynman_kac/_kernels64.py",
+        "(first_path + start, first_point + row)",
+        "(first_path + start, 0)",
+        "pde/test_feynman_kac",
+    ),
+    Mutant(
+        "drift against the velocity",
+        "pde/feynman_kac/_kernels64.py",
+        "px[lane] = _wrap(px[lane] + dx[lane] + z1[lane])",
+        "px[lane] = _wrap(px[lane] - dx[lane] + z1[lane])",
+        "pde/test_feynman_kac",
+    ),
+    Mutant(
+        "Heun's second slope left out",
+        "pde/feynman_kac/_kernels64.py",
+        "dx[lane] = 0.5 * (dx[lane] + ex[lane])",
+        "dx[lane] = dx[lane]",
+        "pde/test_schemes",
+    ),
+    Mutant(
+        "single precision reads the neighbouring cell",
+        "pde/feynman_kac/_kernels32.py",
+        "(px >> _32) * _U(n) + (py >> _32)",
+        "(px >> _32) * _U(n) + (py >> _32) + _U(1)",
+        "pde/test_schemes",
+    ),
+    Mutant(
+        "Runge-Kutta weights 1, 1, 1, 1",
+        "pde/feynman_kac/_kernels64.py",
+        "(1 / 6, 2 / 6, 2 / 6, 1 / 6)",
+        "(1 / 4, 1 / 4, 1 / 4, 1 / 4)",
+        "pde/test_feynman_kac",
+    ),
+    Mutant(
+        "bilinear weights swapped",
+        "pde/feynman_kac/_kernels64.py",
+        "return a + wx * (b - a), c + wx * (d - c)",
+        "return a + wy * (b - a), c + wy * (d - c)",
+        "pde/test_feynman_kac",
+    ),
+    Mutant(
+        "both paths of an antithetic pair alike",
+        "pde/feynman_kac/_random.py",
+        "& antithetic)\n        z1[lane] = np.sqrt(",
+        "& 0)\n        z1[lane] = np.sqrt(",
+        "pde/test_random",
+    ),
+    Mutant(
+        "variance of the normals halved",
+        "pde/feynman_kac/_random.py",
+        "np.sqrt(-2.0 *",
+        "np.sqrt(-1.0 *",
+        "pde/test_random",
+    ),
+    Mutant(
+        "one round of Philox left out",
+        "pde/feynman_kac/_random.py",
+        "    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[4], k1 + _K1[4])\n",
+        "",
+        "pde/test_random",
+    ),
+    Mutant(
+        "Jacobian without 2π / length",
+        "pde/fields.py",
+        "self.n_modes + 1) * (2 * np.pi / self.length)",
+        "self.n_modes + 1) * (2 * np.pi)",
+        "pde/test_fields",
+    ),
+    Mutant(
+        "negative σ let in",
+        "pde/checks.py",
+        "not math.isfinite(number) or number < 0 or",
+        "not math.isfinite(number) or",
+        "pde/test_problems",
+    ),
+    Mutant(
+        "γ of the initial-value problem",
+        "pde/bounds/_certified_maxima.py",
+        "return middle + radius",
+        "return radius - middle",
+        "pde/test_bounds",
+    ),
+    Mutant(
+        "a corner of the cells not looked at",
+        "pde/bounds/_certified_maxima.py",
+        "for b in (dy, np.roll(dy, -1, -2))",
+        "for b in (dy,)",
+        "pde/test_bounds",
+    ),
+    Mutant(
+        "squares thrown away too soon",
+        "pde/bounds/_certified_maxima.py",
+        "points = points[values >= best - gap]",
+        "points = points[values >= best]",
+        "pde/test_bounds",
+    ),
+    Mutant(
+        "σ² for σ²/2 in the bound",
+        "pde/bounds/__init__.py",
+        "choices = [(max(0.0, gamma - mu * problem.sigma**2 / 2), mu)]",
+        "choices = [(max(0.0, gamma - mu * problem.sigma**2), mu)]",
+        "pde/test_bounds",
+    ),
+    Mutant(
+        "λ below 0",
+        "pde/bounds/__init__.py",
+        "choices = [(max(0.0, gamma - mu * problem.sigma**2 / 2), mu)]",
+        "choices = [(gamma - mu * problem.sigma**2 / 2, mu)]",
+        "pde/test_bounds",
+    ),
+    Mutant(
+        "layers of γ in reverse",
+        "pde/bounds/__init__.py",
+        "growth = np.concatenate([[0.0], np.cumsum(gammas * dt)])",
+        "growth = np.concatenate([[0.0], np.cumsum(gammas[::-1] * dt)])",
+        "pde/test_bounds",
+    ),
+    Mutant(
+        "two paths part with one's noise",
+        "pde/bounds/__init__.py",
+        "spread = 2 * problem.sigma *",
+        "spread = math.sqrt(2) * problem.sigma *",
+        "pde/test_bounds",
+    ),
+    Mutant(
+        "distance not around the torus",
+        "pde/bounds/_hoelder.py",
+        "steps = np.minimum(np.arange(n), n - np.arange(n))",
+        "steps = np.arange(n)",
+        "pde/test_bounds",
+    ),
+    Mutant(
+        "the other branch of Lambert's function",
+        "pde/bounds/_counterexamples.py",
+        "lambertw(argument, -1)",
+        "lambertw(argument, 0)",
+        "pde/test_bounds",
+    ),
+    Mutant(
+        "files written in place",
+        "figures/_io.py",
+        "write(written[directory / name])",
+        "write(directory / name)",
+        "figures/test_figures_io",
+    ),
+    Mutant(
+        "noise of a block dt for √dt",
+        "bridge/residual.py",
+        "noise, self.coef * math.sqrt(self.dt))",
+        "noise, self.coef * self.dt)",
+        "bridge/test_residual",
+    ),
+    Mutant(
+        "noise of a block off in evaluation",
+        "bridge/residual.py",
+        "return self.enabled and self.noise is not None",
+        "return self.training and self.enabled and self.noise is not None",
+        "bridge/test_residual",
+    ),
+    Mutant(
+        "gradient of the deviation over n for n - 1",
+        "bridge/residual.py",
+        "((ctx.n - 1) * std)",
+        "(ctx.n * std)",
+        "bridge/test_residual",
+    ),
+    Mutant(
+        "deviation over the batch for that of an image",
+        "bridge/residual.py",
+        "dims, n = dims[1:], n // max(len(y), 1)",
+        "dims, n = dims, n // max(len(y), 1)",
+        "bridge/test_residual",
+    ),
+    Mutant(
+        "deviation at the end of the part of a step",
+        "bridge/residual.py",
+        "end = torch.add(start, branch, alpha=self._whole_dt)",
+        "end = torch.add(start, branch, alpha=self.dt)",
+        "bridge/test_residual",
+    ),
+    Mutant(
+        "Laplace noise of variance 2", "bridge/noise.py", "mul_(-math.sqrt(0.5))", "mul_(-1.0)", "bridge/test_noise"
+    ),
+    Mutant(
+        "weights of the variances not squared",
+        "bridge/ensemble.py",
+        "weights.to(draws.dtype) ** 2",
+        "weights.to(draws.dtype)",
+        "bridge/test_ensemble",
+    ),
+    Mutant(
+        "learned weights not normalised",
+        "bridge/ensemble.py",
+        "self.weights.copy_(weights / total)",
+        "self.weights.copy_(weights)",
+        "bridge/test_ensemble",
+    ),
+    Mutant(
+        "layers of the network in reverse",
+        "bridge/network.py",
+        "fields[layer * problem.n_layers // n_layers]",
+        "fields[-1 - layer * problem.n_layers // n_layers]",
+        "bridge/test_dynamics",
+    ),
+    Mutant(
+        "modes -k forgotten in PyTorch",
+        "bridge/fields.py",
+        "np.where(np.arange(m + 1) == 0, 1.0, 2.0)",
+        "np.where(np.arange(m + 1) == 0, 1.0, 1.0)",
+        "bridge/test_dynamics",
+    ),
+    Mutant(
+        "diffusion of a network without its square root",
+        "bridge/dynamics.py",
+        "math.sqrt(rate) * diffusion",
+        "rate * diffusion",
+        "bridge/test_dynamics",
+    ),
+    Mutant(
+        "layer of a network missed by rounding",
+        "bridge/dynamics.py",
+        "(layer - math.sqrt(torch.finfo(dtype).eps)) * self.dt",
+        "layer * self.dt",
+        "bridge/test_dynamics",
+    ),
+    Mutant(
+        "activation after the convolution",
+        "nets/models.py",
+        " *_activation(width), _convolution(width, width, 3), *_activation(width), _convolution(width, width, 3)",
+        " _convolution(width, width, 3), *_activation(width), _convolution(width, width, 3), *_activation(width)",
+        "nets/test_models",
+    ),
+    Mutant(
+        "images divided before the mean is taken off",
+        "nets/models.py",
+        "(x - self.mean) / self.std",
+        "x / self.std - self.mean",
+        "nets/test_models",
+    ),
+    Mutant(
+        "network without the choice of the deviation",
+        "nets/models.py",
+        '"scale": "std", "std_over": std_over}',
+        '"scale": "std", "std_over": "batch"}',
+        "nets/test_models",
+    ),
+    Mutant(
+        "APGD without momentum",
+        "nets/attacks/_apgd.py",
+        "(z - x_now) * alpha + (x_now - x_before) * (1 - alpha)",
+        "(z - x_now) * alpha",
+        "nets/attacks/test_apgd",
+    ),
+    Mutant(
+        "APGD's second condition left out",
+        "nets/attacks/_apgd.py",
+        "halved = oscillates | stalls",
+        "halved = oscillates",
+        "nets/attacks/test_apgd",
+    ),
+    Mutant(
+        "APGD goes on from its last point, not its best",
+        "nets/attacks/_apgd.py",
+        "choose(halved, x_best, x_now), ",
+        "x_now, ",
+        "nets/attacks/test_apgd",
+    ),
+    Mutant(
+        "a checkpoint too late",
+        "nets/attacks/_apgd.py",
+        "-(-now * n_iter // 100)",
+        "now * n_iter // 100 + 1",
+        "nets/attacks/test_apgd",
+    ),
+    Mutant(
+        "DLR divided by the gap to the second logit",
+        "nets/attacks/_losses.py",
+        "top[:, 0] - top[:, 2] + TINY",
+        "top[:, 0] - top[:, 1] + TINY",
+        "nets/attacks/test_apgd",
+    ),
+    Mutant(
+        "one draw decides",
+        "nets/attacks/_decisions.py",
+        "return total / n_draws",
+        "return logits",
+        "nets/attacks/test_autoattack",
+    ),
+    Mutant(
+        "worse points taken",
+        "nets/attacks/_decisions.py",
+        "(gap > self.margin[images])",
+        "(gap < self.margin[images])",
+        "nets/attacks/test_square",
+    ),
+    Mutant(
+        "all images draw from one stream",
+        "nets/attacks/_image_rng.py",
+        "generator=self._generators[image])",
+        "generator=self._generators[0])",
+        "nets/attacks/test_square",
+    ),
+    Mutant(
+        "the last row and column out of Square's reach",
+        "nets/attacks/_square.py",
+        "[self.height - side + 1, self.width - side + 1]",
+        "[self.height - side, self.width - side]",
+        "nets/attacks/test_square",
+    ),
+    Mutant(
+        "the norm of a window lost",
+        "nets/attacks/_square.py",
+        "bump / _length(bump) * available, torch.where(old, 0, step)",
+        "bump, torch.where(old, 0, step)",
+        "nets/attacks/test_square",
+    ),
+    Mutant(
+        "broken images attacked again",
+        "nets/attacks/_autoattack.py",
+        "in best.right.nonzero().flatten().split(batch_size)",
+        "in torch.arange(len(x)).split(batch_size)",
+        "nets/attacks/test_autoattack",
+    ),
+    Mutant(
+        "Square's schedule stretched in AutoAttack",
+        "nets/attacks/_autoattack.py",
+        "rescale=False",
+        "rescale=True",
+        "nets/attacks/test_autoattack",
+    ),
+    Mutant(
+        "red flags from any gap",
+        "nets/red_flags.py",
+        "p - q > N_STDERR * math",
+        "p - q > 0 * math",
+        "nets/evaluation/test_red_flags",
+    ),
+    Mutant(
+        "neighbours stay the same in the look for coupling",
+        "nets/red_flags.py",
+        "torch.zeros_like(neighbours)",
+        "neighbours",
+        "nets/evaluation/test_red_flags",
+    ),
+    Mutant(
+        "one draw decides for the mean",
+        "nets/evaluation/_answers.py",
+        "right.append(logits.mean(0).argmax(1) == y)",
+        "right.append(logits[0].argmax(1) == y)",
+        "nets/evaluation/test_evaluate",
+    ),
+    Mutant(
+        "standard error without the spread of the repeats",
+        "nets/evaluation/_statistics.py",
+        "variance = p * (1 - p) / n + (spread or 0.0) ** 2 / n_repeats",
+        "variance = p * (1 - p) / n",
+        "nets/evaluation/test_evaluate",
+    ),
+    Mutant(
+        "worst attack chosen by the repeat that it is scored on",
+        "nets/evaluation/_statistics.py",
+        "rights.sum(2, keepdim=True) - rights, shares.sum(2, keepdim=True) - shares",
+        "rights.sum(2, keepdim=True) + rights, shares.sum(2, keepdim=True) + shares",
+        "nets/evaluation/test_evaluate",
+    ),
+    Mutant(
+        "results of other settings taken for these",
+        "nets/evaluation/_runner.py",
+        '"settings": attack.settings(), "identity"',
+        '"settings": attack.base, "identity"',
+        "nets/evaluation/test_evaluate",
+    ),
+    Mutant(
+        "images wrong before the attack counted as robust",
+        "nets/evaluation/_statistics.py",
+        "return natural[: len(attacked)].bool() & attacked.bool()",
+        "return attacked.bool()",
+        "nets/evaluation/test_evaluate",
+    ),
+    Mutant(
+        "ball not cut by the cube",
+        "nets/attacks/_balls.py",
+        "low, high = (x - self.eps).clamp_(0, 1), (x + self.eps).clamp_(0, 1)",
+        "low, high = x - self.eps, x + self.eps",
+        "nets/attacks/test_balls",
+    ),
+    Mutant(
+        "points inside the Euclidean ball pushed to its sphere",
+        "nets/attacks/_balls.py",
+        "length.clamp(min=max(self.eps, torch.finfo(x.dtype).tiny))",
+        "length.clamp(min=torch.finfo(x.dtype).tiny)",
+        "nets/attacks/test_balls",
+    ),
+    Mutant(
+        "random points of the Euclidean ball crowd at its centre",
+        "nets/attacks/_balls.py",
+        "radius = self.eps * share ** (1 / max(1, x[0].numel()))",
+        "radius = self.eps * share",
+        "nets/attacks/test_balls",
+    ),
+    Mutant(
+        "lengths of small gradients underflow",
+        "nets/attacks/_balls.py",
+        "return scaled / _lengths(scaled).clamp(min=torch.finfo(gradient.dtype).tiny)",
+        "return gradient / _lengths(gradient).clamp(min=torch.finfo(gradient.dtype).tiny)",
+        "nets/attacks/test_balls",
+    ),
+    Mutant(
+        "target run away from",
+        "nets/attacks/_objective.py",
+        "self.sign = -1 if targeted else 1",
+        "self.sign = 1",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "logits averaged outside the loss",
+        "nets/attacks/_objective.py",
+        'if self.eot == "logits" or self.n_eot == 1:',
+        "if self.n_eot == 1:",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "gradient of the last draw for the mean",
+        "nets/attacks/_objective.py",
+        "total = terms if total is None else tuple(a.add_(b) for a, b in zip(total, terms, strict=True))",
+        "total = tuple(self.n_eot * term for term in terms)",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "running statistics updated by an attack",
+        "nets/attacks/_objective.py",
+        "module.training, module.track_running_stats = True, False",
+        "module.training = True",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "parameters left frozen",
+        "nets/attacks/_objective.py",
+        "parameter.requires_grad_(needed)",
+        "pass",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "model left in evaluation mode",
+        "nets/attacks/_objective.py",
+        "module.training = mode\n",
+        "pass\n",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "noise from the global generator",
+        "nets/attacks/_objective.py",
+        "stack.enter_context(_noise_from(model, generator))",
+        "pass",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "negative labels not looked at",
+        "nets/attacks/_objective.py",
+        "not 0 <= self.y.min().item() <= self.y.max().item() < logits.shape[1]",
+        "not self.y.max().item() < logits.shape[1]",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "overflow not looked at by PGD",
+        "nets/attacks/_pgd.py",
+        "finite &= value.isfinite().all() & gradient.isfinite().all()",
+        "pass",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "step from the image, not from the iterate",
+        "nets/attacks/_pgd.py",
+        "x_adv = project(x_adv.add(ball.ascent(gradient), alpha=step_size))",
+        "x_adv = project(x.add(ball.ascent(gradient), alpha=step_size))",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "last restart kept, whatever its loss",
+        "nets/attacks/_pgd.py",
+        "wins = (score[0] > old[0]) | ((score[0] == old[0]) & (score[1] > old[1]))",
+        "wins = score[0] >= old[0]",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "target not told from label in a restart",
+        "nets/attacks/_pgd.py",
+        "hit = (logits.argmax(1) == objective.y) == (objective.sign < 0)",
+        "hit = logits.argmax(1) != objective.y",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "folded shift without the mean",
+        "nets/attacks/_folding.py",
+        "b = -norm.running_mean * a",
+        "b = torch.zeros_like(a)",
+        "nets/attacks/test_folding",
+    ),
+    Mutant(
+        "bias of a folded convolution not scaled",
+        "nets/attacks/_folding.py",
+        "(b + a * convolution.bias)",
+        "(b + convolution.bias)",
+        "nets/attacks/test_folding",
+    ),
+    Mutant(
+        "folded gradient without the scale",
+        "nets/attacks/_folding.py",
+        "threshold_backward(g, y, 0).mul_(a)",
+        "threshold_backward(g, y, 0)",
+        "nets/attacks/test_folding",
+    ),
+    Mutant(
+        "folded modules never put back",
+        "nets/attacks/_folding.py",
+        "del module.forward",
+        "pass",
+        "nets/attacks/test_folding",
+    ),
+    Mutant(
+        "hooks of folded modules lost",
+        "nets/attacks/_folding.py",
+        "and not any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks))",
+        "and True",
+        "nets/attacks/test_folding",
+    ),
+    Mutant(
+        "statistics of the batch folded away",
+        "nets/attacks/_folding.py",
+        "return relu(norm(x)) if mixed or norm.training else _AffineReLU.apply(x, a, b)",
+        "return relu(norm(x)) if mixed else _AffineReLU.apply(x, a, b)",
+        "nets/attacks/test_pgd",
+    ),
+    Mutant(
+        "margin beyond kappa still pushed",
+        "nets/attacks/_carlini_wagner.py",
+        "gap.clamp(min=-kappa) if targeted else gap.clamp(max=kappa)",
+        "gap",
+        "nets/attacks/test_carlini_wagner",
+    ),
+    Mutant(
+        "distance not squared in the Euclidean attack",
+        "nets/attacks/_carlini_wagner.py",
+        'return distance.square() if norm == "l2" else distance',
+        "return distance",
+        "nets/attacks/test_carlini_wagner",
+    ),
+    Mutant(
+        "farther deceiving image kept",
+        "nets/attacks/_carlini_wagner.py",
+        "better = deceives(logits) & (distance < best_distance)",
+        "better = deceives(logits)",
+        "nets/attacks/test_carlini_wagner",
+    ),
+    Mutant(
+        "last step of Carlini-Wagner not looked at",
+        "nets/attacks/_carlini_wagner.py",
+        "best, best_distance = compare(last, _distance(norm, last, x), objective.logits(last))",
+        "pass",
+        "nets/attacks/test_carlini_wagner",
+    ),
+    Mutant(
+        "released perturbation not scaled by eps",
+        "nets/attacks/_carlini_wagner.py",
+        "x_adv = x + eps * (best - x)",
+        "x_adv = best.clone()",
+        "nets/attacks/test_carlini_wagner",
+    ),
+    Mutant(
+        "released second class never the first",
+        "nets/attacks/_carlini_wagner.py",
+        "second = logits.scatter(1, top[:, None], -1.0).argmax(1)",
+        'second = logits.scatter(1, top[:, None], float("-inf")).argmax(1)',
+        "nets/attacks/test_carlini_wagner",
+    ),
+    Mutant(
+        "released image taken before the step",
+        "nets/attacks/_carlini_wagner.py",
+        "choose(total < least, w.detach(), best)",
+        "choose(total < least, x + step, best)",
+        "nets/attacks/test_carlini_wagner",
+    ),
+    Mutant(
+        "blind attack without its options",
+        "nets/attacks/_transfer.py",
+        "return torch.cat([attack(oracle, images, labels, **options) for images, labels in batches])",
+        "return torch.cat([attack(oracle, images, labels) for images, labels in batches])",
+        "nets/attacks/test_transfer",
+    ),
+    Mutant(
+        "campaign without the time of compiling",
+        "nets/campaign.py",
+        "(60 * minutes * (1 - evaluation) - for_setup) / for_epoch",
+        "(60 * minutes * (1 - evaluation)) / for_epoch",
+        "nets/test_campaign",
+    ),
+    Mutant(
+        "seeds' variance not divided by their number",
+        "nets/evaluation/_paired.py",
+        "answers.mean(1).var().item() / len(answers)",
+        "answers.mean(1).var().item()",
+        "nets/evaluation/test_compare",
+    ),
+    Mutant(
+        "neighbours against the variance with n",
+        "nets/_geary.py",
+        "values.var(ddof=1)",
+        "values.var(ddof=0)",
+        "nets/test_sparsity",
+    ),
+    Mutant(
+        "scale-free sparsity with a scale",
+        "nets/sparsity.py",
+        "np.mean(unit < relative)",
+        "np.mean(size < relative)",
+        "nets/test_sparsity",
+    ),
+    Mutant(
+        "last member for the first",
+        "figures/_kernels.py",
+        "sparsity.members(model)[0]",
+        "sparsity.members(model)[-1]",
+        "figures/test_fig8",
+    ),
+]
+
+
+def catch(mutant):
+    """The name of the first test that fails for a mutant, or None."""
+    source = (ROOT / mutant.path).read_text(encoding="utf-8")
+    if source.count(mutant.right) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.right!r} stands {source.count(mutant.right)} times in {mutant.path}")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        copy.mkdir()
+        for name in COPIED:
+            copy_one = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            options = {"ignore": shutil.ignore_patterns("__pycache__")} if (ROOT / name).is_dir() else {}
+            copy_one(ROOT / name, copy / name, **options)
+        (copy / mutant.path).write_text(source.replace(mutant.right, mutant.wrong), encoding="utf-8")
+        # A cache of its own: compiled loops do not notice a change in a module that they inline.
+        environment = os.environ | {"PYTHONPATH": str(copy), "NUMBA_CACHE_DIR": str(Path(folder) / "numba")}
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{mutant.tests}.py"],
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+    failed = re.search(r"^(?:FAILED|ERROR) tests/[\w/]+\.py(?:::)?(\S*)", result.stdout, re.MULTILINE)
+    return f"{mutant.tests}::{failed.group(1)}" if failed else None
+
+
+def table(caught):
+    """The list of mutants and what caught each, in Markdown."""
+    lines = ["| mutant | in | caught by |", "|---|---|---|"]
+    lines += [f"| {m.name} | `{m.path}` | {f'`{test}`' if test else '**nothing**'} |" for m, test in caught]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    """Run the command line; status 1 if a mutant lives."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants whose name contains NAME (default: all)")
+    parser.add_argument("--table", type=Path, help="write the list to this file")
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTANTS if not arguments.names or any(name in m.name for name in arguments.names)]
+    caught = [(mutant, catch(mutant)) for mutant in tqdm(chosen, disable=None, unit="mutant")]
+    text = table(caught)
+    print(text, end="")
+    if arguments.table:
+        arguments.table.write_text(
+            "# Mutants\n\nMade by `python tests/helpers/mutants.py --table docs/mutants.md`: every mistake was put "
+            f"into a copy of the code, and the first test to fail is named.\n\n{text}",
+            encoding="utf-8",
+        )
+    sys.exit(any(test is None for _, test in caught))
+
+
+if __name__ == "__main__":
+    main()

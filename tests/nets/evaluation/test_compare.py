@@ -1,0 +1,135 @@
+"""The difference of two trainings on the same images: its formula by simulation, and the command on real runs."""
+
+import json
+import math
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="nets needs PyTorch")
+pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
+
+from nets import compare
+from nets.evaluate import main as evaluate_main
+from nets.evaluation import _paired as comparison
+from nets.evaluation._assessment import Options, evaluate
+from nets.evaluation._paired import paired
+
+
+def test_the_difference_of_equal_answers_is_exactly_zero():
+    answers = torch.tensor([[1, 0, 1, 1, 0.5]])
+    result = paired(answers, answers)
+    assert (result.difference, result.stderr) == (0, 0)
+
+
+def test_of_one_network_a_side_the_error_is_that_of_the_paired_images():
+    # 8 images: two are won, one is lost; McNemar's variance of the difference of the fractions, with n - 1.
+    first = torch.tensor([[1, 1, 0, 0, 0, 1, 1, 0]])
+    second = torch.tensor([[0, 1, 1, 1, 0, 1, 1, 0]])
+    result = paired(first, second)
+    n, won, lost = 8, 2, 1
+    assert result.difference == pytest.approx((won - lost) / n)
+    assert result.stderr == pytest.approx(math.sqrt((won + lost - (won - lost) ** 2 / n) / (n - 1) / n))
+
+
+def test_networks_of_different_seeds_add_the_variance_of_their_accuracies():
+    # The images of each network are all alike, so that no variance over images is left.
+    first, second = torch.tensor([[0.2] * 4, [0.4] * 4]), torch.tensor([[0.5] * 4])
+    result = paired(first, second)
+    assert result.difference == pytest.approx(0.2)
+    assert result.stderr == pytest.approx(math.sqrt(0.02 / 2))
+    assert (result.n_first, result.n_second) == (2, 1)
+
+
+def test_the_standard_error_is_that_of_repeated_experiments():
+    """300 images and two seeds a side, again and again: the mean of stderr**2 against the variance of the difference.
+
+    Image i is easy for everybody or not, a seed moves all logits. Of 2000 experiments the variance has a relative
+    standard error of sqrt(2 / 1999) = 0.032, the mean of stderr**2 one of sqrt(1 / 2000) = 0.022: the seeds' variances,
+    of one degree of freedom a side, make nearly all of it. The noise of the images is counted in them and beside them:
+    0.2 / 300 against (0.5 * 0.21)**2, 6 %. Limits of 0.06 + 5 * 0.039 leave a false alarm below 1e-6.
+    """
+    generator = torch.Generator().manual_seed(0)
+    n, n_seeds, n_experiments = 300, 2, 2000
+    logits = torch.randn(n_experiments, 1, n, generator=generator)
+    sides = []
+    for shift in (0.0, 0.3):
+        moved = logits + shift + 0.5 * torch.randn(n_experiments, n_seeds, 1, generator=generator)
+        sides.append(torch.bernoulli(torch.sigmoid(moved), generator=generator))
+    results = [paired(*pair) for pair in zip(*sides, strict=True)]
+    differences = torch.tensor([result.difference for result in results], dtype=torch.float64)
+    claimed = sum(result.stderr**2 for result in results) / n_experiments
+    assert claimed / differences.var().item() == pytest.approx(1, abs=0.06 + 5 * 0.039)
+
+
+@pytest.mark.parametrize("shapes", [((1, 3), (1, 4)), ((1, 1), (1, 1)), ((3,), (3,))])
+def test_images_that_do_not_match_are_refused(shapes):
+    with pytest.raises(ValueError, match="n_images >= 2 the same"):
+        paired(*(torch.zeros(shape) for shape in shapes))
+
+
+@pytest.fixture(scope="module")
+def runs(quick_runs, tmp_path_factory):
+    """Copies, since an evaluation is kept in its run."""
+    root = tmp_path_factory.mktemp("compared")
+    names = ("resnet20-fast-seed0", "resnet20-fast-seed1", "en1_resnet20-fast-seed0")
+    return [shutil.copytree(quick_runs / name, root / name) for name in names]
+
+
+def test_rows_agree_with_the_evaluations_that_they_come_from(runs, tmp_path, capsys):
+    sides = ["--first", *map(str, runs[:2]), "--second", str(runs[2])]
+    compare.main([*sides, "--quick", "--out", str(tmp_path / "out.json")])
+    report = json.loads((tmp_path / "out.json").read_text())
+    evaluations = [evaluate(run, Options(quick=True), progress=False) for run in runs]
+    accuracies = [{row["name"]: row["accuracy"] for row in made["rows"]} for made in evaluations]
+    rows = {row["attack"]: row for row in report["rows"]}
+    for name in ("natural", "fgsm"):
+        row = rows[name]
+        assert row["first"] == pytest.approx((accuracies[0][name] + accuracies[1][name]) / 2)
+        assert row["second"] == pytest.approx(accuracies[2][name])
+        assert row["difference"] == pytest.approx(row["second"] - row["first"])
+        assert row["n"] == 20
+    worst = {name: row for name, row in rows.items() if name.startswith("worst")}
+    # FGSM, IFGSM and APGD of what draws nothing; of the other FGSM, IFGSM, the transfer and, on 10 images, APGD.
+    assert {(name, row["attack_on_first"], row["n"]) for name, row in worst.items()} == {
+        ("worst case of 3", "worst case of 3", 20),
+        ("worst case of 4", "worst case of 3", 10),
+    }
+    for name, row in worst.items():
+        assert row["second"] == pytest.approx(accuracies[2][name])
+    on_all = "worst case of 3"
+    assert worst[on_all]["first"] == pytest.approx((accuracies[0][on_all] + accuracies[1][on_all]) / 2)
+    assert report["command"].startswith("python -m nets.compare")
+    assert "| natural |" in capsys.readouterr().out
+
+
+def test_what_has_been_evaluated_is_not_done_again(runs, monkeypatch):
+    evaluate_main([str(runs[0]), "--quick"])
+    monkeypatch.setattr("nets.evaluation.answers", None)
+    rows, _ = comparison.compare([runs[0]], [runs[0]], Options(quick=True), progress=False)
+    assert all((row["difference"], row["stderr"]) == (0, 0) for row in rows)
+
+
+def test_an_attack_asked_for_on_more_images_is_compared_on_them(runs):
+    options = Options(quick=True, also=("apgd-ce-eot20@15", "apgd-ce-eot20@5", "apgd-ce-eot5@12"))
+    rows, _ = comparison.compare([runs[0]], [runs[2]], options, progress=False)
+    assert [row["n"] for row in rows if row["attack"] == "apgd-ce-eot20"] == [15]
+    # The preset's APGD with 5 draws is on 10, and left out.
+    assert [row["n"] for row in rows if row["attack"].startswith("worst")] == [20, 15, 12]
+
+
+def test_runs_of_other_images_or_none_are_one_line(runs, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        compare.main(["--first", str(runs[0]), "--quick"])
+    assert capsys.readouterr().err == "python -m nets.compare: error: there must be a run on each side\n"
+    with pytest.raises(SystemExit):
+        compare.main(["--first", str(runs[0]), "--second", str(tmp_path), "--quick"])
+    assert "holds no best.safetensors" in capsys.readouterr().err
+
+
+def test_another_eps_is_refused(runs, monkeypatch):
+    made = iter([0.1, 0.2])
+    real = comparison.prepare
+    monkeypatch.setattr(comparison, "prepare", lambda run, options, **_: real(run, Options(quick=True, eps=next(made))))
+    with pytest.raises(ValueError, match="other images or by another eps"):
+        comparison.compare([runs[0]], [runs[1]], Options(quick=True), progress=False)

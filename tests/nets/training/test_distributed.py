@@ -1,0 +1,276 @@
+"""Several processes as one: the same losses as one process, batch normalisation over all, and one that is killed.
+
+Two processes joined by gloo, forked from one that has imported everything; and, slowly, by torchrun itself.
+"""
+
+import csv
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="nets needs PyTorch")
+pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
+if not torch.distributed.is_available():
+    pytest.skip("this PyTorch has no torch.distributed", allow_module_level=True)
+
+from torch import nn
+
+from nets import checkpoint, data, seeds, train
+from nets.training._distributed import World, connect
+from nets.training._recipe import recipe
+from nets.training._trainer import Training
+
+ROOT = Path(__file__).resolve().parents[3]
+PLAIN = ["--model", "resnet20", "--n-train", "64", "--batch-size", "32", "--epochs", "2", "--lr", "0.05"]
+PLAIN += [
+    "--n-validation",
+    "16",
+    "--validation-n-iter",
+    "1",
+    "--training-dtype",
+    "float32",
+    "--crafting-dtype",
+    "float32",
+]
+
+
+def in_process(rank, port, log, target, arguments):
+    """Be process `rank` of two, as torchrun would have it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with Path(log).open("w", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file
+        torch.set_num_threads(1)
+        target(*arguments)
+
+
+def start_two(tmp_path, target, *arguments):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["nets.train", "tyro", "sklearn.datasets", "torch.utils.tensorboard"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logs = [tmp_path / f"log{rank}" for rank in range(2)]
+    made = [
+        context.Process(target=in_process, args=(rank, port, str(log), target, arguments))
+        for rank, log in enumerate(logs)
+    ]
+    for process in made:
+        process.start()
+    return made, logs
+
+
+def run_two(tmp_path, target, *arguments):
+    """Run a function in two processes, both to the end."""
+    processes, logs = start_two(tmp_path, target, *arguments)
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0], "\n".join(log.read_text() for log in logs)
+
+
+def column(directory, name):
+    with (directory / "metrics.csv").open(newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+FIELDS = {
+    "natural": {"method": "natural", "padding": 1, "flip": True},
+    "pgd": {"method": "pgd", "n_iter": 2, "random_start": False},
+    "learned-weights": {"method": "natural", "model": "resnet20+resnet20", "weights": "learned"},
+}
+
+
+def train_exactly(directory):
+    """Two epochs in double precision, without noise; the first process writes metrics and state of each case."""
+    digits = data.load("digits")
+    with connect("cpu") as world:
+        for case in FIELDS:
+            training, history = _train_case(case, digits, world)
+            if world.rank == 0:
+                record = {"history": history, "n_ranks": world.n_ranks}
+                checkpoint.write(Path(directory) / case, "exact", training.state(), record)
+        world.wait()
+
+
+def _train_case(case, digits, world):
+    made = replace(recipe("cpu/digits"), model="resnet20", n_train=64, batch_size=32, epochs=2, n_validation=15)
+    made = replace(made, **FIELDS[case], training_dtype="float32", crafting_dtype="float32", sync_batch_norm=True)
+    model = made.build(10, *digits.statistics(), seed=0).double()
+    training = Training(model, digits, made, world)
+    return training, [training.epoch(k) for k in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory):
+    """Directories of what two processes, and what one, have written."""
+    two, one = (tmp_path_factory.mktemp(name) for name in ("two", "one"))
+    run_two(two, train_exactly, str(two))
+    train_exactly(str(one))
+    return two, one
+
+
+@pytest.mark.parametrize("case", FIELDS)
+def test_two_processes_have_the_losses_of_one(exact, case):
+    # The same images, crops and weights: what differs is the order of sums, in double precision. In single precision it
+    # would be seen: all pixels of the digits' black background change sides of a ReLU at once. With batch statistics of
+    # each part the two would be different trainings.
+    (state, said), (wanted, told) = (checkpoint.read(path / case, "exact") for path in exact)
+    assert (said["n_ranks"], told["n_ranks"]) == (2, 1)
+    for ours, theirs in zip(said["history"], told["history"], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-9)
+        assert (ours["accuracy"], ours["validation"]) == (theirs["accuracy"], theirs["validation"])
+        for name in ("weight_1", "weight_2") if case == "learned-weights" else ():
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-9)
+    assert state.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        # Twenty layers and four steps amplify the roundoff; half a batch left out changes the first digit.
+        assert (state[name] - tensor).double().norm() <= 1e-8 * tensor.double().norm(), name
+
+
+def check_collectives():
+    """In each of two processes: what the processes share, against what can be computed alone."""
+    with connect("cpu") as world:
+        rank = world.rank
+        assert world.n_ranks == 2
+        assert world.sum(torch.tensor([1.0 + rank, 2.0])).tolist() == [3.0, 4.0]
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(8, 3, 4, 5, generator=generator)
+        target = torch.randn(8, 3, 4, 5, generator=generator)
+
+        def norm():
+            made = nn.BatchNorm2d(3)
+            with torch.no_grad():
+                made.weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
+            return made
+
+        whole = norm()
+        inputs = x.clone().requires_grad_()
+        loss = ((whole(inputs) - target) ** 2).mean()
+        loss.backward()
+        model, net = world.share(nn.Sequential(norm()), sync_batch_norm=True)
+        part = world.part(8)
+        assert (part.start, part.stop) == (4 * rank, 4 * rank + 4)
+        mine = x[part].clone().requires_grad_()
+        ((net(mine) - target[part]) ** 2).mean().backward()
+        # Gradients of the mean over both parts' means; sums of 160 numbers in another order.
+        close = {"rtol": 1e-5, "atol": 1e-6}
+        torch.testing.assert_close(model[0].weight.grad, whole.weight.grad, **close)
+        torch.testing.assert_close(model[0].bias.grad, whole.bias.grad, **close)
+        torch.testing.assert_close(mine.grad / 2, inputs.grad[part], **close)
+        torch.testing.assert_close(model[0].running_mean, whole.running_mean, **close)
+        torch.testing.assert_close(model[0].running_var, whole.running_var, **close)
+        assert model[0].num_batches_tracked == 1
+        torch.testing.assert_close(model.eval()(x), whole.eval()(x), **close)
+
+        separate = norm().train()
+        separate(x[part])
+        world.average_buffers(separate)
+        halves = []
+        for half in (slice(0, 4), slice(4, 8)):
+            halves.append(norm().train())
+            halves[-1](x[half])
+        torch.testing.assert_close(separate.running_var, (halves[0].running_var + halves[1].running_var) / 2, **close)
+        world.wait()
+
+
+def test_batch_normalisation_over_all_processes_is_that_of_the_whole_batch(tmp_path):
+    run_two(tmp_path, check_collectives)
+
+
+def test_one_process_that_is_killed_ends_the_other_and_the_run_goes_on(tmp_path):
+    # With noise and random starts: each process draws its own, and draws them again when the run goes on.
+    options = [*PLAIN, "--model", "en1_resnet20", "--epochs", "3"]
+    run_two(tmp_path, train.main, ["cpu/digits", *options, "--out", str(tmp_path / "undisturbed")])
+    directory = tmp_path / "killed"
+    arguments = ["cpu/digits", *options, "--out", str(directory), "--resume"]
+    processes, logs = start_two(tmp_path, train.main, arguments)
+    deadline = time.monotonic() + 120
+    while not (directory / "last.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    processes[1].kill()
+    processes[0].join(120)
+    assert processes[0].exitcode == 1
+    error = [line for line in logs[0].read_text().splitlines() if line.startswith("python -m nets.train: error: ")]
+    assert len(error) == 1
+    assert "another process of the training ended" in error[0]
+    assert "--resume goes on after the last whole epoch" in error[0]
+    assert 1 <= len(column(directory, "loss")) < 3
+    run_two(tmp_path, train.main, arguments)
+    for name in ("loss", "accuracy", "validation", "validation_adversarial"):
+        assert column(directory, name) == column(tmp_path / "undisturbed", name)
+    digests = [
+        checkpoint.digest(checkpoint.read(path / "last.safetensors", "training")[0])
+        for path in (directory, tmp_path / "undisturbed")
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_each_process_draws_its_own_noise_and_takes_its_own_part():
+    assert seeds.derive(0, "noise", 1, 0) != seeds.derive(0, "noise", 1, 1)
+    cpu = torch.device("cpu")
+    for n in (1, 7, 128):
+        taken = [i for rank in range(3) for i in range(n)[World(cpu, rank, 3).part(n)]]
+        assert taken == [*range(n)]
+
+
+def test_one_process_is_alone(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with connect("cpu") as world:
+        assert (world.rank, world.n_ranks, world.device.type) == (0, 1, "cpu")
+        model = nn.Linear(2, 2)
+        assert world.share(model) == (model, model)
+    assert not torch.distributed.is_initialized()
+
+
+def test_batch_must_be_a_multiple_of_the_processes():
+    made = recipe("cpu/digits")
+    digits = data.load("digits")
+    model = made.build(10, *digits.statistics(), seed=0)
+    with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 processes, got 64"):
+        Training(model, digits, made, World(torch.device("cpu"), 0, 3))
+
+
+@pytest.mark.slow
+def test_torchrun_trains_and_survives_a_killed_process(tmp_path):
+    def torchrun(*options):
+        return subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "nets.train"]
+            + ["cpu/digits", *PLAIN, *options],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    directory = tmp_path / "run"
+    options = ["--epochs", "300", "--out", str(directory), "--resume"]
+    process = torchrun(*options)
+    deadline = time.monotonic() + 180
+    while not (directory / "last.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+    out, _ = process.communicate(timeout=180)
+    assert process.returncode != 0
+    assert "python -m nets.train: error: " in out
+    n_done = len(checkpoint.read(directory / "last.safetensors", "training")[1]["history"])
+    assert n_done >= 1
+    again = torchrun(*options)
+    while len(column(directory, "loss")) <= n_done and time.monotonic() < deadline + 180:
+        time.sleep(0.05)
+    again.terminate()
+    out, _ = again.communicate(timeout=180)
+    assert f"going on after epoch {n_done}" in out
+    assert column(directory, "epoch")[: n_done + 1] == [*range(1, n_done + 2)]

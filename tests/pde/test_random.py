@@ -1,0 +1,124 @@
+"""The counter-based generator: known answers, a second implementation, and the laws of what it makes."""
+
+import math
+
+import numba
+import numpy as np
+import pytest
+import scipy.stats
+
+from pde.feynman_kac import _random as random_numbers
+from pde.feynman_kac._random import brownian_increments, key_from
+
+MASK = 0xFFFFFFFF
+
+
+def philox_in_python(counter, key):
+    """Philox4x32-10 with Python's integers (Salmon et al. 2011, section 3.2)."""
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        high0, low0 = divmod(0xD2511F53 * c[0], 2**32)
+        high1, low1 = divmod(0xCD9E8D57 * c[2], 2**32)
+        c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
+        k = [(k[0] + 0x9E3779B9) & MASK, (k[1] + 0xBB67AE85) & MASK]
+    return c
+
+
+def compiled_philox(counter, key):
+    call = numba.njit(lambda c, k: random_numbers.philox(c[0], c[1], c[2], c[3], k[0], k[1]))
+    return [int(word) for word in call(np.array(counter, dtype=np.uint64), np.array(key, dtype=np.uint64))]
+
+
+# The known answers that the authors of Philox publish with Random123.
+KNOWN = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((MASK,) * 4, (MASK,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
+def test_philox_gives_the_known_answers(counter, key, answer):
+    assert compiled_philox(counter, key) == list(answer)
+    assert philox_in_python(counter, key) == list(answer)
+
+
+def test_philox_equals_the_second_implementation_at_random_counters():
+    words = np.random.default_rng(1).integers(0, 2**32, (20, 6))
+    for row in words.tolist():
+        assert compiled_philox(row[:4], row[4:]) == philox_in_python(row[:4], row[4:])
+
+
+def test_logarithm_and_trigonometry_are_exact_to_rounding():
+    u = np.concatenate([np.random.default_rng(2).random(10_000), [2.0**-52, 0.5, 1.0 - 2.0**-52]])
+    u = u[u > 0]
+    log = numba.njit(lambda u: [random_numbers._log(x) for x in u])(u)
+    # Absolute: an error of 1e-15 in log u changes a normal by 1e-15 / |z|.
+    np.testing.assert_allclose(log, np.log(u), rtol=1e-14, atol=4e-16)
+    pairs = np.array(numba.njit(lambda u: [random_numbers._sin_cos_turn(x) for x in u])(u))
+    # 2 pi u itself is rounded to 4e-16.
+    np.testing.assert_allclose(pairs[:, 0], np.sin(2 * np.pi * u), atol=2e-15)
+    np.testing.assert_allclose(pairs[:, 1], np.cos(2 * np.pi * u), atol=2e-15)
+    assert np.array(numba.njit(lambda: [random_numbers._log(1.0)])())[0] == 0.0
+
+
+def test_increments_are_box_muller_of_philox():
+    key = key_from(7)
+    increments = brownian_increments(7, n_steps=3, n_paths=5, dt=0.25, point=2)
+    for step in range(3):
+        for path in range(5):
+            a = philox_in_python((step, path, 2, 0), key.tolist())
+            u1 = 1 - ((a[0] << 20) | (a[1] >> 12)) / 2**52
+            u2 = ((a[2] << 20) | (a[3] >> 12)) / 2**52
+            radius = 0.5 * math.sqrt(-2 * math.log(u1))
+            expected = (radius * math.cos(2 * math.pi * u2), radius * math.sin(2 * math.pi * u2))
+            np.testing.assert_allclose(increments[step, path], expected, atol=1e-14)
+
+
+def test_increments_are_normal_of_variance_dt():
+    dt, count = 0.01, 400_000
+    z = brownian_increments(3, n_steps=20, n_paths=count // 40, dt=dt).ravel() / math.sqrt(dt)
+    # Each of the four tests has a false-alarm rate of 1e-6.
+    assert scipy.stats.kstest(z, "norm").pvalue > 1e-6
+    assert abs(z.mean()) * math.sqrt(count) < 4.9
+    assert abs((z**2).mean() - 1) / math.sqrt(2 / count) < 4.9
+    assert abs((z**4).mean() - 3) / math.sqrt(96 / count) < 4.9
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_neighbouring_counters_are_uncorrelated(axis):
+    z = brownian_increments(4, n_steps=64, n_paths=4096, dt=1.0)
+    first, second = np.split(np.moveaxis(z, axis, 0)[: z.shape[axis] // 2 * 2].reshape(2, -1), 2)
+    # The product of independent normals has variance 1; 4.9 standard errors are passed with probability 1e-6.
+    assert abs((first * second).mean()) * math.sqrt(first.size) < 4.9
+
+
+def test_a_number_depends_on_its_counter_alone():
+    many = brownian_increments(5, n_steps=8, n_paths=300, dt=1.0)
+    few = brownian_increments(5, n_steps=3, n_paths=7, dt=1.0)
+    assert (many[:3, :7] == few).all()
+    assert not np.isin(brownian_increments(5, 8, 300, 1.0, point=1), many).any()
+    assert not np.isin(brownian_increments(6, 8, 300, 1.0), many).any()
+
+
+def test_antithetic_paths_have_opposite_increments():
+    pairs = brownian_increments(5, n_steps=4, n_paths=6, dt=1.0, antithetic=True)
+    single = brownian_increments(5, n_steps=4, n_paths=3, dt=1.0)
+    assert (pairs[:, ::2] == single).all()
+    assert (pairs[:, 1::2] == -single).all()
+
+
+def test_a_generator_is_a_source_of_keys():
+    assert (key_from(np.random.default_rng(8)) == key_from(np.random.default_rng(8))).all()
+    rng = np.random.default_rng(8)
+    assert (key_from(rng) != key_from(rng)).any()
+
+
+@pytest.mark.parametrize("rng", [-1, 1.5, "seed", None, True])
+def test_what_is_no_seed_is_refused(rng):
+    with pytest.raises(ValueError, match="rng must be a seed >= 0 or a"):
+        brownian_increments(rng, 1, 1, 1.0)

@@ -1,0 +1,295 @@
+"""Shards: the same bits from any number of them, on any backend, whoever dies; and memory that has a bound."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+from itertools import pairwise
+from pathlib import Path
+
+import joblib
+import numba
+import numpy as np
+import pytest
+
+from pde import feynman_kac, problems
+from pde.feynman_kac import _paths as walk
+from pde.feynman_kac import _shards as shards
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_script(source, *arguments, **environment):
+    """Run a script in a fresh interpreter, and give what it printed."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)] if source is None else [sys.executable, "-c", source, *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+# --- the cutting ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (7, 10, 3, 4), (7, 10, 1, 3), (5, 8, 9, 8), (4, 9, 2, 100)])
+def test_blocks_tile_the_rectangle_in_order(shape):
+    n_points, n_paths, *_ = shape
+    blocks = shards.Blocks(*shape)
+    seen = np.zeros((n_points, n_paths), int)
+    for index, block in enumerate(blocks):
+        assert blocks.n_particles_before(index) == seen.sum()
+        here = slice(block.first_point, block.first_point + block.n_points)
+        # The moments of a group of points are merged path by path, none left out before.
+        assert (seen[here, : block.first_path] == 1).all()
+        seen[here, block.first_path : block.first_path + block.n_paths] += 1
+    assert (seen == 1).all()
+    assert blocks.n_particles_before(len(blocks)) == seen.sum()
+
+
+@pytest.mark.parametrize("options", [{}, {"common_paths": True}, {"antithetic": True}])
+@pytest.mark.parametrize("n_points", [1, 3, 5000])
+@pytest.mark.parametrize("n_steps", [1, 1000, 10**6])
+def test_blocks_have_a_bound_and_whole_pairs_and_do_not_shrink_with_the_paths(options, n_points, n_steps):
+    plain = {"scheme": "euler", "increments": "gaussian", "dtype": "float64"}
+    options = walk.Options(**({"common_paths": False, "antithetic": False} | plain | options))
+    problem = problems.constant_velocity()
+    sizes = set()
+    for n_paths in (10**7, 10**8):
+        blocks = feynman_kac._blocks(problem, n_points, n_paths, n_steps, options)
+        sizes.add((blocks.points_a_block, blocks.paths_a_block))
+        assert blocks.points_a_block * blocks.paths_a_block <= 2**20
+        assert blocks.points_a_block * blocks.paths_a_block > 2**13
+        assert not options.antithetic or blocks.paths_a_block % 2 == 0
+    assert len(sizes) == 1
+
+
+# --- rounds -----------------------------------------------------------------------------------------------------
+
+
+class Squares:
+    """A job whose task i gives i**2."""
+
+    def prepare(self):
+        return lambda number: number**2
+
+
+@pytest.mark.parametrize("n_shards", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("backend", ["sequential", "threading"])
+def test_rounds_give_the_results_in_order(n_shards, backend):
+    with joblib.parallel_config(backend=backend, n_jobs=1 if backend == "sequential" else 2):
+        rounds = [*shards.in_rounds(Squares(), lambda task: (task,), 3, 40, n_shards)]
+    assert [result for results in rounds for result in results] == [number**2 for number in range(3, 40)]
+    # The first round finds out how long a task takes; the others grow fourfold at most, for it may have been short.
+    assert len(rounds[0]) <= n_shards
+    assert all(len(after) <= 4 * max(len(before), n_shards) for before, after in pairwise(rounds))
+
+
+def test_the_backend_that_waits_for_ever_is_refused():
+    with (
+        joblib.parallel_config(backend="multiprocessing", n_jobs=2),
+        pytest.raises(ValueError, match="waits for ever when a worker dies: use 'loky'"),
+    ):
+        feynman_kac.estimate(problems.constant_velocity(), [0.1, 0.2], 4, 2, n_shards=2)
+
+
+@pytest.mark.parametrize("n_shards", [0, -1, 1.5, True])
+def test_a_bad_number_of_shards_is_refused(n_shards):
+    with pytest.raises(ValueError, match="n_shards must be an integer"):
+        feynman_kac.estimate(problems.constant_velocity(), [0.1, 0.2], 4, 2, n_shards=n_shards)
+
+
+def test_an_error_in_a_shard_is_the_callers():
+    problem = problems.constant_velocity()
+    problem.terminal = lambda x: x
+    with joblib.parallel_config(backend="threading", n_jobs=2), pytest.raises(ValueError, match="terminal\\(x\\) must"):
+        feynman_kac.estimate(problem, [0.1, 0.2], 4, 2, n_shards=2)
+
+
+# --- real workers -----------------------------------------------------------------------------------------------
+
+# Velocity and terminal data are lambdas and closures of a script, which only cloudpickle can send. The terminal data
+# are asked once a block, in a worker: there the number of blocks is counted, and the worker killed.
+COMMON = """
+import os, signal, sys, time
+import numpy as np
+import joblib
+import pde
+from pde import feynman_kac, shards
+
+folder, parent = sys.argv[1], os.getpid()
+feynman_kac._BATCH = 2**14
+shards._ROUND_SECONDS = 0.2
+rng = np.random.default_rng(0)
+points = rng.random((300, 2))
+
+
+def problem(deaths, at_block=4):
+    def claim(name):
+        try:
+            os.close(os.open(os.path.join(folder, name), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+
+    def terminal(x):
+        if os.getpid() != parent and deaths:
+            block = next(i for i in range(10**6) if claim(f"{deaths}-block-{i}"))
+            if at_block <= block < at_block + deaths:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return np.sin(2 * np.pi * x[..., 0])
+
+    return pde.ConvectionDiffusion(lambda x, t: np.cos(2 * np.pi * (x - t)), terminal, sigma=0.1)
+
+
+def estimate(n_shards, deaths=0, at_block=4):
+    return feynman_kac.estimate(
+        problem(deaths, at_block), points, n_paths=1000, n_steps=4, rng=7, n=16, n_shards=n_shards
+    )
+
+
+def check(e):
+    assert (e.mean == alone.mean).all() and (e.stderr == alone.stderr).all()
+
+
+def n_blocks(deaths):
+    return sum(name.startswith(f"{deaths}-block-") for name in os.listdir(folder))
+
+
+if __name__ == "__main__":
+    alone = estimate(1)
+"""
+
+
+def script(body, tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(COMMON + textwrap.indent(textwrap.dedent(body), "    "), encoding="utf-8")
+    (tmp_path / "flags").mkdir()
+    return run_script(None, path, tmp_path / "flags")
+
+
+def test_loky_gives_the_same_bits_also_when_workers_are_killed(tmp_path):
+    body = """
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        check(estimate(5))
+        check(estimate(3, deaths=1))
+        print(n_blocks(1) > 19)
+        shards._MOST_LOSSES = 1
+        try:
+            estimate(2, deaths=1000, at_block=6)
+        except RuntimeError as error:
+            print(error)
+    """
+    killed, error = script(body, tmp_path).splitlines()
+    # 19 blocks of 16 points, and those that the dead worker took with it.
+    assert killed == "True"
+    assert error.startswith("workers died 2 times in one round of 2 shards: give each of them more memory")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason='needs Dask (pip install -e ".[cluster]")')
+def test_a_dask_cluster_gives_the_same_bits_also_when_a_worker_is_killed(tmp_path):
+    body = """
+    from dask.distributed import Client, LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        before = set(client.run(os.getpid).values())
+        with joblib.parallel_config(backend="dask"):
+            check(estimate(2))
+            check(estimate(4, deaths=1))
+        client.wait_for_workers(2)
+        print(len(before), len(before & set(client.run(os.getpid).values())), n_blocks(1) > 5)
+    """
+    # Of two workers one is left, and the nanny has started another in place of the other. Workers did more than the
+    # five blocks that the dead one had seen begin; not all, for while one core is left, joblib works in the client.
+    assert script(body, tmp_path).split() == ["2", "1", "True"]
+
+
+def test_threads_share_numbas_own_pool(tmp_path):
+    body = """
+    import numba
+
+    with joblib.parallel_config(backend="threading", n_jobs=4):
+        before = numba.get_num_threads()
+        check(estimate(8))
+    print(numba.threading_layer(), numba.get_num_threads() == before)
+    """
+    os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
+    try:
+        assert script(body, tmp_path).split() == ["workqueue", "True"]
+    finally:
+        del os.environ["NUMBA_THREADING_LAYER"]
+
+
+def test_a_worker_takes_one_core_or_the_share_that_loky_gives_it(monkeypatch):
+    before = numba.get_num_threads()
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    with shards._own_threads():
+        assert numba.get_num_threads() == 1
+    assert numba.get_num_threads() == before
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "100000")
+    with shards._own_threads():
+        assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
+
+
+def test_one_bar_counts_the_paths_of_all_shards(monkeypatch):
+    monkeypatch.setattr(feynman_kac, "_BATCH", 16)
+    bars = []
+
+    class Bar(feynman_kac.tqdm):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs | {"disable": False, "file": open(os.devnull, "w")})  # noqa: SIM115
+            bars.append(self)
+
+        def close(self):
+            super().close()
+            self.fp.close()
+
+    monkeypatch.setattr(feynman_kac, "tqdm", Bar)
+    points = np.zeros((6, 2))
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        feynman_kac.estimate(problems.constant_velocity(), points, 40, 2, n_shards=3, progress=True)
+    (bar,) = bars
+    assert bar.n == bar.total == 240
+
+
+# --- memory -----------------------------------------------------------------------------------------------------
+
+MEMORY = r"""
+import re, sys
+from pathlib import Path
+import numpy as np
+import pde
+
+n_points, n_paths, n_steps, common = map(int, sys.argv[1:])
+problem = pde.problems.constant_velocity(n=32, sigma=0.3)
+terminal = lambda x: np.cos(2 * np.pi * x[..., 0])
+problem = pde.ConvectionDiffusion(problem.velocity, terminal, sigma=0.3)
+points = np.random.default_rng(0).random((n_points, 2))
+pde.feynman_kac.estimate(problem, points, n_paths, n_steps, common_paths=bool(common))
+# Not ru_maxrss, which starts from the peak of the process that started this one.
+print(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()).group(1))
+"""
+
+
+def peak(*arguments):
+    """Peak memory of an estimate, in bytes; terminal data as a callable, which needs the most."""
+    return int(run_script(MEMORY, *map(str, arguments))) * 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc, which Linux has")
+def test_memory_has_a_bound_that_the_number_of_paths_does_not_move():
+    few, many = peak(3, 4_000_000, 2, 0), peak(3, 12_000_000, 2, 0)
+    # Twelve and thirty-six blocks of 2**20 particles, of 16 MB each; allocators differ by a few of them.
+    assert many < few + 2**26
+    assert many < 2**30
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc, which Linux has")
+@pytest.mark.parametrize("sizes", [(1, 10**7, 100, 0), (16384, 1024, 60, 1), (4096, 256, 1000, 0)])
+def test_a_thousand_million_path_steps_peak_under_one_gibibyte(sizes):
+    n_points, n_paths, n_steps, _ = sizes
+    assert n_points * n_paths * n_steps >= 10**9
+    assert peak(*sizes) < 2**30
