@@ -18,10 +18,10 @@ from figures import _io
 from figures.tables._commands import Places
 from figures.tables._library import read
 from figures.tables._numbers import make_lines
-from figures.tables._text import Document, latex, markdown, tidy
+from figures.tables._text import Document, label, latex, markdown, tidy
 from nets.published import NOTES, ROWS
 
-__all__ = ["documents", "main"]
+__all__ = ["documents", "label", "main"]
 
 PROG = "python -m figures.tables"
 PGD, BLIND = "adversarially trained networks", "on images made by attacking another network (the oracle)"
