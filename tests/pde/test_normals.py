@@ -6,7 +6,7 @@ import multiprocessing
 import numpy as np
 import pytest
 import scipy.stats
-from test_random_numbers import philox_in_python
+from test_random import philox_in_python
 
 from pde.feynman_kac import _normals as normals
 from pde.feynman_kac._normals import standard_normals
