@@ -5,6 +5,7 @@ dX = f(t, X) dt + g(t, X) dW,  0 <= t <= T,  layer l holding for l Dt <= t < (l 
 
 import bisect
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -22,12 +23,20 @@ class ResNetSDE(nn.Module):
     g(t, y) = (dt_l / Dt)**0.5 coef_l scale_l(y)                 scale="std": a s sqrt(L), s**2 = Var(y + dt_l F_l(y))
 
     A step of size Dt with the increment dW, of variance Dt, is the block with dB = (dt_l / Dt)**0.5 dW. A block whose
-    noise is off has g = 0. The equation is Ito's, Laplace noise has the same one (Donsker). Batch normalisation is what
-    the modules' mode makes it: call `eval()` for functions f and g of the state alone.
+    noise is off has g = 0. The equation is Ito's; Laplace noise has the same one (Donsker). Batch normalisation follows
+    the mode of the modules: call `eval()` for functions f and g of the state alone.
 
     noise_type is "diagonal": component i of the noise enters component i of the state. For scale="std" g_i depends on
-    all components, so that schemes which differentiate g_i in y_i alone (Milstein, SRK) are of strong order 1/2 like
-    Euler-Maruyama, not of their own.
+    all components, so that schemes which differentiate g_i in y_i alone (Milstein, SRK) have strong order 1/2 like
+    Euler-Maruyama, not their own.
+
+    **Without noise, in torchdiffeq.** The drift jumps at l Dt, and a Runge-Kutta step must not see both sides of a
+    jump. Pass times in double precision, and
+
+    * adaptive methods (dopri5, bosh3): options={"jump_t": sde.jump_times()};
+    * fixed steps (rk4, midpoint, heun3): options={"grid_constructor": sde.step_times(k), "perturb": True}, which
+      takes k steps per layer, or {"step_size": sde.dt / k, "perturb": True} with k a power of 2, for which the
+      products of the step are the same numbers. Then rk4 has order 4. Without `perturb` it has order 1.
 
     Parameters
     ----------
@@ -38,7 +47,7 @@ class ResNetSDE(nn.Module):
         T; > 0.
     state_shape : tuple of int, optional
         Shape of one image's state, (n_channels, height, width). With it f and g take flat states (n_images, d) too,
-        as `torchsde` asks.
+        as `torchsde` requires.
 
     Attributes
     ----------
@@ -52,7 +61,7 @@ class ResNetSDE(nn.Module):
     Raises
     ------
     ValueError
-        If there is no block, one is a stage change, blocks are of different numbers of channels, or horizon or
+        If there is no block, one is a stage change, blocks have different numbers of channels, or horizon or
         state_shape is out of range.
 
     References
@@ -88,155 +97,74 @@ class ResNetSDE(nn.Module):
         return self.horizon / len(self.blocks)
 
     def extra_repr(self):
-        """Describe the equation, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Return the description for `repr`."""
         return f"horizon={self.horizon:g}, state_shape={self.state_shape}"
 
     def f(self, t, y):
-        """Evaluate the drift.
-
-        Parameters
-        ----------
-        t : float or Tensor of shape ()
-            Time; before 0 and after T the first and the last layer go on, as adaptive solvers step over the end.
-        y : Tensor of shape (n_images, ...)
-            State, flat or of `state_shape`.
-
-        Returns
-        -------
-        Tensor of shape (n_images, ...)
-
-        Raises
-        ------
-        ValueError
-            If y has another shape, or a block changes it.
-        """
+        """Evaluate the drift at a state (n_images, ...); before 0 and after T the first and the last layer hold."""
         return self.f_and_g(t, y)[0]
 
     def g(self, t, y):
-        """Evaluate the diffusion, the diagonal of the matrix.
-
-        Parameters
-        ----------
-        t : float or Tensor of shape ()
-            Time.
-        y : Tensor of shape (n_images, ...)
-            State.
-
-        Returns
-        -------
-        Tensor of shape (n_images, ...)
-
-        Raises
-        ------
-        ValueError
-            If y has another shape, or a block changes it.
-        """
+        """Evaluate the diffusion, the diagonal of its matrix: of the shape (n_images, ...) of y."""
         return self.f_and_g(t, y)[1]
 
     def f_and_g(self, t, y):
-        """Evaluate drift and diffusion together, by one evaluation of the branch.
+        """Evaluate drift and diffusion together, by one evaluation of the branch: a pair of shape (n_images, ...).
 
-        Parameters
-        ----------
-        t : float or Tensor of shape ()
-            Time.
-        y : Tensor of shape (n_images, ...)
-            State.
-
-        Returns
-        -------
-        pair of Tensor of shape (n_images, ...)
-
-        Raises
-        ------
-        ValueError
-            If y has another shape, or a block changes it.
+        The layer l holds from sqrt(eps) Dt before l Dt on, so that sums of steps, as torchsde's, reach it whatever
+        their rounding.
         """
         state = self._state(y)
-        drift, diffusion = self._coefficients(self.blocks[self._layer(t)], state)
+        early = math.sqrt(torch.finfo(_dtype(t)).eps) * self.dt
+        drift, diffusion = self._coefficients(self._block(_number(t) + early, _dtype(t)), state)
         return drift.reshape(y.shape), diffusion.expand_as(state).reshape(y.shape)
 
     def forward(self, t, y):
-        """Evaluate the drift, as `torchdiffeq` asks.
-
-        Parameters
-        ----------
-        t : float or Tensor of shape ()
-            Time.
-        y : Tensor of shape (n_images, ...)
-            State.
-
-        Returns
-        -------
-        Tensor of shape (n_images, ...)
-        """
-        return self.f(t, y)
+        """Evaluate the drift for `torchdiffeq`, which steps to either side of a jump: layer l from exactly l Dt on."""
+        return self._coefficients(self._block(_number(t), _dtype(t)), self._state(y))[0].reshape(y.shape)
 
     def jump_times(self, dtype=torch.float64):
-        """Return the times at which f and g jump, for the option `jump_t` of `torchdiffeq`.
+        """Return l Dt, 0 < l < L, where the drift jumps, rounded to dtype: the option `jump_t` of `torchdiffeq`.
 
-        They lie before the layers' own times l Dt by sqrt(eps) Dt, eps the spacing of the numbers of t, so that sums of
-        steps reach a layer whatever their rounding.
-
-        Parameters
-        ----------
-        dtype : torch.dtype
-            That of the time.
-
-        Returns
-        -------
-        Tensor of shape (L - 1,)
-            In double precision.
+        A double precision Tensor of shape (L - 1,).
         """
-        times = [self._jump(layer, dtype) for layer in range(1, len(self.blocks))]
-        return torch.tensor(times, dtype=torch.float64, device=_device(self))
+        return torch.tensor(self._jumps(dtype), dtype=torch.float64, device=_device(self))
+
+    def step_times(self, n_substeps=1):
+        """Return the option `grid_constructor` of torchdiffeq's fixed-step methods: n_substeps equal steps per layer.
+
+        A callable (func, y0, t) -> Tensor of shape (n_steps + 1,) from t[0] to t[-1], over 0, Dt / n, 2 Dt / n, ...
+        """
+        n_substeps = checks.integer("n_substeps", n_substeps, at_least=1)
+
+        def grid(func, y0, t):
+            # The ends of the layers are the very numbers at which `forward` changes its block.
+            ends = [0.0, *self._jumps(t.dtype), self.horizon]
+            parts = [torch.linspace(a, b, n_substeps + 1, dtype=t.dtype)[:-1] for a, b in pairwise(ends)]
+            times, (low, high) = (
+                torch.cat([*parts, t.new_tensor([self.horizon]).cpu()]).to(t.device),
+                t[[0, -1]].sort()[0],
+            )
+            inside = times[(times > low) & (times < high)]
+            return torch.cat([t[:1], inside.flip(0) if t[0] > t[-1] else inside, t[-1:]])
+
+        return grid
 
     def refined(self, n_substeps):
-        """Refine the step between the layers: every block becomes n_substeps of its `substep`.
+        """Return a `ResidualNetwork` in which every block becomes n_substeps >= 1 of its `substep`.
 
-        Parameters
-        ----------
-        n_substeps : int
-            >= 1.
-
-        Returns
-        -------
-        ResidualNetwork
-            Of L n_substeps blocks that share the branches: Euler-Maruyama of this SDE with the step Dt / n_substeps.
-
-        Raises
-        ------
-        ValueError
-            If n_substeps < 1 (raised by a helper).
+        Its L n_substeps blocks share the branches: Euler-Maruyama of this SDE with the step Dt / n_substeps.
         """
         n_substeps = checks.integer("n_substeps", n_substeps, at_least=1)
         return ResidualNetwork(block.substep(n_substeps) for block in self.blocks for _ in range(n_substeps))
 
     @torch.no_grad()
     def effective_sigma(self, x):
-        """Evaluate sigma(t) on data: for the paper's noise a s_l sqrt(L / T), s_l the deviation at the end of block l.
+        """Evaluate sigma(t) on states x of shape (n_images, ...) before the first block: shape (L, n_images).
 
         sigma_l = sqrt(mean of g(l Dt, x_l)**2 over the components),  x_(l+1) = block l of x_l, with its noise
 
-        Parameters
-        ----------
-        x : Tensor of shape (n_images, ...)
-            States before the first block.
-
-        Returns
-        -------
-        Tensor of shape (L, n_images)
-            In units of the state / sqrt(time).
-
-        Raises
-        ------
-        ValueError
-            If x has another shape, or a block changes it.
+        For the paper's noise it is a s_l sqrt(L / T), s_l the standard deviation at the end of block l.
         """
         state, rows = self._state(x), []
         for block in self.blocks:
@@ -250,12 +178,12 @@ class ResNetSDE(nn.Module):
         rate = block.dt / self.dt
         return rate * drift, math.sqrt(rate) * diffusion
 
-    def _jump(self, layer, dtype):
-        return (layer - math.sqrt(torch.finfo(dtype).eps)) * self.dt
+    def _jumps(self, dtype):
+        times = torch.tensor([layer * self.dt for layer in range(1, len(self.blocks))], dtype=torch.float64)
+        return times.to(dtype).double().tolist()
 
-    def _layer(self, t):
-        dtype = t.dtype if isinstance(t, torch.Tensor) else torch.float64
-        return bisect.bisect_right(range(1, len(self.blocks)), float(t), key=lambda layer: self._jump(layer, dtype))
+    def _block(self, t, dtype):
+        return self.blocks[bisect.bisect_right(self._jumps(dtype), t)]
 
     def _state(self, y):
         if self.state_shape is None or y.shape[1:] == self.state_shape:
@@ -263,6 +191,14 @@ class ResNetSDE(nn.Module):
         if y.shape[1:] != (math.prod(self.state_shape),):
             raise ValueError(f"y must have shape (n_images, *{self.state_shape}), flat or not, got {tuple(y.shape)}")
         return y.reshape(len(y), *self.state_shape)
+
+
+def _number(t):
+    return float(t.detach() if isinstance(t, torch.Tensor) else t)
+
+
+def _dtype(t):
+    return t.dtype if isinstance(t, torch.Tensor) else torch.float64
 
 
 def _width(block):

@@ -66,7 +66,7 @@ class FeynmanKacMean(nn.Module):
         else:
             values = _numbers(weights)
             if values is None or values.shape != (n_members,) or not values.isfinite().all():
-                raise ValueError(f"weights must be {n_members} finite numbers, one a member, got {weights!r}")
+                raise ValueError(f"weights must be {n_members} finite numbers, one per member, got {weights!r}")
             # The rounding of n numbers in single precision.
             if abs(values.double().sum().item() - 1) > 1e-6 * n_members:
                 raise ValueError(f"weights must have the sum 1, got {values.double().sum().item():g}")
@@ -84,12 +84,7 @@ class FeynmanKacMean(nn.Module):
         return len(self.members)
 
     def extra_repr(self):
-        """Describe the average, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Return the description for `repr`."""
         return f"n_draws={self.n_draws}, weights={'learned' if self.learned else 'equal' if self._equal else 'given'}"
 
     def forward(self, x, *, return_stderr=False):

@@ -33,7 +33,7 @@ class TorchField(nn.Module):
     Raises
     ------
     ValueError
-        If field is no PeriodicField.
+        If field is not a PeriodicField.
 
     Examples
     --------
@@ -67,32 +67,11 @@ class TorchField(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.array(values, dtype=np.float64)), persistent=False)
 
     def extra_repr(self):
-        """Describe the field, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Return the description for `repr`."""
         return f"shape={(*self.components, self.n, self.n)}, length={self.length:g}, {self.interpolation}"
 
     def forward(self, points):
-        """Evaluate the field.
-
-        Parameters
-        ----------
-        points : Tensor of shape (..., 2)
-            Anywhere in the plane; periods are taken off.
-
-        Returns
-        -------
-        Tensor of shape (...) + values.shape[:-2]
-            One number a point for a scalar field, (..., 2) for a vector field.
-
-        Raises
-        ------
-        ValueError
-            If points has another shape.
-        """
+        """Evaluate the field at points (..., 2) anywhere in the plane: shape (...), or (..., 2) of a vector field."""
         _check_points(points)
         flat = points.reshape(-1, 2)
         evaluate = self._trigonometric if self.interpolation == "trigonometric" else self._spline
@@ -127,48 +106,34 @@ class TorchField(nn.Module):
 
 
 class CallableField(nn.Module):
-    """A callable of NumPy arrays, evaluated at points that are tensors; a gradient through it is refused.
+    """A callable of NumPy arrays (..., 2), evaluated at tensors of points; a gradient through it is refused.
 
-    Parameters
-    ----------
-    function : callable
-        ndarray of points (..., 2) to an ndarray of values.
+    Points are reduced to the cell [0, length)**2 first, so that the callable need not be periodic: its values in the
+    cell count, as everywhere in `pde`. It is evaluated on the CPU, in double precision.
     """
 
-    def __init__(self, function):
+    def __init__(self, function, length):
         super().__init__()
-        self.function = function
+        self.function, self.length = function, length
 
     def forward(self, points):
-        """Evaluate the callable, on the CPU and in double precision.
-
-        Parameters
-        ----------
-        points : Tensor of shape (..., 2)
-            Anywhere in the plane.
-
-        Returns
-        -------
-        Tensor of shape (...) or (..., 2)
-
-        Raises
-        ------
-        ValueError
-            If points has another shape.
-        """
+        """Evaluate the callable at points (..., 2): shape (...) or (..., 2)."""
         _check_points(points)
-        return _ThroughNumPy.apply(points, self.function)
+        return _ThroughNumPy.apply(points, self.function, self.length)
 
 
 class _ThroughNumPy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, points, function):
-        values = np.array(function(points.detach().cpu().numpy()), dtype=np.float64)
+    def forward(ctx, points, function, length):
+        cell = np.mod(points.detach().cpu().numpy().astype(np.float64), length)
+        # The remainder of a tiny negative number is rounded to the period itself.
+        cell[cell >= length] = 0.0
+        values = np.array(function(cell), dtype=np.float64)
         return torch.from_numpy(values).to(points.device)
 
     @staticmethod
     def backward(ctx, g):
-        # A gradient that left this part out would be wrong without a sign of it.
+        # A gradient that left this part out would be silently wrong.
         raise RuntimeError("no gradient passes through velocity or terminal data given as callables: give fields")
 
 

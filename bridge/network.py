@@ -16,7 +16,7 @@ __all__ = ["ResidualNetwork", "network_from_velocity"]
 class ResidualNetwork(nn.Module):
     """A row of residual blocks that stay in one state space, and an output: a path of the Euler-Maruyama method.
 
-    x_(l+1) = x_l + dt F_l(x_l) + coef scale dB_l,  l = 0, ..., L - 1;  the answer is f(x_L)      (paper: (2.3))
+    x_(l+1) = x_l + dt F_l(x_l) + coef scale dB_l,  l = 0, ..., L - 1;  the output is f(x_L)      (paper: (2.3))
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class ResidualNetwork(nn.Module):
     Raises
     ------
     ValueError
-        If there is no block, or one is no time step.
+        If there is no block, or one is not a time step.
     """
 
     def __init__(self, blocks, output=None):
@@ -37,32 +37,17 @@ class ResidualNetwork(nn.Module):
         self.output = nn.Identity() if output is None else output
 
     def forward(self, x, increments=None):
-        """Follow one path from each state.
+        """Follow one path from each state (n_images, ...), and return f(x_L).
 
-        Parameters
-        ----------
-        x : Tensor of shape (n_images, ...)
-            States x_0.
-        increments : Tensor of shape (n_blocks, n_images, ...), optional
-            dB of each block, of variance `dt` of that block; drawn if not given. The shapes of increments[0] and x are
-            broadcast: of shape (n_blocks, n_paths, n_images, ...) it gives many paths from each state.
-
-        Returns
-        -------
-        Tensor of shape (n_images, ...)
-            f(x_L), or x_L without an output.
-
-        Raises
-        ------
-        ValueError
-            If increments are not one a block.
+        `increments`, of shape (n_blocks, n_images, ...), are dB of each block, of variance `dt` of that block; drawn if
+        not given. Of shape (n_blocks, n_paths, n_images, ...) they give many paths from each state.
         """
         if increments is None:
             for block in self.blocks:
                 x = block(x)
             return self.output(x)
         if len(increments) != len(self.blocks):
-            raise ValueError(f"increments must be {len(self.blocks)}, one a block, got {len(increments)}")
+            raise ValueError(f"increments must be {len(self.blocks)}, one per block, got {len(increments)}")
         x = x.expand(torch.broadcast_shapes(x.shape, increments.shape[1:]))
         for block, increment in zip(self.blocks, increments, strict=True):
             x = block(x, increment.expand(x.shape))
@@ -70,14 +55,14 @@ class ResidualNetwork(nn.Module):
 
 
 def time_steps(blocks):
-    """Return blocks as a ModuleList, or raise a ValueError if there is none or one is no time step."""
+    """Return blocks as a ModuleList, or raise a ValueError if there is none or one is not a time step."""
     blocks = list(blocks)
     if not blocks:
         raise ValueError("blocks must not be empty")
     for index, block in enumerate(blocks):
         parts = [module for module in block.modules() if isinstance(module, NoisyResidual)]
         if any(not part.is_time_step for part in parts):
-            raise ValueError(f"blocks[{index}] is a stage change, which is no time step: pass blocks of one stage")
+            raise ValueError(f"blocks[{index}] is a stage change, which is not a time step: pass blocks of one stage")
         if not isinstance(block, NoisyResidual):
             raise ValueError(f"blocks[{index}] must be a NoisyResidual, got {type(block).__name__}")
     return nn.ModuleList(blocks)
@@ -86,7 +71,7 @@ def time_steps(blocks):
 def network_from_velocity(problem, n_layers, *, noise="gaussian"):
     """Build the residual network that is one Euler-Maruyama path of the SDE of a convection-diffusion equation.
 
-    x_(l+1) = x_l + dt v(x_l, t_l) + sigma dB_l,  dt = T / n_layers,  t_l = l dt;  the answer is f(x_L)
+    x_(l+1) = x_l + dt v(x_l, t_l) + sigma dB_l,  dt = T / n_layers,  t_l = l dt;  the output is f(x_L)
 
     Its mean over the noise tends to u(x, 0) = E[f(X_T) | X_0 = x] as n_layers grows, with order 1 (paper: (3.1)). A
     velocity piecewise constant in time is taken at layer (l n_t) // n_layers, as by `pde.feynman_kac`.
@@ -95,8 +80,8 @@ def network_from_velocity(problem, n_layers, *, noise="gaussian"):
     ----------
     problem : ConvectionDiffusion
         Fields are evaluated by their own rule, in double precision, and can be differentiated in the points. Callables
-        v(x, t) and f are evaluated in NumPy, and a gradient through them is refused with a RuntimeError; a callable
-        v(t), which gives fields, has the gradient of these.
+        v(x, t) and f are evaluated in NumPy at points reduced to the cell, and a gradient through them is refused with
+        a RuntimeError; a callable v(t), which returns fields, has the gradient of these.
     n_layers : int
         Blocks, >= 1.
     noise : {"gaussian", "laplace"}
@@ -128,7 +113,7 @@ def network_from_velocity(problem, n_layers, *, noise="gaussian"):
     options = {"dt": problem.horizon / n_layers, "coef": problem.sigma, "scale": "additive"}
     options["noise"] = noise if problem.sigma else None
     blocks = [NoisyResidual(branch, **options) for branch in _velocities(problem, n_layers)]
-    return ResidualNetwork(blocks, _field(problem.terminal, problem.terminal_at))
+    return ResidualNetwork(blocks, _output(problem))
 
 
 def _velocities(problem, n_layers):
@@ -138,9 +123,11 @@ def _velocities(problem, n_layers):
         return [fields[layer * problem.n_layers // n_layers] for layer in range(n_layers)]
     times = [layer * (problem.horizon / n_layers) for layer in range(n_layers)]
     if problem._of_points:
-        return [CallableField(partial(problem.velocity_at, t=t)) for t in times]
+        return [CallableField(partial(problem.velocity_at, t=t), problem.length) for t in times]
     return [TorchField(problem.velocity_field(t)) for t in times]
 
 
-def _field(data, evaluate):
-    return TorchField(data) if isinstance(data, PeriodicField) else CallableField(evaluate)
+def _output(problem):
+    if isinstance(problem.terminal, PeriodicField):
+        return TorchField(problem.terminal)
+    return CallableField(problem.terminal_at, problem.length)

@@ -30,7 +30,7 @@ class NoisyResidual(nn.Module):
     scale = sqrt(Var(y))    "std": the paper's specially designed noise (section 3.1)
 
     The noise is on in training and evaluation alike. With `shortcut` the state space changes, as at the two stage
-    changes of a ResNet: such a block is no time step. The gradient passes through sqrt(Var(y)), as in the released
+    changes of a ResNet: such a block is not a time step. The gradient passes through sqrt(Var(y)), as in the released
     code.
 
     Parameters
@@ -100,12 +100,7 @@ class NoisyResidual(nn.Module):
         return self.enabled and self.noise is not None and self.coef > 0
 
     def extra_repr(self):
-        """Describe the noise, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Return the description for `repr`."""
         over = f", std_over={self.std_over!r}" if self.scale == "std" else ""
         return f"dt={self.dt:g}, noise={self.noise!r}, coef={self.coef:g}, scale={self.scale!r}{over}"
 
@@ -167,7 +162,7 @@ class NoisyResidual(nn.Module):
         if self.std_over == "sample":
             dims, n = dims[1:], n // max(len(y), 1)
         if n < 2:
-            raise ValueError(f"scale='std' needs two numbers or more a {self.std_over}, got shape {tuple(y.shape)}")
+            raise ValueError(f"scale='std' needs two numbers or more per {self.std_over}, got shape {tuple(y.shape)}")
         return dims
 
     def drift_and_diffusion(self, x):
@@ -188,10 +183,10 @@ class NoisyResidual(nn.Module):
         Raises
         ------
         ValueError
-            If the block is no time step, or F(x) has another shape than x.
+            If the block is not a time step, or F(x) has another shape than x.
         """
         if not self.is_time_step:
-            raise ValueError("a block with a projected shortcut is no time step, so that it has no drift")
+            raise ValueError("a block with a projected shortcut is not a time step and has no drift")
         branch = self.branch(x)
         if branch.shape != x.shape:
             raise ValueError(f"branch must keep the shape of the state, {tuple(x.shape)}, got {tuple(branch.shape)}")
@@ -223,7 +218,7 @@ class NoisyResidual(nn.Module):
         """
         n_substeps = checks.integer("n_substeps", n_substeps, at_least=1)
         if not self.is_time_step:
-            raise ValueError("a block with a projected shortcut is no time step: it has no parts")
+            raise ValueError("a block with a projected shortcut is not a time step and has no parts")
         options = {"noise": self.noise, "coef": self.coef, "scale": self.scale, "std_over": self.std_over}
         part = NoisyResidual(self.branch, dt=self.dt / n_substeps, **options)
         part._whole_dt = self._whole_dt

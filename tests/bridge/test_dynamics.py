@@ -131,11 +131,31 @@ def test_network_of_a_velocity_that_depends_on_time_is_euler_maruyama():
 
 
 def test_network_of_callables_is_euler_maruyama_and_refuses_a_gradient():
-    problem = pde.ConvectionDiffusion(problems.doob().velocity, lambda x: np.sin(x).prod(axis=-1), sigma=0.3)
+    problem = pde.ConvectionDiffusion(
+        problems.doob().velocity, lambda x: np.sin(2 * np.pi * x).prod(axis=-1), sigma=0.3
+    )
     assert_is_euler_maruyama(problem, 7, 5)
     points = torch.tensor(random_points(4), requires_grad=True)
     with pytest.raises(RuntimeError, match="no gradient passes through velocity or terminal data given as callables"):
         network_from_velocity(problem, 2)(points).sum().backward()
+
+
+def test_callables_count_by_their_values_in_the_cell():
+    # A bump that is no periodic function, and a velocity that grows outside the cell.
+    def bump(x):
+        assert ((x >= 0) & (x < 2)).all()
+        return np.exp(-((x - 1) ** 2).sum(-1) / 0.08)
+
+    def velocity(x, t):
+        assert ((x >= 0) & (x < 2)).all()
+        return 0.8 + 0.3 * x
+
+    problem = pde.ConvectionDiffusion(velocity, bump, sigma=0.0, length=2.0)
+    net, start = network_from_velocity(problem, 3), torch.tensor([[1.9, -0.3], [-1e-18, 2.0]], dtype=torch.float64)
+    x = np.array([[1.9, 1.7], [0.0, 0.0]])
+    for _ in range(3):
+        x = np.mod(x + (0.8 + 0.3 * x) / 3, 2.0)
+    np.testing.assert_allclose(net(start), bump(x), rtol=1e-12)
 
 
 def test_network_without_diffusion_is_the_euler_method():
@@ -375,7 +395,8 @@ def test_torchdiffeq_by_euler_is_the_stage_without_noise():
         sde, x = ResNetSDE(blocks), normals(2, *shape)
         times = torch.tensor([0.0, 1.0], dtype=torch.float64)
         with torch.no_grad(), noise_off(blocks):
-            found = torchdiffeq.odeint(sde, x, times, method="euler", options={"step_size": sde.dt})[-1]
+            options = {"step_size": sde.dt, "perturb": True}
+            found = torchdiffeq.odeint(sde, x, times, method="euler", options=options)[-1]
             torch.testing.assert_close(found, blocks(x), rtol=0, atol=1e-10)
 
 
@@ -394,24 +415,57 @@ def test_refined_network_without_noise_converges_to_the_adaptive_solution_with_o
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_jump_times_are_where_the_drift_jumps(dtype):
+def test_drift_jumps_at_the_layers_and_for_sums_of_steps_a_little_before(dtype):
     sde = ResNetSDE(smooth_blocks(5).to(dtype), horizon=1.3)
     y = normals(1, 4).to(dtype)
     jumps = sde.jump_times(dtype)
-    assert jumps.shape == (4,)
+    np.testing.assert_allclose(jumps.numpy(), 0.26 * np.arange(1, 5), rtol=1e-15 if dtype == torch.float64 else 1e-7)
+
+    def holds(layer, drift):
+        torch.testing.assert_close(drift, sde.blocks[layer].branch(y) / sde.dt, rtol=1e-6, atol=0)
+
     for layer, jump in enumerate(jumps):
         t = jump.to(dtype)
         before, after = (torch.nextafter(t, t + step) for step in (-1, 1))
-        for time, block in ((before, sde.blocks[layer]), (after, sde.blocks[layer + 1])):
-            torch.testing.assert_close(sde(time, y), block.branch(y) / sde.dt, rtol=1e-6, atol=0)
-    # Sums of steps reach a layer in spite of their rounding, and the ends go on.
+        for time, index in ((before, layer), (t, layer + 1), (after, layer + 1)):
+            holds(index, sde(time, y))
+        holds(layer + 1, sde.f(before, y))
+        holds(layer, sde.f(t - 2 * math.sqrt(torch.finfo(dtype).eps) * sde.dt, y))
     t = torch.zeros((), dtype=dtype)
     for layer in range(5):
-        torch.testing.assert_close(sde(t, y), sde.blocks[layer].branch(y) / sde.dt, rtol=1e-6, atol=0)
+        holds(layer, sde.f(t, y))
         for _ in range(10):
             t = t + sde.dt / 10
+    # The first and the last layer hold beyond the ends.
     for time, layer in ((-0.1, 0), (1.3, 4), (1.5, 4)):
-        torch.testing.assert_close(sde(time, y), sde.blocks[layer].branch(y) / sde.dt, rtol=1e-6, atol=0)
+        holds(layer, sde(time, y))
+
+
+@pytest.mark.parametrize("n_layers", [3, 4])
+@pytest.mark.parametrize(("method", "order"), [("midpoint", 2), ("heun3", 3), ("rk4", 4)])
+def test_fixed_steps_that_end_on_the_layers_have_the_order_of_their_method(n_layers, method, order):
+    torchdiffeq = pytest.importorskip("torchdiffeq")
+    sde, x = ResNetSDE(smooth_blocks(n_layers), horizon=1.3), normals(5, 4)
+    times = torch.tensor([0.0, 1.3], dtype=torch.float64)
+
+    def solve(options, method=method, times=times):
+        return torchdiffeq.odeint(sde, x, times, method=method, rtol=1e-12, atol=1e-13, options=options)[-1]
+
+    exact, n_substeps = solve({"jump_t": sde.jump_times()}, "dopri5"), np.array([2, 4, 8])
+    by_grid = [solve({"grid_constructor": sde.step_times(int(k)), "perturb": True}) for k in n_substeps]
+    errors = [convergence.sup_norm((found - exact).detach().numpy()) for found in by_grid]
+    # C h**p (1 + r h), h = 1/6 ... 1/32: 0.35 allows |r| = 3.
+    assert abs(convergence.observed_order(1 / n_substeps, errors).order - order) < 0.35
+    # Halves of a step are exact, so that their multiples meet the layers.
+    for k, found in zip(n_substeps, by_grid, strict=True):
+        by_step = solve({"step_size": sde.dt / int(k), "perturb": True})
+        torch.testing.assert_close(by_step, found, rtol=0, atol=1e-13)
+    # The times in between are those of the same steps, and of the same path backwards.
+    grid = sde.step_times(3)(None, None, torch.tensor([0.1, 1.0], dtype=torch.float64))
+    assert grid[0] == 0.1
+    assert grid[-1] == 1.0
+    assert {*sde.jump_times().tolist()} <= {*grid.tolist()}
+    assert torch.equal(sde.step_times(3)(None, None, grid[[-1, 0]]), grid.flip(0))
 
 
 def test_jump_times_spare_an_adaptive_solver_its_search():
@@ -500,7 +554,7 @@ def test_effective_sigma_of_other_scales_and_of_no_noise():
 def test_stages_that_are_no_sde_are_refused():
     net = nets.build("en1_resnet20", seed=0).net.members[0]
     for use in (ResNetSDE, ResidualNetwork):
-        with pytest.raises(ValueError, match=r"blocks\[0\] is a stage change, which is no time step"):
+        with pytest.raises(ValueError, match=r"blocks\[0\] is a stage change, which is not a time step"):
             use(net.stages[1])
         with pytest.raises(ValueError, match=r"blocks\[1\] must be a NoisyResidual, got ReLU"):
             use([net.stages[0][0], nn.ReLU()])
@@ -529,5 +583,5 @@ def test_networks_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="noise must be one of"):
         network_from_velocity(problem, 2, noise="two-point")
     net = network_from_velocity(problem, 3)
-    with pytest.raises(ValueError, match="increments must be 3, one a block, got 2"):
+    with pytest.raises(ValueError, match="increments must be 3, one per block, got 2"):
         net(torch.zeros(4, 2), torch.zeros(2, 4, 2))

@@ -342,7 +342,7 @@ def test_increments_and_states_out_of_shape_are_refused():
         NoisyResidual(nn.Tanh())(x, images(4, 1))
     with pytest.raises(ValueError, match="increment must be None for a block with noise=None"):
         NoisyResidual(nn.Tanh(), noise=None)(x, x)
-    with pytest.raises(ValueError, match=r"needs two numbers or more a sample, got shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"needs two numbers or more per sample, got shape \(4,\)"):
         NoisyResidual(nn.Tanh(), std_over="sample")(x[:, 0])
     with pytest.raises(ValueError, match=r"needs two numbers or more a batch, got shape \(1, 1\)"):
         NoisyResidual(nn.Tanh())(x[:1, :1])
@@ -350,7 +350,7 @@ def test_increments_and_states_out_of_shape_are_refused():
         NoisyResidual(nn.Linear(5, 2, dtype=torch.float64)).drift_and_diffusion(x)
     change = NoisyResidual(convolution(), shortcut=convolution())
     for use in (lambda: change.substep(2), lambda: change.drift_and_diffusion(images(1, 3, 8, 8))):
-        with pytest.raises(ValueError, match="no time step"):
+        with pytest.raises(ValueError, match="not a time step"):
             use()
     for n_substeps in (0, 1.5, True):
         with pytest.raises(ValueError, match="n_substeps must be an integer"):
