@@ -344,7 +344,7 @@ def test_increments_and_states_out_of_shape_are_refused():
         NoisyResidual(nn.Tanh(), noise=None)(x, x)
     with pytest.raises(ValueError, match=r"needs two numbers or more per sample, got shape \(4,\)"):
         NoisyResidual(nn.Tanh(), std_over="sample")(x[:, 0])
-    with pytest.raises(ValueError, match=r"needs two numbers or more a batch, got shape \(1, 1\)"):
+    with pytest.raises(ValueError, match=r"needs two numbers or more per batch, got shape \(1, 1\)"):
         NoisyResidual(nn.Tanh())(x[:1, :1])
     with pytest.raises(ValueError, match=r"branch must keep the shape of the state, \(4, 5\), got \(4, 2\)"):
         NoisyResidual(nn.Linear(5, 2, dtype=torch.float64)).drift_and_diffusion(x)
