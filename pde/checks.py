@@ -5,6 +5,8 @@ import operator
 
 import numpy as np
 
+__all__ = ["finite_array", "integer", "one_of", "points_array", "real"]
+
 
 def integer(name, value, *, at_least):
     """Return value as an int >= at_least, or raise a ValueError naming it."""

@@ -165,10 +165,13 @@ def public_names(tree: ast.Module) -> set[str] | None:
     return None
 
 
-def docstring_violations(source: str, module: str) -> Iterator[str]:
-    """Yield, as `module.function: what`, where a public docstring says less or more than the code does."""
+def docstring_violations(source: str, module: str, public: set[str] | None = None) -> Iterator[str]:
+    """Yield, as `module.function: what`, where a public docstring states less or more than the code does.
+
+    `public` are the names that are judged; by default those of the module's `__all__`.
+    """
     tree = ast.parse(source)
-    public = public_names(tree)
+    public = public_names(tree) if public is None else public
     if public is None:
         yield f"{module}: has no literal __all__"
         return
