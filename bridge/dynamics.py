@@ -97,22 +97,62 @@ class ResNetSDE(nn.Module):
         return self.horizon / len(self.blocks)
 
     def extra_repr(self):
-        """Return the description for `repr`."""
+        """Describe the equation, for `repr`.
+
+        Returns
+        -------
+        str
+        """
         return f"horizon={self.horizon:g}, state_shape={self.state_shape}"
 
     def f(self, t, y):
-        """Evaluate the drift at a state (n_images, ...); before 0 and after T the first and the last layer hold."""
+        """Evaluate the drift.
+
+        Parameters
+        ----------
+        t : float or Tensor of shape ()
+            Time; before 0 and after T the first and the last layer hold.
+        y : Tensor of shape (n_images, ...)
+            State, flat or of `state_shape`.
+
+        Returns
+        -------
+        Tensor of shape (n_images, ...)
+        """
         return self.f_and_g(t, y)[0]
 
     def g(self, t, y):
-        """Evaluate the diffusion, the diagonal of its matrix: of the shape (n_images, ...) of y."""
+        """Evaluate the diffusion, the diagonal of its matrix.
+
+        Parameters
+        ----------
+        t : float or Tensor of shape ()
+            Time; before 0 and after T the first and the last layer hold.
+        y : Tensor of shape (n_images, ...)
+            State, flat or of `state_shape`.
+
+        Returns
+        -------
+        Tensor of shape (n_images, ...)
+        """
         return self.f_and_g(t, y)[1]
 
     def f_and_g(self, t, y):
-        """Evaluate drift and diffusion together, by one evaluation of the branch: a pair of shape (n_images, ...).
+        """Evaluate drift and diffusion together, by one evaluation of the branch.
 
-        The layer l holds from sqrt(eps) Dt before l Dt on, so that sums of steps, as torchsde's, reach it whatever
-        their rounding.
+        Layer l holds from sqrt(eps) Dt before l Dt on, so that sums of steps, as torchsde's, reach it whatever their
+        rounding.
+
+        Parameters
+        ----------
+        t : float or Tensor of shape ()
+            Time; before 0 and after T the first and the last layer hold.
+        y : Tensor of shape (n_images, ...)
+            State, flat or of `state_shape`.
+
+        Returns
+        -------
+        drift, diffusion : Tensor of shape (n_images, ...)
         """
         state = self._state(y)
         early = math.sqrt(torch.finfo(_dtype(t)).eps) * self.dt
@@ -120,20 +160,48 @@ class ResNetSDE(nn.Module):
         return drift.reshape(y.shape), diffusion.expand_as(state).reshape(y.shape)
 
     def forward(self, t, y):
-        """Evaluate the drift for `torchdiffeq`, which steps to either side of a jump: layer l from exactly l Dt on."""
+        """Evaluate the drift for `torchdiffeq`, which steps to either side of a jump: layer l from exactly l Dt on.
+
+        Parameters
+        ----------
+        t : float or Tensor of shape ()
+            Time; before 0 and after T the first and the last layer hold.
+        y : Tensor of shape (n_images, ...)
+            State, flat or of `state_shape`.
+
+        Returns
+        -------
+        Tensor of shape (n_images, ...)
+        """
         return self._coefficients(self._block(_number(t), _dtype(t)), self._state(y))[0].reshape(y.shape)
 
     def jump_times(self, dtype=torch.float64):
-        """Return l Dt, 0 < l < L, where the drift jumps, rounded to dtype: the option `jump_t` of `torchdiffeq`.
+        """Return l Dt, 0 < l < L, where the drift jumps: the option `jump_t` of `torchdiffeq`.
 
-        A double precision Tensor of shape (L - 1,).
+        Parameters
+        ----------
+        dtype : torch.dtype
+            Precision of the time, to which they are rounded.
+
+        Returns
+        -------
+        Tensor of shape (L - 1,)
+            In double precision.
         """
         return torch.tensor(self._jumps(dtype), dtype=torch.float64, device=_device(self))
 
     def step_times(self, n_substeps=1):
-        """Return the option `grid_constructor` of torchdiffeq's fixed-step methods: n_substeps equal steps per layer.
+        """Return the option `grid_constructor` of torchdiffeq's fixed-step methods: equal steps that end on the layers.
 
-        A callable (func, y0, t) -> Tensor of shape (n_steps + 1,) from t[0] to t[-1], over 0, Dt / n, 2 Dt / n, ...
+        Parameters
+        ----------
+        n_substeps : int, default=1
+            Steps per layer, >= 1.
+
+        Returns
+        -------
+        callable
+            (func, y0, t) to a Tensor of shape (n_steps + 1,) from t[0] to t[-1], over 0, Dt / n, 2 Dt / n, ...
         """
         n_substeps = checks.integer("n_substeps", n_substeps, at_least=1)
 
@@ -151,20 +219,36 @@ class ResNetSDE(nn.Module):
         return grid
 
     def refined(self, n_substeps):
-        """Return a `ResidualNetwork` in which every block becomes n_substeps >= 1 of its `substep`.
+        """Refine the step between the layers: every block becomes n_substeps of its `substep`.
 
-        Its L n_substeps blocks share the branches: Euler-Maruyama of this SDE with the step Dt / n_substeps.
+        Parameters
+        ----------
+        n_substeps : int
+            >= 1.
+
+        Returns
+        -------
+        ResidualNetwork
+            L n_substeps blocks that share the branches: Euler-Maruyama of this SDE with the step Dt / n_substeps.
         """
         n_substeps = checks.integer("n_substeps", n_substeps, at_least=1)
         return ResidualNetwork(block.substep(n_substeps) for block in self.blocks for _ in range(n_substeps))
 
     @torch.no_grad()
     def effective_sigma(self, x):
-        """Evaluate sigma(t) on states x of shape (n_images, ...) before the first block: shape (L, n_images).
+        """Evaluate sigma(t) on data: a s_l sqrt(L / T) for the paper's noise, s_l the standard deviation of block l.
 
         sigma_l = sqrt(mean of g(l Dt, x_l)**2 over the components),  x_(l+1) = block l of x_l, with its noise
 
-        For the paper's noise it is a s_l sqrt(L / T), s_l the standard deviation at the end of block l.
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, ...)
+            States before the first block.
+
+        Returns
+        -------
+        Tensor of shape (L, n_images)
+            In units of the state / sqrt(time).
         """
         state, rows = self._state(x), []
         for block in self.blocks:

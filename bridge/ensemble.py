@@ -84,7 +84,12 @@ class FeynmanKacMean(nn.Module):
         return len(self.members)
 
     def extra_repr(self):
-        """Return the description for `repr`."""
+        """Describe the average, for `repr`.
+
+        Returns
+        -------
+        str
+        """
         return f"n_draws={self.n_draws}, weights={'learned' if self.learned else 'equal' if self._equal else 'given'}"
 
     def forward(self, x, *, return_stderr=False):

@@ -67,11 +67,27 @@ class TorchField(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.array(values, dtype=np.float64)), persistent=False)
 
     def extra_repr(self):
-        """Return the description for `repr`."""
+        """Describe the field, for `repr`.
+
+        Returns
+        -------
+        str
+        """
         return f"shape={(*self.components, self.n, self.n)}, length={self.length:g}, {self.interpolation}"
 
     def forward(self, points):
-        """Evaluate the field at points (..., 2) anywhere in the plane: shape (...), or (..., 2) of a vector field."""
+        """Evaluate the field.
+
+        Parameters
+        ----------
+        points : Tensor of shape (..., 2)
+            Anywhere in the plane.
+
+        Returns
+        -------
+        Tensor of shape (...) + values.shape[:-2]
+            One number per point of a scalar field, (..., 2) of a vector field.
+        """
         _check_points(points)
         flat = points.reshape(-1, 2)
         evaluate = self._trigonometric if self.interpolation == "trigonometric" else self._spline

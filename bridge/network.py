@@ -37,10 +37,25 @@ class ResidualNetwork(nn.Module):
         self.output = nn.Identity() if output is None else output
 
     def forward(self, x, increments=None):
-        """Follow one path from each state (n_images, ...), and return f(x_L).
+        """Follow one path from each state.
 
-        `increments`, of shape (n_blocks, n_images, ...), are dB of each block, of variance `dt` of that block; drawn if
-        not given. Of shape (n_blocks, n_paths, n_images, ...) they give many paths from each state.
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, ...)
+            States x_0.
+        increments : Tensor of shape (n_blocks, n_images, ...), optional
+            dB of each block, of variance `dt` of that block; drawn if not given. Of shape
+            (n_blocks, n_paths, n_images, ...) they give many paths from each state.
+
+        Returns
+        -------
+        Tensor of shape (n_images, ...)
+            f(x_L), or x_L without an output.
+
+        Raises
+        ------
+        ValueError
+            If increments are not one per block.
         """
         if increments is None:
             for block in self.blocks:

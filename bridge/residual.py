@@ -100,7 +100,12 @@ class NoisyResidual(nn.Module):
         return self.enabled and self.noise is not None and self.coef > 0
 
     def extra_repr(self):
-        """Return the description for `repr`."""
+        """Describe the noise, for `repr`.
+
+        Returns
+        -------
+        str
+        """
         over = f", std_over={self.std_over!r}" if self.scale == "std" else ""
         return f"dt={self.dt:g}, noise={self.noise!r}, coef={self.coef:g}, scale={self.scale!r}{over}"
 
