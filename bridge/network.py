@@ -111,7 +111,8 @@ def network_from_velocity(problem, n_layers, *, noise="gaussian"):
     Raises
     ------
     ValueError
-        If n_layers < 1 or noise is unknown (raised by a helper).
+        If n_layers < 1, noise is unknown, or the problem has a potential, a source, a sigma that is not one constant
+        or several terminal data (raised by a helper).
 
     Examples
     --------
@@ -125,6 +126,7 @@ def network_from_velocity(problem, n_layers, *, noise="gaussian"):
     True
     """
     n_layers = checks.integer("n_layers", n_layers, at_least=1)
+    problem.refuse("network_from_velocity")
     options = {"dt": problem.horizon / n_layers, "coef": problem.sigma, "scale": "additive"}
     options["noise"] = noise if problem.sigma else None
     blocks = [NoisyResidual(branch, **options) for branch in _velocities(problem, n_layers)]
@@ -137,7 +139,7 @@ def _velocities(problem, n_layers):
         fields = [TorchField(problem.layer_field(j)) for j in range(problem.n_layers)]
         return [fields[layer * problem.n_layers // n_layers] for layer in range(n_layers)]
     times = [layer * (problem.horizon / n_layers) for layer in range(n_layers)]
-    if problem._of_points:
+    if problem.velocity_is_of_points:
         return [CallableField(partial(problem.velocity_at, t=t), problem.length) for t in times]
     return [TorchField(problem.velocity_field(t)) for t in times]
 

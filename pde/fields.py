@@ -56,6 +56,10 @@ class PeriodicField:
         self.interpolation = checks.one_of("interpolation", interpolation, INTERPOLATIONS)
         self.values.flags.writeable = False
 
+    def __reduce__(self):
+        # Copies and pickles are made anew, so that their values are frozen too.
+        return PeriodicField, (self.values, self.length, self.interpolation)
+
     def __repr__(self):
         return f"PeriodicField(shape={self.values.shape}, length={self.length:g}, {self.interpolation})"
 

@@ -126,6 +126,7 @@ def stretching(problem):
     ValueError
         If the velocity is a callable, which samples do not bound.
     """
+    problem.refuse("pde.bounds")
     if problem.n_layers is None:
         raise ValueError(
             "velocity must be a field, steady or in layers, for gamma to bound it; sample the callable into an array "

@@ -180,6 +180,7 @@ def estimate(
 
         options = {"common_paths": common_paths, "antithetic": antithetic, "dtype": dtype, "n": n, "progress": progress}
         return _cuda.estimate_cuda(problem, points, n_paths, n_steps, rng, **options)
+    problem.refuse("feynman_kac.estimate")
     key = key_from(rng)
     if problem.sigma == 0:
         n_paths, antithetic = 1, False
@@ -337,6 +338,7 @@ def stochastic_heun(problem, points, increments):
 def _follow(problem, points, increments, heun):
     points = checks.points_array(points)
     increments = checks.finite_array("increments", increments)
+    problem.refuse("stochastic_heun" if heun else "euler_maruyama", "sigma")
     if increments.ndim < 2 or increments.shape[-1] != 2 or not len(increments):
         raise ValueError(f"increments must have shape (n_steps, ..., 2), got {increments.shape}")
     n_steps = len(increments)

@@ -127,6 +127,7 @@ def estimate_cuda(
     n_paths = checks.integer("n_paths", n_paths, at_least=1)
     n_steps = checks.integer("n_steps", n_steps, at_least=1)
     n = (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
+    problem.refuse("device='cuda'")
     checks.one_of("dtype", dtype, DTYPES)
     if max(n_paths, n_steps, points.size) >= 2**32:
         raise ValueError("n_paths, n_steps and the number of points must be < 2**32, the range of the counters")

@@ -159,6 +159,7 @@ def multilevel(
     if bias_share >= 1:
         raise ValueError(f"bias_share must lie in (0, 1), got bias_share={bias_share:g}")
     max_levels = checks.integer("max_levels", max_levels, at_least=3)
+    problem.refuse("multilevel")
     if problem.sigma == 0:
         raise ValueError("sigma must be > 0: without noise one characteristic is the answer, see feynman_kac.estimate")
     fields = PathFields(problem, n)

@@ -162,6 +162,7 @@ def controlled_estimate(
         raise ValueError(f"n_paths must be even, for two halves, got n_paths={n_paths}")
     if max(n_paths, n_steps, points.size) >= 2**32:
         raise ValueError("n_paths, n_steps and the number of points must be < 2**32, the range of the counters")
+    problem.refuse("controlled_estimate")
     if problem.sigma == 0:
         raise ValueError("sigma must be > 0: without noise there is no variance to reduce, see feynman_kac.estimate")
     if coefficient is not None:
@@ -256,6 +257,7 @@ def heat_semigroup(problem, t):
         If t is not positive, or 2048 points per side do not hold f (a callable that is not smooth).
     """
     t = checks.real("t", t, positive=True)
+    problem.refuse("heat_semigroup")
     f = problem.terminal
     if not isinstance(f, PeriodicField):
         return _sampled_heat(problem, t)
@@ -324,6 +326,7 @@ def solve_in_time(problem, n_times, *, n=None, rtol=1e-6):
     UnresolvedError
         If the solution is not finite.
     """
+    problem.refuse("solve_in_time")
     n_times = checks.integer("n_times", n_times, at_least=1)
     n = (problem.n or 128) if n is None else checks.integer("n", n, at_least=4)
     n_layers = problem.n_layers or 1

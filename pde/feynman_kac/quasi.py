@@ -110,6 +110,7 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
         raise ValueError(f"n_paths must be a power of two <= 2**30, got n_paths={n_paths}")
     if 2 * n_steps > _LARGEST_DIMENSION:
         raise ValueError(f"n_steps must be <= {_LARGEST_DIMENSION // 2} for Sobol points, got n_steps={n_steps}")
+    problem.refuse("quasi_estimate")
     if problem.sigma == 0:
         raise ValueError("sigma must be > 0: without noise one characteristic is the answer, see feynman_kac.estimate")
     if not isinstance(rng, np.random.Generator):

@@ -130,6 +130,7 @@ def solve(problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, r
     >>> bool(np.abs(solution.u - exact).max() <= 1e-8)
     True
     """
+    problem.refuse("spectral.solve")
     rtol = checks.real("rtol", rtol, positive=True)
     resolution = checks.real("resolution", resolution, positive=True)
     if rtol >= 1:

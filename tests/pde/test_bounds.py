@@ -472,7 +472,7 @@ def test_callables_are_refused_in_one_line():
         with pytest.raises(ValueError, match="velocity must be a field, steady or in layers"):
             bound(velocity)
         with pytest.raises(ValueError, match="terminal must be a field"):
-            bound(ConvectionDiffusion(datum.velocity, lambda x: x[..., 0], sigma=0.1))
+            bound(ConvectionDiffusion(datum.velocity, lambda x: np.cos(2 * np.pi * x[..., 0]), sigma=0.1))
 
 
 @pytest.mark.parametrize(

@@ -330,12 +330,13 @@ def test_terminal_data_may_be_a_function():
     assert problem.n is None
     np.testing.assert_allclose(problem.terminal_on_grid(N), F, rtol=0, atol=16 * EPS)
     points = points_in(2.0).reshape(2, 100, 2)
-    assert (problem.terminal_at(points) == np.cos(np.pi * points[..., 0])).all()
+    # Each point as its image in the cell, to the bit.
+    assert (problem.terminal_at(points) == np.cos(np.pi * np.mod(points[..., 0], 2.0))).all()
 
 
 def test_the_finest_grid_counts():
     assert ConvectionDiffusion(STEADY, np.zeros((24, 24)), sigma=0.1).n == 24
-    assert ConvectionDiffusion(STEADY, lambda x: x[..., 0], sigma=0.1).n == N
+    assert ConvectionDiffusion(STEADY, lambda x: 0 * x[..., 0], sigma=0.1).n == N
 
 
 # At the door
@@ -361,7 +362,7 @@ def test_the_finest_grid_counts():
         ({"velocity": np.full((2, 8, 8), 1j)}, "velocity must be an array of real numbers, got dtype complex128"),
         ({"velocity": "north"}, "velocity must be an array of real numbers"),
         ({"velocity": PeriodicField(STEADY, 2.0)}, "velocity must have the problem's period 1, got length=2"),
-        ({"terminal": STEADY}, r"terminal must have shape \(n, n\), got \(2, 16, 16\)"),
+        ({"terminal": STEADY[None]}, r"terminal must have shape \(n, n\) or \(k, n, n\), got \(1, 2, 16, 16\)"),
         ({"terminal": np.zeros((4, 6))}, r"square grid, got \(4, 6\)"),
         ({"terminal": np.full((4, 4), np.inf)}, "terminal must be finite, got 16 non-finite of 16 values"),
         ({"terminal": PeriodicField(F, 0.5)}, "terminal must have the problem's period 1, got length=0.5"),
@@ -378,36 +379,40 @@ def test_what_is_no_problem_is_refused_at_the_door(changes, message):
 @pytest.mark.parametrize(
     ("velocity", "message"),
     [
-        (lambda t: F, r"velocity\(t\) must have shape \(2, n, n\), got \(16, 16\) at t=0.5"),
+        (lambda t: F, r"velocity\(t\) must have shape \(2, n, n\), got \(16, 16\) at t=0"),
         (lambda t: np.stack([STEADY, STEADY]), r"velocity\(t\) must have shape .*, got \(2, 2, 16, 16\)"),
         (lambda t: np.full((2, 8, 8), np.nan), r"velocity\(t\) must be finite"),
         (lambda t: PeriodicField(STEADY, 2.0), r"velocity\(t\) must have the problem's period 1, got length=2"),
         (lambda t: None, r"velocity\(t\) must be an array of real numbers"),
-        (lambda x, t: x[..., 0], r"velocity\(x, t\) must have shape \(5, 2\) for points of it, got \(5,\)"),
-        (lambda x, t: np.moveaxis(x, -1, 0), r"velocity\(x, t\) must have shape \(5, 2\) .*, got \(2, 5\)"),
-        (lambda x, t: np.full_like(x, np.inf), r"velocity\(x, t\) must be finite, got 10 non-finite of 10 values"),
+        (lambda x, t: x[..., 0], r"velocity\(x, t\) must have shape \(6, 2\) for points \(6, 2\), got \(6,\)"),
+        (lambda x, t: np.moveaxis(x, -1, 0), r"velocity\(x, t\) must have shape \(6, 2\) .*, got \(2, 6\)"),
+        (lambda x, t: np.full_like(x, np.inf), r"velocity\(x, t\) must be finite, got 12 non-finite of 12 values"),
         (lambda x, t: x + 0j, r"velocity\(x, t\) must be an array of real numbers, got dtype complex128"),
     ],
 )
-def test_a_velocity_that_returns_something_else_is_refused_when_it_does(velocity, message):
-    problem = ConvectionDiffusion(velocity, F, sigma=0.1)
+def test_a_velocity_that_returns_something_else_is_refused_at_the_door(velocity, message):
     with pytest.raises(ValueError, match=message):
-        problem.velocity_at(np.zeros((5, 2)), 0.5)
+        ConvectionDiffusion(velocity, F, sigma=0.1)
+
+
+def test_a_velocity_that_changes_its_shape_later_is_refused_when_it_does():
+    problem = ConvectionDiffusion(lambda t: STEADY if t < 0.5 else F, F, sigma=0.1)
+    with pytest.raises(ValueError, match=r"velocity\(t\) must have shape \(2, n, n\), got \(16, 16\) at t=0.75"):
+        problem.velocity_at(np.zeros((5, 2)), 0.75)
 
 
 @pytest.mark.parametrize(
     ("terminal", "message"),
     [
-        (lambda x: x, r"terminal\(x\) must have shape \(5,\) for points \(5, 2\), got \(5, 2\)"),
-        (lambda x: 0.0, r"terminal\(x\) must have shape \(5,\) for points \(5, 2\), got \(\)"),
-        (lambda x: np.full(5, np.nan), r"terminal\(x\) must be finite"),
-        (lambda x: ["warm"] * 5, r"terminal\(x\) must be an array of real numbers"),
+        (lambda x: x, r"terminal\(x\) must have shape \(6,\) for points \(6, 2\), got \(6, 2\)"),
+        (lambda x: 0.0, r"terminal\(x\) must have shape \(6,\) for points \(6, 2\), got \(\)"),
+        (lambda x: np.full(6, np.nan), r"terminal\(x\) must be finite"),
+        (lambda x: ["warm"] * 6, r"terminal\(x\) must be an array of real numbers"),
     ],
 )
-def test_terminal_data_that_return_something_else_are_refused_when_they_do(terminal, message):
-    problem = ConvectionDiffusion(STEADY, terminal, sigma=0.1)
+def test_terminal_data_that_return_something_else_are_refused_at_the_door(terminal, message):
     with pytest.raises(ValueError, match=message):
-        problem.terminal_at(np.zeros((5, 2)))
+        ConvectionDiffusion(STEADY, terminal, sigma=0.1)
 
 
 @pytest.mark.parametrize("points", (0.5, [0.1, 0.2, 0.3], [0.1, np.nan]))
@@ -431,3 +436,115 @@ def test_a_time_outside_the_horizon_has_no_layer(t):
     problem = problems.crossed_shears()
     with pytest.raises(ValueError, match=r"t must lie in \[0, 1\], got t="):
         problem.velocity_at([0.1, 0.2], t)
+
+
+# Potential, source, sigma that is not one constant, several terminal data
+
+
+SIGMA = 0.3 + 0.1 * np.cos(2 * np.pi * np.arange(N) / N)[:, None] * np.ones(N)
+
+
+def test_sigma_is_a_number_one_per_layer_or_a_positive_field():
+    points, layers = points_in(1.0), np.stack([STEADY, 2 * STEADY])
+    one = ConvectionDiffusion(layers, F, sigma=0.3)
+    assert (one.sigma, one.has_constant_sigma, one.sigma_layer(1)) == (0.3, True, 0.3)
+    per_layer = ConvectionDiffusion(layers, F, sigma=[0.1, 0.2])
+    assert not per_layer.has_constant_sigma
+    assert per_layer.sigma.tolist() == [0.1, 0.2] == [per_layer.sigma_layer(j) for j in (0, 1)]
+    np.testing.assert_allclose(per_layer.sigma_at(points, 0.7), 0.2, rtol=1e-15)
+    field = ConvectionDiffusion(layers, F, sigma=np.stack([SIGMA, 2 * SIGMA]))
+    wanted = 2 * (0.3 + 0.1 * np.cos(2 * np.pi * points[:, 0]))
+    np.testing.assert_allclose(field.sigma_at(points, 0.7), wanted, rtol=1e-13)
+    np.testing.assert_allclose(field.sigma_layer(1)(points), wanted, rtol=1e-13)
+    assert ConvectionDiffusion(STEADY, F, sigma=SIGMA).sigma_layer(0).values.shape == (N, N)
+    for problem in (per_layer, field):
+        with pytest.raises(ValueError, match="nu does not know a sigma that is not one constant"):
+            _ = problem.nu
+
+
+def test_potential_and_source_in_any_form_have_the_same_values():
+    points = points_in(2.0)
+    x = grid.points(N, 2.0)
+
+    def c(x, t=0.0):
+        return np.cos(np.pi * x[..., 0]) + 0 * t
+
+    for form in (c, lambda x: c(x), lambda x, *, t: c(x), c(x), np.stack([c(x), c(x)]), PeriodicField(c(x), 2.0)):
+        problem = ConvectionDiffusion(
+            np.stack([STEADY, STEADY]), F, sigma=0.1, length=2.0, **(arguments := {"potential": form, "source": form})
+        )
+        for evaluate in (problem.potential_at, problem.source_at):
+            np.testing.assert_allclose(evaluate(points, 0.7), c(points), rtol=0, atol=1e-13)
+        for name in arguments:
+            np.testing.assert_allclose(problem.scalar_field(name, 0.7, N)(points), c(points), rtol=0, atol=1e-13)
+    number = ConvectionDiffusion(STEADY, F, sigma=0.1, potential=-0.5)
+    np.testing.assert_allclose(number.potential_at(points, 0.0), -0.5, rtol=1e-15)
+    assert (number.source_at(points, 0.0) == 0).all()
+    assert number.source is None
+
+
+@pytest.mark.parametrize(
+    ("feature", "changes"),
+    [
+        ("a potential", {"potential": 1.0}),
+        ("a source", {"source": lambda x, t: t + 0 * x[..., 0]}),
+        ("a sigma that is not one constant", {"sigma": SIGMA}),
+        ("a sigma that is not one constant", {"sigma": [0.1]}),
+        ("several terminal data", {"terminal": np.stack([F, F, F])}),
+    ],
+)
+def test_what_a_consumer_does_not_know_it_refuses_by_name(feature, changes):
+    problem = ConvectionDiffusion(**{"velocity": STEADY, "terminal": F, "sigma": 0.1} | changes)
+    with pytest.raises(ValueError, match=f"somebody does not know {feature}"):
+        problem.refuse("somebody")
+    ConvectionDiffusion(STEADY, F, sigma=0.1).refuse("somebody")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sigma": SIGMA - 0.25}, "sigma must be positive as a field, also between its grid points, got -0.05"),
+        ({"sigma": [0.1, 0.2, 0.3], "velocity": np.stack([STEADY] * 2)}, "equally many, got velocity 2, sigma 3"),
+        ({"sigma": [0.1, -0.2]}, "sigma must be finite and >= 0, got sigma=-0.2"),
+        ({"sigma": [0.1, 0.2], "velocity": lambda t: STEADY}, "sigma has layers: the velocity must then be a field"),
+        ({"potential": STEADY[None]}, r"potential must have shape \(n, n\) or \(n_t, n, n\), got \(1, 2, 16, 16\)"),
+        ({"source": lambda x, t: x}, r"source\(x, t\) must have shape \(6,\) for points \(6, 2\), got \(6, 2\)"),
+        ({"source": lambda: 1.0}, r"a callable source must be source\(x\) or source\(x, t\), got one of 0 required"),
+    ],
+)
+def test_coefficients_that_do_not_fit_are_refused_at_the_door(changes, message):
+    with pytest.raises(ValueError, match=message):
+        ConvectionDiffusion(**{"velocity": STEADY, "terminal": F, "sigma": 0.1} | changes)
+
+
+# Callables
+
+
+@pytest.mark.parametrize(
+    "velocity",
+    [
+        lambda x, t=0.0: t * steady_at(x, 0),
+        lambda x, *, t: t * steady_at(x, 0),
+        np.vectorize(lambda x, t: t * steady_at(x, 0), signature="(d),()->(d)"),
+    ],
+)
+def test_signatures_of_a_velocity_of_points_and_time(velocity):
+    problem, points = ConvectionDiffusion(velocity, F, sigma=0.1), points_in(1.0)
+    assert problem.velocity_is_of_points
+    np.testing.assert_allclose(problem.velocity_at(points, 0.25), 0.25 * steady_at(points, 0), rtol=0, atol=1e-13)
+
+
+def test_callables_count_within_the_cell_and_a_jump_at_its_edge_warns():
+    def bump(x):
+        return np.exp(-((x - 0.5) ** 2).sum(axis=-1) / 0.02)
+
+    problem = ConvectionDiffusion(lambda x, t: np.sin(2 * np.pi * x), bump, sigma=0.1)
+    points = np.array([[1.3, -0.6], [-2.7, 0.4]])
+    np.testing.assert_allclose(problem.terminal_at(points), bump(np.array([0.3, 0.4])), rtol=1e-13)
+    assert (problem.to_cell(np.array([[-1e-300, 1.0]])) == 0).all()
+    # A step at the edge of a periodic function is not an accident.
+    ConvectionDiffusion(STEADY, lambda x: np.where(np.mod(x[..., 0], 1) < 0.5, 1.0, 0.0), sigma=0.1)
+    with pytest.warns(UserWarning, match=r"terminal\(x\) is not periodic: it jumps by 1 at the edge of the cell"):
+        ConvectionDiffusion(STEADY, lambda x: x[..., 0], sigma=0.1)
+    with pytest.warns(UserWarning, match=r"velocity\(x, t\) is not periodic: it jumps by"):
+        ConvectionDiffusion(lambda x, t: x * (t + 1), F, sigma=0.1)

@@ -1,0 +1,148 @@
+"""One coefficient of the equation - velocity, sigma, potential or source - in any of its spellings."""
+
+import inspect
+import warnings
+
+import numpy as np
+
+from pde import checks, grid
+from pde.fields import PeriodicField
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+# Where callables are tried once: fractions of the period without a pattern.
+_TRIED = np.array([[0.137, 0.831], [0.713, 0.289], [0.389, 0.557], [0.911, 0.071], [0.253, 0.971], [0.593, 0.419]])
+
+
+class Coefficient:
+    """A field, layers of fields in time, or a callable; `n_components` is 2 for a velocity and 0 for a scalar."""
+
+    def __init__(self, name, value, n_components, length, horizon):
+        self.name, self.length, self._shape = name, length, (n_components,) * (n_components > 0)
+        self.is_callable = callable(value) and not isinstance(value, PeriodicField)
+        self.of_points, self._layers = False, []
+        if self.is_callable:
+            self.value = value
+            self.of_points, self._passes_time = _arguments(name, value, scalar=not self._shape)
+            for t in (0.0, horizon) if self.of_points else (0.0,):
+                self._try_at(t)
+            return
+        self.value = as_field(name, value, length)
+        shape = self.value.values.shape
+        if len(shape) not in (2 + len(self._shape), 3 + len(self._shape)) or shape[-2 - len(self._shape) : -2] != (
+            self._shape
+        ):
+            raise ValueError(f"{name} must have shape {self._says()} or {self._says('n_t')}, got {shape}")
+        layered = len(shape) == 3 + len(self._shape)
+        rule = self.value.interpolation
+        self._layers = [PeriodicField(v, length, rule) for v in self.value.values] if layered else [self.value]
+
+    def _says(self, *first):
+        return "(" + ", ".join([*first, *map(str, self._shape), "n", "n"]) + ")"
+
+    @property
+    def n(self):
+        """Points per side; None for a callable."""
+        return None if self.is_callable else self.value.n
+
+    @property
+    def n_layers(self):
+        """Number of layers, 1 for a steady field; None for a callable."""
+        return len(self._layers) or None
+
+    def layer(self, j):
+        """Layer j as a field; a steady field holds for every j."""
+        return self._layers[j if len(self._layers) > 1 else 0]
+
+    def field(self, t, n=None):
+        """The field at time t of a callable; one of points is sampled on the grid of n per side."""
+        if self.of_points:
+            if n is None:
+                raise ValueError(f"n must be given: the {self.name} is a callable of points")
+            values = self(grid.points(n, self.length), t)
+            return PeriodicField(np.moveaxis(values, -1, 0) if self._shape else values, self.length)
+        field = as_field(f"{self.name}(t)", self.value(t), self.length)
+        if field.values.shape[:-2] != self._shape:
+            raise ValueError(f"{self.name}(t) must have shape {self._says()}, got {field.values.shape} at t={t:g}")
+        return field
+
+    def __call__(self, points, t):
+        """Values at points of shape (..., 2) within the cell: (..., 2), or (...) for a scalar."""
+        if not self.of_points:
+            return self.field(t)(points)
+        if self._passes_time is None:
+            values, label = self.value(points), f"{self.name}(x)"
+        else:
+            values = self.value(points, **{self._passes_time: t}) if self._passes_time else self.value(points, t)
+            label = f"{self.name}(x, t)"
+        values = checks.finite_array(label, values)
+        wanted = points.shape[:-1] + self._shape
+        if values.shape != wanted:
+            raise ValueError(f"{label} must have shape {wanted} for points {points.shape}, got {values.shape}")
+        return values
+
+    def _try_at(self, t):
+        if self.of_points:
+            warn_of_a_jump(f"{self.name}(x, t)", lambda x: self(x, t), self.length)
+        else:
+            self.field(t)
+
+
+def as_field(name, values, length):
+    """Return values, a PeriodicField or an array, as a field of the period."""
+    field = values if isinstance(values, PeriodicField) else PeriodicField(checks.finite_array(name, values), length)
+    if field.length != length:
+        raise ValueError(f"{name} must have the problem's period {length:g}, got length={field.length:g}")
+    return field
+
+
+def to_cell(points, length):
+    """Return points reduced to [0, length)**2; those within it keep their bits."""
+    reduced = np.mod(points, length)
+    # The remainder of a tiny negative number rounds to the length itself.
+    return np.where(reduced == length, 0.0, reduced)
+
+
+def warn_of_a_jump(label, function, length):
+    """Try a callable of points within the cell, and warn if it is not periodic and jumps at the cell's edge."""
+    inside = function(_TRIED * length)
+    ends = np.array([[0.0], [np.nextafter(1.0, 0.0)]])
+    gaps = []
+    for axis in (0, 1):
+        edge = np.repeat(_TRIED[None], 2, axis=0)
+        edge[..., axis] = ends
+        first, last = function(edge * length)
+        gaps.append(float(np.abs(last - first).max()))
+    scale = max(float(np.abs(inside).max()), *gaps)
+    if max(gaps) <= 1e-6 * scale:
+        return
+    try:
+        outside = [function((_TRIED + step) * length) for step in ([1.0, 0.0], [0.0, 1.0])]
+    except (ValueError, IndexError, ArithmeticError):
+        outside = [np.full_like(inside, np.inf)]
+    if max(float(np.abs(values - inside).max()) for values in outside) > 1e-6 * scale:
+        warnings.warn(
+            f"{label} is not periodic: it jumps by {max(gaps):.3g} at the edge of the cell, and its values within "
+            f"[0, {length:g})**2 are those that count",
+            stacklevel=5,
+        )
+
+
+def _arguments(name, function, *, scalar):
+    """(of points?, how time is passed: by position "", by the keyword named, not at all None)."""
+    plain = function.pyfunc if isinstance(function, np.vectorize) else function
+    try:
+        parameters = inspect.signature(plain).parameters.values()
+    except (TypeError, ValueError):
+        # Compiled code without a signature: v(x, t).
+        return True, ""
+    positional = [p for p in parameters if p.kind in _POSITIONAL]
+    n_required = sum(p.default is p.empty for p in positional)
+    times = [p for p in parameters if p.name in ("t", "time") and p not in positional[:1]]
+    if n_required == 2 or (n_required == 0 and any(p.kind is p.VAR_POSITIONAL for p in parameters)):
+        return True, ""
+    if n_required <= 1 and positional and times:
+        return True, "" if times[0].kind is times[0].POSITIONAL_ONLY else times[0].name
+    if n_required == 1:
+        return scalar, None
+    spellings = f"{name}(x) or {name}(x, t)" if scalar else "v(t) or v(x, t)"
+    raise ValueError(f"a callable {name} must be {spellings}, got one of {n_required} required arguments")
