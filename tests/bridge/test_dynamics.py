@@ -150,7 +150,8 @@ def test_callables_count_by_their_values_in_the_cell():
         assert ((x >= 0) & (x < 2)).all()
         return 0.8 + 0.3 * x
 
-    problem = pde.ConvectionDiffusion(velocity, bump, sigma=0.0, length=2.0)
+    with pytest.warns(UserWarning, match=r"velocity\(x, t\) jumps by 0.6 at the edge of the cell"):
+        problem = pde.ConvectionDiffusion(velocity, bump, sigma=0.0, length=2.0)
     net, start = network_from_velocity(problem, 3), torch.tensor([[1.9, -0.3], [-1e-18, 2.0]], dtype=torch.float64)
     x = np.array([[1.9, 1.7], [0.0, 0.0]])
     for _ in range(3):
