@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from bridge import checks
 from nets.attacks._balls import NORMS, choose, make_ball
+from nets.attacks._decisions import is_noisy, mean_logits, resolve_draws
 from nets.attacks._objective import Objective, attacked, check_images, margin
 
 __all__ = ["cw", "cw_as_released"]
@@ -39,6 +40,7 @@ def cw(
     keep="best",
     n_eot=1,
     eot="gradients",
+    n_draws=None,
     targeted=False,
     batch_norm="running",
     generator=None,
@@ -75,12 +77,16 @@ def cw(
         Radius, in units of x and in the norm, of the ball onto which the result is projected, deceiving still or not;
         >= 0. By default there is none, as in the paper.
     keep : {"best", "last"}
-        Of each image, return the nearest iterate that deceives by the margin, or the last where none does; or always
-        the last.
+        Which iterate of each image is returned, on which the paper is silent. "best": the nearest that deceives by the
+        margin; if the model draws, the one with the greatest margin over n_draws fresh draws, among those that deceive
+        the draws that guided them; the last where none does. "last": always the last.
     n_eot : int, default=1
-        Passes with independent noise that a gradient, and what deceives, is averaged over; >= 1.
+        Passes with independent noise that a gradient is averaged over; >= 1.
     eot : {"gradients", "logits"}
         Average gradients, or logits inside the objective.
+    n_draws : int, optional
+        Fresh passes whose mean logits decide what deceives, if the model draws; by default 10, or n_eot if that is
+        more.
     targeted : bool, default=False
         y are targets.
     batch_norm : {"running", "batch"}
@@ -124,24 +130,14 @@ def cw(
     if torch.finfo(x.dtype).bits < 32:
         raise ValueError(f"x must be of float32 or float64, as u has no room in less, got {x.dtype}")
     x = x.detach()
-
-    def deceives(logits):
-        gap = objective.sign * margin(logits.to(torch.promote_types(logits.dtype, torch.float32)), objective.y)
-        # The sign beside kappa: at kappa = 0 a tie deceives nobody.
-        return (gap > 0) & (gap >= kappa)
-
-    best, best_distance = x, x.new_full((len(x),), float("inf"))
-
-    def compare(x_adv, distance, logits):
-        better = deceives(logits) & (distance < best_distance)
-        return choose(better, x_adv, best), torch.where(better, distance, best_distance)
-
     # No finite u has the image 0 or 1. Points between are reproduced.
     u = torch.atanh((2 * x - 1).clamp(-EDGE, EDGE)).requires_grad_()
     adam = torch.optim.Adam([u], lr=lr)
     finite = torch.ones((), dtype=torch.bool, device=x.device)
     bar = tqdm(range(n_iter), disable=None if progress else True, unit="step", desc="cw")
     with attacked(model, generator=generator, batch_norm=batch_norm):
+        draws = keep == "best" and len(x) > 0 and is_noisy(model, x)
+        kept = _Kept(objective, x, kappa, resolve_draws(model, x, n_draws, n_eot) if draws else None)
         for _ in bar:
             with torch.enable_grad():
                 x_adv = _image(u)
@@ -149,15 +145,46 @@ def cw(
                 gradient, value, logits = objective.gradient(x_adv)
                 (u.grad,) = torch.autograd.grad(distance.sum() - c * (gradient * x_adv).sum(), u)
             finite &= value.isfinite().all() & u.grad.isfinite().all()
-            best, best_distance = compare(x_adv.detach(), distance.detach(), logits)
+            if keep == "best":
+                kept.offer(x_adv.detach(), distance.detach(), logits)
             adam.step()
-        last = _image(u.detach())
+        x_adv = _image(u.detach())
         if keep == "best":
-            best, best_distance = compare(last, _distance(norm, last, x), objective.logits(last))
+            kept.offer(x_adv, _distance(norm, x_adv, x), objective.logits(x_adv))
+            x_adv = kept.or_else(x_adv)
     if not finite.item():
         raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
-    x_adv = choose(best_distance < float("inf"), best, last) if keep == "best" else last
     return x_adv if ball is None else ball.around(x)(x_adv)
+
+
+class _Kept:
+    """Of each image, the nearest iterate that deceives; if the model draws, the one that deceives most surely.
+
+    The draws that guided a step only propose an iterate of a model that draws. What decides is its margin by n_draws
+    fresh ones: the nearest iterate that deceived its own draws is one that was lucky, on the boundary.
+    """
+
+    def __init__(self, objective, x, kappa, n_draws=None):
+        self.objective, self.kappa, self.n_draws = objective, kappa, n_draws
+        self.x_adv, self.score = x, x.new_full((len(x),), float("-inf"))
+
+    def offer(self, x_adv, distance, logits):
+        """Take what is better; logits are those of the draws that guide."""
+        gap = self._margin(logits, self.objective.y)
+        # The sign beside kappa: at kappa = 0 a tie deceives nobody.
+        hit = (gap > 0) & (gap >= self.kappa)
+        score = torch.where(hit, -distance, float("-inf"))
+        if self.n_draws is not None and len(images := hit.nonzero().flatten()):
+            fresh = mean_logits(self.objective.model, x_adv[images], self.n_draws)
+            score[images] = self._margin(fresh, self.objective.y[images]).to(score.dtype)
+        better = score > self.score
+        self.x_adv, self.score = choose(better, x_adv, self.x_adv), torch.where(better, score, self.score)
+
+    def or_else(self, last):
+        return choose(self.score > float("-inf"), self.x_adv, last)
+
+    def _margin(self, logits, y):
+        return self.objective.sign * margin(logits.to(torch.promote_types(logits.dtype, torch.float32)), y)
 
 
 def cw_as_released(

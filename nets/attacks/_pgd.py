@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from bridge import checks
 from nets.attacks._balls import choose, make_ball
+from nets.attacks._decisions import mean_logits, resolve_draws
 from nets.attacks._objective import Objective, attacked, check_images
 
 __all__ = ["fgsm", "ifgsm", "pgd"]
@@ -32,6 +33,7 @@ def pgd(
     n_restarts=1,
     n_eot=1,
     eot="gradients",
+    n_draws=None,
     loss="ce",
     targeted=False,
     batch_norm="running",
@@ -64,13 +66,17 @@ def pgd(
     random_start : bool, default=True
         Start from a uniform random point of the ball (Madry et al. 2018); else from x.
     n_restarts : int, default=1
-        Runs; of each image the one is kept that ends misclassified, or else with the greatest loss; >= 1.
+        Runs; of each image the one is kept that ends misclassified, or else with the greatest loss, both by n_draws
+        fresh draws; >= 1.
     n_eot : int, default=1
         Passes with independent noise that a gradient is averaged over; >= 1.
     eot : {"gradients", "logits"}
         Average gradients, as the paper, or logits inside the loss.
+    n_draws : int, optional
+        Passes whose mean logits choose among the runs; by default 1, and for a model that draws, 10 or n_eot if that is
+        more.
     loss : {"ce", "margin"} or callable, default="ce"
-        What is maximised, see `gradients.Objective`.
+        What is maximised, see `Objective`.
     targeted : bool, default=False
         Minimise the loss with respect to y instead.
     batch_norm : {"running", "batch"}
@@ -109,10 +115,11 @@ def pgd(
     bar = tqdm(total=n_restarts * n_iter, disable=None if progress else True, unit="step", desc="pgd")
     with attacked(model, generator=generator, batch_norm=batch_norm), bar:
         best = None
+        n_draws = resolve_draws(model, x, n_draws, n_eot) if n_restarts > 1 and len(x) else None
         for _ in range(n_restarts):
             start = ball.random_point(x, generator) if random_start else x
             x_adv = _ascend(objective, ball, x, start, step_size, n_iter, bar)
-            best = x_adv if n_restarts == 1 else _better(objective, best, x_adv)
+            best = x_adv if n_restarts == 1 else _better(objective, best, x_adv, n_draws)
     return best if n_restarts == 1 else best[0]
 
 
@@ -130,9 +137,9 @@ def _ascend(objective, ball, x, start, step_size, n_iter, bar):
     return x_adv
 
 
-def _better(objective, best, x_adv):
+def _better(objective, best, x_adv, n_draws):
     """Of each image, the one that is misclassified, or else has the greater loss: as (x_adv, score)."""
-    logits = objective.logits(x_adv)
+    logits = mean_logits(objective.model, x_adv, n_draws) if n_draws else objective.logits(x_adv)
     value = objective.value(logits)
     hit = (logits.argmax(1) == objective.y) == (objective.sign < 0)
     # A misclassified image beats any loss of one that is not.

@@ -13,7 +13,7 @@ from attack_nets import residual_net
 from torch import nn
 
 from bridge import noise_from
-from nets.attacks import cw, cw_as_released, ifgsm
+from nets.attacks import NoisyModelWarning, cw, cw_as_released, ifgsm
 
 N_ITER, LR = 50, 6e-4
 # Kingma & Ba 2015, section 2.1: no step of Adam exceeds lr (1 - beta_1) / sqrt(1 - beta_2).
@@ -216,6 +216,67 @@ def test_a_noisy_model_deceives_on_the_mean_of_its_draws():
         natural = torch.stack([model(x) for _ in range(40)]).mean(0)
     # What deceived the mean of 4 draws may lie just across the boundary, and miss that of 40.
     assert (mean.argmax(1) != y).sum() >= (natural.argmax(1) != y).sum() + 5
+
+
+class NoisyLinear(nn.Module):
+    """Two classes, z = (w . x + b + s g, 0), g normal: the mean logits, and so the right answer, are known."""
+
+    def __init__(self, n, bias, noise):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n, generator=generator(3), dtype=torch.float64))
+        self.bias, self.noise = bias, noise
+
+    def mean(self, x):
+        return x @ self.weight.detach() + self.bias
+
+    def forward(self, x):
+        z = x @ self.weight + self.bias + self.noise * torch.randn(len(x), dtype=x.dtype)
+        return torch.stack([z, torch.zeros_like(z)], 1)
+
+
+@pytest.mark.parametrize("n_eot", [1, 4])
+def test_a_noisy_linear_model_is_deceived_in_the_mean_of_its_noise(n_eot):
+    # From m = 2, steps of about lr / 2 per pixel change m by lr |w|_1 / 2 = 1/4 each, until the draws that guide stop
+    # pushing, at m = -2 s / sqrt(n_eot) or so. The margin over 10 fresh draws has error 0.32 s: to be kept with m above
+    # -s / (2 sqrt(n_eot)), an iterate has to win against later ones by three standard errors or more.
+    n, noise = 40, 0.7
+    x = torch.full((60, n), 0.5, dtype=torch.float64)
+    y = torch.zeros(60, dtype=torch.long)
+    model = NoisyLinear(n, 0.0, noise)
+    model.bias = 2 - model.mean(x)[0].item()
+    lr = 10 / (20 * model.weight.detach().abs().sum().item())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoisyModelWarning)
+        x_adv = cw(model, x, y, lr=lr, n_eot=n_eot, generator=generator(4))
+    # The nearest iterate that deceives the draws that guided it would be on this side for most images.
+    assert (model.mean(x_adv) < -noise / n_eot**0.5 * 0.5).all()
+
+
+class Disturbed(nn.Module):
+    """A model whose logits have noise added: the mean, and so what an attack has to deceive, is the model itself."""
+
+    def __init__(self, model, noise):
+        super().__init__()
+        self.model, self.noise = model, noise
+
+    def forward(self, x):
+        z = self.model(x)
+        return z + self.noise * torch.randn(z.shape, dtype=z.dtype)
+
+
+def test_noise_added_to_the_logits_gains_nothing():
+    # Paired, 150 images: chance moves the difference by less than sqrt(2 * 0.1 / 150) = 0.04, one standard error.
+    model = trained()
+    x, y = images(150, seed=21)
+    options = {"lr": 0.01, "n_iter": 25, "generator": generator(6)}
+    plain = accuracy(model, cw(model, x, y, **options), y)
+    assert 0.1 < plain < 0.7
+    for n_eot in (1, 5):
+        noisy = Disturbed(model, 1.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NoisyModelWarning)
+            kept = cw(noisy, x, y, **options, n_eot=n_eot)
+        assert accuracy(model, kept, y) < plain + 0.05
 
 
 # As released

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from attack_models import Linear, accuracy, distance, generator, images, trained
 from attack_nets import mixed, residual_net, same, state
+from torch import nn
 from torch.nn import functional
 
 from bridge import noise_off
@@ -531,3 +532,32 @@ def test_a_trained_model_gives_way():
     assert accuracy(model, ifgsm(model, x, y), y) < accuracy(model, x, y) - 0.05
     check_images(model, x, y)
     assert make_ball("linf", 8 / 255).distance(ifgsm(model, x, y), x).max() <= 8 / 255 + 2**-53 * 2
+
+
+class _Wavering(nn.Module):
+    """Two classes, z = (w . x + b + s g, 0), g normal."""
+
+    def __init__(self, n, noise):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n, generator=generator(3), dtype=torch.float64))
+        self.noise = noise
+
+    def forward(self, x):
+        z = x @ self.weight + 10 + self.noise * torch.randn(len(x), dtype=x.dtype)
+        return torch.stack([z, torch.zeros_like(z)], 1)
+
+
+def test_fresh_draws_choose_among_the_restarts():
+    # Steps are of no length: six uniform points of the ball, whose mean margins are normal with spread t. The best of
+    # six is at -1.267 t, found through noise t / sqrt(10) at -1.267 / sqrt(1.1) = -1.21 t, through noise t at -0.90 t;
+    # the mean of 400 images has standard error 0.035 t at most, so that -1.05 t is four of them from both.
+    n, eps = 50, 0.1
+    model = _Wavering(n, 0.0)
+    spread = eps * (model.weight.detach().square().sum().item() / 3) ** 0.5
+    model.noise = spread
+    x, y = torch.full((400, n), 0.5, dtype=torch.float64), torch.zeros(400, dtype=torch.long)
+    options = {"eps": eps, "step_size": 1e-12, "n_iter": 1, "n_restarts": 6, "loss": "margin"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoisyModelWarning)
+        x_adv = pgd(model, x, y, **options, generator=generator(4))
+    assert ((x_adv - x) @ model.weight.detach()).mean() < -1.05 * spread
