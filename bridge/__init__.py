@@ -8,6 +8,9 @@
 missing.
 """
 
+import _enresnet
+
+_enresnet.check_pde()
 try:
     import torch  # noqa: F401
 except ModuleNotFoundError as error:

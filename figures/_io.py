@@ -1,6 +1,5 @@
 """What every figure shares: the command line, provenance, and files that appear whole or not at all."""
 
-import argparse
 import contextlib
 import datetime
 import importlib.metadata
@@ -17,6 +16,8 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
+
+import _enresnet
 
 __all__ = [
     "OneLineParser",
@@ -36,57 +37,21 @@ NETWORKS = frozenset({"torch"})
 N_COLOURS = 256
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, and whose help shows the module's docstring as written.
-
-    Parameters
-    ----------
-    prog : str
-        As typed: "python -m figures.fig4".
-    doc : str
-        The module's docstring.
-    """
+class OneLineParser(_enresnet.OneLineParser):
+    """An ArgumentParser with the options that every figure has; its errors are one line."""
 
     def __init__(self, prog, doc):
-        super().__init__(prog=prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        super().__init__(prog, doc)
         self.add_argument("--quick", action="store_true", help="small problem, under ten seconds")
         self.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default 0)")
-        self.add_argument("--out", type=Path, default=Path("out"), help="output directory (default out)")
-
-    def error(self, message):
-        """Print one line and exit with status 2.
-
-        Parameters
-        ----------
-        message : str
-            What is wrong.
-        """
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.add_argument(
+            "--out", type=_enresnet.output_path, default=Path("out"), help="output directory (default out)"
+        )
 
 
-def run(main, prog):
-    """Call main() and turn the errors that a user can cause into one line and status 2.
-
-    Parameters
-    ----------
-    main : callable
-        Takes no argument.
-    prog : str
-        Name to print before the error.
-    """
-    try:
-        main()
-    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        sys.exit(_fail(prog, error))
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{prog}: interrupted, nothing was written\n")
-        sys.exit(130)
-
-
-def _fail(prog, error):
-    message = " ".join(str(error).split()) or type(error).__name__
-    sys.stderr.write(f"{prog}: error: {message}\n")
-    return 2
+def run(main, prog, options=()):
+    """Call main() in the frame of a command: the errors that a user can cause become one line and status 2."""
+    _enresnet.run(main, prog, options=options)
 
 
 def output_directory(path):

@@ -6,7 +6,12 @@ python lessons/NAME.py          # one of them as a script: exits 1 where the mat
 
 from typing import NamedTuple
 
+import _enresnet
+
 __all__ = ["LESSONS", "Lesson"]
+
+_enresnet.quiet_imports()
+_enresnet.check_pde()
 
 
 class Lesson(NamedTuple):

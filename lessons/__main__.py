@@ -7,7 +7,6 @@ Jupyter and Colab, where sliders are changed in the code. Needs the extras "nets
 picture of a lesson comes after about five seconds; a handout or a notebook takes a few.
 """
 
-import argparse
 import importlib.util
 import os
 import sys
@@ -17,25 +16,12 @@ import time
 import webbrowser
 from pathlib import Path
 
+import _enresnet
 from lessons import LESSONS
 
 PROG = "python -m lessons"
 DEFAULT_PORT = 2718
 SECONDS_BEFORE_TRAINING = 5
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
-
-    def error(self, message):
-        """Print one line and exit with status 2.
-
-        Parameters
-        ----------
-        message : str
-            What is wrong.
-        """
-        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def main(argv=None):
@@ -51,13 +37,15 @@ def main(argv=None):
     int
         Exit status.
     """
-    parser = OneLineParser(prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _enresnet.OneLineParser(PROG, __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="lessons to print or write (default all)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"0: any (default {DEFAULT_PORT})")
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
     parser.add_argument("--handout", action="store_true", help="print every lesson to a PDF instead")
     parser.add_argument("--ipynb", action="store_true", help="write every lesson as a Jupyter notebook instead")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="directory of PDFs and notebooks (default out)")
+    parser.add_argument(
+        "--out", type=_enresnet.output_path, default=Path("out"), help="directory of PDFs and notebooks (default out)"
+    )
     parser.add_argument("--package", help="what the notebooks' first cell installs by pip where it is missing")
     arguments = parser.parse_args(argv)
     known = [lesson.name for lesson in LESSONS]
@@ -69,19 +57,17 @@ def main(argv=None):
     # Before PyTorch is loaded. The lessons' tensors are small: a second thread of OpenMP brings nothing, and on a busy
     # machine, where threads wait for each other spinning, it makes a lesson many times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        _need("torch", "nets")
-        _need("marimo", "teach")
-        if arguments.handout or arguments.ipynb:
-            _export(arguments)
-        else:
-            _serve(arguments)
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.stderr.write(f"{PROG}: error: {' '.join(str(error).split()) or type(error).__name__}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    _enresnet.run(lambda: _run(arguments), PROG, also=[(RuntimeError, "")])
     return 0
+
+
+def _run(arguments):
+    _need("torch", "nets")
+    _need("marimo", "teach")
+    if arguments.handout or arguments.ipynb:
+        _export(arguments)
+    else:
+        _serve(arguments)
 
 
 def _need(module, extra):

@@ -5,6 +5,9 @@ is to be believed. Images are tensors of shape (n_images, n_channels, height, wi
 integers of shape (n_images,), and models map images to logits of shape (n_images, n_classes).
 """
 
+import _enresnet
+
+_enresnet.quiet_imports()
 # First, and here alone: a missing PyTorch is reported once, by `bridge`, before any module of `nets` trips over it.
 import bridge  # noqa: F401
 from nets import attacks, models, red_flags

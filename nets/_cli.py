@@ -1,10 +1,26 @@
-"""What the commands of this package share: fractions as options, and errors in one line."""
+"""What the commands of this package share: options read from a dataclass, fractions among them, and files of results.
 
+The frame around a command – errors in one line, Ctrl-C, closed pipes – is `_enresnet.run`.
+"""
+
+import contextlib
+import dataclasses
+import io
+import itertools
 import json
+import os
 import re
 import sys
+import typing
 
-from nets import checkpoint
+import _enresnet
+from _enresnet import ERROR, complain, name_options, prog
+
+__all__ = ["as_decimal", "field_names", "parse", "run", "write_json"]
+
+# tyro draws a box around its errors: what is wrong, then rules and advice in further paragraphs.
+BOX, RULE = "╭╮╰╯│ ", "─"
+WIDTH = 1000
 
 
 def as_decimal(word):
@@ -13,15 +29,64 @@ def as_decimal(word):
     return repr(float(match[1]) / int(match[2])) if match else word
 
 
-def complain(prog, error, status):
-    """Write an error in one line to standard error, and return the status to exit with."""
-    message = " ".join(str(error).split()) or type(error).__name__
-    sys.stderr.write(f"{prog}: error: {message}\n")
-    return status
+def field_names(kind):
+    """Names of the options of a command: the fields of a dataclass, and of the dataclasses among their types."""
+    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
+    inner = [field.type for field in dataclasses.fields(kind) if dataclasses.is_dataclass(field.type)]
+    return {field.name for field in dataclasses.fields(kind)}.union(*map(field_names, inner))
+
+
+def parse(kind, name, doc, argv, default=None):
+    """Read the options of a command into a dataclass; what cannot be read is one line on standard error, status 2."""
+    import tyro
+
+    written, words = io.StringIO(), [as_decimal(word) for word in argv]
+    arguments = {} if default is None else {"default": default}
+    # Help is for the terminal as it is.
+    width = contextlib.nullcontext() if {"-h", "--help"} & set(words) else _wide()
+    try:
+        with contextlib.redirect_stderr(written), width:
+            return tyro.cli(kind, prog=prog(name), description=doc, args=words, **arguments)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        sys.exit(complain(name, name_options(_in_one_line(written.getvalue()), field_names(kind)), ERROR))
+
+
+@contextlib.contextmanager
+def _wide():
+    """Let no line of a message be broken, whatever the terminal's width."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(WIDTH)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
+
+
+def _in_one_line(box):
+    lines = [line.strip(BOX) for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
+    # The first line is the box's title; what follows a rule or an empty line explains.
+    told = itertools.takewhile(lambda line: line.strip(RULE), lines[1:])
+    message = " ".join(told) or " ".join(box.split())
+    # A check of the dataclass itself, for which tyro knows no option.
+    return re.sub(r"^Error parsing [a-z_]\w*: ", "", message)
+
+
+def run(main, name, *, options, others=(), interrupted=None, also=()):
+    """Call main() in the frame of a command; `options` are the dataclasses of its options."""
+    import safetensors
+    import torch
+
+    errors = [(safetensors.SafetensorError, ""), (torch.OutOfMemoryError, ": a smaller --batch-size takes less"), *also]
+    names = set().union(*map(field_names, options))
+    _enresnet.run(main, name, options=names, others=others, interrupted=interrupted, also=errors)
 
 
 def write_json(path, content):
     """Write a file of results, whole or not at all; a ValueError where that cannot be done."""
+    from nets import checkpoint
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with checkpoint.renamed(path) as draft:

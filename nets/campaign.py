@@ -24,8 +24,7 @@ import torch
 import tyro
 
 from bridge import checks
-from nets import data, evaluation, seeds
-from nets._cli import complain, write_json
+from nets import _cli, data, evaluation, seeds
 from nets.evaluation import attacks_of, markdown
 from nets.provenance import machine
 from nets.train import train
@@ -219,12 +218,12 @@ def _run(options):
     asked = evaluation.Options(preset=preset, also=options.also, device=str(device), data=options.data)
     for name in recipes:
         report = evaluation.evaluate(_out(name, options), asked)
-        write_json(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
+        _cli.write_json(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
         print(f"\n{name}, {plan.epochs} epochs:\n\n{markdown(report)}", flush=True)
     seconds = {"training": trained, "evaluation": time.perf_counter() - began - trained}
     result = {"plan": asdict(plan), "runs": record, "seconds_of_this_call": seconds}
     result |= machine(device, "nets.campaign")
-    write_json(options.results / RESULT, result)
+    _cli.write_json(options.results / RESULT, result)
     print(options.results / RESULT)
 
 
@@ -256,7 +255,7 @@ def _plan(recipes, images, device, options):
     plan = make_plan(recipes, images, device, **limits, seed=options.seed, identity=identity)
     if options.quick:
         plan = replace(plan, epochs=min(plan.epochs, N_QUICK_EPOCHS))
-    write_json(path, asdict(plan))
+    _cli.write_json(path, asdict(plan))
     return plan
 
 
@@ -278,13 +277,12 @@ def main(argv=None):
     with contextlib.suppress(ValueError):
         # Not in the main thread: whoever called has handlers of its own.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = tyro.cli(Options, prog=PROG, description=__doc__, args=argv)
-    try:
-        _run(options)
-    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        sys.exit(complain(PROG, error, 2))
-    except KeyboardInterrupt:
-        sys.exit(complain(PROG, "interrupted: the same command goes on after the last whole epoch", 130))
+    _cli.run(
+        lambda: _run(_cli.parse(Options, PROG, __doc__, argv)),
+        PROG,
+        options=(Options,),
+        interrupted="interrupted: the same command goes on after the last whole epoch",
+    )
 
 
 if __name__ == "__main__":

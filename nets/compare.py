@@ -12,9 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from nets._cli import complain, write_json
+from nets import _cli
 from nets.evaluation import Options as Evaluation
 from nets.evaluation import compare
 from nets.provenance import machine
@@ -67,13 +65,13 @@ def main(argv=None):
     argv : list of str, optional
         Arguments; by default those of the process.
     """
-    options = tyro.cli(Options, prog=PROG, description=__doc__, args=sys.argv[1:] if argv is None else argv)
-    try:
-        _run(options)
-    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        sys.exit(complain(PROG, error, 2))
-    except KeyboardInterrupt:
-        sys.exit(complain(PROG, "interrupted: the same command goes on from the last batch", 130))
+    argv = sys.argv[1:] if argv is None else argv
+    _cli.run(
+        lambda: _run(_cli.parse(Options, PROG, __doc__, argv)),
+        PROG,
+        options=(Options,),
+        interrupted="interrupted: the same command goes on from the last batch",
+    )
 
 
 def _run(options):
@@ -82,7 +80,7 @@ def _run(options):
     rows, device = compare(options.first, options.second, given)
     if options.out is not None:
         runs = {name: list(map(str, getattr(options, name))) for name in ("first", "second")}
-        write_json(options.out, {"runs": runs, "rows": rows, **machine(device, "nets.compare")})
+        _cli.write_json(options.out, {"runs": runs, "rows": rows, **machine(device, "nets.compare")})
     print("| attack | first | second | difference ± s.e. | n |\n|---|---|---|---|---|")
     for row in rows:
         name = (

@@ -21,9 +21,7 @@ import signal
 import sys
 from pathlib import Path
 
-import torch
-
-from nets._cli import as_decimal, complain, write_json
+from nets import _cli
 from nets.evaluation import PRESETS, Options, attack_names, attacks_of, evaluate, markdown
 
 __all__ = ["main"]
@@ -44,29 +42,23 @@ def main(argv=None):
     with contextlib.suppress(ValueError):
         # Not in the main thread: whoever called has handlers of its own.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        _print_list() if "--list" in argv else _run(argv)
-    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        sys.exit(complain(PROG, error, 2))
-    except torch.OutOfMemoryError as error:
-        sys.exit(complain(PROG, f"{str(error).splitlines()[0]} A smaller --batch-size takes less", 1))
-    except KeyboardInterrupt:
-        sys.exit(complain(PROG, "interrupted: the same command goes on from the last batch", 130))
+    _cli.run(
+        lambda: _print_list() if "--list" in argv else _run(argv),
+        PROG,
+        options=(Options,),
+        interrupted="interrupted: the same command goes on from the last batch",
+    )
 
 
 def _run(argv):
-    import tyro
-
     run, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
-    # `--eps 8/255`: as the paper writes it.
-    rest = [as_decimal(word) for word in rest]
-    options = tyro.cli(Options, prog=f"{PROG} {run or 'RUN'}", description=__doc__, args=rest)
+    options = _cli.parse(Options, f"{PROG} {run or 'RUN'}", __doc__, rest)
     if run is None:
         raise ValueError("the directory of a run must come first: python -m nets.evaluate RUN")
     run = Path(run)
     out = options.out or run / REPORT
     report = evaluate(run, options)
-    write_json(out, report)
+    _cli.write_json(out, report)
     print(markdown(report), end="")
     print(f"\n{report['run']['name']}, seed {report['run']['seed']}, {report['data']['name']}: {out}")
 

@@ -21,8 +21,7 @@ from typing import Annotated
 import torch
 from tqdm import tqdm
 
-from nets import data, seeds, training
-from nets._cli import as_decimal, complain
+from nets import _cli, data, seeds, training
 from nets.training import RECIPES, PeerLostError, Recipe, Run, Training, configuration, connect, integrate, precisions
 
 __all__ = ["main", "train"]
@@ -35,6 +34,8 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM."""
+
+    status = 128 + signal.SIGTERM
 
 
 def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=True):
@@ -206,16 +207,8 @@ def _parse(argv):
     recipe = training.recipe(name)
     if "--as-released" in rest:
         recipe = training.as_released(recipe)
-    # `--eps 8/255`: as the field writes it.
-    rest = [as_decimal(word) for word in rest]
-    options = tyro.cli(
-        Annotated[Options, tyro.conf.OmitArgPrefixes],
-        prog=f"{PROG} {name}",
-        description=__doc__,
-        args=rest,
-        default=Options(recipe),
-    )
-    return name, options
+    kind = Annotated[Options, tyro.conf.OmitArgPrefixes]
+    return name, _cli.parse(kind, f"{PROG} {name}", __doc__, rest, Options(recipe))
 
 
 def main(argv=None):
@@ -230,17 +223,14 @@ def main(argv=None):
     with contextlib.suppress(ValueError):
         # Not in the main thread: whoever called has handlers of its own.
         signal.signal(signal.SIGTERM, _terminate)
-    try:
-        _print_list() if "--list" in argv else _run(*_parse(argv))
-    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        sys.exit(complain(PROG, error, 2))
-    except PeerLostError as error:
-        sys.exit(complain(PROG, f"{error}: --resume goes on after the last whole epoch", 1))
-    except torch.OutOfMemoryError as error:
-        sys.exit(complain(PROG, f"{str(error).splitlines()[0]} A smaller --batch-size takes less", 1))
-    except KeyboardInterrupt as error:
-        signum = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        sys.exit(complain(PROG, "interrupted: --resume goes on after the last whole epoch", 128 + signum))
+    _cli.run(
+        lambda: _print_list() if "--list" in argv else _run(*_parse(argv)),
+        PROG,
+        options=(Recipe, Options),
+        others={"name": "--model"},
+        interrupted="interrupted: --resume goes on after the last whole epoch",
+        also=[(PeerLostError, ": --resume goes on after the last whole epoch")],
+    )
 
 
 def _run(name, options):

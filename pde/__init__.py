@@ -12,6 +12,10 @@ last: a velocity at points of shape (..., 2) has shape (..., 2). `sigma` is the 
 The solvers are `spectral.solve` (for velocities that a grid resolves) and `feynman_kac.estimate` (for all).
 """
 
+from _enresnet import __version__, check_pde
+
+check_pde()
+
 from pde import bounds, convergence, feynman_kac, fields, grid, problems, random_fields, spectral
 from pde.equation import ConvectionDiffusion
 from pde.feynman_kac import control_variates, quasi
@@ -22,6 +26,7 @@ __all__ = [
     "ConvectionDiffusion",
     "PeriodicField",
     "UnresolvedError",
+    "__version__",
     "bounds",
     "control_variates",
     "convergence",

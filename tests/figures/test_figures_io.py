@@ -62,7 +62,7 @@ def test_a_wrong_argument_is_one_line_and_status_2(argv, capsys):
         (ValueError("n is\n  wrong"), "n is wrong"),
         (ArithmeticError("not resolved"), "not resolved"),
         (FloatingPointError("not finite"), "not finite"),
-        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (OSError(28, "No space left on device"), "No space left on device"),
         (MemoryError(), "MemoryError"),
     ],
 )
@@ -81,14 +81,14 @@ def test_an_error_of_the_program_keeps_its_traceback():
         common.run(lambda: {}["key"], "p")
 
 
-def test_an_interruption_is_one_line_and_status_130(capsys):
+def test_an_interruption_is_silent_with_status_130(capsys):
     def main():
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as stop:
         common.run(main, "p")
     assert stop.value.code == 130
-    assert one_line(capsys) == "p: interrupted, nothing was written"
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_goes_well_ends_without_exiting(capsys):

@@ -123,6 +123,10 @@ def function_violations(function: ast.AST, *, method: bool) -> Iterator[str]:
     if decorators & {"property", "cached_property"}:
         return
     doc = sections(docstring)
+    if method and not doc.keys() & {"Parameters", "Other Parameters"}:
+        # One to three lines are enough for a method; the shapes in sections that it has must be there.
+        yield from doc_violations(doc, set())
+        return
     wanted = parameters(function, bound=method and "staticmethod" not in decorators)
     yield from name_violations(named(doc, "Parameters", "Other Parameters"), wanted)
     yield from doc_violations(doc, raised(function))

@@ -651,4 +651,4 @@ def test_sigterm_ends_the_command_with_one_line(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
-    assert err == "python -m nets.train: error: interrupted: --resume goes on after the last whole epoch\n"
+    assert err == "python -m nets.train: interrupted: --resume goes on after the last whole epoch\n"

@@ -1,0 +1,163 @@
+"""What all packages and commands of enresnet share; it imports none of them, and loads in an instant.
+
+The version; the check that `pde` is ours and not py-pde's; and the frame of a command: every error a user can cause is
+one line on standard error with status 2, Ctrl-C ends with status 130 from the first line on.
+"""
+
+import argparse
+import contextlib
+import contextvars
+import importlib.util
+import io
+import os
+import re
+import signal
+import sys
+import threading
+from pathlib import Path
+
+__all__ = [
+    "OneLineParser",
+    "__version__",
+    "as_typed",
+    "check_pde",
+    "complain",
+    "in_one_line",
+    "name_options",
+    "output_path",
+    "prog",
+    "quiet_imports",
+    "run",
+    "silence_interrupts",
+]
+
+__version__ = "0.1.0"
+
+ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+USER_ERRORS = (ValueError, ArithmeticError, OSError, MemoryError)
+CLASH = (
+    "the package pde that Python finds ({where}) is not enresnet's: py-pde installs its own under the same name; "
+    "install enresnet into an environment of its own (python -m venv)"
+)
+# What stands in front of an error where the installed command was typed: "enresnet fig4".
+_typed = contextvars.ContextVar("typed", default=None)
+
+
+def check_pde():
+    """Raise an ImportError if `pde` is another project's: before it is imported, for that may fail in any way."""
+    ours = Path(__file__).resolve().parent / "pde"
+    spec = importlib.util.find_spec("pde")
+    origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+    # Installed into one folder, the two have overwritten each other's files; a package of py-pde's is left.
+    if origin != ours / "__init__.py" or (ours / "pdes").is_dir():
+        raise ImportError(CLASH.format(where=origin.parent if origin else "no regular package"))
+
+
+def quiet_imports():
+    """Let Ctrl-C end `python -m package.command` in silence while it still imports; `run` takes over later."""
+    # Python's own mark while it imports the package of a module that it was told to run.
+    if sys.argv[:1] == ["-m"]:
+        silence_interrupts()
+
+
+def silence_interrupts():
+    """Let Ctrl-C end the process in silence with status 130, unless someone else handles it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(signum, frame):
+    # Nothing is open yet that would have to be closed, and an exception would be lost in some imports.
+    os._exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def as_typed(words):
+    """Name the command by these words in its messages, instead of `python -m …`."""
+    token = _typed.set(words)
+    try:
+        yield
+    finally:
+        _typed.reset(token)
+
+
+def prog(default):
+    """Return the command's name as it was typed."""
+    return _typed.get() or default
+
+
+def in_one_line(error):
+    """Return an error's message in one line, without numbers of the system; of one without a message, its class."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return " ".join(message.split()) or type(error).__name__
+
+
+def name_options(message, names, others=()):
+    """Write the fields of a command in a message as its options: `n_threads must be` as `--n-threads must be`.
+
+    `others` are pairs (name in messages, option) where the two differ.
+    """
+    options = {name: f"--{name.replace('_', '-')}" for name in names} | dict(others)
+    if not options:
+        return message
+    words = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+    return re.sub(rf"(?<![\w.\-/])({words})(?= must\b|=)", lambda match: options[match[1]], message)
+
+
+def run(main, name, *, options=(), others=(), interrupted=None, also=()):
+    """Call main() in the frame of a command.
+
+    `name` is the command as typed, `options` and `others` as for `name_options`, `interrupted` what to
+    write after Ctrl-C (by default nothing). `also` are further errors of users: (class, what to add to the message).
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without ± shows a question mark, and the results are not lost.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    expected = (*USER_ERRORS, *(kind for kind, _ in also))
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has enough; without this the interpreter would complain when it closes the stream.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except KeyboardInterrupt as stop:
+        if interrupted:
+            sys.stderr.write(f"{prog(name)}: {interrupted}\n")
+        sys.exit(getattr(stop, "status", INTERRUPTED))
+    except expected as error:
+        advice = next((advice for kind, advice in also if isinstance(error, kind)), "")
+        sys.exit(complain(name, f"{name_options(in_one_line(error), options, others)}{advice}", ERROR))
+
+
+def complain(name, message, status):
+    """Write an error in one line to standard error, and return the status to exit with."""
+    sys.stderr.write(f"{prog(name)}: error: {' '.join(message.split())}\n")
+    return status
+
+
+def output_path(word):
+    """The path of an option; `--out ''` is a mistake of a script and not the working directory."""
+    if not word.strip():
+        raise argparse.ArgumentTypeError("must not be empty, got ''")
+    return Path(word)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, and whose help shows the module's docstring as written."""
+
+    def __init__(self, name, doc):
+        super().__init__(prog=prog(name), description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        # An abbreviation would be accepted today and be ambiguous after the next option.
+        self.allow_abbrev = False
+
+    def error(self, message):
+        """Print one line and exit with status 2."""
+        self.exit(ERROR, f"{self.prog}: error: {' '.join(message.split())}\n")
