@@ -124,27 +124,23 @@ class TorchField(nn.Module):
 class CallableField(nn.Module):
     """A callable of NumPy arrays (..., 2), evaluated at tensors of points; a gradient through it is refused.
 
-    Points are reduced to the cell [0, length)**2 first, so that the callable need not be periodic: its values in the
-    cell count, as everywhere in `pde`. It is evaluated on the CPU, in double precision.
+    It is evaluated on the CPU, in double precision.
     """
 
-    def __init__(self, function, length):
+    def __init__(self, function):
         super().__init__()
-        self.function, self.length = function, length
+        self.function = function
 
     def forward(self, points):
         """Evaluate the callable at points (..., 2): shape (...) or (..., 2)."""
         _check_points(points)
-        return _ThroughNumPy.apply(points, self.function, self.length)
+        return _ThroughNumPy.apply(points, self.function)
 
 
 class _ThroughNumPy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, points, function, length):
-        cell = np.mod(points.detach().cpu().numpy().astype(np.float64), length)
-        # The remainder of a tiny negative number is rounded to the period itself.
-        cell[cell >= length] = 0.0
-        values = np.array(function(cell), dtype=np.float64)
+    def forward(ctx, points, function):
+        values = np.array(function(points.detach().cpu().numpy()), dtype=np.float64)
         return torch.from_numpy(values).to(points.device)
 
     @staticmethod

@@ -140,11 +140,11 @@ def _velocities(problem, n_layers):
         return [fields[layer * problem.n_layers // n_layers] for layer in range(n_layers)]
     times = [layer * (problem.horizon / n_layers) for layer in range(n_layers)]
     if problem.velocity_is_of_points:
-        return [CallableField(partial(problem.velocity_at, t=t), problem.length) for t in times]
+        return [CallableField(partial(problem.velocity_at, t=t)) for t in times]
     return [TorchField(problem.velocity_field(t)) for t in times]
 
 
 def _output(problem):
     if isinstance(problem.terminal, PeriodicField):
         return TorchField(problem.terminal)
-    return CallableField(problem.terminal_at, problem.length)
+    return CallableField(problem.terminal_at)

@@ -21,7 +21,7 @@ import numpy as np
 
 from pde import grid
 
-__all__ = ["Maximum", "largest_gradient", "largest_stretching", "value_range"]
+__all__ = ["Maximum", "curvature_bound", "largest_gradient", "largest_step", "largest_stretching", "value_range"]
 
 # Relative to the largest |p_theta|; far below what any bound is read to.
 _RTOL = 1e-7
@@ -121,6 +121,23 @@ def largest_stretching(field):
     return field._cached("_largest_stretching", lambda: _enclose(field, 1, largest, size))
 
 
+def largest_step(field, dt):
+    """Return max |I + dt grad v|, the largest singular value: the Lipschitz constant of the step x + dt v(x)."""
+
+    def of_step(jacobian):
+        return _largest_singular_value(dt * jacobian + np.eye(2))
+
+    if field.interpolation == "bilinear":
+        return _at_corners(field, of_step)
+    # Linear in the field, but for the constant, for each pair of directions.
+    return _enclose(field, 1, of_step, _largest_singular_value, factor=dt)
+
+
+def _largest_singular_value(matrices):
+    (a, b), (c, d) = np.moveaxis(matrices, (-2, -1), (0, 1))
+    return (np.hypot(a + d, c - b) + np.hypot(a - d, b + c)) / 2
+
+
 def _at_corners(field, quantity):
     """Maximum over the four corners of every cell, with the slopes that hold inside the cell."""
     dx, dy = ((np.roll(field.values, -1, axis) - field.values) * (field.n / field.length) for axis in (-2, -1))
@@ -132,10 +149,10 @@ def _at_corners(field, quantity):
     return Maximum(best, best)
 
 
-def _enclose(field, order, quantity, size):
+def _enclose(field, order, quantity, size, factor=1.0):
     """Enclose the maximum of `quantity`, a function of the field (order 0) or of its Jacobian (order 1).
 
-    `size` is the largest |p_theta|.
+    `size` is the largest |p_theta| of the field; the p_theta of `quantity` are `factor` times these, plus a constant.
     """
     trigonometric = field.interpolation == "trigonometric"
     n_modes = field.n_modes
@@ -144,20 +161,16 @@ def _enclose(field, order, quantity, size):
     data = _components_last(field.jacobian_on_grid(m)) if order else field.on_grid(m)
     values = quantity(data).ravel()
     largest = float(size(data).max())
+    curvature = factor * curvature_bound(field, order, m, largest)
     if trigonometric:
-        # Ehlich & Zeller 1964: max over all x against max over m points, in each direction.
         largest /= math.cos(math.pi * n_modes / m) ** 2
-        # Bernstein: along e, p_theta is of exponential type (|e_1| + |e_2|) K 2 pi / length.
-        bernstein = 2 * (2 * math.pi * n_modes / field.length) ** 2 * largest
-        curvature = min(bernstein, _mode_by_mode_curvature(field, order))
-    else:
-        curvature = _spline_curvature(field, order)
+    largest *= factor
     points, side = grid.points(m, field.length).reshape(-1, 2), field.length / m
     evaluate = (lambda x: quantity(field.jacobian(x))) if order else (lambda x: quantity(field(x)))
     terms = (2 * n_modes + 1) ** 2 if trigonometric else 16
     best = float(values.max())
     gap = curvature * side**2 / 4
-    while gap > _RTOL * largest:
+    while gap > _RTOL * max(largest, best):
         points = points[values >= best - gap]
         if 4 * len(points) * terms > _BUDGET:
             break
@@ -168,6 +181,22 @@ def _enclose(field, order, quantity, size):
         best = max(best, float(values.max()))
         gap = curvature * side**2 / 4
     return Maximum(best, best + gap)
+
+
+def curvature_bound(field, order, m=None, largest=None):
+    """Bound the second derivatives of the field (order 0) or of its Jacobian (order 1), over all directions.
+
+    For trigonometric fields `largest`, the maximum over the grid of m points per side, may sharpen it.
+    """
+    if field.interpolation != "trigonometric":
+        return _spline_curvature(field, order)
+    mode_by_mode = _mode_by_mode_curvature(field, order)
+    if largest is None:
+        return mode_by_mode
+    # Ehlich & Zeller 1964: max over all x against max over m points, in each direction.
+    largest = largest / math.cos(math.pi * field.n_modes / m) ** 2
+    # Bernstein: along e, p_theta is of exponential type (|e_1| + |e_2|) K 2 pi / length.
+    return min(2 * (2 * math.pi * field.n_modes / field.length) ** 2 * largest, mode_by_mode)
 
 
 def _components_last(jacobian):

@@ -1,0 +1,251 @@
+"""How far a point may move before the sign of the solution changes: certificates of three kinds.
+
+    sharp       (|u(x)| - e) / B                    |grad u| <= B, `sharp_gradient_bound`
+    local       the ball about x in which the computed |u| > 2 e, enclosed
+    smoothing   s (Phi^-1(p) - Phi^-1(p_0)),  p = (|u(x)| - e - a) / (b - a),  p_0 = -a / (b - a),
+                s**2 = integral from 0 to T of sigma**2 exp(-2 g(t)) dt,  g(t) = integral of gamma from 0 to t
+
+e is the error of u(x), a <= f <= b (of -f where u < 0), Phi the normal distribution function. For v = 0, s =
+sigma sqrt(T) and `smoothing` is randomized smoothing. Proofs: docs/certificates.md.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from pde import checks, feynman_kac, spectral
+from pde.bounds import _certified_maxima, _gradient
+from pde.bounds._zero_set import distance_to_zeros
+
+__all__ = ["Certificates", "certificates", "certified_radius"]
+
+METHODS = ("auto", "spectral", "monte-carlo")
+# Points per side that the spectral solution may have, times those of the data.
+_REFINE = (1, 2, 4)
+# `feynman_kac.estimate` evaluates splines that differ from trigonometric fields by less, of velocity and data.
+_TABLES = 2e-6
+_STEPS = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Certificates:
+    """Radii of balls in which u(., 0) keeps its sign, and what they rest on.
+
+    Attributes
+    ----------
+    radius : ndarray of shape (...)
+        The largest of the three, in units of length; inf where no point has another sign.
+    sharp, local, smoothing : ndarray of shape (...)
+        Each certificate by itself; 0 where it says nothing.
+    u : ndarray of shape (...)
+        u(x, 0) as computed.
+    error : ndarray of shape (...)
+        Its error, at most: the solver's estimate, or half the width of the confidence interval.
+    spread : float
+        s, in length.
+    method : str
+        "spectral" or "monte-carlo".
+    confidence : float
+        Probability with which all radii hold together, given `error`; 1 for "spectral".
+    """
+
+    radius: np.ndarray
+    sharp: np.ndarray
+    local: np.ndarray
+    smoothing: np.ndarray
+    u: np.ndarray
+    error: np.ndarray
+    spread: float
+    method: str
+    confidence: float
+
+
+def certified_radius(problem, points, **options):
+    """Return radii of balls about points in which the sign of u(x, 0) does not change.
+
+    |y - x| < r(x)  =>  u(x, 0) u(y, 0) > 0              Euclidean distance, on the torus
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        Velocity and terminal data fields; sigma constant, per layer or a field.
+    points : array_like of shape (..., 2)
+        Anywhere in the plane.
+    **options
+        Options of `certificates`, which returns the parts as well.
+
+    Returns
+    -------
+    ndarray of shape (...)
+        In units of length; 0 where nothing is certified.
+
+    Raises
+    ------
+    ValueError
+        If velocity or terminal data are callables, which samples do not bound, or an option is out of range.
+
+    Examples
+    --------
+    >>> import pde
+    >>> problem = pde.problems.fourier_mode((1, 0), sigma=0.2)
+    >>> bool(abs(certified_radius(problem, [0.0, 0.3]) - 0.25) < 1e-3)  # u ~ cos(2 pi x)
+    True
+    """
+    return certificates(problem, points, **options).radius
+
+
+def certificates(problem, points, *, method="auto", n_layers=None, n_paths=8192, alpha=1e-3, rng=0):
+    """Certify the sign of u(x, 0) by three bounds, and take the largest radius for each point.
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        Velocity and terminal data fields. A potential or source leaves the local certificate alone, sigma as a field
+        the local and the sharp one.
+    points : array_like of shape (..., 2)
+        Anywhere in the plane.
+    method : {"auto", "spectral", "monte-carlo"}
+        "spectral": u and its error from `spectral.solve`; the radii hold if its error estimate does. "monte-carlo":
+        u from paths, without the local certificate; the radii hold for all points together with probability
+        1 - alpha, if the step's error is no larger than the change from steps of twice the size (for v constant in
+        space it is 0). "auto": the former, where the solution is resolved.
+    n_layers : int, optional
+        Certify the network of n_layers steps x + dt v(x) + sigma dB with Gaussian noise (`bridge.network_from_velocity`)
+        instead of the equation, by Monte Carlo. exp(g) becomes the product of the largest |I + dt grad v|, and the
+        step has no error.
+    n_paths : int, default=8192
+        Paths per point of "monte-carlo".
+    alpha : float, default=1e-3
+        In (0, 1).
+    rng : int or numpy.random.Generator, default=0
+        Seed of the paths.
+
+    Returns
+    -------
+    Certificates
+        Arrays of shape (...).
+
+    Raises
+    ------
+    ValueError
+        If velocity or terminal data are callables, points has another shape, or an option is out of range; n_layers
+        must be a multiple of the velocity's layers.
+    UnresolvedError
+        If method is "spectral" and the solution is not resolved (raised by a helper).
+
+    References
+    ----------
+    .. [1] Bakry & Ledoux 1996, Lévy-Gromov's isoperimetric inequality for an infinite dimensional diffusion generator.
+    .. [2] Cohen, Rosenfeld & Kolter 2019, Certified adversarial robustness via randomized smoothing.
+    """
+    points = checks.points_array(points)
+    checks.one_of("method", method, METHODS)
+    alpha = checks.real("alpha", alpha, positive=True)
+    if alpha >= 1:
+        raise ValueError(f"alpha must be < 1, got alpha={alpha:g}")
+    n_paths = checks.integer("n_paths", n_paths, at_least=2)
+    if n_layers is not None:
+        n_layers = checks.integer("n_layers", n_layers, at_least=1)
+        if method == "spectral" or (problem.n_layers and n_layers % problem.n_layers):
+            raise ValueError(
+                f"n_layers must be a multiple of the velocity's {problem.n_layers} layers and goes with "
+                f"method='monte-carlo', got n_layers={n_layers}, method={method!r}"
+            )
+        method = "monte-carlo"
+    # Callables are refused here.
+    low, high, slope = _gradient.terminal_range(problem)
+    lipschitz, spread, exact = _of_network(problem, n_layers, slope) if n_layers else _of_equation(problem)
+    local, solution = np.zeros(points.shape[:-1]), None
+    if method != "monte-carlo":
+        solution = _resolved(problem, raises=method == "spectral")
+    if solution is not None:
+        field, error = solution.field, float(solution.error_estimate)
+        u, errors = field(points), np.full(points.shape[:-1], error)
+        # |u| > 2 e leaves room for the rounding of the field's values.
+        local = np.where(np.abs(u) > 2 * error, distance_to_zeros(field, 2 * error, points), 0.0)
+    else:
+        u, errors = _by_paths(problem, points, n_layers, n_paths, alpha, rng, (low, high), exact)
+    certain = np.maximum(np.abs(u) - errors, 0.0)
+    sharp = certain / lipschitz if lipschitz > 0 else np.where(certain > 0, np.inf, 0.0)
+    smoothing = np.where(u > 0, _smoothing(certain, low, high, spread), _smoothing(certain, -high, -low, spread))
+    smoothing = np.where(certain > 0, smoothing, 0.0)
+    radius = np.maximum(np.maximum(sharp, smoothing), local)
+    by_paths = solution is None
+    confidence = 1 - alpha if by_paths else 1.0
+    method = "monte-carlo" if by_paths else "spectral"
+    return Certificates(radius, sharp, local, smoothing, u, errors, spread, method, confidence)
+
+
+def _smoothing(u, low, high, spread):
+    """s (Phi^-1(p) - Phi^-1(p_0)) for u > 0."""
+    if low > 0:
+        return np.full(u.shape, np.inf)
+    if high <= 0 or not spread > 0:
+        return np.zeros(u.shape)
+    # u = b only by rounding, where it would give an infinite radius.
+    p, p_0 = np.clip((u - low) / (high - low), 0.0, 1 - 1e-15), -low / (high - low)
+    return np.maximum(spread * (ndtri(p) - ndtri(p_0)), 0.0)
+
+
+def _of_equation(problem):
+    """Bound of |grad u|, s, and whether Euler's steps are exact in law."""
+    rates = _gradient.rates(problem)
+    try:
+        lipschitz = _gradient.sharp_gradient_bound(problem).bound if rates.only_transport else math.inf
+    except OverflowError:
+        lipschitz = math.inf
+    spread = rates.spread if rates.only_transport and rates.constant_sigma else 0.0
+    return lipschitz, spread, rates.only_transport and rates.constant_sigma and not rates.gammas.any()
+
+
+def _of_network(problem, n_layers, slope):
+    """The same of a network: products of the largest |I + dt grad v| in place of exp(g)."""
+    rates = _gradient.rates(problem)
+    if not (rates.only_transport and rates.constant_sigma):
+        raise ValueError("n_layers must be None with a potential, a source or sigma as a field: a network has none")
+    dt, repeat = problem.horizon / n_layers, n_layers // problem.n_layers
+    steps = [_certified_maxima.largest_step(problem.layer_field(j), dt).at_most for j in range(problem.n_layers)]
+    logarithms = np.cumsum(np.repeat(np.log(steps), repeat))
+    variances = np.repeat(rates.sigmas**2, repeat) * dt
+    spread = math.sqrt(float((variances * np.exp(-2 * logarithms)).sum()))
+    return slope * math.exp(min(logarithms[-1], 700.0)), spread, True
+
+
+def _resolved(problem, *, raises):
+    """The spectral solution on the smallest grid that resolves it, or None."""
+    n = max(32, problem.n)
+    for refine in _REFINE:
+        last = refine == _REFINE[-1]
+        try:
+            return spectral.solve(problem, refine * n)
+        except spectral.UnresolvedError:
+            if last and raises:
+                raise
+    return None
+
+
+def _by_paths(problem, points, n_layers, n_paths, alpha, rng, value_range, exact):
+    """Means, and half widths that hold for all points together with probability 1 - alpha."""
+    n_points = max(points[..., 0].size, 1)
+    oscillation = value_range[1] - value_range[0]
+    scheme = "heun" if _gradient.rates(problem).constant_sigma else "euler"
+    unit = problem.n_layers
+    n_steps = n_layers or (unit if exact else unit * -(-_STEPS // unit))
+    run = feynman_kac.estimate(problem, points, n_paths, n_steps, rng, scheme="euler" if n_layers or exact else scheme)
+    noisy = _gradient.rates(problem).sigmas.any()
+    width = _half_width(run.stderr, n_paths, oscillation, alpha / n_points) if noisy else np.zeros(run.mean.shape)
+    if not exact:
+        # The change from half as many steps, its noise included, is larger than the error of any order >= 1.
+        coarse = feynman_kac.estimate(problem, points, n_paths, max(unit, n_steps // 2), rng, scheme=scheme)
+        width = width + float(np.abs(run.mean - coarse.mean).max(initial=0.0))
+    return run.mean, width + _TABLES * max(map(abs, value_range))
+
+
+def _half_width(stderr, n, oscillation, alpha):
+    """The smaller of Hoeffding's and the empirical Bernstein bound (Maurer & Pontil 2009), at alpha / 2 each."""
+    hoeffding = oscillation * math.sqrt(math.log(4 / alpha) / (2 * n))
+    logarithm = math.log(8 / alpha)
+    bernstein = stderr * math.sqrt(2 * logarithm) + 7 * oscillation * logarithm / (3 * (n - 1))
+    return np.minimum(hoeffding, bernstein)
