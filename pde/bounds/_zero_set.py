@@ -18,7 +18,7 @@ from pde import grid
 from pde.bounds._certified_maxima import curvature_bound
 
 # Relative to the period: what a distance may be short of, times sqrt(2).
-_SIDE = 2.0**-14
+_SIDE = 2.0**-13
 # Squares to keep; a field that vanishes nearly everywhere would ask for ever more.
 _MOST = 2**19
 
