@@ -28,9 +28,9 @@ from pde.bounds._gradient import (
     gradient_bound_as_published,
     hoelder_bound,
     sharp_gradient_bound,
-    stretching,
 )
 from pde.bounds._hoelder import HoelderConstant, hoelder_constant, hoelder_exponent, largest_differences
+from pde.bounds._rates import stretching
 
 __all__ = [
     "Certificates",

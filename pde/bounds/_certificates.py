@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from pde import checks, feynman_kac, spectral
-from pde.bounds import _certified_maxima, _gradient
+from pde.bounds import _certified_maxima, _gradient, _rates
 from pde.bounds._zero_set import distance_to_zeros
 
 __all__ = ["Certificates", "certificates", "certified_radius"]
@@ -191,7 +191,7 @@ def _smoothing(u, low, high, spread):
 
 def _of_equation(problem):
     """Bound of |grad u|, s, and whether Euler's steps are exact in law."""
-    rates = _gradient.rates(problem)
+    rates = _rates.rates(problem)
     try:
         lipschitz = _gradient.sharp_gradient_bound(problem).bound if rates.only_transport else math.inf
     except OverflowError:
@@ -202,7 +202,7 @@ def _of_equation(problem):
 
 def _of_network(problem, n_layers, slope):
     """The same of a network: products of the largest |I + dt grad v| in place of exp(g)."""
-    rates = _gradient.rates(problem)
+    rates = _rates.rates(problem)
     if not (rates.only_transport and rates.constant_sigma):
         raise ValueError("n_layers must be None with a potential, a source or sigma as a field: a network has none")
     dt, repeat = problem.horizon / n_layers, n_layers // problem.n_layers
@@ -230,11 +230,11 @@ def _by_paths(problem, points, n_layers, n_paths, alpha, rng, value_range, exact
     """Means, and half widths that hold for all points together with probability 1 - alpha."""
     n_points = max(points[..., 0].size, 1)
     oscillation = value_range[1] - value_range[0]
-    scheme = "heun" if _gradient.rates(problem).constant_sigma else "euler"
+    scheme = "heun" if _rates.rates(problem).constant_sigma else "euler"
     unit = problem.n_layers
     n_steps = n_layers or (unit if exact else unit * -(-_STEPS // unit))
     run = feynman_kac.estimate(problem, points, n_paths, n_steps, rng, scheme="euler" if n_layers or exact else scheme)
-    noisy = _gradient.rates(problem).sigmas.any()
+    noisy = _rates.rates(problem).sigmas.any()
     width = _half_width(run.stderr, n_paths, oscillation, alpha / n_points) if noisy else np.zeros(run.mean.shape)
     if not exact:
         # The change from half as many steps, its noise included, is larger than the error of any order >= 1.

@@ -1,12 +1,11 @@
-"""Bounds of ||grad u(., 0)||: printed, corrected, sharp; and the stretching of the velocity, on which they rest."""
+"""Bounds of ||grad u(., 0)||: printed, corrected, sharp."""
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from pde import checks
 from pde.bounds import _certified_maxima
+from pde.bounds._rates import rates, stretching
 from pde.fields import PeriodicField
 
 
@@ -61,81 +60,6 @@ class SharpBound:
     spread: float
     oscillation: float
     sup_gradient: float
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How fast two paths part and how strong the noise is, per layer: gammas and sigmas of shape (n_layers,).
-
-    With sigma a field, gamma + Lip(sigma)**2 / 2 and min sigma take the places of gamma and sigma.
-    """
-
-    gammas: np.ndarray
-    sigmas: np.ndarray
-    dt: float
-    constant_sigma: bool
-    only_transport: bool
-
-    @property
-    def growth(self):
-        """g(T), the integral of gamma."""
-        return float(self.gammas.sum()) * self.dt
-
-    @property
-    def spread(self):
-        """s, with s**2 = integral of sigma**2 exp(-2 g(t)) over t."""
-        rates = 2 * self.gammas * self.dt
-        # (1 - exp(-rate)) / rate, and its limit.
-        fractions = np.divide(-np.expm1(-rates), rates, out=np.ones_like(rates), where=rates > 0)
-        before = np.exp(-np.concatenate([[0.0], np.cumsum(rates)[:-1]]))
-        return math.sqrt(float((self.sigmas**2 * before * fractions).sum()) * self.dt)
-
-
-def rates(problem):
-    """Return the `Rates` of a problem whose velocity is a field."""
-    gammas, n = stretching(problem), problem.n_layers
-    constant, only_transport = True, problem.potential is None and problem.source is None
-    sigmas = np.empty(n)
-    for layer in range(n):
-        sigma = problem.sigma_layer(layer)
-        if isinstance(sigma, PeriodicField):
-            constant = False
-            gammas[layer] += _certified_maxima.largest_gradient(sigma).at_most ** 2 / 2
-            sigma = max(_certified_maxima.value_range(sigma)[0], 0.0)
-        sigmas[layer] = sigma
-    return Rates(gammas, sigmas, problem.horizon / n, constant, only_transport)
-
-
-def stretching(problem):
-    """Return gamma = max_x lambda_max(sym grad v), layer by layer.
-
-    (v(x) - v(y)) . (x - y) <= gamma |x - y|**2
-
-    Exact for a bilinear velocity, an upper end within 1e-7 for smooth trigonometric and bicubic ones, see
-    `_certified_maxima`.
-
-    Parameters
-    ----------
-    problem : ConvectionDiffusion
-        Its velocity a field.
-
-    Returns
-    -------
-    ndarray of shape (n_layers,)
-        In 1 / time, >= 0.
-
-    Raises
-    ------
-    ValueError
-        If the velocity is a callable, which samples do not bound.
-    """
-    if problem.n_layers is None:
-        raise ValueError(
-            "velocity must be a field, steady or in layers, for gamma to bound it; sample the callable into an array "
-            "of shape (n_t, 2, n, n)"
-        )
-    layers = (problem.layer_field(j) for j in range(problem.n_layers))
-    return np.array([max(_certified_maxima.largest_stretching(layer).at_most, 0.0) for layer in layers])
 
 
 def gradient_bound(problem, *, mu=None):

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 import pde
 from pde import bounds, grid, problems, random_fields
-from pde.bounds import _certified_maxima, _gradient
+from pde.bounds import _certified_maxima, _rates
 
 KINDS = ("sharp", "local", "smoothing")
 
@@ -171,7 +171,7 @@ def test_network_of_gaussian_steps_has_its_own_spread(n_layers):
 
 def test_spread_of_layers_is_the_integral():
     gammas, sigmas = np.array([0.5, 2.0, 0.0, 1.0]), np.array([0.1, 0.3, 0.2, 0.05])
-    found = _gradient.Rates(gammas, sigmas, 0.25, True, True)
+    found = _rates.Rates(gammas, sigmas, 0.25, True, True)
     t = (np.arange(400_000) + 0.5) / 400_000
     g = np.cumsum(gammas[(t * 4).astype(int)]) / 400_000
     assert found.spread == pytest.approx(
@@ -200,9 +200,9 @@ def test_rates_of_sigma_per_layer_and_as_a_field():
     varying = pde.ConvectionDiffusion(*args, sigma=0.2 + 0.05 * np.sin(2 * np.pi * x))
     gamma = bounds.stretching(base)[0]
     halves = np.exp(-np.array([0, gamma])) * -np.expm1(-gamma) / (2 * gamma)
-    rates = _gradient.rates(layered)
+    rates = _rates.rates(layered)
     assert rates.spread == pytest.approx(math.sqrt((np.array([0.1, 0.3]) ** 2 * halves).sum()))
-    rates = _gradient.rates(varying)
+    rates = _rates.rates(varying)
     assert rates.sigmas[0] == pytest.approx(0.15)
     assert rates.gammas[0] == pytest.approx(gamma + (0.1 * np.pi) ** 2 / 2)
 
