@@ -50,7 +50,10 @@ def check_pde():
     origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
     # Installed into one folder, the two have overwritten each other's files; a package of py-pde's is left.
     if origin != ours / "__init__.py" or (ours / "pdes").is_dir():
-        raise ImportError(CLASH.format(where=origin.parent if origin else "no regular package"))
+        message = CLASH.format(where=origin.parent if origin else "no regular package")
+        if sys.argv[:1] == ["-m"]:
+            sys.exit(complain(f"python -m {' '.join(sys.orig_argv[2:3])}", message, ERROR))
+        raise ImportError(message)
 
 
 def quiet_imports():

@@ -70,7 +70,7 @@ def main(argv=None):
         for name, what in [*((name, figure.what) for name, figure in FIGURES.items()), ("gallery", GALLERY)]:
             print(f"{name:20s} {what}")
     else:
-        _io.run(lambda: _build(arguments), PROG)
+        _io.run(lambda: _build(arguments), PROG, arguments)
 
 
 def _build(arguments):

@@ -27,6 +27,8 @@ def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, o
         parser.add_argument(f"--{option}", **described)
     parser.add_argument("--replot", action="store_true", help=f"draw again from {name}.npz, without computing")
     arguments = vars(parser.parse_args(argv))
+    if of_runs and arguments["runs"] is not None and not arguments["runs"].is_dir():
+        parser.error(f"--runs {arguments['runs']} is not a directory")
 
     def run():
         begin = time.perf_counter()
@@ -39,7 +41,7 @@ def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, o
             data = sound(_io.load_data(path, shapes), path)
         elif arguments["seed"] < 0:
             raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
-        directory = _io.output_directory(arguments["out"])
+        directory = _io.writable(arguments["out"])
         if not arguments["replot"]:
             inputs = {"runs": _runs_of(arguments), "data": arguments["data"]} if of_runs else {}
             data = compute(quick=arguments["quick"], seed=arguments["seed"], **inputs, **chosen)
@@ -52,7 +54,7 @@ def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, o
         for written in _io.save_all(directory, writers):
             print(written)
 
-    _io.run(run, parser.prog)
+    _io.run(run, parser.prog, arguments)
 
 
 def _runs_of(arguments):

@@ -49,9 +49,22 @@ class OneLineParser(_enresnet.OneLineParser):
         )
 
 
-def run(main, prog, options=()):
-    """Call main() in the frame of a command: the errors that a user can cause become one line and status 2."""
-    _enresnet.run(main, prog, options=options)
+def run(main, prog, arguments):
+    """Call main() in the frame of a command with these arguments: errors of a user become one line and status 2."""
+    options = arguments if isinstance(arguments, dict) else vars(arguments)
+    also = [(MemoryError, ": a smaller --n takes less memory")] if "n" in options else []
+    # A network's name is an argument of `nets.build`, and the option --model.
+    others = {"name": "--model"} if "model" in options else {}
+    _enresnet.run(main, prog, options=options, others=others, also=also)
+
+
+def writable(path):
+    """Return the output directory after a check that it can be made and written; what was not there is not left."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    output_directory(path)
+    for each in missing:
+        each.rmdir()
+    return path
 
 
 def output_directory(path):
@@ -95,6 +108,7 @@ def save_all(directory, writers):
     list of Path
     """
     written = {}
+    directory.mkdir(parents=True, exist_ok=True)
     try:
         for name, write in writers.items():
             handle, temporary = tempfile.mkstemp(dir=directory, prefix=".", suffix=Path(name).suffix)

@@ -42,6 +42,9 @@ def parse(kind, name, doc, argv, default=None):
 
     written, words = io.StringIO(), [as_decimal(word) for word in argv]
     arguments = {} if default is None else {"default": default}
+    for option, value in itertools.pairwise(word for each in words for word in each.split("=", 1)):
+        if option.startswith("--") and not value:
+            sys.exit(complain(name, f"{option} must not be empty, got ''", ERROR))
     # Help is for the terminal as it is.
     width = contextlib.nullcontext() if {"-h", "--help"} & set(words) else _wide()
     try:

@@ -75,6 +75,9 @@ def main(argv=None):
 
 
 def _run(options):
+    for side in ("first", "second"):
+        if not getattr(options, side):
+            raise ValueError(f"--{side} must name the directories of finished runs, got none")
     shared = ("also", "data", "preset", "quick", "n_threads", "device")
     given = Evaluation(**{name: getattr(options, name) for name in shared})
     rows, device = compare(options.first, options.second, given)

@@ -234,6 +234,10 @@ def main(argv=None):
 
 
 def _run(name, options):
+    if options.seed < 0:
+        raise ValueError(f"seed must be >= 0, got seed={options.seed}")
+    if options.integrate and not options.recipe.members:
+        raise ValueError(f"--integrate is for recipes that are made of finished runs, and {name} is trained")
     out = options.out or Path("runs") / f"{name.replace('/', '-')}-seed{options.seed}"
     if options.recipe.members:
         _integrate(name, options, out)

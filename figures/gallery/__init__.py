@@ -222,4 +222,4 @@ def main(argv=None):
         Arguments; those of the process by default.
     """
     arguments = _io.OneLineParser(PROG, __doc__).parse_args(argv)
-    _io.run(lambda: print(write(arguments.out)), PROG)
+    _io.run(lambda: print(write(arguments.out)), PROG, arguments)

@@ -97,7 +97,9 @@ def main(argv=None):
     """
     parser = _io.OneLineParser(PROG, __doc__)
     parser.add_argument("numbers", nargs="*", metavar="N", help="tables: 1 to 11, 4.4 (default: all)")
-    parser.add_argument("--results", type=Path, help="directory of evaluations, *.json (default results)")
+    parser.add_argument(
+        "--results", type=Path, help="directory of evaluations, *.json (default results, or those of the package)"
+    )
     parser.add_argument("--runs", type=Path, help="directory of runs, */evaluation.json (default runs)")
     arguments = parser.parse_args(argv)
     tables = list(dict.fromkeys(_table(parser, word) for word in arguments.numbers)) or list(ROWS)
@@ -110,20 +112,28 @@ def main(argv=None):
             if directory is not None and not directory.is_dir():
                 raise ValueError(f"--{option} {directory} is no directory")
         places = Places(arguments.results or Path("results"), arguments.runs or Path("runs"), arguments.seed)
-        library = read(places.results, places.runs)
+        library = read(arguments.results or _committed_results(), places.runs)
         texts = {}
         for document in documents(tables, library, places):
             # A dot would begin a suffix for LaTeX.
             stem = document.table.replace(".", "-")
             made = {"md": markdown(document), "csv": tidy([document]), "tex": latex(document)}
             texts |= {f"{stem}.{kind}": text for kind, text in made.items()}
-        directory = _io.output_directory(arguments.out)
-        written = _io.save_all(directory, {name: _writer(text) for name, text in texts.items()})
+        written = _io.save_all(
+            _io.output_directory(arguments.out), {name: _writer(text) for name, text in texts.items()}
+        )
         print("\n".join(text for name, text in texts.items() if name.endswith(".md")), end="")
         # What is printed is Markdown, and can go into a file as it is.
-        sys.stderr.write(f"{len(written)} files in {directory}\n")
+        sys.stderr.write(f"{len(written)} files in {arguments.out}\n")
 
-    _io.run(write, PROG)
+    _io.run(write, PROG, arguments)
+
+
+def _committed_results():
+    """`results` in this directory; elsewhere the numbers that came with the package."""
+    package = Path(__file__).resolve().parents[1]
+    places = (Path("results"), package / "results", package.parent / "results")
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 def _writer(text):

@@ -71,14 +71,14 @@ def test_an_error_of_the_user_is_one_line_and_status_2(error, line, capsys):
         raise error
 
     with pytest.raises(SystemExit) as stop:
-        common.run(main, "python -m figures.none")
+        common.run(main, "python -m figures.none", {})
     assert stop.value.code == 2
     assert one_line(capsys) == f"python -m figures.none: error: {line}"
 
 
 def test_an_error_of_the_program_keeps_its_traceback():
     with pytest.raises(KeyError):
-        common.run(lambda: {}["key"], "p")
+        common.run(lambda: {}["key"], "p", {})
 
 
 def test_an_interruption_is_silent_with_status_130(capsys):
@@ -86,13 +86,13 @@ def test_an_interruption_is_silent_with_status_130(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as stop:
-        common.run(main, "p")
+        common.run(main, "p", {})
     assert stop.value.code == 130
     assert capsys.readouterr() == ("", "")
 
 
 def test_what_goes_well_ends_without_exiting(capsys):
-    common.run(lambda: print("done"), "p")
+    common.run(lambda: print("done"), "p", {})
     assert capsys.readouterr() == ("done\n", "")
 
 

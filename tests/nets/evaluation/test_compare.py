@@ -121,7 +121,10 @@ def test_an_attack_asked_for_on_more_images_is_compared_on_them(runs):
 def test_runs_of_other_images_or_none_are_one_line(runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         compare.main(["--first", str(runs[0]), "--quick"])
-    assert capsys.readouterr().err == "python -m nets.compare: error: there must be a run on each side\n"
+    assert (
+        capsys.readouterr().err
+        == "python -m nets.compare: error: --second must name the directories of finished runs, got none\n"
+    )
     with pytest.raises(SystemExit):
         compare.main(["--first", str(runs[0]), "--second", str(tmp_path), "--quick"])
     assert "holds no best.safetensors" in capsys.readouterr().err
