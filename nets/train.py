@@ -22,7 +22,18 @@ import torch
 from tqdm import tqdm
 
 from nets import _cli, data, seeds, training
-from nets.training import RECIPES, PeerLostError, Recipe, Run, Training, configuration, connect, integrate, precisions
+from nets.training import (
+    RECIPES,
+    PeerLostError,
+    Recipe,
+    Run,
+    Training,
+    check_collapse,
+    configuration,
+    connect,
+    integrate,
+    precisions,
+)
 
 __all__ = ["main", "train"]
 
@@ -61,12 +72,14 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
     Returns
     -------
     dict or None
-        The best epoch's line of the metrics; None in all processes but the first.
+        The kept epoch's line of the metrics; None in all processes but the first.
 
     Raises
     ------
     ValueError
         If the data, the device or the directory is not there, or the run is another's (raised by helpers).
+    CollapseError
+        If the training collapses, see `nets.training.check_collapse`; its last epoch is saved (raised by a helper).
     """
     with _threads(recipe.n_threads), connect(device) as world, contextlib.ExitStack() as stack:
         first = world.rank == 0
@@ -87,7 +100,7 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
         if first:
             _announce(run, out, recipe, training, world)
         _epochs(training, run, recipe, history, progress=progress and first)
-        return run.best if first else None
+        return run.kept if first else None
 
 
 @contextlib.contextmanager
@@ -125,11 +138,18 @@ def _epochs(training, run, recipe, n_done, *, progress):
         disable=None if progress else True,
     )
     with bar:
+        _watch(run, recipe, training)
         for number in range(n_done + 1, recipe.epochs + 1):
             row = training.epoch(number, _advance(bar, recipe, number))
             if run is not None:
-                run.save(training.state(), row, training.model)
+                run.save(training.state(), row, training.kept)
                 _show(bar, recipe, row)
+                _watch(run, recipe, training)
+
+
+def _watch(run, recipe, training):
+    if run is not None and recipe.is_adversarial and recipe.stop_at_collapse:
+        check_collapse(run.history, training.n_held_out)
 
 
 def _advance(bar, recipe, number):
@@ -245,7 +265,8 @@ def _run(name, options):
     best = train(name, options.recipe, out=out, seed=options.seed, resume=options.resume, device=options.device)
     if best is not None:
         kind = "adversarial validation" if options.recipe.is_adversarial else "validation"
-        print(f"best epoch {best['epoch']}: {kind} accuracy {best['selected']:.4f}; python -m nets.evaluate {out}")
+        which = {"best": "best epoch", "last": "epoch", "average": "average up to epoch"}[options.recipe.keep]
+        print(f"{which} {best['epoch']}: {kind} accuracy {best['selected']:.4f}; python -m nets.evaluate {out}")
 
 
 def _integrate(name, options, out):

@@ -11,7 +11,7 @@ from nets.attacks._balls import make_ball
 from nets.attacks._carlini_wagner import cw, cw_as_released
 from nets.attacks._decisions import N_DRAWS, check_classes, draws_differ, is_noisy, mean_logits, resolve_draws
 from nets.attacks._objective import NoisyModelWarning, Objective, attacked, check_images, compiled
-from nets.attacks._pgd import fgsm, ifgsm, pgd
+from nets.attacks._pgd import ascend, fgsm, ifgsm, pgd
 from nets.attacks._square import square
 from nets.attacks._transfer import transfer
 
@@ -20,6 +20,7 @@ __all__ = [
     "NoisyModelWarning",
     "Objective",
     "apgd",
+    "ascend",
     "attacked",
     "autoattack",
     "check_classes",

@@ -149,6 +149,8 @@ class Objective:
         Where the mean over them is taken, see above. "logits" holds the graphs of all passes in memory at once.
     targeted : bool, default=False
         y are targets: the loss is minimised.
+    check : bool, default=True
+        Look at the labels once, for which a GPU is waited for.
 
     Raises
     ------
@@ -157,13 +159,13 @@ class Objective:
         is none of its classes.
     """
 
-    def __init__(self, model, y, *, loss="ce", n_eot=1, eot="gradients", targeted=False):
+    def __init__(self, model, y, *, loss="ce", n_eot=1, eot="gradients", targeted=False, check=True):
         self.model, self.y = model, y.long()
         self.loss = loss if callable(loss) else LOSSES[checks.one_of("loss", loss, tuple(LOSSES))]
         self.n_eot = checks.integer("n_eot", n_eot, at_least=1)
         self.eot = checks.one_of("eot", eot, EOT)
         self.sign = -1 if targeted else 1
-        self._seen = False
+        self._seen = not check
 
     def value(self, logits):
         """Return what is maximised, of given logits.

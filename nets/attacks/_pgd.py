@@ -14,7 +14,7 @@ from nets.attacks._balls import choose, make_ball
 from nets.attacks._decisions import mean_logits, resolve_draws
 from nets.attacks._objective import Objective, attacked, check_images
 
-__all__ = ["fgsm", "ifgsm", "pgd"]
+__all__ = ["ascend", "fgsm", "ifgsm", "pgd"]
 
 # The paper's section 3.2, in units of images in [0, 1].
 EPS, STEP_SIZE, N_ITER = 8 / 255, 2 / 255, 20
@@ -118,23 +118,49 @@ def pgd(
         n_draws = resolve_draws(model, x, n_draws, n_eot) if n_restarts > 1 and len(x) else None
         for _ in range(n_restarts):
             start = ball.random_point(x, generator) if random_start else x
-            x_adv = _ascend(objective, ball, x, start, step_size, n_iter, bar)
+            x_adv, finite = ascend(objective, ball, x, start, step_size, n_iter, bar.update)
+            if not finite.item():
+                raise FloatingPointError(
+                    "the loss or its gradient is not finite: check the model's weights, or its precision"
+                )
             best = x_adv if n_restarts == 1 else _better(objective, best, x_adv, n_draws)
     return best if n_restarts == 1 else best[0]
 
 
-def _ascend(objective, ball, x, start, step_size, n_iter, bar):
+def ascend(objective, ball, x, start, step_size, n_iter, advance=None):
+    """Ascend from a start: the loop of `pgd`, which waits for no GPU.
+
+    Parameters
+    ----------
+    objective : Objective
+        What is maximised; its model is held still (`gradients.attacked`).
+    ball : LinfBall or L2Ball
+        Where the images stay.
+    x, start : Tensor of shape (n_images, ...)
+        Centres of the balls, and where to begin.
+    step_size : float
+        Length of a step.
+    n_iter : int
+        Steps.
+    advance : callable, optional
+        Called after each step.
+
+    Returns
+    -------
+    x_adv : Tensor of shape (n_images, ...)
+        The last point.
+    finite : Tensor of shape ()
+        Whether every loss and gradient was finite.
+    """
     project, x_adv = ball.around(x), start
     finite = torch.ones((), dtype=torch.bool, device=x.device)
     for _ in range(n_iter):
         gradient, value, _ = objective.gradient(x_adv)
-        # Looked at once, at the end: asking a GPU at every step would wait for it at every step.
         finite &= value.isfinite().all() & gradient.isfinite().all()
         x_adv = project(x_adv.add(ball.ascent(gradient), alpha=step_size))
-        bar.update()
-    if not finite.item():
-        raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
-    return x_adv
+        if advance is not None:
+            advance()
+    return x_adv, finite
 
 
 def _better(objective, best, x_adv, n_draws):

@@ -4,7 +4,8 @@ config.json        recipe, seed, data and their encoding, versions, device
 metrics.csv        one line an epoch
 tensorboard/       the same, for `tensorboard --logdir runs`
 last.safetensors   where to go on from: weights, momentum, and all lines of the metrics so far
-best.safetensors   weights of the best epoch, with what is needed to build the model
+best.safetensors   weights of the best epoch, or of the last or their average where the recipe keeps those, with what is
+                   needed to build the model
 
 last.safetensors alone says how far the run is, and is replaced as a whole; the metrics are written from it.
 """
@@ -66,7 +67,7 @@ class Run:
     """
 
     def __init__(self, directory, config, recipe, *, resume=False):
-        self.directory, self.config = Path(directory), config
+        self.directory, self.config, self._keep = Path(directory), config, recipe.keep
         self.history, self.state, self.notes = [], None, []
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -106,6 +107,11 @@ class Run:
         """The line of the best epoch so far: the first of the greatest "selected" accuracy; None before any."""
         return max(self.history, key=lambda row: row["selected"], default=None)
 
+    @property
+    def kept(self):
+        """The line of the epoch whose weights the run gives: the best, or the last; None before any."""
+        return self.best if self._keep == "best" else next(iter(self.history[-1:]), None)
+
     @staticmethod
     def read_state(directory):
         """Read where a run is to go on from, without holding its directory.
@@ -132,9 +138,9 @@ class Run:
         row : dict
             Line of the metrics; "epoch", and "selected", the accuracy by which the best epoch is found.
         model : Module
-            The model at this epoch.
+            The model at this epoch, or its average.
         """
-        if self.best is None or row["selected"] > self.best["selected"]:
+        if self._keep != "best" or self.best is None or row["selected"] > self.best["selected"]:
             # First: a process that dies in between makes this epoch, and this file, again.
             self.save_best(model, row)
         self.history.append(row)

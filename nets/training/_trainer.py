@@ -5,6 +5,7 @@ and the number of the epoch are all there is to go on from.
 """
 
 import contextlib
+import copy
 import itertools
 import time
 
@@ -39,6 +40,8 @@ class Training:
     ----------
     model : Module
         The model.
+    averaged : Module or None
+        The moving average of the model; None where the recipe asks for none.
     n_steps : int
         Steps in an epoch.
 
@@ -63,6 +66,7 @@ class Training:
             )
         order = torch.channels_last if recipe.channels_last else torch.contiguous_format
         model.to(device, memory_format=order).train()
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if recipe.average else None
         self.model, net = world.share(model, sync_batch_norm=recipe.sync_batch_norm)
         # Both call the same weights: what is attacked, and what is trained.
         self._attacked, self._net = self._compiled(self.model), self._compiled(net)
@@ -76,7 +80,14 @@ class Training:
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
+            # One launch for all weights.
+            fused=True if device.type == "cuda" else None,
         )
+
+    @property
+    def kept(self):
+        """The model that the run gives, as it is now."""
+        return self.averaged if self.recipe.keep == "average" else self.model
 
     def _compiled(self, module):
         if self.recipe.compile == "off":
@@ -117,7 +128,8 @@ class Training:
         dict
             Line of the metrics: "epoch", "lr" (of the last step), "loss", "accuracy" (on the images trained on,
             adversarial ones in adversarial recipes), "validation", "validation_adversarial", "selected" (of these two,
-            the one that counts), "images_per_second", "seconds", "time", and "weight_k" of learned weights.
+            the one that counts), "images_per_second", "seconds", "time"; "weight_k" of learned weights; "average" and
+            "average_adversarial", the accuracies of the averaged model, from which "selected" is taken if it is kept.
 
         Raises
         ------
@@ -129,16 +141,7 @@ class Training:
         self.model.train()
         if recipe.reset_momentum:
             self._optimizer.state.clear()
-        totals = torch.zeros(2, dtype=torch.float64, device=world.device)
-        with self._drawing("noise", number):
-            for step, (x, y) in enumerate(self._batches(number)):
-                rate = learning_rate(recipe, (number - 1) * self.n_steps + step, recipe.epochs * self.n_steps)
-                for group in self._optimizer.param_groups:
-                    group["lr"] = rate
-                loss, n_right = self._step(x, y)
-                totals += torch.stack([loss.double(), n_right.double()])
-                if advance is not None:
-                    advance(totals[0], step + 1)
+        rate, totals = self._steps(number, advance)
         if self.mixture is not None:
             # The mean over the epoch, so that the step does not depend on the number of batches.
             self.mixture.weights.grad /= self.n_steps
@@ -151,6 +154,11 @@ class Training:
             raise FloatingPointError(f"the loss of epoch {number} is {loss}: try a smaller lr than {recipe.lr:g}")
         world.average_buffers(self.model)
         clean, adversarial = self.validate(number)
+        scores = {"validation": clean, "validation_adversarial": adversarial}
+        if self.averaged is not None:
+            self._finish_average()
+            scores["average"], scores["average_adversarial"] = self.validate(number, self.averaged)
+        prefix = "average" if recipe.keep == "average" else "validation"
         weights = [] if self.mixture is None else self.mixture.weights.tolist()
         return {
             "epoch": number,
@@ -159,12 +167,30 @@ class Training:
             "accuracy": totals[1] / n_images,
             "validation": clean,
             "validation_adversarial": adversarial,
-            "selected": adversarial if recipe.is_adversarial else clean,
+            "selected": scores[f"{prefix}_adversarial" if recipe.is_adversarial else prefix],
             "images_per_second": n_images / seconds,
             "seconds": time.perf_counter() - began,
             "time": time.time(),
             **{f"weight_{k + 1}": weight for k, weight in enumerate(weights)},
+            **{name: score for name, score in scores.items() if name.startswith("average")},
         }
+
+    def _steps(self, number, advance):
+        """The steps of an epoch: the rate of the last one, and the sums of the losses and of the right answers."""
+        recipe = self.recipe
+        totals = torch.zeros(2, dtype=torch.float64, device=self.world.device)
+        with self._drawing("noise", number):
+            for step, (x, y) in enumerate(self._batches(number)):
+                n_done = (number - 1) * self.n_steps + step
+                rate = learning_rate(recipe, n_done, recipe.epochs * self.n_steps)
+                for group in self._optimizer.param_groups:
+                    group["lr"] = rate
+                loss, n_right = self._step(x, y)
+                self._update_average(n_done)
+                totals += torch.stack([loss.double(), n_right.double()])
+                if advance is not None:
+                    advance(totals[0], step + 1)
+        return rate, totals
 
     def _step(self, x, y):
         x_adv = None
@@ -177,6 +203,21 @@ class Training:
         loss.backward()
         self._optimizer.step()
         return loss.detach(), (logits.argmax(1) == y).sum()
+
+    @torch.no_grad()
+    def _update_average(self, n_done):
+        if self.averaged is None:
+            return
+        decay = min(self.recipe.average, (1 + n_done) / (10 + n_done))
+        torch._foreach_lerp_(_floating(self.averaged), _floating(self.model), 1 - decay)
+
+    @torch.no_grad()
+    def _finish_average(self):
+        """What is no weight, the counts of batch normalisation, is that of the model."""
+        for ours, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            if not ours.is_floating_point():
+                ours.copy_(theirs)
+        self.world.average_buffers(self.averaged)
 
     def seconds_per_step(self, n_steps=10):
         """Time steps of a first epoch: the model has been trained a little after that.
@@ -221,8 +262,8 @@ class Training:
             yield self._images.take(order[at], shifts.at(at))
 
     @contextlib.contextmanager
-    def _drawing(self, purpose, number):
-        """Let the noise of the model and the starts of attacks come from generators of this purpose and epoch."""
+    def _drawing(self, purpose, number, model=None):
+        """Let the noise of a model and the starts of attacks come from generators of this purpose and epoch."""
         place = (number, self.world.rank)
         if self.recipe.compile != "off":
             self._attack_generator = None
@@ -232,16 +273,18 @@ class Training:
         device = self.world.device
         self._attack_generator = seeds.make_generator(self.seed, f"{purpose} of attack", *place, device=device)
         noise = seeds.make_generator(self.seed, purpose, *place, device=device)
-        with noise_from(self.model, noise):
+        with noise_from(self.model if model is None else model, noise):
             yield
 
-    def validate(self, number):
+    def validate(self, number, model=None):
         """Measure the accuracies on the images held out.
 
         Parameters
         ----------
         number : int
             Of the epoch: its noise is drawn.
+        model : Module, optional
+            By default the model in training.
 
         Returns
         -------
@@ -252,17 +295,19 @@ class Training:
         """
         recipe, world = self.recipe, self.world
         n_right = torch.zeros(2, dtype=torch.float64, device=world.device)
-        with self._drawing("validation", number):
+        attacked = self._attacked if model is None else model
+        model = self.model if model is None else model
+        with self._drawing("validation", number, model):
             # Of an empty part, split makes an empty batch.
             for chosen in filter(len, self._held_out_part.split(recipe.batch_size)):
                 x, y = self._held_out.take(chosen)
-                n_right[0] += self._n_right(x, y)
+                n_right[0] += self._n_right(model, x, y)
                 if recipe.is_adversarial:
                     # In training mode, as while it trains: one draw of the noise a step, which is not remarked upon.
-                    self.model.train()
+                    model.train()
                     with self.precision["crafting"]():
                         x_adv = attacks.pgd(
-                            self._attacked,
+                            attacked,
                             x,
                             y,
                             eps=recipe.eps,
@@ -271,15 +316,15 @@ class Training:
                             random_start=True,
                             generator=self._attack_generator,
                         )
-                    n_right[1] += self._n_right(x_adv, y)
-        self.model.train()
+                    n_right[1] += self._n_right(model, x_adv, y)
+        model.train()
         clean, adversarial = (world.sum(n_right) / self.n_held_out).tolist()
         return clean, adversarial if recipe.is_adversarial else None
 
-    def _n_right(self, x, y):
-        self.model.eval()
+    def _n_right(self, model, x, y):
+        model.eval()
         with torch.no_grad(), self.precision["training"]():
-            return (self.model(x).argmax(1) == y).sum()
+            return (model(x).argmax(1) == y).sum()
 
     def state(self):
         """Return what to go on from.
@@ -287,9 +332,11 @@ class Training:
         Returns
         -------
         dict of str to Tensor
-            Weights and buffers, and the momentum of each weight, of their shapes (...).
+            Weights and buffers, their averages, and the momentum of each weight, of their shapes (...).
         """
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.averaged is not None:
+            state |= {f"average.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
         for name, weight in self._trained.items():
             momentum = self._optimizer.state[weight].get("momentum_buffer")
             if momentum is not None:
@@ -309,9 +356,10 @@ class Training:
         ValueError
             If it is that of another model.
         """
-        weights = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
         try:
-            self.model.load_state_dict(weights)
+            self.model.load_state_dict(_part(state, "model."))
+            if self.averaged is not None:
+                self.averaged.load_state_dict(_part(state, "average."))
             for name, weight in self._trained.items():
                 if f"momentum.{name}" in state:
                     # Laid out in memory like the weight.
@@ -319,3 +367,12 @@ class Training:
                     self._optimizer.state[weight]["momentum_buffer"] = momentum
         except RuntimeError as error:
             raise ValueError(f"the state is that of another model ({str(error).splitlines()[0]})") from None
+
+
+def _floating(model):
+    """Weights and running statistics."""
+    return [tensor.detach() for tensor in model.state_dict().values() if tensor.is_floating_point()]
+
+
+def _part(state, prefix):
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
