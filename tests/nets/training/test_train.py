@@ -316,6 +316,19 @@ def test_fast_is_one_step_of_the_sign_from_a_random_start(model, batch):
     assert (x_adv - wanted).abs().max() < 2e-7
 
 
+def test_n_fgsm_is_one_step_from_twice_the_ball_that_is_not_projected(model, batch):
+    x, y = batch
+    made = tiny(method="fast", eps=0.1, fast_step=1.0, fast_start=2.0, fast_projection=False)
+    x_adv = risks.adversarial_images(model, x, y, made, torch.Generator().manual_seed(3))
+    # de Jorge et al. 2022: delta uniform in twice the ball, one step of eps, back into the cube alone.
+    delta = torch.empty_like(x).uniform_(-0.2, 0.2, generator=torch.Generator().manual_seed(3))
+    start = (x + delta).clamp(0, 1).requires_grad_()
+    functional.cross_entropy(model.eval()(start), y, reduction="sum").backward()
+    assert (x_adv - (start.detach() + 0.1 * start.grad.sign()).clamp(0, 1)).abs().max() < 2e-7
+    model.train()
+    assert (x_adv - x).abs().max() > 0.2
+
+
 def test_natural_and_adversarial_risk_are_cross_entropies(model, batch):
     x, y = batch
     with torch.no_grad():
@@ -418,6 +431,75 @@ def test_interrupted_run_goes_on_to_the_same_bits(finished, tmp_path, digits, mo
         assert weights(directory) == weights(finished)
         assert weights(directory, "best.safetensors", "model") == weights(finished, "best.safetensors", "model")
         assert deterministic(rows(directory)) == deterministic(rows(finished))
+
+
+def test_average_is_that_of_the_weights_and_goes_on_to_the_same_bits(digits):
+    made = tiny(model="resnet20", average=0.9, keep="average", epochs=2)
+    whole, resumed = make(digits, made), make(digits, made)
+    first = whole.epoch(1)
+    state = {name: tensor.clone() for name, tensor in whole.state().items()}
+    whole.epoch(2)
+    resumed.restore(state)
+    resumed.epoch(2)
+    assert checkpoint.digest(whole.state()) == checkpoint.digest(resumed.state())
+    assert first["selected"] == first["average_adversarial"]
+    # By hand: a step at a time, each weight against its average.
+    again = make(digits, replace(made, n_train=made.batch_size))
+    before = {name: tensor.clone() for name, tensor in again.state().items()}
+    again.epoch(1)
+    after = again.state()
+    assert again.n_steps == 1
+    for name in ("net.stem.weight", "net.head.0.running_var"):
+        # After no step at all the decay is (1 + 0) / (10 + 0).
+        wanted = 0.1 * before[f"average.{name}"] + 0.9 * after[f"model.{name}"]
+        assert torch.allclose(after[f"average.{name}"], wanted, atol=1e-6)
+        assert not torch.equal(after[f"average.{name}"], after[f"model.{name}"])
+    counts = [name for name in after if name.endswith("num_batches_tracked") and name.startswith("average.")]
+    assert counts
+    assert all(after[name] == 1 for name in counts)
+
+
+@pytest.mark.parametrize("keep", ["last", "average"])
+def test_run_gives_the_weights_that_the_recipe_keeps(tmp_path, digits, keep):
+    made = tiny(average=0.9, keep=keep, epochs=2)
+    row = train.train("cpu/digits", made, out=tmp_path / "run", device="cpu", progress=False)
+    kept, record = checkpoint.read(tmp_path / "run" / "best.safetensors", "model")
+    state, _ = checkpoint.read(tmp_path / "run" / "last.safetensors", "training")
+    prefix = {"last": "model.", "average": "average."}[keep]
+    assert row["epoch"] == record["epoch"] == 2
+    assert all(torch.equal(tensor, state[prefix + name]) for name, tensor in kept.items())
+
+
+def test_run_made_before_a_field_was_there_goes_on(copy):
+    config = json.loads((copy / "config.json").read_text())
+    state, record = checkpoint.read(copy / "last.safetensors", "training")
+    for name in ("fast_start", "fast_projection", "average", "keep", "stop_at_collapse", "label_smoothing"):
+        del config["recipe"][name], record["recipe"][name]
+    (copy / "config.json").write_text(json.dumps(config))
+    checkpoint.write(copy / "last.safetensors", "training", state, record)
+    assert command("cpu/digits", *TINY, "--out", copy, "--resume") == 0
+    assert command("cpu/digits", *TINY, "--fast-start", "2", "--out", copy, "--resume") == 2
+
+
+def test_collapse_stops_the_command_in_one_line(capsys, tmp_path, monkeypatch):
+    whole = Training.epoch
+
+    def falling(self, number, advance=None):
+        return whole(self, number, advance) | {
+            "accuracy": 0.2 + 0.2 * number,
+            "validation_adversarial": 0.2 / number**3,
+        }
+
+    monkeypatch.setattr(Training, "epoch", falling)
+    options = ["--epochs", "4", "--n-validation", "144", "--out", tmp_path / "run"]
+    error = fails_in_one_line(capsys, "cpu/digits", *TINY, *options)
+    assert "collapsed by epoch" in error
+    assert "--method pgd" in error
+    n_done = len(rows(tmp_path / "run"))
+    assert n_done < 4
+    # It does not go on by itself, and does where it is told to.
+    assert "collapsed by epoch" in fails_in_one_line(capsys, "cpu/digits", *TINY, *options, "--resume")
+    assert len(rows(tmp_path / "run")) == n_done
 
 
 def test_finished_run_is_left_as_it_is(copy, capsys):
