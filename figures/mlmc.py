@@ -22,7 +22,7 @@ import pde
 from figures import _mlmc_plot
 from figures._cli import figure_command, sound_arrays
 from pde import feynman_kac
-from pde.feynman_kac import PathFields, key_from
+from pde.feynman_kac import key_from
 from pde.feynman_kac.control_variates import controlled_estimate
 from pde.feynman_kac.quasi import quasi_estimate
 
@@ -106,11 +106,11 @@ def _rms(errors):
 def _levels(problem, points, n_paths, seed):
     """Variance and mean of f(X^l) - f(X^(l-1)) for n_l = 16, 32, ..., 512 steps, and of f(X^0) for 8 steps."""
     n_steps = 8 * 2 ** np.arange(7)
-    fields, key = PathFields(problem), key_from(np.random.default_rng([seed, 4]))
+    key = key_from(np.random.default_rng([seed, 4]))
     variance, mean, noise = [], [], []
     for level, steps in enumerate(n_steps):
         level_key = feynman_kac.level_key(key, level)
-        samples = feynman_kac.level_samples(fields, points, int(steps), n_paths, level_key, coupled=level > 0)
+        samples = feynman_kac.level_samples(problem, points, int(steps), n_paths, level_key, coupled=level > 0)
         variance.append(samples.var(axis=1, ddof=1).mean())
         # The noise of the points' means would be seen as a mean; it is known, and taken off.
         squares = samples.mean(axis=1) ** 2

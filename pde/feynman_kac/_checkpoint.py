@@ -1,6 +1,5 @@
 """A file from which an interrupted computation continues: arrays, how far they are, and what they belong to."""
 
-import hashlib
 import json
 import os
 import time
@@ -8,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pde.feynman_kac._fingerprint import digest, fingerprint
 from pde.fields import PeriodicField
 
 __all__ = ["Checkpoint", "describe"]
 
-_FORMAT = 1
+_FORMAT = 2
 # Not more often than this, and not more than a twentieth of the time.
 _SECONDS, _SHARE = 2.0, 0.05
 # Fractions of the horizon at which a velocity given as a callable is sampled, to know it again.
@@ -20,38 +20,37 @@ _SAMPLED_AT = (0.0, 0.1, 0.3, 0.6, 1.0)
 
 
 def describe(problem, points, n):
-    """Return what tells a problem and its points from others: numbers, and digests of arrays.
+    """What tells a problem and its points (m, 2) from others: names to numbers, and to digests of arrays.
 
-    Parameters
-    ----------
-    problem : ConvectionDiffusion
-        Code has no digest, so callables stand with their values: v on the grid of n points per side at five times, f
-        on that grid. Callables that agree there are taken for the same.
-    points : ndarray of shape (m, 2)
-        Starting points.
-    n : int
-        Points per side.
-
-    Returns
-    -------
-    dict
-        Names to numbers and strings.
+    Callables stand with their fingerprint and with their values: on the grid of n points per side, those of time at
+    five times.
     """
-    if problem.n_layers is None:
-        velocities = [problem.velocity_field(fraction * problem.horizon, n) for fraction in _SAMPLED_AT]
-    else:
+    if problem.n_layers is not None:
         velocities = [problem.velocity]
+    else:
+        velocities = [problem.velocity_field(fraction * problem.horizon, n) for fraction in _SAMPLED_AT]
     terminal = problem.terminal
     if not isinstance(terminal, PeriodicField):
         terminal = PeriodicField(problem.terminal_on_grid(n), problem.length)
-    return {
-        "velocity": _digest(*(part for field in velocities for part in (field.interpolation, field.values))),
-        "terminal": _digest(terminal.interpolation, terminal.values),
-        "points": _digest(points),
-        "sigma": problem.sigma,
-        "horizon": problem.horizon,
-        "length": problem.length,
-    }
+    parts = {"velocity": (problem.velocity, velocities), "terminal": (problem.terminal, [terminal])}
+    for name in ("potential", "source"):
+        value = getattr(problem, name)
+        if value is not None:
+            times = _SAMPLED_AT if not isinstance(value, PeriodicField) else ()
+            fields = [problem.scalar_field(name, fraction * problem.horizon, n) for fraction in times]
+            parts[name] = value, fields or [value]
+    described = {name: _told(value, fields) for name, (value, fields) in parts.items()}
+    sigma = problem.sigma if isinstance(problem.sigma, float) else None
+    if sigma is None:
+        sigma = _told(problem.sigma, [problem.sigma]) if isinstance(problem.sigma, PeriodicField) else problem.sigma
+        sigma = sigma.tolist() if isinstance(sigma, np.ndarray) else sigma
+    numbers = {"sigma": sigma, "horizon": problem.horizon, "length": problem.length}
+    return described | {"points": digest(points)} | numbers
+
+
+def _told(value, fields):
+    code = () if isinstance(value, PeriodicField) else (fingerprint(value),)
+    return digest(*code, *(part for field in fields for part in (field.interpolation, field.values)))
 
 
 class Checkpoint:
@@ -100,7 +99,7 @@ class Checkpoint:
             try:
                 with np.load(file, allow_pickle=False) as data:
                     text, n_done, mean, squares = (data[name] for name in ("description", "n_done", "mean", "squares"))
-                    if _digest(text, n_done, mean, squares) != str(data["digest"]):
+                    if digest(text, n_done, mean, squares) != str(data["digest"]):
                         raise ValueError("its digest is another")
                 there = json.loads(str(text))
             except Exception as error:
@@ -139,11 +138,11 @@ class Checkpoint:
         """
         began = time.monotonic()
         text, n_done = np.array(json.dumps(self.description)), np.array(n_done)
-        digest = _digest(text, n_done, mean, squares)
+        written = digest(text, n_done, mean, squares)
         draft = self.path.with_name(self.path.name + ".part")
         try:
             with draft.open("wb") as file:
-                np.savez(file, description=text, n_done=n_done, mean=mean, squares=squares, digest=np.array(digest))
+                np.savez(file, description=text, n_done=n_done, mean=mean, squares=squares, digest=np.array(written))
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self.path)
@@ -151,13 +150,3 @@ class Checkpoint:
             draft.unlink(missing_ok=True)
         self._last = time.monotonic()
         self._pause = max(_SECONDS, (self._last - began) / _SHARE)
-
-
-def _digest(*parts):
-    """SHA-256 of strings and arrays, with their types and shapes."""
-    state = hashlib.sha256()
-    for part in parts:
-        array = np.asarray(part)
-        state.update(f"{array.dtype.str}{array.shape}".encode())
-        state.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-    return state.hexdigest()

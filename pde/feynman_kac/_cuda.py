@@ -23,9 +23,11 @@ import numba
 import numpy as np
 from tqdm import tqdm
 
-from pde import checks, feynman_kac
+from pde import checks
 from pde.feynman_kac import _spline_tables
+from pde.feynman_kac._paths import follow_characteristics
 from pde.feynman_kac._random import key_from
+from pde.feynman_kac._result import Estimate
 from pde.fields import PeriodicField
 
 try:
@@ -136,7 +138,8 @@ def estimate_cuda(
     if reason := _why_no_device():
         raise RuntimeError(f'device="cuda" needs a CUDA device and numba-cuda (pip install "enresnet[gpu]"): {reason}')
     if problem.sigma == 0:
-        return feynman_kac.estimate(problem, points, 1, n_steps, rng, n=n, progress=progress)
+        mean = follow_characteristics(problem, points, n_steps, n)
+        return Estimate(mean, np.zeros_like(mean), 1, n_steps)
     run = _Run(problem, n_steps, n, key_from(rng), bool(common_paths), 2 if antithetic else 1, np.dtype(dtype))
     starts = np.mod(points.reshape(-1, 2) / problem.length, 1.0)
     with tqdm(total=len(starts) * n_paths, disable=None if progress else True, unit="path", unit_scale=True) as bar:
@@ -144,7 +147,7 @@ def estimate_cuda(
     if not np.isfinite(mean).all():
         raise FloatingPointError("the estimate is not finite: check velocity and terminal data for overflow")
     shape = points.shape[:-1]
-    return feynman_kac.Estimate(mean.reshape(shape), stderr.reshape(shape), n_paths, n_steps)
+    return Estimate(mean.reshape(shape), stderr.reshape(shape), n_paths, n_steps, n_paths // (2 if antithetic else 1))
 
 
 def _why_no_device():

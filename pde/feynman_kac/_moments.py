@@ -1,54 +1,110 @@
-"""Means and covariances of samples, merged batch by batch."""
+"""Counts, means and covariances of samples, merged batch by batch, and what a sample cannot tell."""
+
+import warnings
 
 import numpy as np
+import scipy.stats
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "quantile_factor", "refuse_unless_finite", "warn_if_rare"]
+
+# Fewer samples than this on the rarer side of a two-valued result, and the normal law is no guide to its error.
+_FEWEST_HITS = 10
 
 
 class Moments:
-    """Count, means and sums of products of deviations of joint samples at every point.
+    """Count, means and sums of products of deviations of samples at every point.
 
-    Merging two batches of sizes p and q adds  (p q / (p + q)) (gap of the means)^2  to the sums of squares.
-
-    Parameters
-    ----------
-    n_variables : int
-        Numbers in a joint sample.
-    n_points : int
-        Points.
-
-    References
-    ----------
-    .. [1] Chan, Golub & LeVeque 1983, Algorithms for computing the sample variance.
+    `mean` (n_variables, n_points); `products` of the same shape (squares alone) or, for covariances,
+    (n_variables, n_variables, n_points). Merging batches of sizes p and q adds (p q / (p + q)) (gap of the means)**2
+    to the squares (Chan, Golub & LeVeque 1983).
     """
 
-    def __init__(self, n_variables, n_points):
-        self.count = 0
-        self.mean = np.zeros((n_variables, n_points))
-        self._products = np.zeros((n_variables, n_variables, n_points))
+    def __init__(self, mean, products, count=0):
+        self.mean, self.products, self.count = mean, products, count
 
-    def merge(self, *samples):
-        """Add a batch.
+    @classmethod
+    def joint(cls, n_variables, n_points):
+        """Moments of joint samples, covariances included."""
+        return cls(np.zeros((n_variables, n_points)), np.zeros((n_variables, n_variables, n_points)))
 
-        Parameters
-        ----------
-        *samples : ndarray of shape (n_points, m)
-            m samples of each variable.
-        """
-        values = np.stack(samples)
-        count = values.shape[-1]
+    def merge(self, count, mean, products):
+        """Add the moments of a batch."""
         total = self.count + count
         # Overflow shows in the result, which is checked.
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = values.mean(axis=-1)
-            deviations = values - mean[..., None]
             gap = mean - self.mean
-            self._products += np.einsum("apm,bpm->abp", deviations, deviations)
-            self._products += gap[:, None] * gap[None] * (self.count * count / total)
+            square = gap[:, None] * gap[None] if self.products.ndim > self.mean.ndim else gap**2
+            self.products = self.products + products + square * (self.count * count / total)
             self.mean = self.mean + gap * (count / total)
         self.count = total
 
+    def add(self, *samples):
+        """Add a batch of joint samples, each variable's of shape (n_points, m)."""
+        values = np.stack(samples)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = values.mean(axis=-1)
+            deviations = values - mean[..., None]
+            self.merge(values.shape[-1], mean, np.einsum("apm,bpm->abp", deviations, deviations))
+
     @property
     def covariance(self):
-        """Sample covariances, shape (n_variables, n_variables, n_points); of at least two samples."""
-        return self._products / (self.count - 1)
+        """Sample covariances, in the shape of `products`; of at least two samples."""
+        return self.products / (self.count - 1)
+
+    @property
+    def stderr(self):
+        """Standard errors of the means; inf for a single sample. Without covariances."""
+        if self.count == 1:
+            return np.full_like(self.mean, np.inf)
+        return np.sqrt(self.covariance / self.count)
+
+
+def quantile_factor(confidence, n_samples):
+    """Standard errors that a two-sided interval of this confidence spans to each side: Student's t, n_samples - 1."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got confidence={confidence}")
+    if n_samples < 2:
+        return np.inf
+    return float(scipy.stats.t.ppf((1 + confidence) / 2, n_samples - 1))
+
+
+def refuse_unless_finite(mean, stderr, n_samples):
+    """Raise a FloatingPointError unless means are finite and standard errors known (inf for one sample)."""
+    if not np.isfinite(mean).all():
+        raise FloatingPointError("the estimate is not finite: check velocity and terminal data for overflow")
+    if np.isnan(stderr).any() or (n_samples > 1 and not np.isfinite(stderr).all()):
+        raise FloatingPointError(
+            "the standard error is not finite though the mean is: squares of the terminal data overflow, scale them"
+        )
+
+
+def warn_if_rare(mean, stderr, n_samples, lowest, highest, *, pairs=False):
+    """Warn where a sample has seen (almost) none of what the terminal data, between lowest and highest, may hold.
+
+    All samples equal: the value not seen may have a probability of 3 / n_samples (at 95 %). Values that are as good as
+    two-valued, with fewer than ten on the rarer side: the mean's error is skewed, and its standard error uncertain.
+    Antithetic pairs may agree by symmetry, but not at the end of the range.
+    """
+    if n_samples < 2 or not highest > lowest:
+        return
+    size = highest - lowest
+    share = np.clip((mean - lowest) / size, 0.0, 1.0)
+    rarer = np.minimum(share, 1 - share)
+    agree = (stderr <= 1e-14 * max(abs(highest), abs(lowest))) & ((rarer < 1e-9) | (not pairs))
+    if silent := int(agree.sum()):
+        warnings.warn(
+            f"at {silent} of {mean.size} points all {n_samples} samples agree: stderr is 0 there, yet what they did "
+            f"not see may have a probability of {3 / n_samples:.1g} (at 95 %); take more paths, or a smoother terminal",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return
+    two_valued = stderr**2 * n_samples >= 0.5 * share * (1 - share) * size**2
+    rare = int((two_valued & (rarer < 0.1) & (rarer * n_samples < _FEWEST_HITS)).sum())
+    if rare:
+        warnings.warn(
+            f"at {rare} of {mean.size} points fewer than {_FEWEST_HITS} of {n_samples} samples make up the mean: its "
+            "error is skewed, and larger than stderr suggests on one side; take more paths",
+            RuntimeWarning,
+            stacklevel=3,
+        )

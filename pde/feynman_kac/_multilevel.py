@@ -14,21 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from pde import checks
-from pde.feynman_kac._kernels_coupled import ALONE, COARSE, advance_pair
-from pde.feynman_kac._moments import Moments
-from pde.feynman_kac._path_fields import PathFields
+from pde.feynman_kac import _arguments
+from pde.feynman_kac._level_paths import LevelPaths, coarsest_steps
+from pde.feynman_kac._levels import Levels, NotConvergedError
+from pde.feynman_kac._moments import refuse_unless_finite
 from pde.feynman_kac._random import key_from
+from pde.feynman_kac._velocity_tables import points_per_side
 
-__all__ = ["MultilevelEstimate", "NotConvergedError", "level_key", "level_samples", "multilevel"]
-
-# Particles advanced together: memory does not grow with the number of paths.
-_BATCH = 2**19
-# Steps of the coarsest level that a steep velocity may ask for; `base` can ask for more.
-_COARSEST_LIMIT = 1024
-
-
-class NotConvergedError(ArithmeticError):
-    """The accuracy asked was not reached; the message says what stood in the way and what would help."""
+__all__ = ["MultilevelEstimate", "multilevel"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +37,9 @@ class MultilevelEstimate:
     bias_estimate : float
         Estimate of the root mean square over the points of the bias that the finest step leaves.
     n_steps : ndarray of shape (n_levels,)
-        Steps of the (fine) paths of each level.
+        Number of steps of the (fine) paths of each level.
     n_paths : ndarray of shape (n_levels,)
-        Samples of each level at each point.
+        Number of samples of each level at each point.
     means : ndarray of shape (n_levels, ...)
         Mean of f(X^l) - f(X^(l-1)) at each point; of f(X^0) for the first level.
     variances : ndarray of shape (n_levels,)
@@ -93,28 +86,30 @@ def multilevel(
     mean_x (bias(x)**2 + Var(x)) <= stderr**2,  bias**2 <= bias_share stderr**2
     N_l = (sum_k sqrt(V_k C_k)) sqrt(V_l / C_l) / ((1 - bias_share) stderr**2)                  (Giles 2008, (12))
 
-    with V_l the variance of level l averaged over the points and C_l its path-steps a sample. Levels are added until
+    with V_l the variance of level l averaged over the points and C_l its path-steps per sample. Levels are added until
     max(b_L, b_(L-1) / 2) is within the bias allowed, b_l being the root mean square over the points of the level's
-    mean, noise included: with weak order 1 the bias left is as large as the last level's mean.
+    mean, noise included: with weak order 1 the bias left is as large as the last level's mean. A potential and a source
+    are integrated by the trapezoidal rule.
 
     Parameters
     ----------
     problem : ConvectionDiffusion
-        With sigma > 0.
+        With sigma > 0, one constant or one per layer.
     points : array_like of shape (..., 2)
         Starting points, at least one; the levels' numbers of samples are the same for all.
     stderr : float, default=1e-3
-        Root-mean-square error asked, in units of f; > 0.
-    rng : int or numpy.random.Generator, default=0
+        Root-mean-square error wanted, in units of f; > 0.
+    rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
         Seed. The result depends on it alone, not on the number of threads.
     base : int, optional
-        Steps of the coarsest level; by default 3 T max |grad v|, at least 4 and at most 1024, rounded up to a multiple
-        of the number of layers of a velocity piecewise constant in time, so that no step skips a layer.
+        Number of steps of the coarsest level, >= the number of layers, whose ends steps end on; by default
+        3 T max |grad v|, and as many as resolve what callables vary in time, at least 4 and at most 1024, rounded up
+        to a multiple of the number of layers.
     max_levels : int, default=10
-        Levels at most, >= 3: the finest has base 2**(max_levels - 1) steps.
+        Largest number of levels, >= 3: the finest has base 2**(max_levels - 1) steps.
     n_pilot : int, optional
-        Samples of each level at each point that its variance is first read from, >= 2; by default 2048 over all
-        points and at least 16.
+        Number of samples of each level at each point that its variance is first read from, >= 2; by default 2048 over
+        all points and at least 16.
     bias_share : float, default=0.25
         Part of the mean square error left to the bias, in (0, 1).
     max_cost : float, default=1e12
@@ -131,11 +126,18 @@ def multilevel(
     Raises
     ------
     ValueError
-        If an argument is out of range, points has another shape or is not finite, or sigma = 0.
+        If an argument is out of range, points has another shape or is not finite, sigma = 0 or depends on x, or there
+        are several terminal data.
     NotConvergedError
         If the bias is not within its share at the last level, or the samples would cost more than max_cost.
     FloatingPointError
         If the result is not finite.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the coarsest steps alias what callables vary in time, two levels disagree on the mean that they share, or a
+        level's variance rests on too few samples (its kurtosis).
 
     References
     ----------
@@ -150,7 +152,7 @@ def multilevel(
     >>> bool((np.abs(e.mean - problem.exact([[0.2, 0.3], [0.7, 0.1]])) < 5 * 3e-3).all())
     True
     """
-    points = checks.points_array(points)
+    points, _ = _arguments.places(problem, points)
     if not points.size:
         raise ValueError(f"points must hold at least one point, got shape {points.shape}")
     stderr = checks.real("stderr", stderr, positive=True)
@@ -159,17 +161,18 @@ def multilevel(
     if bias_share >= 1:
         raise ValueError(f"bias_share must lie in (0, 1), got bias_share={bias_share:g}")
     max_levels = checks.integer("max_levels", max_levels, at_least=3)
-    problem.refuse("multilevel")
-    if problem.sigma == 0:
-        raise ValueError("sigma must be > 0: without noise one characteristic is the answer, see feynman_kac.estimate")
-    fields = PathFields(problem, n)
-    base = _coarsest(problem, fields.n) if base is None else checks.integer("base", base, at_least=1)
+    problem.refuse("multilevel", "terminals")
+    _arguments.refuse_varying_sigma(problem, "multilevel")
+    _arguments.needs_noise(problem)
+    n = points_per_side(problem, n)
+    base = coarsest_steps(problem, n, base)
+    paths = LevelPaths(problem, n, base)
     if base * 2 ** (max_levels - 1) >= 2**32:
         raise ValueError("base * 2**(max_levels - 1) must be < 2**32, the range of the counters")
     starts = points.reshape(-1, 2)
     default_pilot = max(16, -(-2048 // len(starts)))
     n_pilot = default_pilot if n_pilot is None else checks.integer("n_pilot", n_pilot, at_least=2)
-    levels = _Levels(fields, starts, base, n_pilot, key_from(rng), max_cost)
+    levels = Levels(paths, starts, base, n_pilot, key_from(rng), max_cost)
     for _ in range(3):
         levels.add()
     while True:
@@ -179,164 +182,25 @@ def multilevel(
         if len(levels.moments) == max_levels:
             raise NotConvergedError(_remedy(levels, stderr, bias_share, max_levels))
         levels.add()
-    return levels.result(points.shape[:-1])
+    levels.check()
+    return _result(levels, points.shape[:-1])
 
 
-def level_key(key, level):
-    """Return the Philox key of a level, so that levels are independent.
-
-    Parameters
-    ----------
-    key : ndarray of shape (2,)
-        As from `random_numbers.key_from`.
-    level : int
-        0 for the coarsest.
-
-    Returns
-    -------
-    ndarray of shape (2,)
-    """
-    return np.random.SeedSequence([*key.tolist(), level]).generate_state(2, np.uint32).astype(np.uint64)
-
-
-def level_samples(fields, starts, n_steps, n_paths, key, *, coupled, first_point=0, first_path=0):
-    """Draw samples of one level: f(X^l) - f(X^(l-1)), or f(X^0).
-
-    Parameters
-    ----------
-    fields : PathFields
-        Problem with its tables.
-    starts : ndarray of shape (n_points, 2)
-        Starting points.
-    n_steps : int
-        Steps of the fine paths; even if coupled.
-    n_paths : int
-        Samples a point.
-    key : ndarray of shape (2,)
-        As from `level_key`.
-    coupled : bool
-        Take off the value of the path of half as many steps.
-    first_point, first_path : int, default=0
-        Counters of the first point and path.
-
-    Returns
-    -------
-    ndarray of shape (n_points, n_paths)
-    """
-    problem = fields.problem
-    dt = problem.horizon / n_steps
-    scale = problem.sigma * math.sqrt(dt) / problem.length
-    start = np.mod(starts / problem.length, 1.0)
-    x, y = (np.repeat(start[:, i, None], n_paths, axis=1) for i in (0, 1))
-    cx, cy = (x.copy(), y.copy()) if coupled else (x, y)
-    second = COARSE if coupled else ALONE
-    for stack, layers, step in fields.velocity(n_steps):
-        degree, n = fields.size
-        advance_pair(
-            x, y, cx, cy, stack, layers, degree, n, dt, scale, step, first_path, first_point, second, key
-        )  # fmt: skip
-    values = fields.terminal(x, y)
-    return values - fields.terminal(cx, cy) if coupled else values
-
-
-class _Levels:
-    """The levels sampled so far."""
-
-    def __init__(self, fields, starts, base, n_pilot, key, max_cost):
-        self.fields, self.starts, self.base, self.key = fields, starts, base, key
-        self.n_pilot, self.max_cost = n_pilot, max_cost
-        self.moments = []
-
-    @property
-    def n_steps(self):
-        return self.base * 2 ** np.arange(len(self.moments))
-
-    @property
-    def unit_costs(self):
-        """Path-steps of a sample at one point."""
-        return self.n_steps * np.where(np.arange(len(self.moments)) > 0, 1.5, 1.0)
-
-    @property
-    def counts(self):
-        return np.array([m.count for m in self.moments])
-
-    @property
-    def variances(self):
-        return np.array([m.covariance[0, 0].mean() for m in self.moments])
-
-    @property
-    def bias(self):
-        """Root mean square over the points of the bias left: that of the last level's mean, or half the one before."""
-        b = [np.sqrt(np.mean(m.mean[0] ** 2)) for m in self.moments[-2:]]
-        return max(b[1], b[0] / 2) if len(self.moments) > 2 else math.inf
-
-    def add(self):
-        """Add a level with its pilot samples."""
-        self.moments.append(Moments(1, len(self.starts)))
-        self._draw(len(self.moments) - 1, self.n_pilot)
-
-    def sample(self, variance):
-        """Draw until the variance of the sum, averaged over the points, is within the one allowed."""
-        while True:
-            per_level = np.sqrt(np.maximum(self.variances, 0.0) * self.unit_costs)
-            wanted = np.ceil(per_level.sum() * per_level / self.unit_costs / variance)
-            cost = np.maximum(wanted, self.counts) @ self.unit_costs * len(self.starts)
-            if not np.isfinite(cost):
-                raise FloatingPointError("a level is not finite: check velocity and terminal data for overflow")
-            if cost > self.max_cost or wanted.max() >= 2**32:
-                raise NotConvergedError(
-                    f"the samples asked for cost {cost:.2g} path-steps > max_cost={self.max_cost:.2g}: ask for a "
-                    "larger stderr or fewer points, or raise max_cost"
-                )
-            # One per cent more would change the error by half a per cent: not worth another round.
-            short = wanted > self.counts * 1.01
-            if not short.any():
-                return
-            for level in np.flatnonzero(short):
-                self._draw(level, int(wanted[level]) - self.moments[level].count)
-
-    def _draw(self, level, n_paths):
-        moments = self.moments[level]
-        key, n_steps = level_key(self.key, level), self.base * 2**level
-        paths = max(1, min(n_paths, _BATCH // min(len(self.starts), _BATCH)))
-        points = max(1, _BATCH // paths)
-        first = moments.count
-        for start in range(first, first + n_paths, paths):
-            count = min(paths, first + n_paths - start)
-            parts = [
-                level_samples(
-                    self.fields, self.starts[p : p + points], n_steps, count, key,
-                    coupled=level > 0, first_point=p, first_path=start,
-                )
-                for p in range(0, len(self.starts), points)
-            ]  # fmt: skip
-            moments.merge(np.concatenate(parts))
-
-    def result(self, shape):
-        means = np.stack([m.mean[0] for m in self.moments])
-        variances = np.stack([m.covariance[0, 0] for m in self.moments])
-        if not np.isfinite(means).all():
-            raise FloatingPointError("the estimate is not finite: check velocity and terminal data for overflow")
-        return MultilevelEstimate(
-            mean=means.sum(axis=0).reshape(shape),
-            stderr=np.sqrt((variances / self.counts[:, None]).sum(axis=0)).reshape(shape),
-            bias_estimate=float(self.bias),
-            n_steps=self.n_steps,
-            n_paths=self.counts,
-            means=means.reshape(-1, *shape),
-            variances=variances.mean(axis=1),
-            costs=np.round(self.counts * self.unit_costs * len(self.starts)).astype(np.int64),
-        )
-
-
-def _coarsest(problem, n):
-    """Steps of the coarsest level: three in the time 1 / max |grad v| in which neighbouring paths part."""
-    n_layers = problem.n_layers or 1
-    n_times = problem.n_layers or 4
-    times = np.arange(n_times) * (problem.horizon / n_times)
-    steepest = max(problem.velocity_field(t, n).jacobian_sup_norm() for t in times)
-    wanted = min(max(4, math.ceil(3 * problem.horizon * steepest)), _COARSEST_LIMIT)
-    return n_layers * -(-wanted // n_layers)
+def _result(levels, shape):
+    means = np.stack([m.mean[0] for m in levels.moments])
+    variances = np.stack([m.covariance[0, 0] for m in levels.moments])
+    stderr = np.sqrt((variances / levels.counts[:, None]).sum(axis=0))
+    refuse_unless_finite(means, stderr, levels.n_pilot)
+    return MultilevelEstimate(
+        mean=means.sum(axis=0).reshape(shape),
+        stderr=stderr.reshape(shape),
+        bias_estimate=float(levels.bias),
+        n_steps=levels.n_steps,
+        n_paths=levels.counts,
+        means=means.reshape(-1, *shape),
+        variances=variances.mean(axis=1),
+        costs=np.round(levels.counts * levels.unit_costs * len(levels.starts)).astype(np.int64),
+    )
 
 
 def _remedy(levels, stderr, bias_share, max_levels):

@@ -44,8 +44,8 @@ def key_from(rng):
 
     Parameters
     ----------
-    rng : int or numpy.random.Generator
-        A seed >= 0, or a generator, from which two numbers are drawn.
+    rng : int, numpy.random.SeedSequence or numpy.random.Generator
+        A seed >= 0, a seed sequence, or a generator, from which two numbers are drawn.
 
     Returns
     -------
@@ -59,8 +59,10 @@ def key_from(rng):
     """
     if isinstance(rng, np.random.Generator):
         return rng.integers(0, 2**32, size=2, dtype=np.uint64)
+    if isinstance(rng, np.random.SeedSequence):
+        return rng.generate_state(2, np.uint32).astype(np.uint64)
     if isinstance(rng, (bool, np.bool_)) or not isinstance(rng, (int, np.integer)) or rng < 0:
-        raise ValueError(f"rng must be a seed >= 0 or a numpy.random.Generator, got rng={rng!r}")
+        raise ValueError(f"rng must be a seed >= 0, a SeedSequence or a numpy.random.Generator, got rng={rng!r}")
     return np.random.SeedSequence(int(rng)).generate_state(2, np.uint32).astype(np.uint64)
 
 

@@ -46,25 +46,25 @@ class Blocks:
     ----------
     n_points, n_paths : int
         The rectangle.
-    points_a_block, paths_a_block : int
+    points_per_block, paths_per_block : int
         The largest block; those at the far edges are smaller.
     """
 
-    def __init__(self, n_points, n_paths, points_a_block, paths_a_block):
+    def __init__(self, n_points, n_paths, points_per_block, paths_per_block):
         self.n_points, self.n_paths = n_points, n_paths
-        self.points_a_block, self.paths_a_block = points_a_block, paths_a_block
-        self._cuts = math.ceil(n_paths / paths_a_block)
+        self.points_per_block, self.paths_per_block = points_per_block, paths_per_block
+        self._cuts = math.ceil(n_paths / paths_per_block)
 
     def __len__(self):
-        return math.ceil(self.n_points / self.points_a_block) * self._cuts
+        return math.ceil(self.n_points / self.points_per_block) * self._cuts
 
     def __getitem__(self, index):
         if not 0 <= index < len(self):
             raise IndexError(index)
         group, cut = divmod(index, self._cuts)
-        point, path = group * self.points_a_block, cut * self.paths_a_block
-        n_points = min(self.points_a_block, self.n_points - point)
-        return Block(point, n_points, path, min(self.paths_a_block, self.n_paths - path))
+        point, path = group * self.points_per_block, cut * self.paths_per_block
+        n_points = min(self.points_per_block, self.n_points - point)
+        return Block(point, n_points, path, min(self.paths_per_block, self.n_paths - path))
 
     def n_particles_before(self, index):
         """Return the number of particles in the first `index` blocks.

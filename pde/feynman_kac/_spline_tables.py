@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pde import grid
 from pde.fields import PeriodicField
 
 __all__ = ["TERMINAL_TOLERANCE", "VELOCITY_TOLERANCE", "Table", "finest_size", "make_table", "make_tables"]
@@ -39,86 +40,58 @@ class Table:
 
 
 def finest_size(field, tolerance):
-    """Return the points per side at which a bicubic spline represents a trigonometric field.
+    """Points per side at which a bicubic spline represents a trigonometric field: a power of two times the field's own.
 
-    Parameters
-    ----------
-    field : PeriodicField
-        Trigonometric.
-    tolerance : float
-        Largest difference allowed at the centres of the cells, relative to max |values|.
-
-    Returns
-    -------
-    int
-        A power-of-two multiple of the field's size, at most 1024 or that size.
+    The error at the centres of the cells is that of each mode, r(kx h) r(ky h) - 1 times the mode, with
+    r(q) = (23 cos(q / 2) + cos(3 q / 2)) / 24 / ((2 + cos q) / 3); it is allowed `tolerance` times max |values|. At
+    most 1024 points, or the field's own.
     """
-    n = field.n
+    n, m = field.n, field.n_modes
+    c, k = grid.coefficients(field.values, m), np.arange(-m, m + 1)
+    allowed = tolerance * np.abs(field.values).max()
     while 2 * n <= _LARGEST:
-        fine = field.on_grid(2 * n)
-        spline = PeriodicField(fine[..., ::2, ::2], field.length, "bicubic").on_grid(2 * n)
-        if np.abs(spline - fine).max() <= tolerance * np.abs(fine).max():
+        q = 2 * np.pi / n * k
+        r = (23 * np.cos(q / 2) + np.cos(1.5 * q)) / 8 / (2 + np.cos(q))
+        if np.abs(grid.from_coefficients(c * (r[:, None] * r - 1), field.n)).max() <= allowed:
             break
         n *= 2
     return n
 
 
 def make_table(field, scale, *, tolerance, n=None):
-    """Return the table of a field times a factor.
+    """Return the Table of a field (2, n, n), or (n, n) with a second component of zero, times a factor.
 
-    Parameters
-    ----------
-    field : PeriodicField
-        Values of shape (2, n, n), or (n, n): then the second component is zero.
-    scale : float
-        Factor.
-    tolerance : float
-        As for `finest_size`; for trigonometric fields.
-    n : int, optional
-        Points per side for a trigonometric field, instead of `finest_size`.
-
-    Returns
-    -------
-    Table
+    Trigonometric fields become bicubic on n points per side, by default as many as `finest_size` finds.
     """
     if field.interpolation == "trigonometric":
         n = finest_size(field, tolerance) if n is None else n
-        field = PeriodicField(field.on_grid(n), field.length, "bicubic")
-    degree = 1 if field.interpolation == "bilinear" else 3
-    values = field.spline_coefficients
+        degree, values = 3, _spline_of_modes(field, n)
+    else:
+        n, degree, values = field.n, 1 if field.interpolation == "bilinear" else 3, field.spline_coefficients
     components = np.stack([values, np.zeros_like(values)]) if values.ndim == 2 else values
-    places = (np.arange(field.n + degree + 1) - degree // 2) % field.n
+    places = (np.arange(n + degree + 1) - degree // 2) % n
     padded = components[:, places[:, None], places[None, :]]
-    return Table(np.ascontiguousarray(np.moveaxis(padded, 0, -1)).reshape(-1) * scale, field.n, degree)
+    return Table(np.ascontiguousarray(np.moveaxis(padded, 0, -1)).reshape(-1) * scale, n, degree)
+
+
+def _spline_of_modes(field, n):
+    """Coefficients of the bicubic spline that interpolates a trigonometric field on n points per side."""
+    m = min(field.n_modes, field.n // 2)
+    if n <= 2 * m:
+        return PeriodicField(field.on_grid(n), field.length, "bicubic").spline_coefficients
+    symbol = (2 + np.cos(2 * np.pi / n * np.arange(-m, m + 1))) / 3
+    return grid.from_coefficients(grid.coefficients(field.values, m) / (symbol[:, None] * symbol), n)
 
 
 def make_tables(fields, scale, *, tolerance, size=None):
-    """Return the tables of fields that share one grid and one interpolation.
+    """Return the Tables of fields that share one grid and one interpolation, on the finest grid that one of them needs.
 
-    Parameters
-    ----------
-    fields : sequence of PeriodicField
-        As for `make_table`.
-    scale : float
-        Factor.
-    tolerance : float
-        As for `finest_size`, which is asked once, for the field of the finest grid.
-    size : tuple of int, optional
-        (degree, n) of the tables, where others have it already.
-
-    Returns
-    -------
-    list of Table
-
-    Raises
-    ------
-    ValueError
-        If the fields differ in grid or interpolation, or from size.
+    `size`, (degree, n), is that of others that exist already; a ValueError is raised if fields differ from it.
     """
     n = None if size is None else size[1]
     if n is None:
-        finest = max(fields, key=lambda field: field.n)
-        n = finest_size(finest, tolerance) if finest.interpolation == "trigonometric" else finest.n
+        sizes = [finest_size(f, tolerance) if f.interpolation == "trigonometric" else f.n for f in fields]
+        n = max(sizes)
     made = [make_table(field, scale, tolerance=tolerance, n=n) for field in fields]
     if {(table.degree, table.n) for table in made} != {size or (made[0].degree, n)}:
         raise ValueError("velocity must have one grid and one interpolation at all times")

@@ -14,13 +14,19 @@ import scipy.special
 import scipy.stats
 
 from pde import checks
+from pde.feynman_kac import _arguments
+from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._kernels_coupled import advance_given, bridge
-from pde.feynman_kac._path_fields import PathFields
+from pde.feynman_kac._moments import refuse_unless_finite
+from pde.feynman_kac._time_steps import TimeSteps
+from pde.feynman_kac._velocity_tables import VelocityTables
 
 __all__ = ["QuasiEstimate", "bridge_order", "quasi_estimate", "sobol_increments"]
 
 # Normal numbers held at once: 32 MB, so memory does not grow with the number of paths.
 _NUMBERS = 2**22
+# Increments that are given need no key.
+_NO_KEY = np.zeros(2, np.uint64)
 # Particles advanced together.
 _BATCH = 2**19
 # The largest dimension for which direction numbers are tabulated (Joe & Kuo 2008).
@@ -40,9 +46,9 @@ class QuasiEstimate:
     means : ndarray of shape (n_randomisations, ...)
         Estimate of each randomisation.
     n_paths : int
-        Paths a point and randomisation.
+        Number of paths per point and randomisation.
     n_steps : int
-        Steps a path.
+        Number of steps per path.
     """
 
     mean: np.ndarray
@@ -66,12 +72,13 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     points : array_like of shape (..., 2)
         Starting points.
     n_paths : int, default=1024
-        Paths a point and randomisation, a power of two: the points of the sequence are balanced in these numbers.
+        Number of paths per point and randomisation, a power of two: the sequence is balanced in these numbers.
     n_steps : int, default=64
-        Steps a path, >= 1; at most 10600, for which direction numbers are tabulated.
+        Number of steps per path, at least one per layer of the velocity, which steps end on; at most 10600, for which
+        direction numbers are tabulated.
     n_randomisations : int, default=16
-        Independent scrambles, >= 2.
-    rng : int or numpy.random.Generator, default=0
+        Number of independent scrambles, >= 2.
+    rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
         Seed. The result depends on it alone, not on the number of threads.
     n : int, optional
         Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
@@ -85,9 +92,10 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     Raises
     ------
     ValueError
-        If an argument is out of range, points has another shape or is not finite, or sigma = 0.
+        If an argument is out of range, points has another shape or is not finite, sigma = 0 or depends on x,
+        or there are several terminal data.
     FloatingPointError
-        If the result is not finite.
+        If the result or its standard error is not finite.
 
     References
     ----------
@@ -102,52 +110,68 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     >>> bool(abs(e.mean[0] - problem.exact([0.1, 0.2])) < 1e-3)
     True
     """
-    points = checks.points_array(points)
-    n_paths = checks.integer("n_paths", n_paths, at_least=1)
-    n_steps = checks.integer("n_steps", n_steps, at_least=1)
+    points, start = _arguments.places(problem, points)
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
     n_randomisations = checks.integer("n_randomisations", n_randomisations, at_least=2)
     if n_paths & (n_paths - 1) or n_paths > 2**30:
         raise ValueError(f"n_paths must be a power of two <= 2**30, got n_paths={n_paths}")
     if 2 * n_steps > _LARGEST_DIMENSION:
         raise ValueError(f"n_steps must be <= {_LARGEST_DIMENSION // 2} for Sobol points, got n_steps={n_steps}")
-    problem.refuse("quasi_estimate")
-    if problem.sigma == 0:
-        raise ValueError("sigma must be > 0: without noise one characteristic is the answer, see feynman_kac.estimate")
-    if not isinstance(rng, np.random.Generator):
-        rng = np.random.default_rng(checks.integer("rng", rng, at_least=0))
-    fields = PathFields(problem, n)
-    start = np.mod(points.reshape(-1, 2) / problem.length, 1.0)
-    scale = problem.sigma * math.sqrt(problem.horizon / n_steps) / problem.length
+    _arguments.needs_noise(problem)
+    problem.refuse("quasi_estimate", "terminals")
+    _arguments.refuse_varying_sigma(problem, "quasi_estimate")
+    steps = TimeSteps(problem, n_steps)
+    sums = _Sums(problem, steps, n)
     means = np.zeros((n_randomisations, len(start)))
-    for randomisation, stream in enumerate(rng.spawn(n_randomisations)):
-        for increments in sobol_increments(n_paths, n_steps, stream, scale=scale):
-            means[randomisation] += _sums(fields, start, increments, n_steps) / n_paths
-    if not np.isfinite(means).all():
-        raise FloatingPointError("the estimate is not finite: check velocity and terminal data for overflow")
+    for randomisation, stream in enumerate(_arguments.random_numbers(rng).spawn(n_randomisations)):
+        for increments in sobol_increments(n_paths, n_steps, stream, scale=sums.scale):
+            means[randomisation] += sums(start, increments) / n_paths
+    with np.errstate(over="ignore", invalid="ignore"):
+        stderr = means.std(axis=0, ddof=1) / math.sqrt(n_randomisations)
+    refuse_unless_finite(means, stderr, n_randomisations)
     shape = points.shape[:-1]
     return QuasiEstimate(
         mean=means.mean(axis=0).reshape(shape),
-        stderr=(means.std(axis=0, ddof=1) / math.sqrt(n_randomisations)).reshape(shape),
+        stderr=stderr.reshape(shape),
         means=means.reshape(n_randomisations, *shape),
         n_paths=n_paths,
         n_steps=n_steps,
     )
 
 
-def _sums(fields, start, increments, n_steps):
-    """Sums over the paths of f(X_T), shape (n_points,)."""
-    n_paths = increments.shape[-1]
-    dt = fields.problem.horizon / n_steps
-    sums, block = [], max(1, _BATCH // n_paths)
-    for first in range(0, len(start), block):
-        x, y = (np.repeat(start[first : first + block, i, None], n_paths, axis=1) for i in (0, 1))
-        for stack, layers, step in fields.velocity(n_steps):
-            degree, n = fields.size
-            advance_given(x, y, increments, stack, layers, degree, n, dt, step)
-        # Overflow shows in the result, which is checked.
-        with np.errstate(over="ignore"):
-            sums.append(fields.terminal(x, y).sum(axis=1))
-    return np.concatenate(sums) if sums else np.zeros(0)
+class _Sums:
+    """Sums over given paths of f(X_T), or of the Feynman-Kac formula, for any starting points (n_points, 2)."""
+
+    def __init__(self, problem, steps, n):
+        self.problem, self.steps = problem, steps
+        self.velocity, self.general = VelocityTables(problem, n), None
+        self.scale = np.sqrt(steps.dt)
+        if not _arguments.is_plain(problem):
+            self.general = GeneralPaths(problem, steps, n)
+            return
+        self.scale = self.scale * (problem.sigma / problem.length)
+        if len(steps.runs) == 1:
+            self.scale = float(self.scale[0])
+
+    def __call__(self, start, increments):
+        """Sums (n_points,) along increments (n_steps, 2, n_paths) of standard deviation `scale`."""
+        n_paths = increments.shape[-1]
+        sums, block = [np.zeros(0)], max(1, _BATCH // n_paths)
+        for first in range(0, len(start), block):
+            values = self._values(start[first : first + block], increments)
+            # Overflow shows in the result, which is checked.
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums.append(values.sum(axis=1))
+        return np.concatenate(sums)
+
+    def _values(self, start, increments):
+        if self.general is not None:
+            return self.general.samples(start, increments.shape[-1], Ways(), _NO_KEY, increments)[0]
+        x, y = (np.repeat(start[:, i, None], increments.shape[-1], axis=1) for i in (0, 1))
+        for piece in self.velocity.pieces(self.steps):
+            tables = piece.tables, piece.layers[:, 0], *self.velocity.size
+            advance_given(x, y, increments, *tables, piece.dt, piece.first)
+        return self.velocity.terminal.values(x, y)
 
 
 def sobol_increments(n_paths, n_steps, rng, *, scale=1.0):
@@ -156,13 +180,13 @@ def sobol_increments(n_paths, n_steps, rng, *, scale=1.0):
     Parameters
     ----------
     n_paths : int
-        Paths, a power of two.
+        Number of paths, a power of two.
     n_steps : int
-        Steps.
+        Number of steps.
     rng : numpy.random.Generator
         Source of the scramble.
-    scale : float, default=1.0
-        Standard deviation of an increment.
+    scale : float or ndarray of shape (n_steps,), default=1.0
+        Standard deviation of the increments of each step.
 
     Yields
     ------
@@ -171,27 +195,30 @@ def sobol_increments(n_paths, n_steps, rng, *, scale=1.0):
     """
     # `seed`, because SciPy knows `rng` from version 1.15 on only.
     engine = scipy.stats.qmc.Sobol(2 * n_steps, scramble=True, seed=rng)
-    order, weights = bridge_order(n_steps)
+    one = np.ndim(scale) == 0
+    order, weights = bridge_order(n_steps) if one else bridge_order(n_steps, np.square(scale))
     batch = min(n_paths, 2 ** max(0, int(math.log2(max(1, _NUMBERS // (2 * n_steps))))))
     for _ in range(n_paths // batch):
         u = engine.random(batch)
         # The sequence has 30 bits: 0 stands for the first 2**-30, of which the middle is taken.
         normals = scipy.special.ndtri(np.clip(u, 2.0**-31, 1 - 2.0**-31))
         increments = np.empty((n_steps, 2, batch))
-        bridge(normals, order, weights, scale, increments)
+        bridge(normals, order, weights, float(scale) if one else 1.0, increments)
         yield increments
 
 
-def bridge_order(n_steps):
-    """Return the order in which a Brownian bridge sets the values of a path at 0, 1, ..., n_steps.
+def bridge_order(n_steps, dt=1.0):
+    """Return the order in which a Brownian bridge sets the values of a path at t_0 = 0, t_1, ..., t_n.
 
-    W_m = (1 - w) W_l + w W_r + s Z,  w = (m - l) / (r - l),  s = sqrt((m - l) (r - m) / (r - l))
-    W_n = sqrt(n) Z  comes first
+    W_m = (1 - w) W_l + w W_r + s Z,  w = (t_m - t_l) / (t_r - t_l),  s = sqrt((t_m - t_l) (t_r - t_m) / (t_r - t_l))
+    W_n = sqrt(t_n) Z  comes first
 
     Parameters
     ----------
     n_steps : int
-        Steps, of variance 1 each.
+        Number of steps.
+    dt : float or ndarray of shape (n_steps,), default=1.0
+        Sizes of the steps.
 
     Returns
     -------
@@ -200,15 +227,19 @@ def bridge_order(n_steps):
     weights : ndarray of shape (n_steps, 2)
         w and s of each draw.
     """
-    order, weights = [(n_steps, 0, n_steps)], [(0.0, math.sqrt(n_steps))]
-    gaps = [(0, n_steps)]
+    t = np.concatenate([[0.0], np.cumsum(np.broadcast_to(dt, (n_steps,)))])
+    order, gaps = [(n_steps, 0, n_steps)], [(0, n_steps)]
     # First in, first out: every gap of a generation is halved before the next generation.
     for left, right in gaps:
         if right - left < 2:
             continue
         middle = (left + right) // 2
         order.append((middle, left, right))
-        width = right - left
-        weights.append(((middle - left) / width, math.sqrt((middle - left) * (right - middle) / width)))
         gaps += [(left, middle), (middle, right)]
-    return np.array(order, dtype=np.int64), np.array(weights)
+    order = np.array(order, dtype=np.int64)
+    middle, left, right = t[order[1:]].T
+    weights = np.empty((n_steps, 2))
+    weights[0] = 0.0, math.sqrt(t[-1])
+    weights[1:, 0] = (middle - left) / (right - left)
+    weights[1:, 1] = np.sqrt((middle - left) * (right - middle) / (right - left))
+    return order, weights

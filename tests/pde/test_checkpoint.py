@@ -13,6 +13,7 @@ import pytest
 
 import pde
 from pde import feynman_kac
+from pde.feynman_kac import _estimate, _paths
 from pde.feynman_kac._checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,7 @@ def small_blocks(monkeypatch):
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(feynman_kac, "_BATCH", 16)
+    monkeypatch.setattr(_estimate, "_BATCH", 16)
     monkeypatch.setattr(pde.feynman_kac._checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(pde.feynman_kac._checkpoint, "_SHARE", float("inf"))
     yield
@@ -52,25 +53,25 @@ def small_blocks(monkeypatch):
 
 def interrupt(monkeypatch, after):
     """Let `after` blocks be done, and raise at the next."""
-    moments, left = feynman_kac.Walk.moments, iter(range(after))
+    moments, left = _paths.Walk.moments, iter(range(after))
 
     def limited(self, starts, block):
         if next(left, None) is None:
             raise Interrupted
         return moments(self, starts, block)
 
-    monkeypatch.setattr(feynman_kac.Walk, "moments", limited)
+    monkeypatch.setattr(_paths.Walk, "moments", limited)
 
 
 def count_blocks(monkeypatch):
     """A list that grows with every block that is done."""
-    moments, done = feynman_kac.Walk.moments, []
+    moments, done = _paths.Walk.moments, []
 
     def counted(self, starts, block):
         done.append(block)
         return moments(self, starts, block)
 
-    monkeypatch.setattr(feynman_kac.Walk, "moments", counted)
+    monkeypatch.setattr(_paths.Walk, "moments", counted)
     return done
 
 
@@ -121,7 +122,7 @@ def test_a_run_may_continue_with_other_shards_and_another_shape_of_the_points(sm
 
 
 def test_the_file_is_written_only_when_it_is_due(monkeypatch, tmp_path):
-    monkeypatch.setattr(feynman_kac, "_BATCH", 16)
+    monkeypatch.setattr(_estimate, "_BATCH", 16)
     saves = []
     monkeypatch.setattr(Checkpoint, "save", lambda self, n_done, *_: saves.append(n_done))
     feynman_kac.estimate(rough(), POINTS, **ARGUMENTS, checkpoint=tmp_path / "c")
@@ -191,6 +192,22 @@ def test_callables_are_told_apart_by_their_values(part, tmp_path):
         feynman_kac.estimate(problem(2.0), POINTS, **arguments, checkpoint=path)
 
 
+def test_callables_that_agree_where_they_are_sampled_are_told_apart(tmp_path):
+    # Zero at the five times at which values are compared: the captured number alone differs.
+    def problem(amplitude):
+        def bump(x, t):
+            hidden = amplitude * np.prod([(t - each) ** 2 for each in (0.0, 0.1, 0.3, 0.6, 1.0)])
+            return np.full_like(x, hidden)
+
+        return pde.ConvectionDiffusion(bump, rough().terminal, sigma=0.1)
+
+    path, arguments = tmp_path / "c", ARGUMENTS | {"n": 16}
+    first = feynman_kac.estimate(problem(1e4), POINTS, **arguments, checkpoint=path)
+    assert same(feynman_kac.estimate(problem(1e4), POINTS, **arguments, checkpoint=path), first)
+    with pytest.raises(ValueError, match="another velocity"):
+        feynman_kac.estimate(problem(2e4), POINTS, **arguments, checkpoint=path)
+
+
 def test_a_damaged_file_is_refused_or_harmless(tmp_path):
     path = tmp_path / "c"
     whole = feynman_kac.estimate(rough(), POINTS, **ARGUMENTS, checkpoint=path)
@@ -241,10 +258,11 @@ import signal
 import sys
 import numpy as np
 import pde
-from pde import checkpoint, feynman_kac
+from pde import feynman_kac
+from pde.feynman_kac import _checkpoint as checkpoint
 
 checkpoint._SECONDS, checkpoint._SHARE, os.fsync = 0.0, 1e9, lambda _: None
-feynman_kac._BATCH = 2**14
+feynman_kac._estimate._BATCH = 2**14
 # A suite that was started in the background hands down that interrupts are ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 rng = np.random.default_rng(3)
@@ -274,7 +292,7 @@ def n_done(path):
 
 def test_a_process_killed_again_and_again_continues_to_the_same_bits(monkeypatch, tmp_path):
     path, n_paths = tmp_path / "c", 400_000
-    monkeypatch.setattr(feynman_kac, "_BATCH", 2**14)
+    monkeypatch.setattr(_estimate, "_BATCH", 2**14)
     generator = np.random.default_rng(3)
     fields = [
         pde.PeriodicField(generator.uniform(-1, 1, shape), interpolation="bilinear")

@@ -7,9 +7,11 @@ import scipy.stats
 
 import pde
 from pde import convergence, feynman_kac, problems
+from pde.feynman_kac import _levels
 from pde.feynman_kac import _multilevel as multilevel
 from pde.feynman_kac import _random as random_numbers
-from pde.feynman_kac._path_fields import PathFields
+from pde.feynman_kac._time_steps import TimeSteps
+from pde.feynman_kac._velocity_tables import VelocityTables
 
 FALSE_ALARM = 1e-6
 KEY = random_numbers.key_from(7)
@@ -77,33 +79,33 @@ def by_reference(problem, points, n_steps, n_paths, key, coupled):
 )
 def test_coupled_loop_equals_the_reference_on_the_same_increments(problem, coupled):
     points = random_points(5, length=problem.length)
-    samples = multilevel.level_samples(PathFields(problem), points, 24, 150, KEY, coupled=coupled)
+    samples = feynman_kac.level_samples(problem, points, 24, 150, KEY, coupled=coupled)
     # Rounding of 24 steps, stretched by exp(max |grad v|) < 1e3 at most.
     np.testing.assert_allclose(samples, by_reference(problem, points, 24, 150, KEY, coupled), atol=1e-11)
 
 
 def test_tables_made_a_few_steps_at_a_time_give_the_same_samples(monkeypatch):
     problem, points = in_time(), random_points(4)
-    whole = multilevel.level_samples(PathFields(problem), points, 22, 10, KEY, coupled=True)
-    monkeypatch.setattr("pde.feynman_kac._path_fields._TABLE_BYTES", 2**15)
-    assert len(list(PathFields(problem).velocity(22))) > 3
-    parts = multilevel.level_samples(PathFields(problem), points, 22, 10, KEY, coupled=True)
+    whole = feynman_kac.level_samples(problem, points, 22, 10, KEY, coupled=True)
+    monkeypatch.setattr("pde.feynman_kac._velocity_tables._TABLE_BYTES", 2**15)
+    assert len(list(VelocityTables(problem).pieces(TimeSteps(problem, 22)))) > 3
+    parts = feynman_kac.level_samples(problem, points, 22, 10, KEY, coupled=True)
     assert (parts == whole).all()
 
 
 def test_levels_have_their_own_numbers():
-    keys = {tuple(multilevel.level_key(KEY, level)) for level in range(20)}
+    keys = {tuple(feynman_kac.level_key(KEY, level)) for level in range(20)}
     assert len(keys) == 20
     assert tuple(KEY) not in keys
 
 
 def test_variance_of_a_level_has_order_two_and_its_mean_order_one():
     problem, points = eigenfunction(), random_points(8)
-    fields, n_steps, n_paths = PathFields(problem), np.array([16, 32, 64, 128]), 20_000
+    n_steps, n_paths = np.array([16, 32, 64, 128]), 20_000
     variances, means, errors = [], [], []
     for level, n in enumerate(n_steps):
-        key = multilevel.level_key(KEY, level)
-        samples = multilevel.level_samples(fields, points, int(n), n_paths, key, coupled=True)
+        key = feynman_kac.level_key(KEY, level)
+        samples = feynman_kac.level_samples(problem, points, int(n), n_paths, key, coupled=True)
         variances.append(samples.var(axis=1).mean())
         means.append(samples.mean(axis=1))
         errors.append(scipy.stats.sem(samples, axis=1))
@@ -227,7 +229,7 @@ def test_batches_merge_to_the_same_result(monkeypatch):
     problem, points = eigenfunction(), random_points(150)
     whole = multilevel.multilevel(problem, points, stderr=3e-2)
     for batch in (600, 5000):
-        monkeypatch.setattr(multilevel, "_BATCH", batch)
+        monkeypatch.setattr(_levels, "_BATCH", batch)
         parts = multilevel.multilevel(problem, points, stderr=3e-2)
         np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-13)
         np.testing.assert_allclose(parts.stderr, whole.stderr, rtol=1e-10)

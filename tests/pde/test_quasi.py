@@ -90,7 +90,7 @@ def test_compiled_loop_equals_the_reference_on_the_same_increments(interpolation
     points = random_points(5, length=1.5)
     e = quasi_estimate(problem, points, 128, 20, n_randomisations=2, rng=9)
     for stream, means in zip(np.random.default_rng(9).spawn(2), e.means, strict=True):
-        (increments,) = sobol_increments(128, 20, stream, scale=np.sqrt(0.8 / 20))
+        (increments,) = sobol_increments(128, 20, stream, scale=np.sqrt(feynman_kac.time_steps(problem, 20)))
         paths = np.moveaxis(increments, 1, 2)[:, None]
         ends = feynman_kac.euler_maruyama(problem, points[:, None], paths)
         np.testing.assert_allclose(means, problem.terminal_at(ends).mean(axis=1), atol=1e-11)

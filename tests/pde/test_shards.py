@@ -12,8 +12,10 @@ import joblib
 import numba
 import numpy as np
 import pytest
+import tqdm.auto
 
 from pde import feynman_kac, problems
+from pde.feynman_kac import _estimate
 from pde.feynman_kac import _paths as walk
 from pde.feynman_kac import _shards as shards
 
@@ -58,11 +60,11 @@ def test_blocks_have_a_bound_and_whole_pairs_and_do_not_shrink_with_the_paths(op
     problem = problems.constant_velocity()
     sizes = set()
     for n_paths in (10**7, 10**8):
-        blocks = feynman_kac._blocks(problem, n_points, n_paths, n_steps, options)
-        sizes.add((blocks.points_a_block, blocks.paths_a_block))
-        assert blocks.points_a_block * blocks.paths_a_block <= 2**20
-        assert blocks.points_a_block * blocks.paths_a_block > 2**13
-        assert not options.antithetic or blocks.paths_a_block % 2 == 0
+        blocks = _estimate._blocks(problem, n_points, n_paths, n_steps, options)
+        sizes.add((blocks.points_per_block, blocks.paths_per_block))
+        assert blocks.points_per_block * blocks.paths_per_block <= 2**20
+        assert blocks.points_per_block * blocks.paths_per_block > 2**13
+        assert not options.antithetic or blocks.paths_per_block % 2 == 0
     assert len(sizes) == 1
 
 
@@ -117,10 +119,11 @@ import os, signal, sys, time
 import numpy as np
 import joblib
 import pde
-from pde import feynman_kac, shards
+from pde import feynman_kac
+from pde.feynman_kac import _shards as shards
 
 folder, parent = sys.argv[1], os.getpid()
-feynman_kac._BATCH = 2**14
+feynman_kac._estimate._BATCH = 2**14
 shards._ROUND_SECONDS = 0.2
 rng = np.random.default_rng(0)
 points = rng.random((300, 2))
@@ -234,10 +237,10 @@ def test_a_worker_takes_one_core_or_the_share_that_loky_gives_it(monkeypatch):
 
 
 def test_one_bar_counts_the_paths_of_all_shards(monkeypatch):
-    monkeypatch.setattr(feynman_kac, "_BATCH", 16)
+    monkeypatch.setattr(_estimate, "_BATCH", 16)
     bars = []
 
-    class Bar(feynman_kac.tqdm):
+    class Bar(tqdm.auto.tqdm):
         def __init__(self, **kwargs):
             super().__init__(**kwargs | {"disable": False, "file": open(os.devnull, "w")})  # noqa: SIM115
             bars.append(self)
@@ -246,7 +249,7 @@ def test_one_bar_counts_the_paths_of_all_shards(monkeypatch):
             super().close()
             self.fp.close()
 
-    monkeypatch.setattr(feynman_kac, "tqdm", Bar)
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
     points = np.zeros((6, 2))
     with joblib.parallel_config(backend="threading", n_jobs=2):
         feynman_kac.estimate(problems.constant_velocity(), points, 40, 2, n_shards=3, progress=True)

@@ -1,0 +1,79 @@
+"""Checks at the door that the ways to an expectation share."""
+
+import numpy as np
+
+from pde import checks
+from pde.fields import PeriodicField
+
+__all__ = [
+    "counts",
+    "is_field",
+    "is_noiseless",
+    "is_plain",
+    "needs_noise",
+    "places",
+    "random_numbers",
+    "refuse_varying_sigma",
+    "sigma_varies",
+    "terminal_range",
+]
+
+
+def places(problem, points):
+    """The points, checked, and their places (n_points, 2) as fractions of the period."""
+    points = checks.points_array(points)
+    return points, np.mod(points.reshape(-1, 2) / problem.length, 1.0)
+
+
+def counts(n_paths, n_steps, points, *, fewest_paths=1):
+    """n_paths and n_steps as integers that the counters of the generator can hold."""
+    n_paths = checks.integer("n_paths", n_paths, at_least=fewest_paths)
+    n_steps = checks.integer("n_steps", n_steps, at_least=1)
+    if max(n_paths, n_steps, points.size) >= 2**32:
+        raise ValueError("n_paths, n_steps and the number of points must be < 2**32, the range of the counters")
+    return n_paths, n_steps
+
+
+def is_field(part):
+    """Whether a coefficient is given as a field, not as a callable."""
+    return isinstance(part, PeriodicField)
+
+
+def sigma_varies(problem):
+    """Whether sigma depends on x."""
+    return is_field(problem.sigma)
+
+
+def is_noiseless(problem):
+    """Whether there is no diffusion at all."""
+    return not sigma_varies(problem) and not np.any(problem.sigma)
+
+
+def is_plain(problem):
+    """Whether the fast loops know the problem: one sigma, neither potential nor source."""
+    return problem.has_constant_sigma and problem.potential is None and problem.source is None
+
+
+def needs_noise(problem):
+    """Raise a ValueError if there is no diffusion."""
+    if is_noiseless(problem):
+        raise ValueError("sigma must be > 0: without noise one characteristic is the answer, see feynman_kac.estimate")
+
+
+def refuse_varying_sigma(problem, consumer):
+    """Raise a ValueError if sigma depends on x; one constant per layer is known."""
+    if sigma_varies(problem):
+        raise ValueError(f"{consumer} does not know a sigma that depends on x")
+
+
+def terminal_range(problem, n):
+    """Smallest and largest of the terminal data, on the grid of a field or of n points per side."""
+    values = problem.terminal.values if is_field(problem.terminal) else problem.terminal_on_grid(n)
+    return float(values.min()), float(values.max())
+
+
+def random_numbers(rng):
+    """A NumPy generator of a seed, a SeedSequence or a generator."""
+    if isinstance(rng, (np.random.Generator, np.random.SeedSequence)):
+        return np.random.default_rng(rng)
+    return np.random.default_rng(checks.integer("rng", rng, at_least=0))

@@ -1,0 +1,257 @@
+"""Plain Monte Carlo: the average over paths, in blocks that any worker may do.
+
+The work is cut into blocks, points x paths, by a rule that knows the problem alone. The moments of a block depend on
+the seed and the block alone, and are merged in the order of the blocks: the result is the same to the last bit however
+the blocks are spread over threads, processes and machines of one kind, and wherever a run was interrupted.
+"""
+
+import contextlib
+import uuid
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pde import checks
+from pde.feynman_kac import _arguments, _shards
+from pde.feynman_kac._checkpoint import Checkpoint, describe
+from pde.feynman_kac._moments import Moments
+from pde.feynman_kac._paths import SCHEMES, Options, make_walk
+from pde.feynman_kac._random import DTYPES, INCREMENTS, key_from
+from pde.feynman_kac._result import result_of
+from pde.feynman_kac._velocity_tables import points_per_side
+
+__all__ = ["estimate"]
+
+DEVICES = ("cpu", "cuda")
+
+# Particles of a block at most: 16 MB of positions, so memory does not grow with the number of paths; and path-steps of
+# a block, about a second of one core, with particles enough to keep all cores busy.
+_BATCH, _WORK, _FEWEST = 2**20, 2**28, 2**14
+# Points of a block that share common paths: many times a kernel's lanes, so that drawing their noise costs nothing.
+_POINTS = 2**12
+
+
+def estimate(
+    problem,
+    points,
+    n_paths=1024,
+    n_steps=1000,
+    rng=0,
+    *,
+    bias=False,
+    scheme="euler",
+    antithetic=False,
+    common_paths=False,
+    increments="gaussian",
+    dtype="float64",
+    device="cpu",
+    n=None,
+    n_shards=1,
+    checkpoint=None,
+    progress=False,
+):
+    """Estimate u(x, 0) = E[f(X_T) | X_0 = x] at points.
+
+    X_(k+1) = X_k + v(X_k, t_k) dt + sigma dB_k,  dB_k ~ N(0, dt I)                       (Euler-Maruyama)
+    Y = X_(k+1),  X_(k+1) = X_k + (v(X_k, t_k) + v(Y, t_(k+1))) dt / 2 + sigma dB_k       (stochastic Heun)
+
+    With a potential c and a source g, u = E[f(X_T) e^(C_T) + integral of g e^(C_t) dt], C the integral of c along the
+    path. A sigma that depends on x is that of Ito's equation. Steps end where a layer of the velocity ends. Fields are
+    evaluated as bicubic splines that differ from trigonometric ones by less than 1e-6 max |v| and 1e-6 max |f|.
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        With sigma = 0, the characteristics are followed by the classical Runge-Kutta method of order 4 instead: one
+        path per point, no noise.
+    points : array_like of shape (..., 2)
+        Starting points.
+    n_paths : int, default=1024
+        Number of paths per point, >= 1; even with antithetic.
+    n_steps : int, default=1000
+        Number of steps per path, >= the number of layers. `time_steps` returns their sizes: T / n_steps unless layers
+        do not divide them.
+    rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
+        Seed. The result depends on it alone: not on the number of threads, shards or workers, nor on interruptions.
+    bias : bool, default=False
+        Follow every path a second time with steps twice as long, and estimate the bias of the steps from it; n_steps
+        must be even, and dtype "float64".
+    scheme : {"euler", "heun"}
+        Euler-Maruyama, weak order 1, or stochastic Heun, weak order 2 (for a sigma that does not depend on x): for a
+        smooth velocity 20 steps of it are as good as 1000.
+    antithetic : bool, default=False
+        Paths in pairs with opposite increments; the standard error is that of the pair means.
+    common_paths : bool, default=False
+        One set of Brownian paths for all points: the error is then smooth in space, and no longer independent.
+    increments : {"gaussian", "two-point"}
+        Law of dB_k. Two-point increments, +-sqrt(dt) in each component, have the moments that weak order 1 needs
+        (and, with "heun", not those of order 2).
+    dtype : {"float64", "float32"}
+        "float32": displacements of 24 bits, positions of 32 bits of the period; several times faster, with other random
+        numbers. Not with a potential, a source or a sigma that depends on x. With sigma = 0 it is not used.
+    device : {"cpu", "cuda"}
+        "cuda": the same paths on a GPU (extra "gpu"); for Gaussian Euler-Maruyama, in one shard and without a
+        checkpoint, a potential or a source.
+    n : int, optional
+        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
+        the terminal data, or 128.
+    n_shards : int, default=1
+        With K > 1, the work goes to K shards at a time, which run where `joblib.parallel_config` sends them: on a
+        backend "loky" with its n_jobs, "dask", "ray" or "threading"; without one, in this process. A few shards per
+        worker even out workers of unequal speed. Work of workers that die is done again by others.
+    checkpoint : str or os.PathLike, optional
+        File in which the moments are kept, at most every two seconds. A call with the same arguments resumes from it
+        and returns the result that it would have had, to the last bit; a finished file gives it at once. It is not
+        removed. Callables are recognised by their code, constants and captured values, and by their values on the
+        grid of n points per side, the velocity at five times.
+    progress : bool, default=False
+        Show a progress bar, in notebooks a widget.
+
+    Returns
+    -------
+    Estimate
+        `mean` and `stderr` of shape (...).
+
+    Raises
+    ------
+    ValueError
+        If points has another shape or is not finite, n_paths, n_steps or n_shards is out of range, an option is
+        unknown or does not go with another or with the problem, rng is not a seed, the checkpoint is damaged, in no
+        directory or that of another call, joblib's backend is "multiprocessing", or a step in float32 crosses a quarter
+        of a period.
+    RuntimeError
+        If workers keep dying, or there is no CUDA device.
+    FloatingPointError
+        If the result or its standard error is not finite.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the samples show too little of the terminal data for the standard error to be trusted: all of them equal at
+        some point, or fewer than ten on the rarer side of a two-valued result.
+
+    Examples
+    --------
+    >>> import numpy as np, pde
+    >>> problem = pde.problems.constant_velocity()
+    >>> e = estimate(problem, [[0.1, 0.2], [0.5, 0.3]], n_paths=4096, n_steps=10, rng=1)
+    >>> bool((np.abs(e.mean - problem.exact([[0.1, 0.2], [0.5, 0.3]])) < 5 * e.stderr).all())
+    True
+    """
+    points, starts = _arguments.places(problem, points)
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
+    n = points_per_side(problem, n)
+    if antithetic and n_paths % 2:
+        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
+    n_shards = checks.integer("n_shards", n_shards, at_least=1)
+    ways = Options(
+        bool(common_paths),
+        bool(antithetic),
+        checks.one_of("scheme", scheme, SCHEMES),
+        checks.one_of("increments", increments, INCREMENTS),
+        checks.one_of("dtype", dtype, DTYPES),
+        bool(bias),
+    )
+    if checks.one_of("device", device, DEVICES) == "cuda":
+        return _on_cuda(problem, points, n_paths, n_steps, rng, ways, n_shards, checkpoint, n, progress)
+    key = key_from(rng)
+    if _arguments.is_noiseless(problem):
+        n_paths, ways = 1, ways._replace(antithetic=False)
+    job = _Job((problem, n_steps, n, key, ways))
+    share = 2 if ways.antithetic else 1
+    blocks = _blocks(problem, len(starts), n_paths, n_steps, ways)
+    moments = _merged(job, starts, blocks, share, n_shards, _saved(checkpoint, job, points, blocks), progress)
+    return result_of(problem, moments, points.shape[:-1], n_paths, n_steps, ways, n)
+
+
+def _on_cuda(problem, points, n_paths, n_steps, rng, ways, n_shards, checkpoint, n, progress):
+    if (ways.scheme, ways.increments, n_shards, checkpoint, ways.bias) != ("euler", "gaussian", 1, None, False):
+        raise ValueError(
+            "device='cuda' needs scheme='euler', increments='gaussian', n_shards=1, bias=False and no checkpoint"
+        )
+    problem.refuse("device='cuda'")
+    n_layers = problem.n_layers or 1
+    if n_steps % n_layers:
+        raise ValueError(f"n_steps must be a multiple of the {n_layers} layers on device='cuda', got n_steps={n_steps}")
+    from pde.feynman_kac import _cuda  # Loads numba's CUDA target.
+
+    options = {"common_paths": ways.common_paths, "antithetic": ways.antithetic, "dtype": ways.dtype}
+    return _cuda.estimate_cuda(problem, points, n_paths, n_steps, rng, **options, n=n, progress=progress)
+
+
+def _saved(path, job, points, blocks):
+    """The checkpoint of a call; None without a path."""
+    if path is None:
+        return None
+    problem, n_steps, n, key, ways = job.arguments
+    sizes = {"n_paths": blocks.n_paths, "n_steps": n_steps, "n": n}
+    block = {"block": [blocks.points_per_block, blocks.paths_per_block], "rng": " ".join(map(str, key))}
+    return Checkpoint(path, describe(problem, points.reshape(-1, 2), n) | sizes | block | ways._asdict())
+
+
+def _merged(job, starts, blocks, share, n_shards, saved, progress):
+    """Moments of all blocks, merged in their order: mean and squares of shape (n_results, n_points)."""
+    done, mean, squares = (saved and saved.load()) or (0, None, None)
+
+    def arguments(index):
+        block = blocks[index]
+        return starts[block.first_point : block.first_point + block.n_points], block
+
+    with _bar(progress, blocks, done) as bar:
+        for results in _shards.in_rounds(job, arguments, done, len(blocks), n_shards):
+            for result in results:
+                block = blocks[done]
+                if mean is None:
+                    mean, squares = np.zeros((2, len(result[1]), len(starts)))
+                here = slice(block.first_point, block.first_point + block.n_points)
+                part = Moments(mean[:, here], squares[:, here], block.first_path // share)
+                part.merge(*result)
+                mean[:, here], squares[:, here] = part.mean, part.products
+                done += 1
+                if bar is not None:
+                    bar.update(block.n_points * block.n_paths)
+            if saved and (saved.due or done == len(blocks)):
+                saved.save(done, mean, squares)
+    if mean is None:
+        mean, squares = np.zeros((2, job.n_results, 0))
+    return Moments(mean, squares, blocks.n_paths // share)
+
+
+def _bar(progress, blocks, done):
+    if not progress:
+        return contextlib.nullcontext()
+    from tqdm.auto import tqdm  # Which looks for a notebook.
+
+    sizes = {"total": blocks.n_particles_before(len(blocks)), "initial": blocks.n_particles_before(done)}
+    return tqdm(**sizes, unit="path", unit_scale=True)
+
+
+def _blocks(problem, n_points, n_paths, n_steps, options):
+    """The blocks of a problem: all paths of many points, some paths of one, or some common paths of many points."""
+    # A velocity without layers has its tables made again for every block, which must be worth it.
+    particles = _BATCH if problem.n_layers is None else min(_BATCH, max(_FEWEST, _WORK // n_steps))
+    if options.common_paths:
+        points_per_block = max(1, min(n_points, _POINTS, particles))
+        paths_per_block = particles // points_per_block
+    else:
+        paths_per_block = min(n_paths, particles)
+        points_per_block = particles // paths_per_block
+    # A pair of antithetic paths is one sample.
+    pairs = 2 if options.antithetic else 1
+    return _shards.Blocks(n_points, n_paths, points_per_block, max(pairs, paths_per_block // pairs * pairs))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs to do any block of one call of `estimate`."""
+
+    arguments: tuple = field(compare=False)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def prepare(self):
+        return make_walk(*self.arguments).moments
+
+    @property
+    def n_results(self):
+        """Number of results per point: terminal data, and their differences for the bias."""
+        return (self.arguments[0].n_terminals or 1) * (1 + self.arguments[4].bias)

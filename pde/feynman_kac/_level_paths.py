@@ -1,0 +1,171 @@
+"""Samples of one level of multilevel Monte Carlo, and the steps of the coarsest."""
+
+import math
+import warnings
+
+import numpy as np
+
+from pde import checks
+from pde.feynman_kac import _arguments
+from pde.feynman_kac._general_paths import GeneralPaths, Ways
+from pde.feynman_kac._kernels_coupled import ALONE, COARSE, advance_pair
+from pde.feynman_kac._time_steps import TimeSteps
+from pde.feynman_kac._velocity_tables import VelocityTables
+
+__all__ = ["LevelPaths", "coarsest_steps", "level_key", "level_samples"]
+
+# Steps of the coarsest level that a steep velocity may ask for; `base` can ask for more.
+_COARSEST_LIMIT = 1024
+# Times at which the variation of callables is read, and the share of it that steps may miss.
+_N_TIMES, _MISSED = 1024, 0.25
+
+
+def level_key(key, level):
+    """Return the generator's key of a level, so that levels are independent.
+
+    Parameters
+    ----------
+    key : ndarray of shape (2,)
+        As from `key_from`.
+    level : int
+        0 for the coarsest.
+
+    Returns
+    -------
+    ndarray of shape (2,)
+    """
+    return np.random.SeedSequence([*key.tolist(), level]).generate_state(2, np.uint32).astype(np.uint64)
+
+
+def level_samples(problem, starts, n_steps, n_paths, key, *, coupled, first_point=0, first_path=0):
+    """Draw samples of one level: f(X^l) - f(X^(l-1)), or f(X^0).
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        Without potential and source, and with one sigma.
+    starts : ndarray of shape (n_points, 2)
+        Starting points.
+    n_steps : int
+        Number of steps of the fine paths; even if coupled.
+    n_paths : int
+        Number of samples per point.
+    key : ndarray of shape (2,)
+        As from `level_key`.
+    coupled : bool
+        Take off the value of the path of half as many steps.
+    first_point, first_path : int, default=0
+        Counters of the first point and path.
+
+    Returns
+    -------
+    ndarray of shape (n_points, n_paths)
+
+    Raises
+    ------
+    ValueError
+        If the problem has more than that.
+    """
+    problem.refuse("level_samples")
+    steps = TimeSteps(problem, n_steps // 2).refined(problem) if coupled else TimeSteps(problem, n_steps)
+    counters = first_path, first_point
+    fine, coarse = _pair(VelocityTables(problem), steps, starts, n_paths, key, coupled, counters)
+    return fine if coarse is None else fine - coarse
+
+
+def _pair(velocity, steps, starts, n_paths, key, coupled, counters):
+    """f at the ends of the fine and of the coarse paths, each (n_points, n_paths); None without coarse ones."""
+    problem = velocity.problem
+    start = np.mod(starts / problem.length, 1.0)
+    x, y = (np.repeat(start[:, i, None], n_paths, axis=1) for i in (0, 1))
+    cx, cy = (x.copy(), y.copy()) if coupled else (x, y)
+    second = COARSE if coupled else ALONE
+    for piece in velocity.pieces(steps):
+        tables = piece.tables, piece.layers[:, 0], *velocity.size
+        scale = problem.sigma * math.sqrt(piece.dt) / problem.length
+        advance_pair(x, y, cx, cy, *tables, piece.dt, scale, piece.counter, *counters, second, key)
+    terminal = velocity.terminal
+    return terminal.values(x, y), terminal.values(cx, cy) if coupled else None
+
+
+class LevelPaths:
+    """Paths of all levels of a problem: level l has `base` 2**l steps."""
+
+    def __init__(self, problem, n, base):
+        self.problem, self.n = problem, n
+        self.base = TimeSteps(problem, base)
+        self.velocity = VelocityTables(problem, n)
+        self._general = {}
+
+    def samples(self, level, starts, n_paths, key, first_point, first_path):
+        """Fine and coarse samples of a level, each (n_points, n_paths); the coarse ones None at level 0."""
+        steps = self.base.refined(self.problem, 2**level)
+        if _arguments.is_plain(self.problem):
+            return _pair(self.velocity, steps, starts, n_paths, key, level > 0, (first_path, first_point))
+        if level not in self._general:
+            coarse = level and self.base.refined(self.problem, 2 ** (level - 1))
+            self._general[level] = (
+                GeneralPaths(self.problem, steps, self.n),
+                GeneralPaths(self.problem, coarse, self.n, counters=steps.counters[::2]) if level else None,
+            )
+        start = np.mod(starts / self.problem.length, 1.0)
+        ways = Ways(first_path=first_path, first_point=first_point)
+        fine, coarse = self._general[level]
+        values = fine.samples(start, n_paths, ways, key)[0]
+        return values, coarse.samples(start, n_paths, ways._replace(n_sub=2), key)[0] if level else None
+
+
+def coarsest_steps(problem, n, base=None):
+    """Number of steps of the coarsest level, `base` or chosen; with a warning if they alias what callables vary.
+
+    Chosen are three in the time 1 / max |grad v| in which neighbouring paths part, at least 4 and as many as resolve
+    the callables, a multiple of the number of layers.
+    """
+    histories, n_layers = _histories(problem), problem.n_layers or 1
+    if base is None:
+        n_times = problem.n_layers or 4
+        times = (np.arange(n_times) + 0.5 * (n_layers > 1)) * (problem.horizon / n_times)
+        steepest = max(problem.velocity_field(t, n).jacobian_sup_norm() for t in times)
+        base = min(max(4, math.ceil(3 * problem.horizon * steepest)), _COARSEST_LIMIT)
+        while base < _COARSEST_LIMIT and _misses(histories, base):
+            base = min(2 * base, _COARSEST_LIMIT)
+        base = n_layers * -(-base // n_layers)
+    else:
+        base = checks.integer("base", base, at_least=1)
+    if _misses(histories, base):
+        warnings.warn(
+            f"the velocity, potential or source varies in time within the {base} steps of the coarsest level, which "
+            "levels of aliased steps do not see: the bias may be underestimated; raise base",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return base
+
+
+def _histories(problem):
+    """What callables vary in time: values (_N_TIMES, m) of each at irregular times and some points."""
+    # Jittered, so that no frequency hides between them.
+    times = (np.arange(_N_TIMES) + np.random.default_rng(0).random(_N_TIMES)) * (problem.horizon / _N_TIMES)
+    points = (np.random.default_rng(1).random((16, 2))) * problem.length
+    read = []
+    if problem.n_layers is None and problem.velocity_is_of_points:
+        read.append(lambda t: problem.velocity_at(points, t))
+    elif problem.n_layers is None:
+        read.append(lambda t: problem.velocity_field(t).values[:, ::4, ::4])
+    for value, at in ((problem.potential, problem.potential_at), (problem.source, problem.source_at)):
+        if value is not None and not _arguments.is_field(value):
+            read.append(lambda t, at=at: at(points, t))
+    return [np.stack([np.ravel(each(float(t))) for t in times]) for each in read]
+
+
+def _misses(histories, n_steps):
+    """Whether steps that read a history at their beginning miss more than a quarter of its variation."""
+    edges = np.arange(_N_TIMES) * n_steps // _N_TIMES
+    firsts = np.searchsorted(edges, edges)
+    for values in histories:
+        lost = np.zeros((edges[-1] + 1, values.shape[1]))
+        np.add.at(lost, edges, values - values[firsts])
+        varied = np.abs(values - values.mean(axis=0)).sum()
+        if np.abs(lost).sum() > _MISSED * varied and varied > 1e-9 * np.abs(values).sum():
+            return True
+    return False

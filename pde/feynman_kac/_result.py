@@ -1,0 +1,81 @@
+"""What plain Monte Carlo returns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pde.feynman_kac import _arguments
+from pde.feynman_kac._moments import quantile_factor, refuse_unless_finite, warn_if_rare
+
+__all__ = ["Estimate", "result_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A Monte-Carlo estimate of u(x, 0).
+
+    Attributes
+    ----------
+    mean : ndarray of shape (...)
+        Estimate at each point, in units of f; (..., k) for k terminal data.
+    stderr : ndarray of shape (...)
+        Its standard error, of the sampling alone: the bias of the steps is not in it. It comes from `n_samples`
+        samples, so an interval takes Student's quantile with n_samples - 1 degrees of freedom: see `half_width`. 0
+        without diffusion, inf where one sample leaves it unknown.
+    n_paths : int
+        Number of paths per point.
+    n_steps : int
+        Number of steps per path.
+    n_samples : int
+        Number of independent samples per point: n_paths, or the pairs of antithetic paths.
+    bias_estimate : ndarray of shape (...) or None
+        With bias=True, the estimate of |bias| that the steps leave: |mean - mean with twice the step| on the same
+        paths, over 2**order - 1 of the scheme.
+    bias_stderr : ndarray of shape (...) or None
+        Standard error of `bias_estimate`.
+    """
+
+    mean: np.ndarray
+    stderr: np.ndarray
+    n_paths: int
+    n_steps: int
+    n_samples: int = 1
+    bias_estimate: np.ndarray | None = None
+    bias_stderr: np.ndarray | None = None
+
+    def half_width(self, confidence=0.95):
+        """Return half the width of the interval around `mean` that holds E[f(X_T)] at a confidence.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            Probability, > 0 and < 1.
+
+        Returns
+        -------
+        ndarray of shape (...)
+        """
+        # One sample of characteristics is exact, one of paths tells nothing.
+        return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
+
+
+def result_of(problem, moments, shape, n_paths, n_steps, ways, n):
+    """The Estimate of moments (n_results, n_points) at points of a shape; refused unless finite."""
+    mean, n_samples = moments.mean, moments.count
+    noiseless = _arguments.is_noiseless(problem)
+    stderr = np.zeros_like(mean) if noiseless else moments.stderr
+    refuse_unless_finite(mean, stderr, n_samples)
+    bias, bias_stderr = None, None
+    if ways.bias:
+        k = len(mean) // 2
+        order = 4 if noiseless else 2 if ways.scheme == "heun" else 1
+        bias, bias_stderr = np.abs(mean[k:]) / (2**order - 1), stderr[k:] / (2**order - 1)
+        mean, stderr = mean[:k], stderr[:k]
+    if not noiseless:
+        warn_if_rare(mean, stderr, n_samples, *_arguments.terminal_range(problem, n), pairs=ways.antithetic)
+    several = problem.n_terminals is not None
+
+    def shaped(values):
+        return None if values is None else values.T.reshape(*shape, -1) if several else values[0].reshape(shape)
+
+    return Estimate(shaped(mean), shaped(stderr), n_paths, n_steps, n_samples, shaped(bias), shaped(bias_stderr))

@@ -1,0 +1,146 @@
+"""Velocity and terminal data of a problem as the path loops read them: tables, made once for all step sizes."""
+
+from dataclasses import replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from pde import checks
+from pde.feynman_kac import _kernels32, _kernels64, _spline_tables
+from pde.feynman_kac._spline_tables import TERMINAL_TOLERANCE, VELOCITY_TOLERANCE
+from pde.fields import PeriodicField
+
+__all__ = ["CHARACTERISTIC_TOLERANCE", "Piece", "TerminalTables", "VelocityTables", "points_per_side"]
+
+# Of a velocity whose characteristics are followed: the difference must vanish beside the error of RK4.
+CHARACTERISTIC_TOLERANCE = 1e-9
+
+# Tables of a velocity that changes at every step are made for this many bytes at a time.
+_TABLE_BYTES = 2**27
+
+
+class Piece(NamedTuple):
+    """Tables of some consecutive steps of one size.
+
+    `tables` (n_tables, m); `layers` (n_steps, n_stages) the table of each stage of each step; index `first`, generator
+    counter `counter` and size `dt` of the first step.
+    """
+
+    tables: np.ndarray
+    layers: np.ndarray
+    first: int
+    counter: int
+    dt: float
+
+
+def points_per_side(problem, n=None):
+    """Points per side on which a velocity given as a callable is sampled: n, or those of the data, or 128."""
+    return (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
+
+
+class VelocityTables:
+    """Velocity of a problem as tables of v / length, or of the displacements v dt / length.
+
+    Parameters: `n` points per side on which a callable v(x, t) is sampled; `tolerance` of splines, relative to
+    max |v|; `scaled`: displacements, as most loops read them; `single`: in the layout of the float32 loops.
+    """
+
+    def __init__(self, problem, n=None, *, tolerance=VELOCITY_TOLERANCE, scaled=False, single=False):
+        self.problem, self.n = problem, points_per_side(problem, n)
+        self.tolerance, self.scaled, self.single = tolerance, scaled, single
+        self.size = None
+        self._layers, self._kept = None, {}
+
+    @cached_property
+    def terminal(self):
+        """The terminal data as tables."""
+        return TerminalTables(self.problem)
+
+    def pieces(self, steps, n_stages=1):
+        """Yield the pieces of `steps` (TimeSteps), with tables at n_stages times of each step.
+
+        Stages: 1, its beginning; 2, and its end; 3, and its middle.
+        """
+        key = (steps.n_steps, tuple(run.first for run in steps.runs), n_stages)
+        if key not in self._kept:
+            make = self._of_layers if self.problem.n_layers is not None else self._of_times
+            pieces = make(steps, n_stages)
+            if self._bytes(steps, n_stages) > _TABLE_BYTES:
+                return pieces
+            self._kept = {key: list(pieces)}
+        return iter(self._kept[key])
+
+    def _bytes(self, steps, n_stages):
+        if self.problem.n_layers is not None:
+            return 0
+        return self._bytes_per_table() * steps.n_steps * max(1, n_stages - 1)
+
+    def _bytes_per_table(self):
+        dt = self.problem.horizon if self.scaled else 1.0
+        return self._stack([self._tables([self._field(0.0)])[0]], 0.0 * dt).nbytes
+
+    def _of_layers(self, steps, n_stages):
+        if self._layers is None:
+            fields = [self.problem.layer_field(layer) for layer in range(self.problem.n_layers)]
+            self._layers = self._tables(fields)
+        for run in steps.runs:
+            layers = steps.layers[run.first : run.first + run.count]
+            present, indices = np.unique(layers, return_inverse=True)
+            stack = self._stack([self._layers[layer] for layer in present], run.dt)
+            yield Piece(stack, np.repeat(indices[:, None], n_stages, axis=1), run.first, run.counter, run.dt)
+
+    def _of_times(self, steps, n_stages):
+        # From the beginning of a step to that of the next: tables of its own, and the next step's first.
+        apart = max(1, n_stages - 1)
+        chunk = max(1, _TABLE_BYTES // self._bytes_per_table() // apart)
+        # One call of the generator serves 64 steps, and coupled loops take steps in pairs.
+        chunk = max(64, chunk // 64 * 64) if self.single else max(2, chunk // 2 * 2)
+        for run in steps.runs:
+            for begin in range(0, run.count, chunk):
+                count = min(chunk, run.count - begin)
+                first = run.first + begin
+                places = np.arange(count * apart + (n_stages > 1)) / apart
+                # By the place in the run, so that the times do not depend on the chunks.
+                times = np.minimum(steps.t[run.first] + (begin + places) * run.dt, self.problem.horizon)
+                stack = self._stack(self._tables([self._field(float(t)) for t in times]), run.dt)
+                layers = np.arange(count)[:, None] * apart + np.arange(n_stages)[None, :]
+                yield Piece(stack, layers, first, run.counter + begin, run.dt)
+
+    def _field(self, t):
+        return self.problem.velocity_field(t, self.n)
+
+    def _tables(self, fields):
+        made = _spline_tables.make_tables(fields, 1 / self.problem.length, tolerance=self.tolerance, size=self.size)
+        self.size = made[0].degree, made[0].n
+        return made
+
+    def _stack(self, tables, dt):
+        factor = dt if self.scaled else 1.0
+        tables = [replace(table, coefficients=table.coefficients * factor) for table in tables]
+        return np.stack([_kernels32.cell_table(table) if self.single else table.coefficients for table in tables])
+
+
+class TerminalTables:
+    """Terminal data as tables, one for each of several; or, for a callable, the function itself."""
+
+    def __init__(self, problem):
+        self.problem, self.tables = problem, None
+        terminal = problem.terminal
+        if isinstance(terminal, PeriodicField):
+            stack = terminal.values.reshape(-1, terminal.n, terminal.n)
+            fields = [PeriodicField(values, terminal.length, terminal.interpolation) for values in stack]
+            if terminal.values.ndim == 2:
+                fields = [terminal]
+            self.tables = _spline_tables.make_tables(fields, 1.0, tolerance=TERMINAL_TOLERANCE)
+
+    def values(self, x, y):
+        """f at positions x, y of shape (n_points, n_paths), in periods: shape (n_points, n_paths) or (k, ...)."""
+        if self.tables is None:
+            # A position that rounding has put on the far edge of the cell is the near edge.
+            cell = np.stack([x, y], axis=-1) % 1.0 * self.problem.length
+            return self.problem.terminal_at(cell)
+        out = np.empty((len(self.tables), *x.shape))
+        for values, table in zip(out, self.tables, strict=True):
+            _kernels64.evaluate(x, y, table.coefficients, table.degree, table.n, values)
+        return out[0] if self.problem.terminal.values.ndim == 2 else out
