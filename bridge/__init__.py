@@ -4,8 +4,8 @@
     u(x, 0) = E[f(X_T) | X_0 = x]                      an ensemble, a mean over the noise, solves the equation
 
 `NoisyResidual` is the step, `FeynmanKacMean` the mean. `network_from_velocity` makes a network of an equation,
-`ResNetSDE` an equation of a network. Importing this package asks for PyTorch, and says how to get it where it is
-missing.
+`problem_from_network` an equation of a planar network, which `pde` solves, `ResNetSDE` one of any stage, for other
+libraries. Importing this package requires PyTorch, and the error says how to install it.
 """
 
 import _enresnet
@@ -14,7 +14,7 @@ _enresnet.check_pde()
 try:
     import torch  # noqa: F401
 except ModuleNotFoundError as error:
-    # A PyTorch that is there and broken has its own story to tell.
+    # If PyTorch is installed but broken, let its own error through.
     if error.name != "torch":
         raise
     raise ImportError(
@@ -26,6 +26,7 @@ from bridge.dynamics import ResNetSDE
 from bridge.ensemble import FeynmanKacMean
 from bridge.fields import TorchField
 from bridge.network import ResidualNetwork, network_from_velocity
+from bridge.planar import TorusFeatures, mean_field, problem_from_network
 from bridge.residual import NoisyResidual, noise_from, noise_off, noisy_blocks
 
 __all__ = [
@@ -34,8 +35,11 @@ __all__ = [
     "ResNetSDE",
     "ResidualNetwork",
     "TorchField",
+    "TorusFeatures",
+    "mean_field",
     "network_from_velocity",
     "noise_from",
     "noise_off",
     "noisy_blocks",
+    "problem_from_network",
 ]

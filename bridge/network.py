@@ -86,7 +86,7 @@ def time_steps(blocks):
 def network_from_velocity(problem, n_layers, *, noise="gaussian"):
     """Build the residual network that is one Euler-Maruyama path of the SDE of a convection-diffusion equation.
 
-    x_(l+1) = x_l + dt v(x_l, t_l) + sigma dB_l,  dt = T / n_layers,  t_l = l dt;  the output is f(x_L)
+    x_(l+1) = x_l + dt v(x_l, t_l) + sigma(x_l, t_l) dB_l,  dt = T / n_layers,  t_l = l dt;  the output is f(x_L)
 
     Its mean over the noise tends to u(x, 0) = E[f(X_T) | X_0 = x] as n_layers grows, with order 1 (paper: (3.1)). A
     velocity piecewise constant in time is taken at layer (l n_t) // n_layers, as by `pde.feynman_kac`.
@@ -100,7 +100,7 @@ def network_from_velocity(problem, n_layers, *, noise="gaussian"):
     n_layers : int
         Blocks, >= 1.
     noise : {"gaussian", "laplace"}
-        Law of dB_l; for problem.sigma = 0 there is no noise.
+        Law of dB_l; where sigma is 0 there is no noise.
 
     Returns
     -------
@@ -126,11 +126,33 @@ def network_from_velocity(problem, n_layers, *, noise="gaussian"):
     True
     """
     n_layers = checks.integer("n_layers", n_layers, at_least=1)
-    problem.refuse("network_from_velocity")
-    options = {"dt": problem.horizon / n_layers, "coef": problem.sigma, "scale": "additive"}
-    options["noise"] = noise if problem.sigma else None
-    blocks = [NoisyResidual(branch, **options) for branch in _velocities(problem, n_layers)]
+    problem.refuse("network_from_velocity", "potential", "source")
+    branches, noises = _velocities(problem, n_layers), _noises(problem, n_layers)
+    blocks = []
+    for branch, (coef, scale) in zip(branches, noises, strict=True):
+        law = noise if coef else None
+        blocks.append(NoisyResidual(branch, dt=problem.horizon / n_layers, noise=law, coef=coef, scale=scale))
     return ResidualNetwork(blocks, _output(problem))
+
+
+class _Sigma(nn.Module):
+    """A positive field as the scale of a block's noise: points (..., 2) to (..., 1)."""
+
+    def __init__(self, sigma):
+        super().__init__()
+        self.sigma = TorchField(sigma)
+
+    def forward(self, points):
+        return self.sigma(points)[..., None]
+
+
+def _noises(problem, n_layers):
+    """Pairs (coef, scale), one per block; blocks of one sigma share its module."""
+    if problem.has_constant_sigma:
+        return [(problem.sigma, "additive")] * n_layers
+    sigmas = [problem.sigma_layer(layer) for layer in range(problem.n_layers or 1)]
+    pairs = [(1.0, _Sigma(s)) if isinstance(s, PeriodicField) else (s, "additive") for s in sigmas]
+    return [pairs[layer * len(pairs) // n_layers] for layer in range(n_layers)]
 
 
 def _velocities(problem, n_layers):

@@ -28,6 +28,7 @@ class NoisyResidual(nn.Module):
     scale = 1               "additive": dX = F dt + coef dB
     scale = shortcut(x)     "multiplicative": dX = F dt + coef X dB
     scale = sqrt(Var(y))    "std": the paper's specially designed noise (section 3.1)
+    scale = scale(x)        a module: dX = F dt + coef scale(X) dB
 
     The noise is on in training and evaluation alike. With `shortcut` the state space changes, as at the two stage
     changes of a ResNet: such a block is not a time step. The gradient passes through sqrt(Var(y)), as in the released
@@ -43,8 +44,8 @@ class NoisyResidual(nn.Module):
         Law of dB; None: no noise. Laplace noise of equal variance has the same limit as dt -> 0 (Donsker).
     coef : float, default=0.1
         The paper's a for scale="std", sigma for "additive"; >= 0. At 0 nothing is drawn.
-    scale : {"std", "additive", "multiplicative"}
-        See above.
+    scale : {"std", "additive", "multiplicative"} or Module
+        See above; a module maps states to tensors that broadcast to y.
     std_over : {"batch", "sample"}
         Var(y) for scale="std" over the whole batch tensor, as released, or over each image alone; only then does the
         answer for one image not depend on the others in its batch.
@@ -82,7 +83,7 @@ class NoisyResidual(nn.Module):
         self.dt = checks.real("dt", dt, positive=True)
         self.noise = None if noise is None else checks.one_of("noise", noise, NOISES)
         self.coef = checks.real("coef", coef, positive=False)
-        self.scale = checks.one_of("scale", scale, SCALES)
+        self.scale = scale if isinstance(scale, nn.Module) else checks.one_of("scale", scale, SCALES)
         self.std_over = checks.one_of("std_over", std_over, SPREADS)
         self.generator = None
         self.enabled = True
@@ -107,7 +108,8 @@ class NoisyResidual(nn.Module):
         str
         """
         over = f", std_over={self.std_over!r}" if self.scale == "std" else ""
-        return f"dt={self.dt:g}, noise={self.noise!r}, coef={self.coef:g}, scale={self.scale!r}{over}"
+        scale = type(self.scale).__name__ if isinstance(self.scale, nn.Module) else repr(self.scale)
+        return f"dt={self.dt:g}, noise={self.noise!r}, coef={self.coef:g}, scale={scale}{over}"
 
     def forward(self, x, increment=None):
         """Take one step.
@@ -159,6 +161,8 @@ class NoisyResidual(nn.Module):
             return start.new_ones(())
         if self.scale == "multiplicative":
             return start
+        if isinstance(self.scale, nn.Module):
+            return self.scale(start)
         end = torch.add(start, branch, alpha=self._whole_dt)
         return end.std(dim=self._std_dims(end), keepdim=True)
 
