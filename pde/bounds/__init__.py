@@ -13,7 +13,13 @@ largest rate at which two paths part. Time runs backwards here: the printed theo
 has -min lambda_min. Proofs: docs/theorem-2-2.md.
 """
 
-from pde.bounds._certificates import Certificates, certificates, certified_radius
+from pde.bounds._certificates import (
+    Certificates,
+    certificates,
+    certified_radius,
+    network_spread,
+    smoothing_radius,
+)
 from pde.bounds._certified_maxima import largest_gradient
 from pde.bounds._counterexamples import (
     counterexample,
@@ -31,12 +37,14 @@ from pde.bounds._gradient import (
 )
 from pde.bounds._hoelder import HoelderConstant, hoelder_constant, hoelder_exponent, largest_differences
 from pde.bounds._rates import stretching
+from pde.bounds._zero_set import boundary_distance
 
 __all__ = [
     "Certificates",
     "GradientBound",
     "HoelderConstant",
     "SharpBound",
+    "boundary_distance",
     "certificates",
     "certified_radius",
     "counterexample",
@@ -49,7 +57,9 @@ __all__ = [
     "hoelder_exponent",
     "largest_differences",
     "largest_gradient",
+    "network_spread",
     "published_threshold",
     "sharp_gradient_bound",
+    "smoothing_radius",
     "stretching",
 ]

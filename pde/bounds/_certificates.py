@@ -10,6 +10,7 @@ sigma sqrt(T) and `smoothing` is randomized smoothing. Proofs: docs/certificates
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from pde import checks, feynman_kac, spectral
 from pde.bounds import _certified_maxima, _gradient, _rates
 from pde.bounds._zero_set import distance_to_zeros
 
-__all__ = ["Certificates", "certificates", "certified_radius"]
+__all__ = ["Certificates", "certificates", "certified_radius", "network_spread", "smoothing_radius"]
 
 METHODS = ("auto", "spectral", "monte-carlo")
 # Relative error that a grid of twice as many points per side, eight times the work, seldom mends.
@@ -156,7 +157,11 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
         method = "monte-carlo"
     # Callables are refused here.
     low, high, slope = _gradient.terminal_range(problem)
-    lipschitz, spread, exact = _of_network(problem, n_layers, slope) if n_layers else _of_equation(problem)
+    if n_layers:
+        spread, stretching = network_spread(problem, n_layers)
+        lipschitz, exact = slope * stretching, True
+    else:
+        lipschitz, spread, exact = _of_equation(problem)
     local, solution = np.zeros(points.shape[:-1]), None
     if method != "monte-carlo":
         solution = _resolved(problem, raises=method == "spectral")
@@ -169,17 +174,34 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
         u, errors = _by_paths(problem, points, n_layers, n_paths, alpha, rng, (low, high), exact)
     certain = np.maximum(np.abs(u) - errors, 0.0)
     sharp = certain / lipschitz if lipschitz > 0 else np.where(certain > 0, np.inf, 0.0)
-    smoothing = np.where(u > 0, _smoothing(certain, low, high, spread), _smoothing(certain, -high, -low, spread))
+    smoothing = np.where(
+        u > 0, smoothing_radius(certain, low, high, spread), smoothing_radius(certain, -high, -low, spread)
+    )
     smoothing = np.where(certain > 0, smoothing, 0.0)
     radius = np.maximum(np.maximum(sharp, smoothing), local)
-    by_paths = solution is None
-    confidence = 1 - alpha if by_paths else 1.0
-    method = "monte-carlo" if by_paths else "spectral"
-    return Certificates(radius, sharp, local, smoothing, u, errors, spread, method, confidence)
+    kind = ("monte-carlo", 1 - alpha) if solution is None else ("spectral", 1.0)
+    return Certificates(radius, sharp, local, smoothing, u, errors, spread, *kind)
 
 
-def _smoothing(u, low, high, spread):
-    """s (Phi^-1(p) - Phi^-1(p_0)) for u > 0."""
+def smoothing_radius(u, low, high, spread):
+    """Return the radius within which a mean u > 0 of values between low and high stays > 0, by Theorem F or G.
+
+    s (Phi^-1(p) - Phi^-1(p_0)),  p = (u - low) / (high - low),  p_0 = -low / (high - low)
+
+    Parameters
+    ----------
+    u : ndarray of shape (...)
+        Lower bounds of the mean.
+    low, high : float
+        Range of the values, low < high.
+    spread : float
+        s, in length: of `Certificates`, or `network_spread`.
+
+    Returns
+    -------
+    ndarray of shape (...)
+        In length, >= 0; inf where low > 0.
+    """
     if low > 0:
         return np.full(u.shape, np.inf)
     if high <= 0 or not spread > 0:
@@ -200,8 +222,28 @@ def _of_equation(problem):
     return lipschitz, spread, rates.only_transport and rates.constant_sigma and not rates.gammas.any()
 
 
-def _of_network(problem, n_layers, slope):
-    """The same of a network: products of the largest |I + dt grad v| in place of exp(g)."""
+def network_spread(problem, n_layers):
+    """Return s and the largest stretching of a network of Gaussian steps x + dt v(x) + sigma dB.
+
+    s**2 = sum over l of sigma_l**2 dt / (K_0 ... K_l)**2,  K_l = max |I + dt grad v_l|
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        Velocity a field, sigma constant or per layer, as from `bridge.problem_from_network`.
+    n_layers : int
+        Steps, a multiple of the velocity's layers.
+
+    Returns
+    -------
+    spread, stretching : float
+        s, in length, and K_0 ... K_(L-1), which bounds |x_L - y_L| / |x - y|.
+
+    Raises
+    ------
+    ValueError
+        If the problem has a potential, a source, a callable velocity or sigma as a field.
+    """
     rates = _rates.rates(problem)
     if not (rates.only_transport and rates.constant_sigma):
         raise ValueError("n_layers must be None with a potential, a source or sigma as a field: a network has none")
@@ -210,7 +252,7 @@ def _of_network(problem, n_layers, slope):
     logarithms = np.cumsum(np.repeat(np.log(steps), repeat))
     variances = np.repeat(rates.sigmas**2, repeat) * dt
     spread = math.sqrt(float((variances * np.exp(-2 * logarithms)).sum()))
-    return slope * math.exp(min(logarithms[-1], 700.0)), spread, True
+    return spread, math.exp(min(logarithms[-1], 700.0))
 
 
 def _resolved(problem, *, raises):
@@ -233,14 +275,21 @@ def _by_paths(problem, points, n_layers, n_paths, alpha, rng, value_range, exact
     scheme = "heun" if _rates.rates(problem).constant_sigma else "euler"
     unit = problem.n_layers
     n_steps = n_layers or (unit if exact else unit * -(-_STEPS // unit))
-    run = feynman_kac.estimate(problem, points, n_paths, n_steps, rng, scheme="euler" if n_layers or exact else scheme)
+    run = _estimate(problem, points, n_paths, n_steps, rng, "euler" if n_layers or exact else scheme)
     noisy = _rates.rates(problem).sigmas.any()
     width = _half_width(run.stderr, n_paths, oscillation, alpha / n_points) if noisy else np.zeros(run.mean.shape)
     if not exact:
         # The change from half as many steps, its noise included, is larger than the error of any order >= 1.
-        coarse = feynman_kac.estimate(problem, points, n_paths, max(unit, n_steps // 2), rng, scheme=scheme)
+        coarse = _estimate(problem, points, n_paths, max(unit, n_steps // 2), rng, scheme)
         width = width + float(np.abs(run.mean - coarse.mean).max(initial=0.0))
     return run.mean, width + _TABLES * max(map(abs, value_range))
+
+
+def _estimate(problem, points, n_paths, n_steps, rng, scheme):
+    with warnings.catch_warnings():
+        # Few samples skew a standard error: the bounds below hold for any number.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return feynman_kac.estimate(problem, points, n_paths, n_steps, rng, scheme=scheme)
 
 
 def _half_width(stderr, n, oscillation, alpha):

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pde import grid
+from pde import checks, grid
 from pde.bounds._certified_maxima import curvature_bound
 
 # Relative to the period: what a distance may be short of, times sqrt(2).
@@ -23,11 +23,65 @@ _SIDE = 2.0**-13
 _MOST = 2**19
 
 
+def boundary_distance(field, points, error=0.0, *, resolution=2.0**-13):
+    """Enclose the distance on the torus from points to the decision boundary of a field that is known up to an error.
+
+    lower <= min |y - x| over all y with u(y) u(x) <= 0 <= upper,  |u - field| <= error
+
+    Parameters
+    ----------
+    field : PeriodicField
+        Trigonometric, of values (n, n).
+    points : array_like of shape (..., 2)
+        Anywhere in the plane.
+    error : float, default=0.0
+        Largest error of the field; >= 0.
+    resolution : float, default=2**-13
+        Side of the squares that the boundary is covered by, in periods.
+
+    Returns
+    -------
+    lower, upper : ndarray of shape (...)
+        In units of length; lower is 0 where |field| <= error, upper inf where no point is known to have another sign.
+
+    Raises
+    ------
+    ValueError
+        If the field is not trigonometric and scalar, error is negative, or points has another shape.
+    """
+    if getattr(field, "interpolation", None) != "trigonometric" or field.values.ndim != 2:
+        raise ValueError(f"field must be trigonometric with values (n, n), got {field!r}")
+    points, error = checks.points_array(points), checks.real("error", error, positive=False)
+    resolution = checks.real("resolution", resolution, positive=True)
+    u = field(points)
+    (centres, values), rho = _squares(field, error, resolution)
+    if not len(centres):
+        return np.full(u.shape, np.inf), np.full(u.shape, np.inf)
+    where, cell = _cell(centres, field.length), _cell(points, field.length)
+    lower = np.maximum(cKDTree(where, boxsize=field.length).query(cell)[0] - rho, 0.0)
+    upper = np.full(u.shape, np.inf)
+    for sign in (-1, 1):
+        other = sign * values > error
+        if other.any():
+            nearest = cKDTree(where[other], boxsize=field.length).query(cell)[0]
+            upper = np.where(sign * u < 0, np.minimum(upper, nearest), upper)
+    return np.where(np.abs(u) > error, lower, 0.0), upper
+
+
 def distance_to_zeros(field, threshold, points):
     """Return lower bounds of the distance on the torus to {|u| <= threshold}, of the shape (...) of points (..., 2).
 
     The field is trigonometric, with values (n, n); inf where no such point exists.
     """
+    (centres, _), rho = _squares(field, threshold, _SIDE)
+    if not len(centres):
+        return np.full(points.shape[:-1], np.inf)
+    distance, _ = cKDTree(_cell(centres, field.length), boxsize=field.length).query(_cell(points, field.length))
+    return np.maximum(distance - rho, 0.0)
+
+
+def _squares(field, threshold, resolution):
+    """Centres (m, 2) of squares that cover {|u| <= threshold}, the values there, and half a diagonal."""
     m = grid.fast_size(max(64, 8 * field.n_modes))
     side, K = field.length / m, curvature_bound(field, 0)
     # Centres of the squares.
@@ -39,17 +93,14 @@ def distance_to_zeros(field, threshold, points):
         rho = side * math.sqrt(0.5)
         near = np.abs(values) <= threshold + (slopes + K * rho / 2) * rho
         centres, slopes = centres[near], slopes[near]
-        if not len(centres):
-            return np.full(points.shape[:-1], np.inf)
-        if side <= _SIDE * field.length or 4 * len(centres) > _MOST:
-            break
+        values = values[near]
+        if not len(centres) or side <= resolution * field.length or 4 * len(centres) > _MOST:
+            return (centres, values), rho
         # The slope at the new centre differs from that at the old one by K times their distance at most.
         slopes = np.repeat(slopes + K * rho / 2, 4)
         centres = (centres[:, None] + side * quarters).reshape(-1, 2)
         side /= 2
         values = field(centres)
-    distance, _ = cKDTree(_cell(centres, field.length), boxsize=field.length).query(_cell(points, field.length))
-    return np.maximum(distance - rho, 0.0)
 
 
 def _cell(points, length):

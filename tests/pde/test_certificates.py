@@ -71,6 +71,25 @@ def test_radii_are_below_the_distance_to_grid_points_of_the_other_sign(count):
         assert np.isfinite(found.local).all()
 
 
+def test_boundary_distance_encloses_the_distance():
+    k, points = (1, 2), random_points(500, 2.0)
+    field = problems.fourier_mode(k, length=2.0).terminal
+    true = distance_to_a_mode(points, k, np.zeros(2), 2.0)
+    for error, resolution in ((0.0, 2.0**-12), (0.01, 2.0**-10)):
+        lower, upper = bounds.boundary_distance(field, points, error, resolution=resolution)
+        assert (lower <= true).all()
+        assert (true <= upper).all()
+        # Half a diagonal, and what the error may move the boundary by: slope 2 pi sqrt(5) / 2 at the zeros.
+        slack = 2.0 * resolution * math.sqrt(2) + 2 * error / (math.pi * math.sqrt(5))
+        certain = np.abs(field(points)) > error
+        assert (upper - lower <= 2.5 * slack)[certain].all()
+        assert not lower[~certain].any()
+    for positive in bounds.boundary_distance(pde.PeriodicField(field.values + 1.5, 2.0), points):
+        assert np.isinf(positive).all()
+    with pytest.raises(ValueError, match="field must be trigonometric"):
+        bounds.boundary_distance(field.with_interpolation("bilinear"), points)
+
+
 def test_field_without_zeros_has_no_other_class():
     problem = pde.ConvectionDiffusion(
         np.zeros((2, 8, 8)), 1.5 + problems.fourier_mode((1, 0), n=8).terminal.values, sigma=0.1
