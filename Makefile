@@ -2,10 +2,12 @@ PYTHON ?= python3
 ARGS ?=
 
 VENV := .venv
+# Sphinx and the peers of the tests want different releases of requests: its environment lies in front of the other.
+DOCS_VENV := .venv-docs
 MIN_PYTHON := $(shell sed -n 's/^python_requires *= *>= *//p' setup.cfg)
 
 .DEFAULT_GOAL := help
-.PHONY: help fig4 figures lessons test lint check clean chromium
+.PHONY: help fig4 figures lessons docs test lint check clean chromium
 # Two pips at once in one environment would trip over each other.
 .NOTPARALLEL:
 
@@ -21,6 +23,10 @@ figures: $(VENV)/.nets ## all figures and tables into out/, and out/index.html; 
 
 lessons: $(VENV)/.lessons ## lessons with sliders in the browser; installs PyTorch and marimo
 	$(VENV)/bin/python -m lessons $(ARGS)
+
+docs: $(DOCS_VENV)/.docs ## this documentation as pages into docs/_build/html, offline; warnings are errors
+	$(DOCS_VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 test: $(VENV)/.all chromium ## the whole suite with doctests; installs everything, PyTorch included
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -40,7 +46,7 @@ chromium:
 		echo 'No Chromium, and it cannot be installed: the tests of the lessons in a browser will be skipped.'
 
 clean: ## remove .venv, builds and caches; out/ and runs/ stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DOCS_VENV) docs/_build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp is touched last, so a failed install leaves none and is tried again.
@@ -59,6 +65,13 @@ $(VENV)/.nets: $(VENV)/.made setup.cfg pyproject.toml
 $(VENV)/.lessons: $(VENV)/.made setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install -e '.[nets,teach]'
 	touch $(VENV)/.core $@
+
+$(DOCS_VENV)/.docs: $(VENV)/.nets
+	$(VENV)/bin/python -m venv --clear $(DOCS_VENV)
+	$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(DOCS_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/behind.pth"
+	$(DOCS_VENV)/bin/python -m pip install -e '.[docs]'
+	touch $@
 
 $(VENV)/.all: $(VENV)/.made setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install -e '.[all]'

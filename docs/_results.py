@@ -1,0 +1,154 @@
+"""Directives of the pages: tables made from the committed numbers in results/, so that no number is written twice.
+
+```{results} NAME```: one of TABLES. A file that is not there makes a sentence that says so.
+"""
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+def table(head, rows):
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def read(name):
+    """The content of results/NAME.json."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def made_by(content):
+    """A line on the machine and the versions behind a benchmark."""
+    machine = content["machine"]
+    where = f"{machine.get('cpu', machine.get('processor', ''))}, {machine.get('n_cores', machine.get('cores'))} cores"
+    return f"\n\n{where}, commit `{str(machine.get('commit', content.get('commit')))[:9]}`."
+
+
+def spectral():
+    """Wall time of each tool on the pinned problem, with the ratio to ours."""
+    content = read("benchmark_spectral")
+    ours = {(r["comparison"], r["n"]): min(r["seconds"]) for r in content["rows"] if r["tool"] == "ours"}
+    names = {"paper": "the paper's step, 1e-3", "tuned": "step chosen by hand for 1e-8"}
+    rows = [
+        (
+            row["n"],
+            names.get(row["comparison"], row["comparison"]),
+            f"{row['tool']}: {row['method']}",
+            row["n_steps"],
+            f"{row['error']:.1e}",
+            f"{1e3 * min(row['seconds']):.0f} ms",
+            f"{min(row['seconds']) / ours[row['comparison'], row['n']]:.1f}",
+        )
+        for row in content["rows"]
+    ]
+    return table(("n", "peers' step", "tool", "steps", "error", "time", "time / ours"), rows) + made_by(content)
+
+
+def feynman_kac():
+    """Path-steps per second, and the time of the whole case."""
+    content = read("benchmark_feynman_kac")
+    rows = [
+        (
+            f"{row['tool']}: {row['method']}",
+            row.get("dtype", ""),
+            row["n_steps"],
+            f"{row['rate'] / 1e6:.0f} M" if row.get("rate") else "–",
+            f"{row['full_seconds']:.2f} s",
+            f"{row['chi2']:.2f}",
+        )
+        for row in content["rows"]
+    ]
+    return table(("tool", "numbers", "steps", "path-steps/s", "whole case", "χ² per point"), rows) + made_by(content)
+
+
+def ensemble():
+    """Ratios of medians beside the released design."""
+    content = read("benchmark_ensemble")
+    rows = [
+        (f"En{row['n_members']}ResNet-20", row["work"], row["design"], f"{row['median_ratio']:.1f}")
+        for row in content["rows"]
+        if row["design"] != "released"
+    ]
+    return table(("network", "work", "ours", "speed, released design = 1"), rows) + made_by(content)
+
+
+def attacks():
+    """Speed of PGD-20 beside torchattacks."""
+    content = read("benchmark_attacks")
+    rows = [
+        (f"{row['tool']}: {row['method']}", row["threads"], f"{row['ratio']:.2f}")
+        for row in content["rows"]
+        if row.get("ratio")
+    ]
+    return table(("tool", "threads", "speed, torchattacks = 1"), rows) + made_by(content)
+
+
+def mlmc():
+    """Gain of each way of reducing the variance."""
+    content = read("mlmc")
+    rows = [
+        (name, f"{gain:.2f}", f"{content['gain_per_second'][name]:.2f}")
+        for name, gain in content["gain_per_step"].items()
+    ]
+    head = ("option", "variance ratio at equal path-steps", "at equal time, set-up included")
+    ratio = content["cost_ratio"]
+    line = (
+        f"\n\nMultilevel: {ratio['plain_over_multilevel']:.1f} times less cost at an rms error of {ratio['error']:.1e}."
+    )
+    return table(head, rows) + line
+
+
+def comparison(number):
+    """Paired differences of En1ResNet-20 or En2ResNet-20 to ResNet-20."""
+    content = read(f"comparison-en{number}")
+    rows = [
+        (
+            row["attack"],
+            f"{100 * row['first']:.1f}",
+            f"{100 * row['second']:.1f}",
+            f"{100 * row['difference']:+.1f} ± {100 * row['stderr']:.1f}",
+            row["n"],
+        )
+        for row in content["rows"]
+    ]
+    return table(("attack", "ResNet-20", f"En{number}ResNet-20", "difference ± s.e.", "images"), rows)
+
+
+TABLES = {
+    "spectral": spectral,
+    "feynman_kac": feynman_kac,
+    "ensemble": ensemble,
+    "attacks": attacks,
+    "mlmc": mlmc,
+    "comparison-en1": lambda: comparison(1),
+    "comparison-en2": lambda: comparison(2),
+}
+
+
+class Results(SphinxDirective):
+    """The directive."""
+
+    required_arguments = 1
+
+    def run(self):
+        """Return the nodes of the table."""
+        try:
+            text = TABLES[self.arguments[0]]()
+        except FileNotFoundError as error:
+            text = f"Not measured yet: `{Path(error.filename).name}` is not in `results/`."
+        node = nodes.container()
+        self.state.nested_parse(StringList(text.splitlines(), self.get_source_info()[0]), 0, node)
+        return node.children
+
+
+def setup(app):
+    """Register the directive."""
+    app.add_directive("results", Results)
+    return {"parallel_read_safe": True}
