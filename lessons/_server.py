@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 
 from lessons import LESSONS
+from lessons._origin import OwnOrigin
 
 __all__ = ["HOST", "address_of", "lesson_path", "listen", "running", "serve"]
 
@@ -153,7 +154,8 @@ class _Server(uvicorn.Server):
     def __init__(self, lessons, ready):
         # A page of elsewhere that names its own host 127.0.0.1 is refused.
         hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-        pages = Starlette(routes=[Route("/", _index), Mount("/", lessons)], middleware=[hosts])
+        filters = [hosts, Middleware(OwnOrigin)]
+        pages = Starlette(routes=[Route("/", _index), Mount("/", lessons)], middleware=filters)
         super().__init__(uvicorn.Config(pages, log_level="warning", timeout_graceful_shutdown=1))
         self._lessons, self._ready = lessons, ready
 

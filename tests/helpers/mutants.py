@@ -18,7 +18,21 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("pde", "bridge", "nets", "figures", "tests", "conftest.py", "setup.cfg", "pyproject.toml", "Makefile")
+COPIED = (
+    "pde",
+    "bridge",
+    "nets",
+    "figures",
+    "lessons",
+    "docs",
+    "results",
+    "tests",
+    "enresnet.py",
+    "_enresnet.py",
+    "conftest.py",
+    "setup.cfg",
+)
+COPIED += ("pyproject.toml", "Makefile")
 
 
 class Mutant(NamedTuple):
@@ -74,7 +88,7 @@ MUTANTS = [
         "return 0.0",
         "pde/test_krylov",
     ),
-    Mutant("σ² for σ²/2", "pde/problems.py", "return self.sigma**2 / 2", "return self.sigma**2", "pde/test_spectral"),
+    Mutant("σ² for σ²/2", "pde/equation.py", "return self.sigma**2 / 2", "return self.sigma**2", "pde/test_spectral"),
     Mutant("grid transposed", "pde/grid.py", 'indexing="ij"', 'indexing="xy"', "pde/test_grid"),
     Mutant(
         "modes up to n/2 for n/3",
@@ -86,29 +100,29 @@ MUTANTS = [
     Mutant(
         "dt for √dt",
         "pde/feynman_kac/_paths.py",
-        "self.problem.sigma * math.sqrt(self.dt)",
-        "self.problem.sigma * self.dt",
+        "scale = self.problem.sigma * math.sqrt(piece.dt) / self.problem.length",
+        "scale = self.problem.sigma * piece.dt / self.problem.length",
         "pde/test_feynman_kac",
     ),
     Mutant(
         "stderr undivided by √n",
-        "pde/feynman_kac/__init__.py",
-        "self.squares / (self.count - 1) / self.count",
-        "self.squares / (self.count - 1)",
+        "pde/feynman_kac/_moments.py",
+        "np.sqrt(self.covariance / self.count)",
+        "np.sqrt(self.covariance)",
         "pde/test_feynman_kac",
     ),
     Mutant(
         "merging of batches without the gap of the means",
-        "pde/feynman_kac/__init__.py",
-        "+ squares + gap**2 * (self.count * count / total)",
-        "+ squares",
+        "pde/feynman_kac/_moments.py",
+        "self.products + products + square * (self.count * count / total)",
+        "self.products + products",
         "pde/test_feynman_kac",
     ),
     Mutant(
         "layers in reverse",
-        "pde/feynman_kac/_paths.py",
-        "layers = np.arange(self.n_steps) *",
-        "layers = np.arange(self.n_steps)[::-1] *",
+        "pde/feynman_kac/_velocity_tables.py",
+        "layers = steps.layers[run.first : run.first + run.count]",
+        "layers = steps.layers[::-1][run.first : run.first + run.count]",
         "pde/test_feynman_kac",
     ),
     Mutant(
@@ -211,30 +225,30 @@ MUTANTS = [
     ),
     Mutant(
         "σ² for σ²/2 in the bound",
-        "pde/bounds/__init__.py",
+        "pde/bounds/_gradient.py",
         "choices = [(max(0.0, gamma - mu * problem.sigma**2 / 2), mu)]",
         "choices = [(max(0.0, gamma - mu * problem.sigma**2), mu)]",
         "pde/test_bounds",
     ),
     Mutant(
         "λ below 0",
-        "pde/bounds/__init__.py",
+        "pde/bounds/_gradient.py",
         "choices = [(max(0.0, gamma - mu * problem.sigma**2 / 2), mu)]",
         "choices = [(gamma - mu * problem.sigma**2 / 2, mu)]",
         "pde/test_bounds",
     ),
     Mutant(
         "layers of γ in reverse",
-        "pde/bounds/__init__.py",
-        "growth = np.concatenate([[0.0], np.cumsum(gammas * dt)])",
-        "growth = np.concatenate([[0.0], np.cumsum(gammas[::-1] * dt)])",
+        "pde/bounds/_rates.py",
+        "np.cumsum(rates)[:-1]",
+        "np.cumsum(rates[::-1])[:-1]",
         "pde/test_bounds",
     ),
     Mutant(
         "two paths part with one's noise",
-        "pde/bounds/__init__.py",
-        "spread = 2 * problem.sigma *",
-        "spread = math.sqrt(2) * problem.sigma *",
+        "pde/bounds/_gradient.py",
+        "oscillation, spread, total = high - low, 2 * found.spread",
+        "oscillation, spread, total = high - low, math.sqrt(2) * found.spread",
         "pde/test_bounds",
     ),
     Mutant(
@@ -334,8 +348,8 @@ MUTANTS = [
     Mutant(
         "layer of a network missed by rounding",
         "bridge/dynamics.py",
-        "(layer - math.sqrt(torch.finfo(dtype).eps)) * self.dt",
-        "layer * self.dt",
+        "early = math.sqrt(torch.finfo(_dtype(t)).eps) * self.dt",
+        "early = 0.0",
         "bridge/test_dynamics",
     ),
     Mutant(
@@ -663,15 +677,15 @@ MUTANTS = [
     Mutant(
         "farther deceiving image kept",
         "nets/attacks/_carlini_wagner.py",
-        "better = deceives(logits) & (distance < best_distance)",
-        "better = deceives(logits)",
+        "score = torch.where(hit, -distance,",
+        "score = torch.where(hit, distance,",
         "nets/attacks/test_carlini_wagner",
     ),
     Mutant(
         "last step of Carlini-Wagner not looked at",
         "nets/attacks/_carlini_wagner.py",
-        "best, best_distance = compare(last, _distance(norm, last, x), objective.logits(last))",
-        "pass",
+        "            kept.offer(x_adv, _distance(norm, x_adv, x), objective.logits(x_adv))\n",
+        "",
         "nets/attacks/test_carlini_wagner",
     ),
     Mutant(
@@ -736,6 +750,55 @@ MUTANTS = [
         "sparsity.members(model)[0]",
         "sparsity.members(model)[-1]",
         "figures/test_fig8",
+    ),
+    Mutant(
+        "a tie deceives",
+        "nets/attacks/_carlini_wagner.py",
+        "hit = (gap > 0) & (gap >= self.kappa)",
+        "hit = gap >= self.kappa",
+        "nets/attacks/test_carlini_wagner",
+    ),
+    Mutant(
+        "private modules are open",
+        "tests/helpers/house_map.py",
+        "if not _may_enter(importer, imported)",
+        "if False",
+        "test_house_rules",
+    ),
+    Mutant(
+        "circles through functions not seen",
+        "tests/helpers/house_map.py",
+        "for node in ast.walk(module.tree):\n            if isinstance(node, ast.Import):",
+        "for node in module.tree.body:\n            if isinstance(node, ast.Import):",
+        "test_house_rules",
+    ),
+    Mutant(
+        "option not named as typed",
+        "_enresnet.py",
+        "f\"--{name.replace('_', '-')}\" for name in names",
+        'f"--{name}" for name in names',
+        "test_commands",
+    ),
+    Mutant(
+        "a closed pipe is an error",
+        "_enresnet.py",
+        "except BrokenPipeError:",
+        "except EOFError:",
+        "test_commands",
+    ),
+    Mutant(
+        "a foreign pde passes",
+        "_enresnet.py",
+        'if origin != ours / "__init__.py" or (ours / "pdes").is_dir():',
+        "if False:",
+        "test_packaging",
+    ),
+    Mutant(
+        "foreign origins are served",
+        "lessons/_origin.py",
+        'return urlsplit(origin).netloc == headers.get("host", "")',
+        "return True",
+        "lessons/test_lessons_origin",
     ),
 ]
 
