@@ -3,9 +3,8 @@
 import math
 
 import numpy as np
-import scipy.fft
 
-from pde import checks, grid
+from pde import _splines, checks, grid
 
 __all__ = ["INTERPOLATIONS", "PeriodicField"]
 
@@ -95,92 +94,51 @@ class PeriodicField:
         """The a_ij of the B-spline form, shape (..., n, n): the values (bilinear) or their periodic prefilter."""
         if self.interpolation == "bilinear":
             return self.values
-        return self._cached("_a", lambda: _cubic_prefilter(self.values))
+        return self._cached("_a", lambda: _splines.cubic_prefilter(self.values))
 
     def _cached(self, name, make):
         if name not in self.__dict__:
             self.__dict__[name] = make()
         return self.__dict__[name]
 
-    def with_interpolation(self, interpolation):
-        """Return the field with the same grid values and another rule between them.
+    def fourier_coefficients(self, n_modes):
+        """Return the exact c_k, |k_i| <= n_modes, of u = sum_k c_k exp(2 pi i k . x / length), as `grid.coefficients`.
 
-        Parameters
-        ----------
-        interpolation : {"trigonometric", "bilinear", "bicubic"}
-            Rule between the grid points.
-
-        Returns
-        -------
-        PeriodicField
-
-        Raises
-        ------
-        ValueError
-            If the rule is unknown (raised by the constructor).
+        Splines: c_k = n**-2 sum_ij a_ij exp(-2 pi i k . (i, j) / n) s(k_1) s(k_2), s(k) = sinc(k / n)**p
+        with p = 2 (bilinear) or 4 (bicubic): shape (..., 2 n_modes + 1, 2 n_modes + 1).
         """
+        n_modes = checks.integer("n_modes", n_modes, at_least=0)
+        if self.interpolation == "trigonometric":
+            return grid.coefficients(self.values, n_modes)
+        power = 2 if self.interpolation == "bilinear" else 4
+        return _splines.fourier_coefficients(self.spline_coefficients, power, n_modes)
+
+    def band_limited(self, n_modes):
+        """Return the part of the field with the modes |k_i| <= n_modes, as a trigonometric field.
+
+        A trigonometric field that has no others is returned itself.
+        """
+        if self.interpolation == "trigonometric" and self.n_modes <= n_modes:
+            return self
+        return PeriodicField(grid.from_coefficients(self.fourier_coefficients(n_modes), 2 * n_modes + 1), self.length)
+
+    def with_interpolation(self, interpolation):
+        """Return the field with the same grid values and another rule between them, as in the constructor."""
         return PeriodicField(self.values, self.length, interpolation)
 
     def __call__(self, points):
-        """Evaluate the field.
-
-        Parameters
-        ----------
-        points : array_like of shape (..., 2)
-            Anywhere in the plane; periods are taken off.
-
-        Returns
-        -------
-        ndarray of shape (...) + values.shape[:-2]
-            One number a point for a scalar field, (..., 2) for a vector field.
-
-        Raises
-        ------
-        ValueError
-            If points has another shape or is not finite.
-        """
+        """Evaluate the field at points of shape (..., 2) in the plane: shape (...) + values.shape[:-2]."""
         return self._evaluate(points, derivative=None)
 
     def jacobian(self, points):
-        """Evaluate the derivatives with respect to x and y.
+        """Evaluate J[..., a, b] = d u_a / d x_b at points of shape (..., 2): shape (...) + values.shape[:-2] + (2,).
 
-        J[..., a, b] = d u_a / d x_b     (scalar field: the gradient)
-
-        Parameters
-        ----------
-        points : array_like of shape (..., 2)
-            Anywhere in the plane. Between cells a bilinear field has two one-sided derivatives; the one towards
-            larger coordinates is returned.
-
-        Returns
-        -------
-        ndarray of shape (...) + values.shape[:-2] + (2,)
-
-        Raises
-        ------
-        ValueError
-            If points has another shape or is not finite.
+        Between cells a bilinear field has two one-sided derivatives; the one towards larger coordinates is returned.
         """
         return np.stack([self._evaluate(points, derivative=axis) for axis in (0, 1)], axis=-1)
 
     def on_grid(self, n):
-        """Evaluate the field on the points of the grid of n per side.
-
-        Parameters
-        ----------
-        n : int
-            Points per side, >= 1.
-
-        Returns
-        -------
-        ndarray of shape (..., n, n)
-            Laid out like `values`.
-
-        Raises
-        ------
-        ValueError
-            If n < 1.
-        """
+        """Evaluate the field on the points of the grid of n per side: shape (..., n, n), laid out like `values`."""
         n = checks.integer("n", n, at_least=1)
         if self.n % n == 0:
             step = self.n // n
@@ -192,72 +150,34 @@ class PeriodicField:
         return rule @ self.spline_coefficients @ rule.T
 
     def sup_norm(self, n=None):
-        """Return max |u(x)|, Euclidean in the components, over the points of a grid.
+        """Return max |u(x)|, Euclidean in the components, over the points of a grid of n per side.
 
-        Parameters
-        ----------
-        n : int, optional
-            Points per side; by default the field's own points for a bilinear field, where the maximum is attained,
-            and four times as many otherwise: the maximum over all x is then larger by a factor of at most
-            1 / cos(pi / 8)**2 < 1.18 (trigonometric; and of 1.0016 if n_modes <= n / 20).
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        ValueError
-            If n < 1.
+        By default these are the field's own points for a bilinear field, where the maximum is attained, and four times
+        as many otherwise: the maximum over all x is then larger by a factor of at most 1 / cos(pi / 8)**2 < 1.18
+        (trigonometric; and of 1.0016 if n_modes <= n / 20).
         """
         refine = 1 if self.interpolation == "bilinear" else 4
         values = self.on_grid(refine * self.n if n is None else n)
-        return float(np.sqrt(_squares(values, scalar=self.values.ndim == 2).max()))
+        return float(np.sqrt(_splines.squares(values, scalar=self.values.ndim == 2).max()))
 
     def jacobian_sup_norm(self, n=None):
-        """Return max |grad u(x)|, the largest singular value of the Jacobian, over the points of a grid.
+        """Return max |grad u(x)|, the largest singular value of the Jacobian, over the points of a grid of n per side.
 
-        Parameters
-        ----------
-        n : int, optional
-            Points per side, by default four times the field's own; a bilinear field is judged at the corners of its
-            cells, from inside each cell, where the maximum is attained, and n is not used.
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        ValueError
-            If n < 1.
+        By default four times the field's own. A bilinear field is judged at the corners of its cells, from inside each
+        cell, where the maximum is attained, and n is not used.
         """
         if self.interpolation == "bilinear":
             dx, dy = ((np.roll(self.values, -1, axis) - self.values) * (self.n / self.length) for axis in (-2, -1))
             pairs = [(a, b) for a in (dx, np.roll(dx, -1, -1)) for b in (dy, np.roll(dy, -1, -2))]
-            return max(_largest_singular_value(np.stack(pair, axis=-1), self.values.ndim == 2) for pair in pairs)
+            return max(
+                _splines.largest_singular_value(np.stack(pair, axis=-1), self.values.ndim == 2) for pair in pairs
+            )
         n = 4 * self.n if n is None else checks.integer("n", n, at_least=1)
         jacobian = self.jacobian_on_grid(n)
-        return _largest_singular_value(jacobian, self.values.ndim == 2)
+        return _splines.largest_singular_value(jacobian, self.values.ndim == 2)
 
     def jacobian_on_grid(self, n):
-        """Evaluate the derivatives on the points of the grid of n per side.
-
-        Parameters
-        ----------
-        n : int
-            Points per side, >= 1.
-
-        Returns
-        -------
-        ndarray of shape (..., n, n, 2)
-            The last axis is the direction of the derivative.
-
-        Raises
-        ------
-        ValueError
-            If n < 1.
-        """
+        """Evaluate the derivatives on the grid of n per side: shape (..., n, n, 2), last the direction."""
         n = checks.integer("n", n, at_least=1)
         if self.interpolation == "trigonometric":
             c, factor = self._present_coefficients, self._wavenumbers * 1j
@@ -284,7 +204,7 @@ class PeriodicField:
         scaled = np.mod(x / self.length, 1.0) * self.n
         cell = np.floor(scaled).astype(np.intp)
         degree = 1 if self.interpolation == "bilinear" else 3
-        weights = bspline_weights(scaled - cell, degree, derivative)
+        weights = _splines.bspline_weights(scaled - cell, degree, derivative)
         if derivative:
             weights = weights * (self.n / self.length)
         return cell - degree // 2, weights
@@ -317,40 +237,3 @@ class PeriodicField:
             for q in range(wy.shape[-1]):
                 total = total + (wx[:, p] * wy[:, q])[:, None] * a[(ix + p) % self.n, (iy + q) % self.n]
         return total.reshape(len(flat), *self.values.shape[:-2])
-
-
-def bspline_weights(fraction, degree, derivative=False):
-    """Weights (..., degree + 1) of the B-spline of degree 1 or 3 at the fraction of a cell, or their derivatives."""
-    t = np.asarray(fraction)[..., None]
-    if degree == 1:
-        parts = (-1.0 + 0 * t, 1.0 + 0 * t) if derivative else (1 - t, t)
-    elif derivative:
-        parts = (-((1 - t) ** 2) / 2, (3 * t**2 - 4 * t) / 2, (-3 * t**2 + 2 * t + 1) / 2, t**2 / 2)
-    else:
-        parts = (
-            (1 - t) ** 3 / 6,
-            (3 * t**3 - 6 * t**2 + 4) / 6,
-            (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
-            t**3 / 6,
-        )
-    return np.concatenate(parts, axis=-1)
-
-
-def _cubic_prefilter(values):
-    """Solve (a_(i-1) + 4 a_i + a_(i+1)) / 6 = values_i, periodic, along both axes."""
-    n = values.shape[-1]
-    row = (4 + 2 * np.cos(2 * np.pi * np.arange(n) / n)) / 6
-    column = row[: n // 2 + 1]
-    return scipy.fft.irfft2(scipy.fft.rfft2(values) / (row[:, None] * column), s=(n, n))
-
-
-def _squares(values, scalar):
-    return values**2 if scalar else (values**2).sum(axis=-3)
-
-
-def _largest_singular_value(jacobian, scalar):
-    """Largest singular value of J[..., a, i, j, b] over all points; for a scalar field the length of the gradient."""
-    x, y = (jacobian[None, ..., b] if scalar else jacobian[..., b] for b in (0, 1))
-    # The largest eigenvalue of the 2 x 2 matrix J^T J.
-    xx, xy, yy = ((p * q).sum(axis=-3) for p, q in ((x, x), (x, y), (y, y)))
-    return float(np.sqrt(((xx + yy + np.hypot(xx - yy, 2 * xy)) / 2).max()))

@@ -157,7 +157,7 @@ def test_evaluation_is_linear_in_the_values(points, factor, rule):
 
 @given(st.floats(0, 1), st.sampled_from((1, 3)))
 def test_spline_weights_are_a_partition_of_one(t, degree):
-    weights, slopes = (fields.bspline_weights(t, degree, derivative) for derivative in (False, True))
+    weights, slopes = (_splines.bspline_weights(t, degree, derivative) for derivative in (False, True))
     assert weights.shape == slopes.shape == (degree + 1,)
     assert (weights >= 0).all()
     assert abs(weights.sum() - 1) < 8 * EPS
