@@ -174,6 +174,14 @@ class ConvectionDiffusion:
             if present[feature]:
                 raise ValueError(f"{consumer} does not know {_FEATURES[feature]}")
 
+    def with_terminal(self, terminal):
+        """Return the same problem for other terminal data, without a closed form."""
+        sigma = self.sigma
+        return ConvectionDiffusion(
+            self.velocity, terminal, sigma=sigma, horizon=self.horizon, length=self.length,
+            potential=self.potential, source=self.source,
+        )  # fmt: skip
+
     def to_cell(self, points):
         """Reduce points of shape (..., 2) to the cell [0, length)**2, where the values of callables count."""
         return to_cell(checks.points_array(points), self.length)

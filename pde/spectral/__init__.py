@@ -7,9 +7,10 @@ generator, exact in time up to its tolerance; `ifrk4`, the paper's fixed step in
 
 The error estimate rests on the maximum principle: the exact solution operator does not increase the sup norm, so
 errors committed along the way add up and do not grow. They are the integrator's local errors, and what the modes kept
-cannot hold of v . grad u (`_march`, `_integrators`).
+cannot hold of f and of v . grad u (`_state`, `_fading`, `_integrators`).
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -17,12 +18,15 @@ import numpy as np
 
 from pde import checks, grid
 from pde.fields import PeriodicField
-from pde.spectral import _integrators
+from pde.spectral import _integrators, _magnus
 from pde.spectral._state import March
 
 __all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "solve"]
 
 METHODS = ("krylov", "ifrk4")
+
+# Points per side that nobody has.
+_ABSURD = 2**16
 
 
 class UnresolvedError(ArithmeticError):
@@ -57,6 +61,12 @@ class SpectralSolution:
         Integrator.
     length : float
         Period.
+    save_at : ndarray of shape (m,)
+        Times asked for.
+    saved : ndarray of shape (m, n, n), or (m, k, n, n)
+        u at these times.
+    saved_error_estimates : ndarray of shape (m,)
+        Estimates of max |error| of `saved`.
     """
 
     u: np.ndarray
@@ -70,6 +80,9 @@ class SpectralSolution:
     sup_norms: np.ndarray
     method: str
     length: float
+    save_at: np.ndarray
+    saved: np.ndarray
+    saved_error_estimates: np.ndarray
 
     @property
     def field(self):
@@ -77,7 +90,9 @@ class SpectralSolution:
         return PeriodicField(self.u, self.length)
 
 
-def solve(problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, resolution=1e-3, dealias=True):
+def solve(
+    problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, save_at=None, resolution=1e-3, dealias=True
+):
     """Solve the terminal-value problem for u(x, 0), spectrally in space.
 
     u_t + v . grad u + (sigma**2 / 2) lap u = 0,  u(x, T) = f(x)                    (paper: (2.8))
@@ -85,20 +100,21 @@ def solve(problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, r
     Parameters
     ----------
     problem : ConvectionDiffusion
-        Velocity in length / time, sigma in length / sqrt(time). A velocity that is not trigonometric is known to the
-        solver by its values on the n-grid; the error estimate says what that costs.
+        Velocity in length / time, sigma in length / sqrt(time), constant.
     n : int, optional
         Points per side, >= 4; by default those of the problem's fields. Modes |k_i| < n / 3 are available.
     rtol : float, default=1e-8
-        Tolerance of "krylov" on the time integration and on the modes left out, relative to max |f|.
+        Tolerance of "krylov" on the integration in time and on the modes left out, relative to max |f|.
     method : {"krylov", "ifrk4"}
-        "krylov": adaptive Krylov action of the exponential, for velocities steady or piecewise constant in time; it
-        keeps as many modes as the solution asks for. "ifrk4": classical Runge-Kutta of order 4 in an integrating
-        factor, for any velocity, on all modes.
+        "krylov": adaptive Krylov action of the exponential, on as many modes as the solution needs; a callable
+        velocity is followed by commutator-free Magnus steps of order 4, chosen by rtol. "ifrk4": classical
+        Runge-Kutta of order 4 in an integrating factor, on all modes.
     dt : float, optional
         Step of "ifrk4", 1e-3 * horizon by default (the paper's); shortened to divide each layer evenly.
     check : bool, default=True
         Raise if the solution is not resolved; False returns it with `resolved=False`.
+    save_at : array_like of shape (m,), optional
+        Times in [0, horizon] at which the solution is kept in `saved`.
     resolution : float, default=1e-3
         Largest error_estimate / max |f| that counts as resolved.
     dealias : bool, default=True
@@ -107,15 +123,21 @@ def solve(problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, r
     Returns
     -------
     SpectralSolution
-        `u` of shape (n, n); `error_estimate`; `resolved`.
+        `u` of shape (n, n), or (k, n, n) for k terminal data; `error_estimate`; `resolved`.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, or "krylov" is asked for a velocity that is a callable.
+        If an argument is out of range, or the problem has a potential, a source or a sigma that is not one constant.
     UnresolvedError
-        If the solution is not finite, violates the maximum principle or is not resolved by the modes kept; the
-        message says what n would be asked for by the boundary layers.
+        If the solution is not finite, violates the maximum principle, is not resolved by the modes kept or needs more
+        than 100 000 products; the message names the n that the boundary layers need.
+
+    Notes
+    -----
+    The error estimate adds up bounds and estimates. Bounded: modes of f and of the residual that are not kept, by
+    what diffusion leaves of them. Estimated: aliases of callables, on grids of several sizes; the integration in time.
+    Coefficients of fields, bilinear and bicubic ones included, are exact.
 
     References
     ----------
@@ -130,7 +152,6 @@ def solve(problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, r
     >>> bool(np.abs(solution.u - exact).max() <= 1e-8)
     True
     """
-    problem.refuse("spectral.solve")
     rtol = checks.real("rtol", rtol, positive=True)
     resolution = checks.real("resolution", resolution, positive=True)
     if rtol >= 1:
@@ -139,61 +160,116 @@ def solve(problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, r
     if n is None and problem.n is None:
         raise ValueError("n must be given: velocity and terminal data are callables")
     n = checks.integer("n", problem.n if n is None else n, at_least=4)
-    if method == "krylov":
-        if problem.n_layers is None:
-            raise ValueError("method must be 'ifrk4' for a velocity that is a callable, got method='krylov'")
-        if dt is not None or not dealias:
-            raise ValueError("dt and dealias belong to method='ifrk4', got method='krylov'")
-        march = March(problem, n, grid.dealiased_modes(n), resolution, not check)
-        with np.errstate(over="ignore", invalid="ignore"):
-            _integrators.krylov(march, rtol)
-    else:
-        dt = 1e-3 * problem.horizon if dt is None else checks.real("dt", dt, positive=True)
-        n_modes = grid.dealiased_modes(n) if dealias else (n - 1) // 2
-        march = March(problem, n, n_modes, resolution, not check)
-        coarse = March(problem, n, n_modes, resolution, True)
-        n_steps = max(2, math.ceil(problem.horizon / (problem.n_layers or 1) / dt * (1 - 1e-12)))
-        with np.errstate(over="ignore", invalid="ignore"):
+    problem.refuse("spectral.solve", "potential", "source", "sigma")
+    save_at = _times(save_at, problem.horizon)
+    if method == "krylov" and (dt is not None or not dealias):
+        raise ValueError("dt and dealias belong to method='ifrk4', got method='krylov'")
+    dt = 1e-3 * problem.horizon if dt is None else checks.real("dt", dt, positive=True)
+    n_modes = grid.dealiased_modes(n) if dealias else (n - 1) // 2
+    arguments = {"n": n, "k_max": n_modes, "resolution": resolution, "rtol": rtol, "save_at": save_at}
+    parts = [_march(part, arguments, method, dt, dealias, to_the_end=not check) for part in _one_by_one(problem)]
+    solutions = [_solution(march, method) for march in parts]
+    for solution in solutions:
+        if check and not solution.resolved:
+            raise UnresolvedError(solution.reason + "; " + _remedy(problem, n) + "; check=False returns the fields")
+    return solutions[0] if problem.n_terminals is None else _together(solutions)
+
+
+def _march(problem, arguments, method, dt, dealias, to_the_end):
+    """Take one terminal datum to t = 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        march = March(problem, to_the_end=to_the_end, **arguments)
+        if march.violation and not to_the_end:
+            return march
+        if march.sup_f == 0 or march.out_of_range:
+            march.finish()
+        elif method == "krylov" and problem.n_layers is not None:
+            _integrators.krylov(march, march.rtol)
+        elif method == "krylov":
+            _magnus.magnus(march, march.rtol)
+        else:
+            # dt is shortened to divide each layer, and each interval between times saved, evenly.
+            n_steps = [max(2, math.ceil(piece.duration / dt * (1 - 1e-12))) for piece in march.pieces()]
             _integrators.ifrk4(march, n_steps, dealias)
             if not march.violation:
-                _integrators.ifrk4(coarse, (n_steps + 1) // 2, dealias)
-                march.time_error = _integrators.richardson(march, coarse)
+                coarser = []
+                for factor in (2, 4):
+                    coarser.append(March(problem, to_the_end=True, **arguments))
+                    _integrators.ifrk4(coarser[-1], [-(-steps // factor) for steps in n_steps], dealias)
+                march.time_error = _integrators.richardson(march, *coarser)
+                march.saved_errors += march.time_error
             else:
                 march.time_error = math.inf
-    solution = _solution(march, method)
-    if check and not solution.resolved:
-        raise UnresolvedError(solution.reason + "; " + _remedy(problem, n) + "; check=False returns the fields")
-    return solution
+    return march
+
+
+def _times(save_at, horizon):
+    times = checks.finite_array("save_at", () if save_at is None else save_at)
+    if times.ndim != 1 or not ((times >= 0) & (times <= horizon)).all():
+        raise ValueError(f"save_at must hold times in [0, {horizon:g}], got save_at={times.tolist()}")
+    return times
+
+
+def _one_by_one(problem):
+    """The problem for each of its terminal data."""
+    if problem.n_terminals is None:
+        return [problem]
+    fields = (PeriodicField(v, problem.length, problem.terminal.interpolation) for v in problem.terminal.values)
+    return [problem.with_terminal(field) for field in fields]
+
+
+def _together(solutions):
+    first = solutions[0]
+    worst = max(solutions, key=lambda solution: solution.error_estimate)
+    return dataclasses.replace(
+        worst,
+        u=np.stack([solution.u for solution in solutions]),
+        saved=np.stack([solution.saved for solution in solutions], axis=1),
+        saved_error_estimates=np.max([solution.saved_error_estimates for solution in solutions], axis=0),
+        resolved=all(solution.resolved for solution in solutions),
+        reason=next((solution.reason for solution in solutions if solution.reason), ""),
+        n_steps=max(solution.n_steps for solution in solutions),
+        n_modes=max(solution.n_modes for solution in solutions),
+        n_products=sum(solution.n_products for solution in solutions),
+        t=first.t[[0, -1]],
+        sup_norms=np.max([solution.sup_norms[[0, -1]] for solution in solutions], axis=0),
+    )
 
 
 def _solution(march, method):
-    u = march.modes.to_grid(march.state, march.n)
+    u, unit = march.values(), math.ldexp(1.0, march.exponent // 2)
+    unit_too = math.ldexp(1.0, march.exponent - march.exponent // 2)
     reason = march.violation
-    n_modes, space_error = march.modes.k_max, march.error + march.sampling_error
+    n_modes, space_error = march.modes.k_max, march.error + march.data_error
+    # Rounding of the transforms.
+    time_error = march.time_error + 8 * np.finfo(float).eps * march.sup_f
     if not np.isfinite(u).all():
-        reason = f"unresolved: the solution is not finite at t = {march.times[-1]:.3g}"
-    elif not reason and not march.time_error <= march.tolerance:
+        reason = reason or f"unresolved: the solution is not finite at t = {march.times[-1]:.3g}"
+    elif not reason and not time_error <= march.tolerance:
         reason = (
-            f"unresolved: estimated error in time {march.time_error:.2g} > {march.tolerance:.2g}, shorten dt below "
-            f"{march.problem.horizon / march.n_steps:.3g}"
+            f"unresolved: estimated error in time {time_error * unit * unit_too:.2g} > "
+            f"{march.tolerance * unit * unit_too:.2g}, shorten dt below {march.problem.horizon / march.n_steps:.3g}"
         )
     elif not reason and not space_error <= march.tolerance:
         reason = (
             f"unresolved: the spectrum does not decay within {n_modes} modes, estimated error "
-            f"{space_error:.2g} > {march.tolerance:.2g}"
+            f"{space_error * unit * unit_too:.2g} > {march.tolerance * unit * unit_too:.2g}"
         )
     return SpectralSolution(
         u=u,
-        error_estimate=space_error + march.time_error,
+        error_estimate=(space_error + time_error) * unit * unit_too,
         resolved=not reason,
         reason=reason,
         n_steps=march.n_steps,
         n_modes=n_modes,
         n_products=march.n_products,
         t=np.array(march.times),
-        sup_norms=np.array(march.sup_norms),
+        sup_norms=np.array(march.sup_norms) * unit * unit_too,
         method=method,
         length=march.problem.length,
+        save_at=march.save_at,
+        saved=march.saved,
+        saved_error_estimates=march.saved_errors * unit * unit_too,
     )
 
 
@@ -205,7 +281,12 @@ def _remedy(problem, n):
     steepest = max(problem.velocity_field(t, n).jacobian_sup_norm() for t in times)
     width = math.sqrt(problem.nu / steepest) if steepest else problem.length
     # Two points per layer width.
-    wanted = 2 ** math.ceil(math.log2(2 * problem.length / width))
+    wanted = max(8, 2 ** math.ceil(math.log2(2 * problem.length / width)))
+    if wanted > _ABSURD:
+        return (
+            f"boundary layers of width sqrt(nu / max |grad v|) = {width:.2g} are beyond any grid: use "
+            "pde.feynman_kac.estimate"
+        )
     if wanted <= n:
         return f"boundary layers of width {width:.2g} need no more than n = {wanted}: try n = {2 * n}"
     return (

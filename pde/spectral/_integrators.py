@@ -8,6 +8,7 @@ fades by diffusion at its own rate.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,28 +23,23 @@ _RK4_LIMIT = 2.8
 
 
 def krylov(march, rtol):
-    """Take the march to T by adaptive Krylov steps."""
-    problem = march.problem
-    duration = problem.horizon / problem.n_layers
+    """Take the march to T by adaptive Krylov steps, piece by piece of constant velocity."""
     # Rounding leaves about 1e-13 on all modes together.
     radius = march.radius_of(march.state, max(1e-2 * rtol, 1e-13) * march.sup_f)
-    for layer in reversed(range(problem.n_layers)):
-        try:
-            radius = _krylov_layer(march, problem.layer_field(layer), duration, rtol, radius)
+    try:
+        for piece in march.pieces():
+            radius = krylov_layer(march, march.velocity_field(piece.end, piece.layer), piece.duration, rtol, radius)
             if not march.goes_on:
                 return
-        except FloatingPointError:
-            # Overflow: only check=False returns it.
-            march.state = np.full_like(march.state, np.nan)
-            march.error = math.inf
-            march.record()
-            return
-        march.s = problem.horizon - layer * duration
+            march.arrive(piece)
+    except FloatingPointError:
+        # Overflow: only check=False returns it.
+        march.overflow()
 
 
-def _krylov_layer(march, velocity, duration, rtol, radius):
+def krylov_layer(march, velocity, duration, rtol, radius):
     """Cross one layer on the modes |k| <= radius, as many as the residual asks for; return the radius."""
-    problem, sampled = march.problem, march.sample(velocity)
+    problem, (velocity, sampled) = march.problem, march.sample(velocity)
     strain = _strain(sampled)
     if march.s == 0:
         radius = max(radius + 2, _expected_radius(sampled, strain, problem.nu, rtol))
@@ -51,7 +47,7 @@ def _krylov_layer(march, velocity, duration, rtol, radius):
     left, generator, guess, trials = duration, None, None, []
 
     def allowed(tau):
-        fading = _fading(march, radius, velocity, strain)
+        fading = _fading(march, radius, strain)
         return rtol * scale * max(tau / problem.horizon, -math.expm1(-fading * tau)), math.exp(-fading * tau)
 
     def accept(state, tau):
@@ -61,6 +57,10 @@ def _krylov_layer(march, velocity, duration, rtol, radius):
         return trials[-1][-1] <= 2 or radius >= march.largest_radius
 
     while left > 0 and march.goes_on:
+        if march.has_settled():
+            march.s += left
+            march.record()
+            break
         # A field that blows up is followed at its own scale: only check=False returns it.
         scale = max(march.sup_f, march.sup_norms[-1])
         if generator is None or march.modes.radius != radius:
@@ -68,14 +68,18 @@ def _krylov_layer(march, velocity, duration, rtol, radius):
             generator = Generator(sampled, problem.nu, march.modes)
         trials.clear()
         rate = rtol * scale / (_SUP_PER_NORM * problem.horizon)
-        step = exponential_step(generator, march.state, left, rate, tau_guess=guess, accept=accept)
+        # The generator maps constants to 0: without the mean, rounding is relative to what still moves.
+        mean, moving = march.state[0], march.state.copy()
+        moving[0] = 0.0
+        step = exponential_step(generator, moving, left, rate, tau_guess=guess, accept=accept)
+        step.state[0] += mean
         march.n_products += step.n_products
         if step.tau > 0:
             left = 0.0 if step.tau >= left else left - step.tau
             march.state, guess = step.state, step.tau
             march.s += step.tau
             march.n_steps += 1
-            _count(march, velocity, trials[-1][1], step.tau, allowed(step.tau)[1])
+            march.error = march.error * allowed(step.tau)[1] + float(np.abs(trials[-1][1]).max())
             march.time_error += _SUP_PER_NORM * step.error
             march.record()
         if left > 0:
@@ -83,24 +87,13 @@ def _krylov_layer(march, velocity, duration, rtol, radius):
     return radius
 
 
-def _count(march, velocity, residual, tau, faded):
-    """Add the residual of a step to the march's account of errors."""
-    if velocity.interpolation == "trigonometric":
-        march.error = march.error * faded + float(np.abs(residual).max())
-    else:
-        march.add_at_all_wavenumbers(residual, tau)
-
-
 def _strain(velocity):
     """Largest |grad v|, on four points a wavelength."""
     return velocity.jacobian_sup_norm(max(8, 4 * velocity.n_modes))
 
 
-def _fading(march, radius, velocity, strain):
+def _fading(march, radius, strain):
     """Rate at which errors committed at wavenumber `radius` decay."""
-    if velocity.interpolation != "trigonometric":
-        # A velocity known by its samples errs at all wavenumbers.
-        return 0.0
     return max(0.0, march.problem.nu * (march.modes.unit * radius / 2) ** 2 - strain)
 
 
@@ -148,36 +141,35 @@ def _filling(velocity, least, ample):
     return min(ample, k_max + 0.999)
 
 
-def richardson(march, coarse):
-    """Estimate the error in time from the same solution with longer steps."""
-    # Order 3: on stiff modes the integrating factor costs Runge-Kutta 4 up to one order.
-    ratio = (march.n_steps / coarse.n_steps) ** 3
-    return float(np.abs(march.modes.to_grid(march.state - coarse.state, march.n)).max() / (ratio - 1))
+def richardson(march, coarse, coarsest):
+    """Estimate the error in time from the same solution with steps twice and four times as long."""
+    grids = [part.modes.to_grid(part.state, part.n) for part in (march, coarse, coarsest)]
+    fine, rough = (float(np.abs(a - b).max()) for a, b in pairwise(grids))
+    # On stiff modes the integrating factor costs Runge-Kutta 4 up to three orders.
+    order = math.log2(rough / fine) if 0 < fine < rough < math.inf else 0.0
+    return fine / ((march.n_steps / coarse.n_steps) ** min(order, 3.0) - 1) if order > 1.5 else 2 * fine
 
 
 def ifrk4(march, n_steps, dealias):
-    """Take the march to T by n_steps steps a layer of Runge-Kutta 4 in an integrating factor (Lawson 1967)."""
+    """Take the march to T by Runge-Kutta 4 in an integrating factor (Lawson 1967), n_steps[i] steps in piece i."""
     problem, n, k_max = march.problem, march.n, march.k_max
-    n_parts = problem.n_layers or 1
-    duration = problem.horizon / n_parts
-    dt = duration / n_steps
     n_grid = None
     if not dealias:
         n_grid = n
     elif problem.n_layers is None:
-        # The bandwidth of a callable velocity may change from step to step: room for all that the n-grid holds.
-        n_grid = grid.fast_size(2 * k_max + n // 2 + 1)
-    for part in reversed(range(n_parts)):
-        start = part * duration
-        velocity = problem.velocity_field(start + (duration if problem.n_layers is None else 0.5 * duration), n)
-        stages = (Generator(march.sample(velocity), problem.nu, march.modes, n_grid),) * 3
+        # The bandwidth of a callable velocity may change from step to step: room for all that couples the modes kept.
+        n_grid = grid.fast_size(4 * k_max + 1)
+    for piece, steps in zip(march.pieces(), n_steps, strict=True):
+        dt = piece.duration / steps
+        velocity, sampled = march.sample(march.velocity_field(piece.end, piece.layer))
+        stages = (Generator(sampled, problem.nu, march.modes, n_grid),) * 3
         decay = np.exp(-0.5 * dt * problem.nu * march.modes.k_squared)
-        for step in range(n_steps):
+        for step in range(steps):
             if problem.n_layers is None:
-                times = (start + duration - (step + c) * dt for c in (0.5, 1.0))
-                fields = [problem.velocity_field(max(t, 0.0), n) for t in times]
-                stages = (stages[2], *(stages[2].with_velocity(march.sample(field)) for field in fields))
-                velocity = fields[1]
+                times = (piece.end - (step + c) * dt for c in (0.5, 1.0))
+                pairs = [march.sample(march.velocity_field(max(t, 0.0), None)) for t in times]
+                stages = (stages[2], *(stages[2].with_velocity(sampled) for _, sampled in pairs))
+                velocity = pairs[1][0]
             courant = dt * max(stage.transport_rate for stage in stages)
             if courant > _RK4_LIMIT and not march.violation:
                 march.violation = (
@@ -187,15 +179,18 @@ def ifrk4(march, n_steps, dealias):
             march.state = _lawson_step(march.state, stages, decay, dt)
             march.n_steps += 1
             march.n_products += 4
-            if (step + 1) % max(1, n_steps // 100) == 0 or step + 1 == n_steps:
-                march.s = problem.horizon - start - (duration - (step + 1) * dt)
+            if (step + 1) % max(1, steps // 100) == 0 or step + 1 == steps:
+                march.s = problem.horizon - piece.end + (step + 1) * dt
                 march.record()
                 elapsed = march.times[-2] - march.times[-1]
                 residual = stages[2].residual(march.state, velocity, elapsed)
-                fading = _fading(march, k_max, velocity, _strain(stages[2].field))
-                _count(march, velocity, residual, elapsed, math.exp(-fading * elapsed))
+                # Aliases of a product that is not dealiased are low modes, too.
+                fading = _fading(march, k_max, _strain(stages[2].field)) if dealias else 0.0
+                march.error = march.error * math.exp(-fading * elapsed) + float(np.abs(residual).max())
+                march.count_missed(elapsed)
                 if not march.goes_on:
                     return
+        march.arrive(piece)
 
 
 def _lawson_step(w, stages, decay, dt):

@@ -1,46 +1,158 @@
 """The state on its way from T to 0, with the account of its error on which the spectral solution rests.
 
 The exact solution operator does not increase the sup norm (maximum principle), so errors committed along the way add
-up and do not grow.
+up and do not grow. What is wrong from the beginning - modes of f that are not kept, aliases of a callable f - is
+bounded by what is left of it at the end (`_fading`).
 """
 
+import copy
 import math
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
 
 from pde import grid
-from pde.fields import PeriodicField
+from pde.spectral import _data
+from pde.spectral._fading import Fading
 from pde.spectral._modes import Modes
+from pde.spectral._velocity import Velocity
+
+# A call ends after as many evaluations of v . grad u.
+MOST_PRODUCTS = 100_000
+# Largest norm of the generator times T for which products mean anything.
+_LARGEST = 1e15
+
+
+class Piece(NamedTuple):
+    """A part of the way, from t = end down to t = begin, within one layer (None: a callable)."""
+
+    begin: float
+    end: float
+    layer: int | None
+
+    @property
+    def duration(self):
+        return self.end - self.begin
 
 
 class March:
-    """The state on its way from s = 0 to T, with the account of its error."""
+    """The state on its way from s = 0 to T, with the account of its error.
 
-    def __init__(self, problem, n, k_max, resolution, to_the_end):
+    `data_error` is that of f at the end, `error` that of the modes kept, `time_error` that of the integrator.
+    """
+
+    def __init__(self, problem, n, k_max, resolution, to_the_end, rtol=1e-8, save_at=()):
         self.problem, self.n, self.k_max, self.to_the_end = problem, n, k_max, to_the_end
-        values = problem.terminal_on_grid(n)
+        self.rtol, self.save_at = rtol, save_at
+        self.saved, self.saved_errors = np.zeros((len(save_at), n, n)), np.full(len(save_at), np.inf)
+        self.velocity = Velocity(problem, k_max, max(1e-13, 1e-2 * rtol))
+        data = _data.terminal_data(problem, n, k_max, max(1e-12, 1e-2 * rtol))
+        # The equation is linear: numbers near 1 are far from the ends of the floating-point range.
+        self.exponent = int(np.frexp(np.abs(data.values).max())[1])
+        data = data.scaled(-self.exponent)
         self.modes = Modes(self.largest_radius, k_max, problem.length)
-        self.state = self.modes.from_grid(values)
-        # Max over all x against max over the grid of m: 1 / cos(pi K / m) for each direction.
-        reach = min(self.radius_of(self.state, 1e-12 * np.abs(values).max()), n)
-        n_fine = min(2 * n, grid.fast_size(max(32 * reach, n)))
-        fine = problem.terminal_on_grid(n_fine)
-        self.sup_f = float(np.abs(fine).max())
+        self.state = self._kept(data.c)
+        self.error, self.time_error = 0.0, 0.0
+        self._measure(data)
         self.tolerance = resolution * self.sup_f
-        self.centre, self.half_range = (fine.max() + fine.min()) / 2, (fine.max() - fine.min()) / 2
-        self.half_range /= math.cos(math.pi * reach / n_fine) ** 2
-        self.error = float(np.abs(self.modes.to_grid(self.state, n_fine) - fine).max())
-        self.time_error, self.sampling_error = 0.0, 0.0
-        self._sampling_shells = np.zeros(0)
+        self._bound_data_error = self._prepare(data)
+        self.data_error = self._bound_data_error(problem.horizon)
         self.s, self.n_steps, self.n_products, self.violation = 0.0, 0, 0, ""
         self.times, self.sup_norms = [], []
+        k = 2 * math.pi / problem.length * k_max
+        speed = max(float(np.abs(c).sum()) for c in self.velocity.spectra()[0])
+        self.out_of_range = not speed * k * problem.horizon + problem.nu * k**2 * problem.horizon < _LARGEST
         self.record()
+        for j in np.flatnonzero(save_at == problem.horizon):
+            self.saved[j], self.saved_errors[j] = problem.terminal_on_grid(n), 0.0
+
+    def _kept(self, c):
+        """The modes kept, of half a plane of coefficients."""
+        r = c.shape[1] - 1
+        rows = np.arange(-self.k_max, self.k_max + 1)
+        spectrum = np.zeros((2 * self.k_max + 1, self.k_max + 1), dtype=complex)
+        spectrum[rows] = c[rows + r, : self.k_max + 1]
+        return self.modes.gather(spectrum)
+
+    def _measure(self, data):
+        """Range of f and of the state, over all x; sup |f|."""
+        values = data.values
+        reach = min(self.radius_of(self.state, 1e-12 * float(np.abs(values).max())), self.n)
+        m = min(2 * self.n, grid.fast_size(max(32 * reach, self.n)))
+        kept = self.modes.to_grid(self.state, m)
+        self.sup_f = float(np.abs(values).max())
+        high, low = (max(values.max(), kept.max()), min(values.min(), kept.min()))
+        self.centre, self.half_range = float(high + low) / 2, float(high - low) / 2
+        # Max over all x against max over the grid of m: 1 / cos(pi K / m) for each direction.
+        self.half_range /= math.cos(math.pi * reach / m) ** 2
+
+    def _prepare(self, data):
+        """A function of the time s that bounds what is left, after s, of what is wrong from the beginning.
+
+        These are modes of f that are not kept, its aliases, and the first residual, which fades like its modes.
+        """
+        k_max, r = self.k_max, data.c.shape[1] - 1
+        beyond = data.c.copy()
+        beyond[r - k_max : r + k_max + 1, : k_max + 1] = 0
+        dropped = 2 * float(np.abs(beyond).sum())
+        rough = dropped > 1e-13 * self.sup_f or data.aliases is not None or data.rest > 0
+        first, lost, n_modes = None, None, 0
+        if self.sup_f > 0:
+            first = self.sample(self.velocity_field(self.problem.horizon, (self.problem.n_layers or 1) - 1))[0]
+            n_modes = first.n_modes
+            if n_modes and self.radius_of(self.state, 1e-13 * self.sup_f) + n_modes > k_max:
+                kept = data.c[r - k_max : r + k_max + 1, : k_max + 1]
+                lost = _data.shells(_data.lost_product(kept, first, k_max, self.problem.length))
+        if not rough and lost is None:
+            return lambda s: dropped
+        fading = Fading(self.problem.nu, self.problem.horizon, self.problem.length, *self.velocity.spectra())
+        kept = self.modes.to_grid(self.state, m) if (m := len(data.values)) > 2 * k_max else np.inf
+        # The maximum principle: no more than it is now.
+        now = 1.2 * float(np.abs(kept - data.values).max())
+        beyond = _data.shells(beyond)
+        aliases = None if data.aliases is None else _data.shells(data.aliases)
+
+        def bound(s):
+            later, total = fading.after(s), 0.0
+            if rough:
+                rest = data.rest and data.rest * float(later.of_the_rest(r + 1))
+                total += min(later.bound(*beyond) + rest, now)
+            if aliases is not None:
+                total += later.bound(*aliases)
+            return total if lost is None else total + self._first_residual(later, *lost, n_modes)
+
+        return bound
+
+    def _first_residual(self, fading, sums, squares, n_modes):
+        """Bound what the first residual leaves: a mode k of it lives as the modes k - q of f from which it comes.
+
+        What it did in the first half of the time fades in the second; in the second half it has faded itself.
+        """
+        nu, half = self.problem.nu, fading.horizon / 2
+        r = np.arange(len(sums))
+        rate = nu * (self.modes.unit * np.maximum(r - n_modes, r / 2)) ** 2
+        life = 2 * half / np.maximum(1.0, 2 * half * rate)
+        late = float((np.exp(-half * rate) * life * sums).sum())
+        return fading.after(half).bound(life * sums, life**2 * squares) + late
+
+    def velocity_field(self, t, layer):
+        """v(., t) as a field: one of the layers, or a callable at time t."""
+        return self.velocity.at(t) if self.problem.n_layers is None else self.problem.layer_field(layer)
+
+    def count_missed(self, tau):
+        """Add what the samples of a callable velocity miss in a time tau: |error of v| |grad u| tau."""
+        missed = self.velocity.missed(self.times[-1])
+        if missed:
+            self.error += missed * self.slope() * tau
 
     @property
     def goes_on(self):
         """False once the state has left the range of the numbers, or a violation is all that is to be found."""
-        return math.isfinite(self.sup_norms[-1]) and (self.to_the_end or not self.violation)
+        if self.n_products > MOST_PRODUCTS and not self.violation:
+            self.violation = f"unresolved: t = {self.times[-1]:.3g} is as far as {MOST_PRODUCTS} products led"
+        within = math.isfinite(self.sup_norms[-1]) and self.n_products <= MOST_PRODUCTS
+        return within and (self.to_the_end or not self.violation)
 
     @property
     def largest_radius(self):
@@ -53,34 +165,77 @@ class March:
         return max(1, int(np.count_nonzero(beyond > tolerance)))
 
     def change_modes(self, radius):
-        """Go on with the modes |k| <= radius."""
+        """Continue with the modes |k| <= radius."""
         modes = Modes(radius, self.k_max, self.problem.length)
         state = self.modes.change(self.state, modes)
         # What is dropped, each coefficient and its conjugate, at the worst point.
         self.error += 2 * max(0.0, float(np.abs(self.state).sum() - np.abs(state).sum()))
         self.modes, self.state = modes, state
 
-    def add_at_all_wavenumbers(self, residual, tau):
-        """Let the errors of sampling fade for a time tau, each wavenumber at its rate, and add the residual."""
-        spectrum = np.abs(scipy.fft.rfft2(residual, norm="forward")) ** 2
-        n = len(residual)
-        k1, k2 = scipy.fft.fftfreq(n, 1 / n), np.arange(n // 2 + 1)
-        shell = np.hypot(k1[:, None], k2).astype(int)
-        energy = np.bincount(shell.ravel(), (spectrum * np.where(k2 > 0, 2, 1)).ravel())
-        old = np.zeros(max(len(energy), len(self._sampling_shells)))
-        old[: len(self._sampling_shells)] = self._sampling_shells
-        old *= np.exp(-self.problem.nu * (self.modes.unit * np.arange(len(old))) ** 2 * tau)
-        old[: len(energy)] += np.sqrt(energy)
-        self._sampling_shells = old
-        # The last residual tells how the sup norm of such a field compares with its root mean square.
-        peak = np.abs(residual).max() / max(math.sqrt(energy.sum()), 1e-300)
-        self.sampling_error = float(peak * math.sqrt((old**2).sum()))
-
     def sample(self, field):
-        """The velocity as the solver knows it: exact if trigonometric, else by its values on the n-grid."""
-        if field.interpolation == "trigonometric":
-            return field
-        return PeriodicField(field.on_grid(self.n), field.length)
+        """(The velocity by which the residual is measured, the velocity by which the state moves)."""
+        return self.velocity.bands(field)
+
+    def slope(self):
+        """Bound of max |grad u|: the sum of its coefficients, or 1.2 times its maximum on a grid."""
+        k = self.modes.unit * self.modes.k
+        if 2 * np.abs(self.state).sum() * self.modes.unit * self.modes.radius == 0:
+            return 0.0
+        parts = [self.modes.to_grid(1j * part * self.state, 4 * self.modes.k_max + 4) for part in k]
+        return 1.2 * float(np.sqrt(parts[0] ** 2 + parts[1] ** 2).max())
+
+    def has_settled(self):
+        """Whether u is constant but for what rtol may neglect; it stays so, and the rest is counted as an error."""
+        rest = 2 * float(np.abs(self.state[1:]).sum())
+        if rest > max(1e-3 * self.rtol, 1e-15) * self.sup_f:
+            return False
+        self.error += rest
+        return True
+
+    def finish(self):
+        """End the march at once: f = 0 stays 0, and numbers out of range mean nothing."""
+        if self.out_of_range and self.sup_f > 0:
+            self.violation = "unresolved: max |v| T / length or sigma sqrt(T) / length is out of range"
+            self.overflow()
+        self.saved[:] = self.values()
+        self.saved_errors[:] = self.error
+        self.s = self.problem.horizon
+        self.record()
+
+    def pieces(self):
+        """Yield the parts of the way, cut where layers and times to be saved are."""
+        n_layers, horizon = self.problem.n_layers, self.problem.horizon
+        count = n_layers or 1
+        cuts = {horizon * j / count for j in range(count + 1)} | {t for t in self.save_at if t < horizon}
+        cuts = sorted(cuts, reverse=True)
+        for end, begin in pairwise(cuts):
+            layer = None if n_layers is None else min(int((begin + end) / 2 / horizon * count), count - 1)
+            yield Piece(begin, end, layer)
+
+    def arrive(self, piece, time_error=0.0):
+        """Note that the end of a piece is reached, and keep the state where that is wanted."""
+        self.s = self.problem.horizon - piece.begin
+        self.times[-1] = piece.begin
+        for j, t in enumerate(self.save_at):
+            if t == piece.begin:
+                self.saved[j] = self.values()
+                self.saved_errors[j] = self._bound_data_error(self.s) + self.error + self.time_error + time_error
+
+    def values(self):
+        """u on the grid, in units of f."""
+        return np.ldexp(self.modes.to_grid(self.state, self.n), self.exponent)
+
+    def overflow(self):
+        """End the march outside the range of the numbers."""
+        self.state = np.full_like(self.state, np.nan)
+        self.error = math.inf
+        self.record()
+
+    def fork(self):
+        """A march of its own from the present state."""
+        other = copy.copy(self)
+        other.times, other.sup_norms = self.times.copy(), self.sup_norms.copy()
+        return other
 
     def record(self):
         """Note the time and max |u|, and whether the maximum principle holds."""
@@ -90,7 +245,8 @@ class March:
         self.sup_norms.append(max(-low, high))
         excess = max(high - self.centre, self.centre - low) - self.half_range
         if not self.violation and not excess <= self.tolerance:
+            now, then = (math.ldexp(value, self.exponent) for value in (self.sup_norms[-1], self.sup_f))
             self.violation = (
-                f"unresolved: max |u| = {self.sup_norms[-1]:.3g} at t = {self.times[-1]:.3g} violates the maximum "
-                f"principle, max |f| = {self.sup_f:.3g}"
+                f"unresolved: max |u| = {now:.3g} at t = {self.times[-1]:.3g} violates the maximum principle, "
+                f"max |f| = {then:.3g}"
             )

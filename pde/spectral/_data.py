@@ -1,0 +1,100 @@
+"""Terminal data as the solver knows them: Fourier coefficients, exact or with an estimate of their error.
+
+Coefficients of fields are exact. Those of a callable come from samples, and what samples cannot tell apart falls onto
+all modes, low ones included. Grids of several sizes are compared on the modes kept: the finest is used, and the
+largest difference is its error, as aliases of other sizes differ.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pde import grid
+from pde.fields import PeriodicField
+
+# Largest grid on which a callable is sampled.
+_FINEST = 2048
+# Shells beyond the modes kept that are looked at one by one, at most.
+_FARTHEST = 1024
+
+
+class Data(NamedTuple):
+    """Coefficients c[R + k_1, k_2] of scalar data, k_2 >= 0, shape (2 R + 1, R + 1), and what is known beside them.
+
+    `aliases` of the shape of c, limited to the modes kept, estimates their error (None: exact); `rest` bounds the root
+    mean square of what lies beyond R; `values` are on a fine grid.
+    """
+
+    c: np.ndarray
+    aliases: np.ndarray | None
+    rest: float
+    values: np.ndarray
+
+    def scaled(self, exponent):
+        """The data times 2**exponent."""
+        # In two factors, each within the range of the numbers.
+        first, second = 2.0 ** (exponent // 2), 2.0 ** (exponent - exponent // 2)
+        return Data(*(part if part is None else part * first * second for part in self))
+
+
+def terminal_data(problem, n, k_max, negligible):
+    """Data of f; a callable is sampled until the aliases on the modes kept are negligible, relative to max |f|."""
+    f = problem.terminal
+    if isinstance(f, PeriodicField):
+        trigonometric = f.interpolation == "trigonometric"
+        r = f.n_modes if trigonometric else min(max(2 * f.n, 2 * k_max), max(_FARTHEST, k_max))
+        r = max(r, k_max)
+        c = f.fourier_coefficients(r)[:, r:]
+        fine = min(max(2 * n, grid.fast_size(2 * r + 1)), 2 * _FARTHEST) if not trigonometric or f.n > n else 2 * n
+        return Data(c, None, 0.0 if trigonometric else float(np.abs(f.values).max()), f.on_grid(fine))
+    return sampled_data(problem.terminal_on_grid, max(n, 64), k_max, negligible)
+
+
+def sampled_data(on_grid, n, k_max, negligible):
+    """Data of a callable, from its values on_grid(m) on grids of several sizes m."""
+    m = grid.fast_size(max(n, 4 * k_max + 2, 64))
+    # A size that shares few points with m and 2 m shows what falls between those.
+    others = [_coefficients(on_grid(size), k_max) for size in (grid.fast_size(round(0.73 * m)) + 1, m)]
+    while True:
+        m *= 2
+        values = on_grid(m)
+        c = _coefficients(values, k_max)
+        aliases = np.max([np.abs(c - other) for other in others], axis=0)
+        if aliases.sum() <= negligible * np.abs(values).max() or 2 * m > _FINEST:
+            break
+        others = [others[-1], c]
+    # A difference may vanish by accident, in one mode and not in all.
+    aliases = np.maximum(aliases, np.sqrt((aliases**2).mean()))
+    r = m // 2 - 1
+    full = grid.coefficients(values, r)[:, r:]
+    beyond = np.zeros_like(full, dtype=float)
+    beyond[r - k_max : r + k_max + 1, : k_max + 1] = aliases
+    return Data(full, beyond, float(np.abs(values).max()), values)
+
+
+def _coefficients(values, k_max):
+    return grid.coefficients(values, k_max)[:, k_max:]
+
+
+def shells(c):
+    """(Sums of |c_k|, sums of |c_k|**2) over r <= |k| < r + 1, k and -k, of half a plane of coefficients."""
+    r = c.shape[1] - 1
+    size = np.abs(c)
+    size[:, 1:] *= 2
+    shell = np.hypot(np.arange(-r, r + 1)[:, None], np.arange(r + 1)).astype(np.intp).ravel()
+    squares = np.abs(c) ** 2
+    squares[:, 1:] *= 2
+    return np.bincount(shell, size.ravel()), np.bincount(shell, squares.ravel())
+
+
+def lost_product(c, velocity, k_max, length):
+    """Half a plane of coefficients of v . grad w, those of |k_i| <= k_max set to zero; w has the coefficients c."""
+    r = c.shape[1] - 1
+    reach = r + velocity.n_modes
+    m = grid.fast_size(2 * reach + 1)
+    q = 2j * np.pi / length * np.arange(-r, r + 1)
+    full = np.concatenate([np.conj(c[::-1, :0:-1]), c], axis=1)
+    slopes = grid.from_coefficients(np.stack([full * q[:, None], full * q]), m)
+    product = grid.coefficients((velocity.on_grid(m) * slopes).sum(axis=0), reach)[:, reach:].copy()
+    product[reach - k_max : reach + k_max + 1, : k_max + 1] = 0
+    return product

@@ -1,0 +1,121 @@
+"""What is left at the end of an error made at the beginning, by its wavenumber: bounds, not estimates.
+
+Let U(T) solve w_s = v . grad w + nu lap w over a time T. Each of the following bounds |U(T) e| for e = sum_k c_k e_k,
+and each part of e may use the smallest of them.
+
+1. The maximum principle: max |U(T) e| <= max |e|.
+2. Duhamel's formula about the heat semigroup that moves with the mean velocity:
+   max |U(T) e| <= sum_k |c_k| (x + V (1 - x) / (nu k)), x = exp(-nu k**2 T), V = max |v - mean of v|.
+   It is exact for a constant velocity, and small where V / (nu k) is.
+3. A weight exp(-a(s) k) in the norm of L2, a falling from a to 0 over a time s <= T:
+   |U(s) e|_2 <= |exp(-a k) e|_2 exp(a**2 / (4 nu tau) + D s / 2), tau = (1 - exp(-2 G s)) / (2 G),
+   G = G(a) = sum_q |v_q| sinh(a |q|) / a, D = D(a) = sum_q |q . v_q| cosh(a |q|): the commutator of weight and velocity
+   costs a G |e| |grad e|, which diffusion pays. At the best a it is exp(-nu k**2 tau): a wave may be stretched by
+   exp(G s) before it decays. A weight that goes on to exp(b k) bounds the maximum; the maximum principle bounds the
+   rest of the time.
+"""
+
+import copy
+import math
+
+import numpy as np
+
+
+class Fading:
+    """Bounds for one problem, shell by shell: wavenumbers `unit` r <= k < unit (r + 1).
+
+    `spectra` are the Fourier coefficients (2, 2 m + 1, 2 m + 1) of the velocities that occur; speed, divergence and
+    gradient are multiplied by `margin` where the velocity is known at some times only.
+    """
+
+    def __init__(self, nu, horizon, length, spectra, margin=1.0):
+        self.nu, self.horizon, self.unit = nu, horizon, 2 * math.pi / length
+        self.speed, self._shells = 0.0, []
+        for c in spectra:
+            self._add(c, margin)
+
+    def _add(self, c, margin):
+        m = c.shape[-1] // 2
+        k = np.arange(-m, m + 1)
+        size = margin * np.sqrt((np.abs(c) ** 2).sum(axis=0))
+        size[m, m] = 0.0
+        # The sum of the coefficients bounds the maximum.
+        self.speed = max(self.speed, float(size.sum()))
+        shell = np.ceil(np.hypot(k[:, None], k)).astype(int).ravel()
+        divergence = margin * self.unit * np.abs(k[:, None] * c[0] + k * c[1])
+        self._shells.append((np.bincount(shell, size.ravel()), np.bincount(shell, divergence.ravel())))
+
+    def after(self, horizon):
+        """The same bounds for another time T."""
+        other = copy.copy(self)
+        other.horizon = horizon
+        return other
+
+    def strain(self, a):
+        """(G(a), D(a)), the largest over the velocities; inf beyond the range of the numbers."""
+        n_shells = max(len(speeds) for speeds, _ in self._shells)
+        if a * self.unit * n_shells > 600:
+            return math.inf, math.inf
+        x = a * self.unit * np.arange(n_shells)
+        sinh, cosh = np.sinh(x) / a, np.cosh(x)
+        pairs = [(sinh[: len(v)] @ v, cosh[: len(d)] @ d) for v, d in self._shells]
+        return tuple(map(float, np.max(pairs, axis=0)))
+
+    def by_sum(self, n_shells):
+        """Factor of the sum of |c_k| in each shell: bounds 1 and 2."""
+        k = self.unit * np.arange(n_shells)
+        x = np.exp(-self.nu * k**2 * self.horizon)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            coupled = np.where(k > 0, self.speed * (1 - x) / (self.nu * k), 0.0) if self.nu > 0 else np.inf
+        return x if self.speed == 0 else np.minimum(1.0, x + coupled)
+
+    def by_energy(self, n_shells):
+        """Factor of the root of sum |c_k|**2 in each shell: bound 3."""
+        k = self.unit * np.arange(n_shells)
+        best = np.full(n_shells, np.inf)
+        if self.nu == 0:
+            return best
+        for halving in range(14):
+            s = self.horizon / 2**halving
+            smooth = self._maximum(0.25 * s)
+            if not math.isfinite(smooth):
+                continue
+            # The best weight without a velocity, and smaller ones.
+            for a in 2 * self.nu * 0.75 * s * k[-1] * 2.0 ** -np.arange(0, 20, 0.5):
+                cost = self._cost(a, 0.75 * s)
+                if cost < 700:
+                    np.minimum(best, smooth * np.exp(cost - a * k), out=best)
+        return best
+
+    def _cost(self, a, s):
+        g, d = self.strain(a)
+        tau = s if g * s < 1e-8 else -math.expm1(-2 * g * s) / (2 * g)
+        return a**2 / (4 * self.nu * tau) + d * s / 2 if math.isfinite(g) else math.inf
+
+    def _maximum(self, s):
+        """Factor from the norm of L2 to the maximum, after a time s."""
+        best = math.inf
+        for b in np.sqrt(self.nu * s) * np.array([0.25, 0.5, 1.0, 1.5]):
+            cost = self._cost(b, s)
+            if cost < 700:
+                # sum over the lattice of exp(-2 b |k|), with |k| >= (|k_1| + |k_2|) / sqrt(2).
+                best = min(best, math.exp(cost) / math.tanh(b * self.unit / math.sqrt(2)))
+        return best
+
+    def of_the_rest(self, shell):
+        """Factor of the norm of L2 of all that has wavenumbers of the shell and beyond."""
+        k, t = self.unit * shell, self.nu * self.horizon
+        if self.speed == 0:
+            # By Cauchy and Schwarz, the root of the sum of exp(-2 t k**2) over the lattice beyond.
+            return math.exp(-t * k**2 / 2) * (1 + math.sqrt(math.pi / t) / self.unit) if t > 0 else math.inf
+        return self.by_energy(shell + 1)[-1]
+
+    def bound(self, sums, squares):
+        """Bound max |U(T) e| by the sums of |c_k| and of |c_k|**2 in each shell."""
+        present = np.flatnonzero(squares)
+        if not present.size:
+            return 0.0
+        n_shells = int(present[-1]) + 1
+        by_sum = self.by_sum(n_shells)[present] * sums[present]
+        by_energy = self.by_energy(n_shells)[present] * np.sqrt(squares[present])
+        return float(np.minimum(by_sum, by_energy).sum())

@@ -1,0 +1,83 @@
+"""The velocity as the solver knows it: the modes that couple those kept, and an estimate of what samples miss."""
+
+import math
+
+import numpy as np
+
+from pde import grid
+from pde.fields import PeriodicField
+
+_FINEST = 1024
+# Times, as fractions of the horizon without a pattern, at which a callable is looked at beforehand.
+_TIMES = (0.0, 0.136, 0.3819, 0.6271, 0.8743, 1.0)
+
+
+class Velocity:
+    """Velocity of a problem for modes |k_i| <= k_max; v couples two of these by its modes |q_i| <= 2 k_max alone."""
+
+    def __init__(self, problem, k_max, negligible):
+        self.problem, self.k_max = problem, k_max
+        self.size = 0
+        if problem.velocity_is_of_points:
+            self.size = self._choose_size(negligible)
+
+    def _choose_size(self, negligible):
+        """Points per side on which samples of the callable are good to negligible * max |v|, or as many as allowed."""
+        m = grid.fast_size(max(16, 4 * self.k_max + 2))
+        while 2 * m <= _FINEST:
+            errors, sizes = zip(*(self._miss(t * self.problem.horizon, m) for t in _TIMES), strict=True)
+            if max(errors) <= negligible * max(max(sizes), 1e-300):
+                break
+            m *= 2
+        return m
+
+    def _miss(self, t, m):
+        """(Estimated error of the samples on the grid of m, max |v|): the difference from another grid."""
+        other = grid.fast_size(round(1.46 * m)) + 1
+        n_modes = min(3 * self.k_max, m // 2 - 1)
+        c, d = (grid.coefficients(self.problem.velocity_field(t, size).values, n_modes) for size in (m, other))
+        n = max(8, c.shape[-1])
+        miss = np.sqrt((grid.from_coefficients(c - d, n) ** 2).sum(axis=0)).max()
+        return float(miss), float(np.sqrt((grid.from_coefficients(d, n) ** 2).sum(axis=0)).max())
+
+    def at(self, t):
+        """v(., t) of a callable as a field."""
+        return self.problem.velocity_field(t, self.size or None)
+
+    def missed(self, t):
+        """Estimated max |error| of at(t); 0 for fields. A vanishing difference of rounding counts as 0."""
+        if not self.size:
+            return 0.0
+        miss, speed = self._miss(t, self.size)
+        return miss if miss > 1e-13 * speed else 0.0
+
+    def bands(self, field):
+        """(The field on 3 k_max modes, on which the residual is measured; on 2 k_max, all that is needed)."""
+        reference = field.band_limited(3 * self.k_max)
+        return reference, reference.band_limited(2 * self.k_max)
+
+    def spectra(self):
+        """(Coefficients of all velocities that occur, or of some; the margin of safety for the others)."""
+        problem = self.problem
+        if problem.n_layers is not None:
+            fields, margin = [problem.layer_field(j) for j in range(problem.n_layers)], 1.0
+        else:
+            fields, margin = [self.at(t * problem.horizon) for t in _TIMES], 1.5
+        bands = []
+        for field in dict.fromkeys(self.bands(field)[1] for field in fields):
+            bands.append(field.fourier_coefficients(min(2 * self.k_max, field.n_modes)))
+        return bands, margin
+
+
+def combine(fields, weights):
+    """Weighted sum of fields of one kind, as a trigonometric field."""
+    n = max(field.n for field in fields)
+    values = sum(weight * field.on_grid(n) for weight, field in zip(weights, fields, strict=True))
+    return PeriodicField(values, fields[0].length)
+
+
+def courant(problem, spectra, k_max):
+    """max |v| k T and nu k**2 T on the modes kept: what the number of products grows with."""
+    k = 2 * math.pi / problem.length * k_max
+    speed = max(float(np.abs(c).sum()) for c in spectra)
+    return speed * k * problem.horizon, problem.nu * k**2 * problem.horizon
