@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pde import PeriodicField, fields, grid
+from pde import PeriodicField, _splines, fields, grid
 from pde.convergence import observed_order
 
 EPS = np.finfo(float).eps

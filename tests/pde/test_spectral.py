@@ -88,13 +88,17 @@ def test_callable_velocity_that_varies_in_time():
     # Order 4 halves log2(error) by 4; 3.5 leaves room for the order lost on stiff modes.
     assert np.log2(errors[0] / errors[1]) > 3.5
     for solution, error in zip((coarse, fine), errors, strict=True):
-        assert error / 2 <= solution.error_estimate <= 20 * error
+        # The bound for the modes of f that 48 points do not keep is 1e-8.
+        assert error / 2 <= solution.error_estimate <= 20 * error + 2e-8
 
 
 def test_callable_of_time_is_the_field_it_returns():
     problem = problems.doob(n=24)
     stack = ConvectionDiffusion(lambda t: problem.velocity_field(t, 24), problem.terminal, sigma=problem.sigma)
-    assert np.array_equal(solve(stack, method="ifrk4", dt=0.01).u, solve(problem, method="ifrk4", dt=0.01).u)
+    options = {"method": "ifrk4", "dt": 0.01}
+    a, b = solve(stack, resolution=0.01, **options), solve(problem, resolution=0.01, **options)
+    # The samples of the callable are taken on a finer grid than 24.
+    assert 0 < sup(a.u - b.u) <= a.error_estimate
 
 
 # Orders
@@ -116,7 +120,7 @@ def test_ifrk4_is_of_fourth_order(n_modes):
 def test_error_falls_exponentially_with_n():
     problem = smooth(2, 0.2)
     reference = solve(problem, rtol=1e-12).field
-    sizes = np.arange(28, 69, 8)
+    sizes = np.arange(28, 61, 8)
     solutions = [solve(problem, n=int(n), rtol=1e-12, check=False) for n in sizes]
     errors = [sup(s.u - reference.on_grid(int(n))) for s, n in zip(solutions, sizes, strict=True)]
     assert errors[-1] > 100 * 1e-12
@@ -174,15 +178,14 @@ def test_both_methods_agree_within_their_estimates(case):
     assert rk4.error_estimate < 1e-6
 
 
-def test_bilinear_velocity_is_sampled_and_the_estimate_says_what_that_costs():
+def test_bilinear_velocity_is_exact_on_the_modes_kept():
     velocity = random_fields.band_limited(32, 3, n_modes=2).with_interpolation("bilinear")
     terminal = random_fields.terminal_datum(32, 3, n_modes=2)
     problem = ConvectionDiffusion(velocity, terminal, sigma=0.3)
-    coarse, fine = solve(problem, n=64, resolution=0.1), solve(problem, n=128, rtol=1e-6)
+    coarse, fine = solve(problem, n=64), solve(problem, n=128)
     error = sup(coarse.u - fine.u[::2, ::2])
-    # The interpolation error falls like n**-2: that of the reference is 4 times smaller.
-    assert error / 2 <= coarse.error_estimate <= 50 * error
-    assert error > 20 * 1e-6
+    # Samples on 64 points, of which 32 are the corners of the cells, were wrong by 2e-4.
+    assert error <= min(1e-6, 2 * coarse.error_estimate)
 
 
 def test_modes_are_as_many_as_the_solution_asks_for():
@@ -407,12 +410,6 @@ def test_products_may_alias_on_request():
 # The door
 
 
-def callable_problem(n=None):
-    velocity = problems.doob(n=16).velocity
-    terminal = np.zeros((n, n)) if n else lambda x: np.cos(2 * np.pi * x[..., 0])
-    return ConvectionDiffusion(velocity, terminal, sigma=0.5)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -435,12 +432,10 @@ def test_bad_arguments_are_named_at_the_door(options, message):
     assert str(refusal.value) == message
 
 
-def test_callables_are_refused_where_they_cannot_work():
+def test_n_is_needed_where_all_are_callables():
+    problem = ConvectionDiffusion(problems.doob(n=16).velocity, lambda x: np.cos(2 * np.pi * x[..., 0]), sigma=0.5)
     with pytest.raises(ValueError) as refusal:
-        solve(callable_problem(n=16))
-    assert str(refusal.value) == "method must be 'ifrk4' for a velocity that is a callable, got method='krylov'"
-    with pytest.raises(ValueError) as refusal:
-        solve(callable_problem(), method="ifrk4")
+        solve(problem)
     assert str(refusal.value) == "n must be given: velocity and terminal data are callables"
 
 
