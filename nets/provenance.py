@@ -14,7 +14,7 @@ import torch
 
 from nets import checkpoint
 
-__all__ = ["epochs_done", "load_run", "machine"]
+__all__ = ["commit", "epochs_done", "load_run", "machine"]
 
 NEEDED = ("name", "recipe", "seed", "model", "data", "epoch", "accuracy", "versions")
 
@@ -102,12 +102,12 @@ def machine(device, module="nets.evaluate"):
         "n_threads": torch.get_num_threads(),
         "n_cores": os.cpu_count(),
         "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def _commit():
+def commit():
     """The commit of this checkout, or None outside of one."""
     try:
         command = ["git", "describe", "--always", "--dirty"]

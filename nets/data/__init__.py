@@ -1,6 +1,16 @@
 """Image data sets: loading, splitting, batches on the device, random crops and reflections."""
 
 from nets.data._augmentation import Shifts, augment, draw_shifts
-from nets.data._datasets import Batches, Dataset, cache_directory, load, split
+from nets.data._datasets import Batches, Dataset, balanced_order, cache_directory, load, split
 
-__all__ = ["Batches", "Dataset", "Shifts", "augment", "cache_directory", "draw_shifts", "load", "split"]
+__all__ = [
+    "Batches",
+    "Dataset",
+    "Shifts",
+    "augment",
+    "balanced_order",
+    "cache_directory",
+    "draw_shifts",
+    "load",
+    "split",
+]

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from nets import checkpoint
+from nets import checkpoint, seeds
 from nets.data._augmentation import augment
 from nets.data._image_folder import fingerprint, is_archive, read_images
 
-__all__ = ["Batches", "Dataset", "cache_directory", "load", "split"]
+__all__ = ["Batches", "Dataset", "balanced_order", "cache_directory", "load", "split"]
 
 N_DIGITS_TEST = 360
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -182,6 +182,39 @@ def split(n_images, share, seed):
     order = torch.randperm(n_images, generator=torch.Generator().manual_seed(seed))
     n_held_out = round(share * n_images)
     return order[n_held_out:], order[:n_held_out]
+
+
+def balanced_order(labels, seed):
+    """Order images at random so that the classes take turns: every first part holds all of them almost equally often.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (n_images,)
+        Labels.
+    seed : int
+        Of the order.
+
+    Returns
+    -------
+    Tensor of shape (n_images,)
+        Indices.
+
+    Examples
+    --------
+    >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    >>> labels[balanced_order(labels, seed=0)].view(3, 2).sum(1)
+    tensor([1, 1, 1])
+    """
+    labels = labels.cpu()
+    order = torch.randperm(len(labels), generator=seeds.make_generator(seed, "subset"))
+    by_class = order[torch.sort(labels[order], stable=True).indices]
+    sizes = torch.bincount(labels)
+    starts = sizes.cumsum(0) - sizes
+    rank = torch.arange(len(labels)) - starts[labels[by_class]]
+    # Turn by turn; within a turn as shuffled.
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    return by_class[torch.argsort(rank * len(labels) + place[by_class])]
 
 
 class Batches:

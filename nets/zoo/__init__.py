@@ -1,0 +1,203 @@
+"""Trained networks that come with the package, their cards, and a sample of test images.
+
+    nets.load("cifar10/en1_resnet20-seed0")        a network in evaluation mode
+    nets.zoo.names()                               the names of all
+    nets.zoo.card("cifar10/en1_resnet20-seed0")    how it was trained, and its accuracies
+    nets.zoo.sample()                              100 test images of CIFAR-10 with labels, which went through JPEG
+
+All were trained and evaluated on CIFAR-10 whose images went through JPEG of quality 75. Names are DATA/RECIPE-seedS.
+`python -m nets.zoo._pack` makes a file and a card of a run.
+"""
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nets import checkpoint
+
+__all__ = ["Sample", "card", "load", "names", "path", "sample"]
+
+HERE = Path(__file__).parent
+PREFIX = "zoo:"
+SAMPLE, SAMPLE_SIDE = HERE / "cifar10" / "sample.png", 32
+
+
+def names():
+    """Return the names of the networks that come with the package.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+
+    Examples
+    --------
+    >>> "cifar10/resnet20-seed0" in names()
+    True
+    """
+    files = HERE.glob("*/*.safetensors")
+    return sorted(file.relative_to(HERE).with_suffix("").as_posix() for file in files)
+
+
+def path(name):
+    """Return the file of a network, which `nets.checkpoint.load_model` reads.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`; "zoo:" may stand before it.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        If there is no network of this name; the message gives near ones.
+    """
+    name = str(name).removeprefix(PREFIX)
+    if name not in names():
+        raise ValueError(f"the zoo has no network {name!r}{_near(name)}: nets.zoo.names() lists all")
+    return HERE / f"{name}.safetensors"
+
+
+def card(name):
+    """Return what is known of a network.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+
+    Returns
+    -------
+    dict
+        "recipe" (fields by name), "seed", "model", "data" with "encoding", "history" (one row per epoch), "accuracies"
+        (one row per attack: accuracy, stderr, n), "red_flags", "differs" (from the recipe as it is run by the command),
+        "licences", "versions", "device", "command", "commit".
+
+    Raises
+    ------
+    ValueError
+        If there is no network of this name (raised by a helper).
+    """
+    return json.loads(path(name).with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def load(name_or_path, device="cpu"):
+    """Load a trained network: one that comes with the package, or one of a run of yours.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        One of `names`; or a run's directory, or its best.safetensors. A name of the zoo goes before a path.
+    device : str or torch.device, default="cpu"
+        Where to.
+
+    Returns
+    -------
+    ImageClassifier
+        In evaluation mode: images in [0, 1] of shape (n_images, 3, 32, 32) to logits of shape (n_images, n_classes). A
+        network of the "en..." kind draws noise on every call. Its weights are float32; those of the zoo are stored
+        in half precision.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or the file is damaged, or there is no such device.
+
+    Examples
+    --------
+    >>> model, images = load("cifar10/resnet20-seed0"), sample()
+    >>> model(images.x[:2]).shape
+    torch.Size([2, 10])
+    """
+    name = str(name_or_path)
+    if name.startswith(PREFIX) or name in names():
+        place = path(name)
+    else:
+        place = Path(name_or_path)
+        if not place.exists():
+            raise ValueError(f"{name} is neither a network of the zoo{_near(name)} nor a path that exists")
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device} is not there ({str(error).splitlines()[0]})") from None
+    return checkpoint.load_model(place, device)[0].to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Test images of CIFAR-10, ten per class, which went through JPEG of quality 75.
+
+    Parameters
+    ----------
+    x : Tensor of shape (100, 3, 32, 32)
+        Images in [0, 1].
+    y : Tensor of shape (100,)
+        Labels; the classes take turns, so that the first 10 n images hold n of each.
+    classes : tuple of str
+        Names, in the order of the labels.
+    name : str
+        "CIFAR-10 (JPEG), 100 test images", to stand wherever a number comes from them.
+    encoding : str
+        "JPEG".
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    classes: tuple
+    name: str
+    encoding: str
+
+
+def sample(device="cpu"):
+    """Return 100 test images of CIFAR-10 with their labels: the pixels as decoded from JPEG of quality 75.
+
+    They are the first 100 of those that `nets.evaluate` evaluates on.
+
+    Parameters
+    ----------
+    device : str or torch.device, default="cpu"
+        Where to.
+
+    Returns
+    -------
+    Sample
+
+    Examples
+    --------
+    >>> images = sample()
+    >>> images.name, images.y[:20].bincount().tolist()
+    ('CIFAR-10 (JPEG), 100 test images', [2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
+    """
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(SAMPLE) as sheet:
+        pixels = np.asarray(sheet.convert("RGB"))
+    # A class per row of the sheet.
+    side = SAMPLE_SIDE
+    rows, columns = pixels.shape[0] // side, pixels.shape[1] // side
+    tiles = pixels.reshape(rows, side, columns, side, 3).transpose(2, 0, 4, 1, 3)
+    images = torch.from_numpy(np.ascontiguousarray(tiles)).reshape(-1, 3, side, side)
+    classes = tuple(json.loads(SAMPLE.with_suffix(".json").read_text(encoding="utf-8"))["classes"])
+    x = images.to(device, torch.float32, memory_format=torch.channels_last) / 255
+    y = torch.arange(rows, device=device).repeat(columns)
+    return Sample(x, y, classes, f"CIFAR-10 (JPEG), {len(x)} test images", "JPEG")
+
+
+def _near(name):
+    """A hint, or nothing."""
+    known = names()
+    # The name may lack its data set, or its seed.
+    short = {one.partition("/")[2]: one for one in known}
+    found = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    found += [short[one] for one in difflib.get_close_matches(name, short, n=3, cutoff=0.5)]
+    found = list(dict.fromkeys(found))[:3]
+    return f" (near ones are {', '.join(found)})" if found else ""

@@ -1,0 +1,135 @@
+"""Make a file and a card for the zoo of a run, or write the accuracies of an evaluation into a card.
+
+    python -m nets.zoo._pack RUN cifar10/resnet20-seed0 --differs "..." --commit 1234567
+    python -m nets.zoo._pack --cards results            cards of all evaluated networks, from results/cifar10-*.json
+    python -m nets.zoo._pack --sample PATH              the sample of test images
+
+Kernels of convolutions and matrices are stored in half precision, everything of one dimension in float32.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import torch
+
+from nets import checkpoint, data, provenance
+from nets.zoo import HERE, SAMPLE, SAMPLE_SIDE
+
+LICENCES = {
+    "weights": "MIT, as the code",
+    "images": "CIFAR-10 (Krizhevsky 2009) names no licence; its authors ask to be cited",
+}
+COLUMNS = ("epoch", "lr", "loss", "accuracy", "validation", "validation_adversarial", "average", "average_adversarial")
+SCORES = ("name", "accuracy", "stderr", "n", "n_repeats", "n_draws")
+
+
+def pack(run, name, *, differs=(), commit=None):
+    """Write the file and the card of a run; `differs` holds sentences on what the command does not say."""
+    tensors, record = checkpoint.read(Path(run) / "best.safetensors", "model")
+    config = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
+    half = {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in tensors.items()}
+    lost = [key for key, tensor in half.items() if not tensor.isfinite().all()]
+    if lost:
+        raise ValueError(f"{', '.join(lost)} do not fit half precision")
+    place = HERE / f"{name}.safetensors"
+    place.parent.mkdir(exist_ok=True)
+    checkpoint.write(place, "model", half, record)
+    model, _ = checkpoint.load_model(place)
+    card = {
+        "name": name,
+        "title": f"{record['name']}, seed {record['seed']}, after {record['epoch']} epochs",
+        **{key: record[key] for key in ("recipe", "seed", "model", "data", "epoch")},
+        "weights": {
+            "kept": record["recipe"]["keep"],
+            "digest": checkpoint.digest(model.state_dict()),
+            "stored": "kernels and matrices in float16, vectors in float32",
+            "n_parameters": sum(weight.numel() for weight in model.parameters()),
+        },
+        "differs": list(differs),
+        "licences": LICENCES,
+        "history": _history(Path(run) / "metrics.csv"),
+        "accuracies": [],
+        "red_flags": None,
+        **{key: config[key] for key in ("versions", "device", "precision", "command")},
+        "commit": commit,
+        "began": config["began"],
+    }
+    _write(place.with_suffix(".json"), card)
+    return card
+
+
+def _history(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {key: int(row[key]) if key == "epoch" else round(float(row[key]), 5) for key in COLUMNS if row.get(key)}
+        for row in rows
+    ]
+
+
+def add_accuracies(report, name, *, source):
+    """Write the accuracies and red flags of an evaluation's report into a card; `source` is the report's file name."""
+    place = HERE / f"{name}.json"
+    card = json.loads(place.read_text(encoding="utf-8"))
+    rows = [{key: row[key] for key in SCORES if row.get(key) is not None} for row in report["rows"]]
+    card["accuracies"] = rows
+    card["evaluation"] = {"report": source, "images": report["data"]["subset"], "encoding": report["data"]["encoding"]}
+    flags = report.get("red_flags") or {}
+    card["red_flags"] = flags.get("found")
+    _write(place, card)
+
+
+def pack_sample(source):
+    """Write the sheet of 100 test images, a class per row, and its classes."""
+    import numpy as np
+    from PIL import Image
+
+    images = data.load(source)
+    chosen = data.balanced_order(images.test_labels, 0)[:100]
+    chosen = chosen[torch.sort(images.test_labels[chosen], stable=True).indices]
+    tiles = images.test_images[chosen].reshape(10, 10, 3, SAMPLE_SIDE, SAMPLE_SIDE)
+    sheet = tiles.permute(0, 3, 1, 4, 2).reshape(10 * SAMPLE_SIDE, 10 * SAMPLE_SIDE, 3)
+    Image.fromarray(np.ascontiguousarray(sheet.numpy())).save(SAMPLE, optimize=True)
+    about = {
+        "what": "100 test images of CIFAR-10, a class per row, as decoded from JPEG of quality 75",
+        "encoding": images.encoding,
+        "classes": list(images.classes),
+        "indices": chosen.tolist(),
+        "data": images.provenance(),
+        "licence": LICENCES["images"],
+    }
+    _write(SAMPLE.with_suffix(".json"), about)
+
+
+def _write(path, value):
+    """JSON with one line per row of a list of rows."""
+    text = json.dumps(value, indent=1, allow_nan=False)
+    with checkpoint.renamed(path) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
+
+
+def main(argv=None):
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m nets.zoo._pack", description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?")
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--differs", action="append", default=[])
+    parser.add_argument("--commit", default=provenance.commit())
+    parser.add_argument("--cards", type=Path)
+    parser.add_argument("--sample")
+    options = parser.parse_args(argv)
+    if options.sample:
+        pack_sample(options.sample)
+    if options.cards:
+        for report in sorted(options.cards.glob("cifar10-*-seed*.json")):
+            name = report.stem.replace("-", "/", 1)
+            if (HERE / f"{name}.json").is_file():
+                add_accuracies(json.loads(report.read_text(encoding="utf-8")), name, source=report.name)
+    if options.run:
+        pack(options.run, options.name, differs=options.differs, commit=options.commit)
+
+
+if __name__ == "__main__":
+    main()
