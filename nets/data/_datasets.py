@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from nets import checkpoint, seeds
+from nets import checkpoint
 from nets.data._augmentation import augment
 from nets.data._image_folder import fingerprint, is_archive, read_images
 
-__all__ = ["Batches", "Dataset", "balanced_order", "cache_directory", "load", "split"]
+__all__ = ["Batches", "Dataset", "cache_directory", "load"]
 
 N_DIGITS_TEST = 360
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -153,68 +153,6 @@ def load(name, *, progress=True):
         known = ", ".join(["digits", *TORCHVISION])
         raise ValueError(f"data must be {known}, a folder, or a .tar, .tar.xz or .tar.gz file that exists, got {name}")
     return _cached(path.name, fingerprint(path), lambda: read_images(path, progress=progress))
-
-
-def split(n_images, share, seed):
-    """Split the training images into those to train on and those held out for validation.
-
-    Parameters
-    ----------
-    n_images : int
-        Number of images.
-    share : float
-        Of them, held out: in [0, 1). The paper's 45K/5K is 0.1.
-    seed : int
-        Of the permutation.
-
-    Returns
-    -------
-    training, validation : Tensor of shape (n,)
-        Indices, in random order.
-
-    Raises
-    ------
-    ValueError
-        If share is not in [0, 1).
-    """
-    if not 0 <= share < 1:
-        raise ValueError(f"the share of validation must be in [0, 1), got {share}")
-    order = torch.randperm(n_images, generator=torch.Generator().manual_seed(seed))
-    n_held_out = round(share * n_images)
-    return order[n_held_out:], order[:n_held_out]
-
-
-def balanced_order(labels, seed):
-    """Order images at random so that the classes take turns: every first part holds all of them almost equally often.
-
-    Parameters
-    ----------
-    labels : Tensor of shape (n_images,)
-        Labels.
-    seed : int
-        Of the order.
-
-    Returns
-    -------
-    Tensor of shape (n_images,)
-        Indices.
-
-    Examples
-    --------
-    >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
-    >>> labels[balanced_order(labels, seed=0)].view(3, 2).sum(1)
-    tensor([1, 1, 1])
-    """
-    labels = labels.cpu()
-    order = torch.randperm(len(labels), generator=seeds.make_generator(seed, "subset"))
-    by_class = order[torch.sort(labels[order], stable=True).indices]
-    sizes = torch.bincount(labels)
-    starts = sizes.cumsum(0) - sizes
-    rank = torch.arange(len(labels)) - starts[labels[by_class]]
-    # Turn by turn; within a turn as shuffled.
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order))
-    return by_class[torch.argsort(rank * len(labels) + place[by_class])]
 
 
 class Batches:

@@ -192,7 +192,7 @@ def test_set_is_decoded_once_and_again_when_its_source_changes(tmp_path, monkeyp
         raise AssertionError("the archive was read again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(data, "read_images", refuse)
+        patch.setattr("nets.data._datasets.read_images", refuse)
         again = data.load(path)
         assert same(again, first)
         assert (again.classes, again.encoding) == (first.classes, first.encoding)
