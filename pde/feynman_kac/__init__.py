@@ -22,12 +22,14 @@ from pde.feynman_kac._normals import standard_normals
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._reference import brownian_increments, euler_maruyama, stochastic_heun
 from pde.feynman_kac._result import Estimate
+from pde.feynman_kac._solve_to import Solution, solve_to
 from pde.feynman_kac._time_steps import time_steps
 
 __all__ = [
     "Estimate",
     "MultilevelEstimate",
     "NotConvergedError",
+    "Solution",
     "brownian_increments",
     "estimate",
     "euler_maruyama",
@@ -35,6 +37,7 @@ __all__ = [
     "level_key",
     "level_samples",
     "multilevel",
+    "solve_to",
     "standard_normals",
     "stochastic_heun",
     "time_steps",

@@ -1,0 +1,149 @@
+"""Means of f(X_T) over Sobol paths that all starting points share, by stochastic Heun in single precision."""
+
+import numpy as np
+
+from pde.feynman_kac import _arguments, _spline_tables
+from pde.feynman_kac._general_paths import GeneralPaths, Ways
+from pde.feynman_kac._kernels32 import cell_table
+from pde.feynman_kac._kernels_shared import advance_shared, sums_of_terminal, terminal_values
+from pde.feynman_kac._time_steps import TimeSteps
+from pde.feynman_kac._velocity_tables import VelocityTables
+
+__all__ = ["GeneralMeans", "SharedMeans", "make_means"]
+
+# Tables are scaled so that no displacement exceeds this part of the period, which single precision can hold.
+_REACH = 0.2
+# Fewer points than this leave lanes empty: then paths fill them.
+_FEW_POINTS = 64
+# Particles advanced together where paths fill the lanes.
+_BATCH = 2**20
+# Of f and v: the error of their tables beside the error that is wanted.
+_SHARE = 0.02
+_NO_KEY = np.zeros(2, np.uint64)
+
+
+def make_means(problem, n, error):
+    """What gives the means of a problem to an error: the fast loop where it knows the problem and is precise enough."""
+    size = max(map(abs, _arguments.terminal_range(problem, n)), default=0.0)
+    if _arguments.is_plain(problem) and error >= 1e-5 * size:
+        return SharedMeans(problem, n, error)
+    return GeneralMeans(problem, n)
+
+
+class SharedMeans:
+    """The fast loop: one constant sigma, neither potential nor source."""
+
+    order = 2
+
+    def __init__(self, problem, n, error):
+        self.problem, self.velocity = problem, VelocityTables(problem, n)
+        self.fastest = max(np.abs(table.coefficients).max() for table in self._sampled()) * problem.horizon
+        self.terminal = None
+        if _arguments.is_field(problem.terminal):
+            size = max(np.abs(problem.terminal.values).max(), np.finfo(float).tiny)
+            table = _spline_tables.make_table(problem.terminal, 1.0, tolerance=_SHARE * error / size)
+            size = max(np.abs(table.coefficients).max(), size)
+            scaled = _spline_tables.Table(table.coefficients * (_REACH / size), table.n, table.degree)
+            self.terminal = cell_table(scaled), table.degree, table.n
+            self.unit = size / _REACH * 2.0**-32
+        self._base = None
+
+    def _sampled(self):
+        problem = self.problem
+        if problem.n_layers is not None:
+            fields = [problem.layer_field(layer) for layer in range(problem.n_layers)]
+        else:
+            fields = [problem.velocity_field(part * problem.horizon, self.velocity.n) for part in (0, 0.3, 0.7, 1)]
+        return self.velocity._tables(fields)
+
+    @property
+    def fewest_steps(self):
+        """Steps of which none crosses a fifth of the period, a multiple of the layers."""
+        n_layers = self.problem.n_layers or 1
+        wanted = max(2, int(np.ceil(self.fastest / _REACH)))
+        return n_layers * -(-wanted // n_layers)
+
+    def __call__(self, starts, increments, n_per_mean):
+        """Means over groups of n_per_mean paths: (n_groups, n_points).
+
+        `starts` (n_points, 2) in periods; `increments` (n_steps, 2, n_paths) of variance 1 / n_steps.
+        """
+        problem, n_steps = self.problem, len(increments)
+        tables, layers = self._tables(TimeSteps(problem, n_steps))
+        degree, n = self.velocity.size
+        unit = problem.sigma * np.sqrt(problem.horizon) / problem.length * 2.0**32
+        x, y = (starts * 2.0**32).astype(np.uint64).astype(np.uint32).T
+        n_groups = increments.shape[-1] // n_per_mean
+        if len(starts) >= _FEW_POINTS and self.terminal is not None:
+            paths = np.ascontiguousarray(np.moveaxis(increments * unit, -1, 0), dtype=np.float32)
+            sums = np.empty((n_groups, len(starts)))
+            where = np.ascontiguousarray(x), np.ascontiguousarray(y)
+            sums_of_terminal(*where, paths, n_per_mean, tables, layers, degree, n, *self.terminal, sums)
+            return sums * (self.unit / n_per_mean)
+        increments = (increments * unit).astype(np.float32)
+        means = np.empty((n_groups, len(starts)))
+        block = max(1, _BATCH // increments.shape[-1])
+        for first in range(0, len(starts), block):
+            shape = len(x[first : first + block]), increments.shape[-1]
+            px, py = (np.broadcast_to(each[first : first + block, None], shape).copy() for each in (x, y))
+            advance_shared(px, py, increments, tables, layers, degree, n)
+            values = self._values(px, py).reshape(shape[0], n_groups, n_per_mean)
+            means[:, first : first + block] = values.mean(axis=-1).T
+        return means
+
+    def _values(self, x, y):
+        if self.terminal is None:
+            return self.problem.terminal_at(np.stack([x, y], axis=-1) * (2.0**-32 * self.problem.length))
+        out = np.empty(x.size, np.float32)
+        terminal_values(x.reshape(-1), y.reshape(-1), *self.terminal, out)
+        return out.reshape(x.shape) * self.unit
+
+    def _tables(self, steps):
+        """Cell tables of all steps, and (n_steps, 2) which of them hold at the beginning and at the end of each."""
+        problem = self.problem
+        dt = problem.horizon / steps.n_steps
+        if problem.n_layers is not None:
+            if self._base is None:
+                # A table of displacements is linear in dt.
+                self._base_dt = problem.horizon * _REACH / max(self.fastest, _REACH)
+                made = [_scaled(table, self._base_dt) for table in self._sampled()]
+                self._base = np.stack([cell_table(table) for table in made])
+            return self._base * np.float32(dt / self._base_dt), np.repeat(steps.layers[:, None], 2, axis=1)
+        fields = (problem.velocity_field(min(float(t), problem.horizon), self.velocity.n) for t in steps.t)
+        made = (self.velocity._tables([field])[0] for field in fields)
+        tables = np.stack([cell_table(_scaled(table, dt)) for table in made])
+        return tables, np.arange(steps.n_steps)[:, None] + np.arange(2)
+
+
+class GeneralMeans:
+    """The general loop in double precision: potential, source, sigma in layers or of x, or a very small error."""
+
+    def __init__(self, problem, n):
+        self.problem, self.n = problem, n
+        self.heun = not _arguments.sigma_varies(problem)
+        self.order = 2 if self.heun else 1
+        self._paths = {}
+
+    @property
+    def fewest_steps(self):
+        """Two steps, or one per layer."""
+        return max(2, self.problem.n_layers or 1)
+
+    def __call__(self, starts, increments, n_per_mean):
+        """As of `SharedMeans`."""
+        n_steps, n_paths = len(increments), increments.shape[-1]
+        if n_steps not in self._paths:
+            self._paths = {n_steps: GeneralPaths(self.problem, TimeSteps(self.problem, n_steps), self.n)}
+        paths = self._paths[n_steps]
+        given = increments * np.sqrt(self.problem.horizon)
+        means = np.empty((n_paths // n_per_mean, len(starts)))
+        block = max(1, _BATCH // n_paths)
+        for first in range(0, len(starts), block):
+            chosen = starts[first : first + block]
+            values = paths.samples(chosen, n_paths, Ways(heun=self.heun), _NO_KEY, given)[0]
+            means[:, first : first + block] = values.reshape(len(chosen), -1, n_per_mean).mean(axis=-1).T
+        return means
+
+
+def _scaled(table, factor):
+    return _spline_tables.Table(table.coefficients * factor, table.n, table.degree)

@@ -1,0 +1,303 @@
+"""The cheapest route to a prescribed error of bias and sampling together."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pde import checks
+from pde.feynman_kac import _arguments
+from pde.feynman_kac._estimate import estimate
+from pde.feynman_kac._levels import NotConvergedError
+from pde.feynman_kac._moments import quantile_factor, refuse_unless_finite, warn_if_rare
+from pde.feynman_kac._shared_paths import make_means
+from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
+from pde.feynman_kac._velocity_tables import points_per_side
+from pde.feynman_kac.quasi import bridge_order
+
+__all__ = ["Solution", "solve_to"]
+
+# Independent scrambles: Student's t with 31 degrees of freedom exceeds 3 with a probability of 0.5 %.
+_N_SCRAMBLES = 32
+# The variance of Student's t over the normal one, by which a standard error from so few scrambles is widened.
+_WIDER = math.sqrt((_N_SCRAMBLES - 1) / (_N_SCRAMBLES - 3))
+# Points and paths per scramble on which the bias of the steps is read, and its share of the error.
+_PILOT_POINTS, _PILOT_PATHS, _MOST_PILOT_PATHS = 128, 4, 64
+_BIAS_SHARE = 0.5
+_CHARACTERISTIC_STEPS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """An estimate of u(x, 0) to a prescribed error.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (...)
+        Estimate at each point, in units of f.
+    stderr : ndarray of shape (...)
+        Standard error of the sampling at each point; 0 without diffusion.
+    bias_estimate : float
+        Estimate of the root mean square over the points of the bias that the steps leave.
+    method : str
+        "sobol-heun" (or "sobol-euler" for a sigma that depends on x), "independent-heun" (or "independent-euler"),
+        or "characteristics".
+    n_paths : int
+        Number of paths per point.
+    n_steps : int
+        Number of steps per path.
+    n_samples : int
+        Number of independent samples behind stderr: scrambles, or pairs of antithetic paths.
+    """
+
+    mean: np.ndarray
+    stderr: np.ndarray
+    bias_estimate: float
+    method: str
+    n_paths: int
+    n_steps: int
+    n_samples: int
+
+    @property
+    def error_estimate(self):
+        """Root-mean-square error over the points, bias and sampling together."""
+        return float(np.sqrt(self.bias_estimate**2 + np.mean(self.stderr**2)))
+
+    def half_width(self, confidence=0.95):
+        """Return half the width of the interval around `mean` that holds E[f(X_T)] at a confidence, bias apart.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            Probability, > 0 and < 1.
+
+        Returns
+        -------
+        ndarray of shape (...)
+        """
+        return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
+
+
+def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost=1e12, n=None):
+    """Estimate u(x, 0) = E[f(X_T) | X_0 = x] at points to a root-mean-square error over the points.
+
+    mean_x (bias**2 + Var(x)) <= stderr**2,  bias**2 <= stderr**2 / 4
+
+    Stochastic Heun along Brownian bridges of scrambled Sobol points, which all starting points share. The number of
+    steps comes from a pilot: paths of M / 2, M and 2 M steps along the same Brownian motion, until the bias that their
+    differences predict is within its share. Then paths are doubled, and scrambles added, until the standard error is
+    within the rest. Steps end on the layers of the velocity.
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        Without diffusion, the characteristics are followed with doubled steps. A sigma that depends on x is followed by
+        Euler-Maruyama.
+    points : array_like of shape (..., 2)
+        Starting points, at least one.
+    stderr : float, default=1e-3
+        Root-mean-square error wanted, bias and sampling together, in units of f; > 0.
+    rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
+        Seed. The result depends on it alone, not on the number of threads.
+    common_paths : bool, default=True
+        False: independent antithetic paths for every point, so that the errors of the points are independent.
+    max_cost : float, default=1e12
+        Largest number of path-steps.
+    n : int, optional
+        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
+        the terminal data, or 128.
+
+    Returns
+    -------
+    Solution
+        `mean` and `stderr` of shape (...); `bias_estimate`, `method`, `n_paths` and `n_steps`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, points has another shape or is not finite, or there are several terminal data.
+    NotConvergedError
+        If the bias does not fall, or the paths would cost more than max_cost.
+    FloatingPointError
+        If the result or its standard error is not finite.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the samples show too little of the terminal data, as for `estimate`.
+
+    References
+    ----------
+    .. [1] Caflisch, Morokoff & Owen 1997, Valuation of mortgage-backed securities using Brownian bridges.
+    .. [2] Matousek 1998, On the L2-discrepancy for anchored boxes.
+
+    Examples
+    --------
+    >>> import numpy as np, pde
+    >>> problem = pde.problems.eigenfunction()
+    >>> s = solve_to(problem, [[0.2, 0.3], [0.7, 0.1]], stderr=3e-3)
+    >>> bool((np.abs(s.mean - problem.exact([[0.2, 0.3], [0.7, 0.1]])) < 5 * 3e-3).all())
+    True
+    """
+    points, starts = _arguments.places(problem, points)
+    if not points.size:
+        raise ValueError(f"points must hold at least one point, got shape {points.shape}")
+    stderr = checks.real("stderr", stderr, positive=True)
+    max_cost = checks.real("max_cost", max_cost, positive=True)
+    n = points_per_side(problem, n)
+    problem.refuse("solve_to", "terminals")
+    shape = points.shape[:-1]
+    if _arguments.is_noiseless(problem):
+        return _characteristics(problem, points, stderr, n, max_cost)
+    route = _Route(problem, starts, stderr, _arguments.random_numbers(rng), n, max_cost)
+    route.choose_steps()
+    if not common_paths:
+        return _independent(problem, points, route, n)
+    mean, error = route.sample()
+    refuse_unless_finite(mean, error, _N_SCRAMBLES)
+    warn_if_rare(mean, error, route.n_paths, *_arguments.terminal_range(problem, n))
+    method = "sobol-heun" if route.means.order == 2 else "sobol-euler"
+    counts = {"n_paths": route.n_paths, "n_steps": route.n_steps, "n_samples": route.n_scrambles}
+    return Solution(mean.reshape(shape), error.reshape(shape), route.bias, method, **counts)
+
+
+class _Route:
+    """The search for the number of steps, and then of paths."""
+
+    def __init__(self, problem, starts, stderr, rng, n, max_cost):
+        self.problem, self.starts, self.stderr, self.rng, self.max_cost = problem, starts, stderr, rng, max_cost
+        self.means = make_means(problem, n, stderr)
+        self.n_layers = problem.n_layers or 1
+        self.bias, self.n_steps, self.variance = math.inf, 0, 0.0
+
+    def choose_steps(self):
+        """Set n_steps, the bias that they leave, and the variance of one path as the pilot shows it."""
+        chosen = self.starts
+        if len(chosen) > _PILOT_POINTS:
+            chosen = self.rng.permutation(chosen)[:_PILOT_POINTS]
+        allowed = _BIAS_SHARE * self.stderr
+        coarse = self._multiple(max(self.means.fewest_steps, 4))
+        n_paths, before = _PILOT_PATHS, math.inf
+        while True:
+            self._afford(len(chosen) * n_paths * _N_SCRAMBLES * 7 * coarse, 4 * coarse)
+            # The means of coarse, 2 coarse and 4 coarse steps along the same Brownian motion.
+            fine = _paths(self.rng, _N_SCRAMBLES, 4 * coarse).increments(n_paths)
+            halves = [fine]
+            for _ in range(2):
+                halves.append(halves[-1][::2] + halves[-1][1::2])
+            u4, u2, u1 = (self.means(chosen, each, n_paths) for each in halves)
+            refuse_unless_finite(u4, np.zeros(1), 1)
+            first, second = u2 - u1, u4 - u2
+            gap, noise = _rms(second.mean(axis=0)), math.sqrt(np.mean(second.var(axis=0, ddof=1)) / _N_SCRAMBLES)
+            # The noise is known, and taken off; what is left of it counts.
+            gap = math.sqrt(max(gap**2 - noise**2, noise**2 / 4))
+            known = _rms(first.mean(axis=0))
+            # Each halving takes off the order's share; where it takes less, so the rest falls more slowly.
+            ratio = min(max(gap / known if known > 0 else 0.0, 0.5**self.means.order), 0.9)
+            left = gap / (1 - ratio)
+            self.variance = np.mean(u4.var(axis=0, ddof=1)) * n_paths
+            # What gap / (1 - ratio) is at 2 coarse steps, a power of the number of steps carries to others.
+            order = -math.log2(ratio)
+            wanted = 2 * coarse * (left / allowed) ** (1 / order) if left > 0 else 0
+            if wanted <= 4 * coarse:
+                self.n_steps = max(self._multiple(wanted), coarse)
+                self.bias = left * (2 * coarse / self.n_steps) ** order
+                return
+            # A gap of noise alone is no bias, but cannot be told from one: more paths tell.
+            if noise > 0.5 * gap and n_paths < _MOST_PILOT_PATHS and ratio > 0.5**self.means.order:
+                n_paths *= 2
+                continue
+            if left > 0.9 * before and n_paths >= _MOST_PILOT_PATHS and coarse >= 2**12 * self.n_layers:
+                raise NotConvergedError(
+                    f"the bias does not fall: {left:.2g} with {2 * coarse} steps; ask for a larger stderr"
+                )
+            coarse, before = 2 * coarse, left
+
+    def sample(self):
+        """Mean and standard error (n_points,), with as many paths as these need."""
+        target = self.stderr**2 - self.bias**2
+        n_points, per_scramble = len(self.starts), 1
+        # The pilot's paths are few: half of what it predicts, and then as many as the scrambles show.
+        while 2 * per_scramble * _N_SCRAMBLES * target <= 0.5 * self.variance:
+            per_scramble *= 2
+        paths = _paths(self.rng, _N_SCRAMBLES, self.n_steps)
+        self._afford(n_points * per_scramble * _N_SCRAMBLES * self.n_steps, self.n_steps)
+        means = self._means(paths, per_scramble)
+        while True:
+            variance = _WIDER**2 * np.mean(means.var(axis=0, ddof=1))
+            if not variance > target * len(means):
+                break
+            scrambles = math.ceil(1.02 * variance / target)
+            if scrambles <= 2 * _N_SCRAMBLES:
+                extra = _paths(self.rng, scrambles - len(means), self.n_steps)
+                means = np.concatenate([means, self._means(extra, per_scramble)])
+                break
+            self._afford(2 * n_points * per_scramble * _N_SCRAMBLES * self.n_steps, self.n_steps)
+            means = (means + self._means(paths, per_scramble)) / 2
+            per_scramble *= 2
+        self.n_scrambles, self.n_paths = len(means), len(means) * per_scramble
+        return means.mean(axis=0), _WIDER * means.std(axis=0, ddof=1) / math.sqrt(len(means))
+
+    def _means(self, paths, n_points):
+        """Means of the next n_points of each scramble, (n_scrambles, n_starts), in batches that fit the memory."""
+        total = 0.0
+        batch = min(n_points, max(1, 2 ** int(math.log2(max(1, 2**23 // (2 * self.n_steps * _N_SCRAMBLES))))))
+        for _ in range(n_points // batch):
+            total = total + self.means(self.starts, paths.increments(batch), batch)
+        return total / (n_points // batch)
+
+    def _multiple(self, n_steps):
+        """n_steps, even and a multiple of the layers, rounded up."""
+        unit = self.n_layers if self.n_layers % 2 == 0 or self.n_layers > 1 else 1
+        return unit * max(1, math.ceil(n_steps / unit - 1e-9))
+
+    def _afford(self, cost, n_steps):
+        if cost > self.max_cost or 2 * n_steps > LARGEST_DIMENSION:
+            raise NotConvergedError(
+                f"the error wanted takes {n_steps} steps (at most {LARGEST_DIMENSION // 2} for Sobol points) and "
+                f"{cost:.2g} path-steps > max_cost={self.max_cost:.2g}: ask for a larger stderr"
+            )
+
+
+def _paths(rng, n_scrambles, n_steps):
+    return ScrambledPaths(rng, n_scrambles, n_steps, *bridge_order(n_steps))
+
+
+def _rms(values):
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _characteristics(problem, points, stderr, n, max_cost):
+    """Runge-Kutta characteristics with doubled steps, until two agree to the error wanted."""
+    n_steps = _CHARACTERISTIC_STEPS * (problem.n_layers or 1)
+    before = estimate(problem, points, 1, n_steps, n=n).mean
+    while True:
+        n_steps *= 2
+        if n_steps * points.size / 2 > max_cost:
+            raise NotConvergedError(f"{n_steps} steps cost more than max_cost={max_cost:.2g}: ask for a larger stderr")
+        mean = estimate(problem, points, 1, n_steps, n=n).mean
+        # Order 4 leaves a fifteenth of the difference; where f or v is rough, up to all of it.
+        gap = _rms(mean - before)
+        if gap <= stderr:
+            return Solution(mean, np.zeros_like(mean), gap, "characteristics", 1, n_steps, 1)
+        before = mean
+
+
+def _independent(problem, points, route, n):
+    """Independent antithetic paths, with the steps of the route, and paths for the rest of the error."""
+    target = route.stderr**2 - route.bias**2
+    heun = route.means.order == 2
+    options = {"scheme": "heun" if heun else "euler", "antithetic": True, "n": n}
+    if _arguments.is_plain(problem):
+        options["dtype"] = "float32"
+    seeds = route.rng.spawn(64)
+    n_paths = 64
+    for seed in seeds:
+        route._afford(n_paths * len(route.starts) * route.n_steps, 1)
+        e = estimate(problem, points, n_paths, route.n_steps, seed, **options)
+        variance = np.mean(e.stderr**2)
+        if not variance > target:
+            break
+        n_paths = 2 * math.ceil(min(64.0, 1.05 * variance / target) * n_paths / 2)
+    method = "independent-heun" if heun else "independent-euler"
+    return Solution(e.mean, e.stderr, route.bias, method, n_paths, route.n_steps, n_paths // 2)
