@@ -7,7 +7,7 @@ from matplotlib.ticker import NullFormatter
 __all__ = ["panels"]
 
 # Told apart by the colour-blind too (Okabe & Ito 2008).
-BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+BLUE, RED, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#999999", "#CC79A7"
 
 
 def panels(data, found):
@@ -35,7 +35,8 @@ def panels(data, found):
 def _slope(found, name, expected, sign=1):
     fit = found["slopes"][name]
     # A minus sign as long as the figures' dashes.
-    return f"slope {sign * fit['order']:.2f} ± {fit['stderr']:.2f} (theory {expected})".replace("-", "−")
+    theory = "" if expected is None else f" (theory {expected})"
+    return f"slope {sign * fit['order']:.2f} ± {fit['stderr']:.2f}{theory}".replace("-", "−")
 
 
 def _line(axes, found, name, x, **style):
@@ -48,13 +49,12 @@ def _cost(axes, data, found):
     runs = (
         ("plain", "plain_error", "plain_cost", RED, "s", -3),
         ("multilevel", "error", "cost", BLUE, "o", -2),
+        ("solve_to", "solve_error", "solve_cost", PURPLE, "D", None),
     )
     for name, error, cost, colour, marker, expected in runs:
-        axes.plot(
-            data[error], data[cost], marker, color=colour, ms=6,
-            label=f"{name}: {_slope(found, f'{name}_cost', expected)}",
-        )  # fmt: skip
-        _line(axes, found, f"{name}_cost", data[error], color=colour, lw=1.2)
+        fit = cost if name == "solve_to" else f"{name}_cost"
+        axes.plot(data[error], data[cost], marker, color=colour, ms=6, label=f"{name}: {_slope(found, fit, expected)}")
+        _line(axes, found, fit, data[error], color=colour, lw=1.2)
     axes.set(
         xscale="log",
         yscale="log",

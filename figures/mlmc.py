@@ -3,7 +3,8 @@
     u(x, 0) = E[f(X_T) | X_0 = x],  dX = v(X, t) dt + sigma dB                                  (paper: (3.1))
 
 (a) Path-steps against the root-mean-square error over random points, measured against the spectral solution: plain
-Monte Carlo with the number of steps that is best for it has slope -3, multilevel Monte Carlo (Giles 2008) slope -2.
+Monte Carlo with the number of steps that is best for it has slope -3, multilevel Monte Carlo (Giles 2008) slope -2;
+`solve_to` (Sobol points, Brownian bridge, stochastic Heun) is flatter, down to 1e-4.
 (b) Variance (order 2) and mean (order 1) of the levels. (c) What each option gains at equal cost.
 
 The velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. Writes mlmc.png, mlmc.npz (the arrays) and mlmc.json
@@ -34,7 +35,8 @@ N = 128
 # One letter for each axis; arrays with a letter in common have that length in common.
 SHAPES = {
     "asked": "e", "error": "e", "cost": "e", "n_levels": "e", "plain_asked": "p", "plain_error": "p",
-    "plain_cost": "p", "plain_n_steps": "p", "level_n_steps": "l", "level_variance": "l", "level_mean": "l",
+    "plain_cost": "p", "plain_n_steps": "p", "solve_asked": "s",
+    "solve_error": "s", "solve_cost": "s", "level_n_steps": "l", "level_variance": "l", "level_mean": "l",
     "level_noise": "l", "option": "o", "gain_per_step": "o", "gain_per_second": "o", "n_points": "",
     "option_n_steps": "", "option_n_paths": "",
 }  # fmt: skip
@@ -54,7 +56,7 @@ def compute(*, quick=False, seed=0):
     -------
     dict of str to ndarray
         `asked`, `error` and `cost` (e,) of multilevel Monte Carlo, the same of plain Monte Carlo (p,), the levels
-        (l,), and the options' gains (o,).
+        (l,), the same as of the first for `solve_to` (s,), and the options' gains (o,).
 
     Raises
     ------
@@ -70,7 +72,8 @@ def compute(*, quick=False, seed=0):
     asked = finest * 2.0 ** (np.arange(count)[::-1] / (1 if quick else 1.5))
     # Plain Monte Carlo stops where it would take most of a minute.
     plain_asked = asked[: count if quick else count - 2]
-    with tqdm(total=2 + len(asked) + len(plain_asked), disable=None, desc="mlmc", unit="run") as bar:
+    solve_asked = asked[0] * 2.0 ** -np.arange(3 if quick else 8)
+    with tqdm(total=2 + len(asked) + len(plain_asked) + len(solve_asked), disable=None, desc="mlmc", unit="run") as bar:
         levels = _levels(problem, points, 200 if quick else 2000, seed)
         bar.update()
         runs = []
@@ -82,11 +85,18 @@ def compute(*, quick=False, seed=0):
         for place, eps in enumerate(plain_asked):
             plain.append(_plain(problem, points, exact, float(eps), levels, np.random.default_rng([seed, 3, place])))
             bar.update()
+        solved = []
+        for place, eps in enumerate(solve_asked):
+            s = feynman_kac.solve_to(problem, points, float(eps), np.random.default_rng([seed, 5, place]))
+            solved.append((_rms(s.mean - exact), s.n_paths * s.n_steps * n_points))
+            bar.update()
         options = _options(problem, points, 32 if quick else 64, 1024 if quick else 8192, seed)
         bar.update()
     error, cost, n_levels = (np.array(column) for column in zip(*runs, strict=True))
     plain_error, plain_cost, plain_n_steps = (np.array(column) for column in zip(*plain, strict=True))
+    solve_error, solve_cost = np.array(solved, dtype=float).T
     return {
+        "solve_asked": solve_asked, "solve_error": solve_error, "solve_cost": solve_cost,
         "asked": asked, "error": error, "cost": cost.astype(float), "n_levels": n_levels.astype(float),
         "plain_asked": plain_asked, "plain_error": plain_error, "plain_cost": plain_cost.astype(float),
         "plain_n_steps": plain_n_steps.astype(float), **levels, **options, "n_points": np.array(float(n_points)),
@@ -181,13 +191,18 @@ def findings(data):
     slopes = {
         "multilevel_cost": multi,
         "plain_cost": plain,
+        "solve_cost": pde.convergence.observed_order(data["solve_error"], data["solve_cost"]),
         "level_variance": pde.convergence.observed_order(h[fine], data["level_variance"][fine]),
         "level_mean": pde.convergence.observed_order(h[fine], data["level_mean"][fine]),
     }
     return {
         "slopes": {name: {"order": fit.order, "stderr": fit.stderr} for name, fit in slopes.items()},
         "lines": {name: fit.constant for name, fit in slopes.items()},
-        "cost_ratio": {"error": eps, "plain_over_multilevel": _line(plain, eps) / _line(multi, eps)},
+        "cost_ratio": {
+            "error": eps,
+            "plain_over_multilevel": _line(plain, eps) / _line(multi, eps),
+            "multilevel_over_solve_to": _line(multi, eps) / _line(slopes["solve_cost"], eps),
+        },
         "gain_per_step": dict(zip(data["option"].tolist(), data["gain_per_step"].tolist(), strict=True)),
         "gain_per_second": dict(zip(data["option"].tolist(), data["gain_per_second"].tolist(), strict=True)),
     }

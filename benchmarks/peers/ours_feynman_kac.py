@@ -1,4 +1,4 @@
-"""This project: `pde.feynman_kac.estimate`, everything from the arrays to the means inside the timer."""
+"""This project: `pde.feynman_kac.estimate`, or `solve_to` if an error is wanted, all from arrays to means timed."""
 
 import numba
 from worker import serve
@@ -12,7 +12,10 @@ def make_solve(fields, n, n_paths, n_steps, **options):
     def solve():
         velocity = pde.PeriodicField(fields["velocity"], physics["length"], "bilinear")
         problem = pde.ConvectionDiffusion(velocity, fields["terminal"], **physics)
-        found = pde.feynman_kac.estimate(problem, fields["points"], n_paths, n_steps, 1, **options)
+        if "stderr" in options:
+            found = pde.feynman_kac.solve_to(problem, fields["points"], options["stderr"], 1)
+        else:
+            found = pde.feynman_kac.estimate(problem, fields["points"], n_paths, n_steps, 1, **options)
         return found.mean, found.n_steps
 
     return solve

@@ -15,6 +15,7 @@ start method "spawn", or use joblib, whose workers start afresh.
 """
 
 from pde.feynman_kac._estimate import estimate
+from pde.feynman_kac._gradient import GradientEstimate, gradient
 from pde.feynman_kac._level_paths import level_key, level_samples
 from pde.feynman_kac._levels import NotConvergedError
 from pde.feynman_kac._multilevel import MultilevelEstimate, multilevel
@@ -24,19 +25,23 @@ from pde.feynman_kac._reference import brownian_increments, euler_maruyama, stoc
 from pde.feynman_kac._result import Estimate
 from pde.feynman_kac._solve_to import Solution, solve_to
 from pde.feynman_kac._time_steps import time_steps
+from pde.feynman_kac._trajectories import paths
 
 __all__ = [
     "Estimate",
+    "GradientEstimate",
     "MultilevelEstimate",
     "NotConvergedError",
     "Solution",
     "brownian_increments",
     "estimate",
     "euler_maruyama",
+    "gradient",
     "key_from",
     "level_key",
     "level_samples",
     "multilevel",
+    "paths",
     "solve_to",
     "standard_normals",
     "stochastic_heun",

@@ -14,7 +14,7 @@ import numpy as np
 from pde.feynman_kac._kernels64 import _drift, _wrap
 from pde.feynman_kac._random import fill_normals, fill_signs
 
-__all__ = ["advance_general", "advance_jacobian", "advance_weighted_rk4"]
+__all__ = ["advance_general", "advance_jacobian", "advance_weighted_rk4", "terminal_slopes"]
 
 _U = np.uint64
 # Lanes of a block: enough to fill the vector units, few enough for the first-level cache.
@@ -248,3 +248,13 @@ def advance_jacobian(x, y, jacobian, weight, velocity, dts, scales, counters, gi
                 jacobian[1, 0, row, at], jacobian[1, 1, row, at] = c, d
                 x[row, at] = _wrap(px + dt * vx + z1[lane])
                 y[row, at] = _wrap(py + dt * vy + z2[lane])
+
+
+@numba.njit(parallel=True, **_options)
+def terminal_slopes(x, y, table, degree, n, values, slopes):
+    """values (n_points, n_paths) = the table's first component at positions x, y; slopes (2, ...) per period."""
+    for row in numba.prange(x.shape[0]):
+        wx, sx, wy, sy, v = np.empty(4), np.empty(4), np.empty(4), np.empty(4), np.empty(6)
+        for lane in range(x.shape[1]):
+            _value_and_slopes(degree, table, n, x[row, lane], y[row, lane], wx, sx, wy, sy, v)
+            values[row, lane], slopes[0, row, lane], slopes[1, row, lane] = v[0], v[2], v[3]

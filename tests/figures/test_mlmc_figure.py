@@ -20,6 +20,7 @@ def made_up(**changed):
     asked, n_steps = 2.0 ** -np.arange(5.0, 9.0), 8 * 2.0 ** np.arange(7)
     return {
         "asked": asked, "error": asked, "cost": 3 * asked**-2, "n_levels": 0 * asked + 4, "plain_asked": asked[:3],
+        "solve_asked": asked, "solve_error": asked, "solve_cost": asked**-1.5,
         "plain_error": asked[:3], "plain_cost": asked[:3] ** -3, "plain_n_steps": 1 / asked[:3],
         "level_n_steps": n_steps, "level_variance": n_steps**-2, "level_mean": 1 / n_steps,
         "level_noise": 0.1 / n_steps,
@@ -47,15 +48,23 @@ def test_quick_run_has_the_shapes_and_slopes(data):
     # The error asked, with five times 0.10 of noise in what is measured.
     assert (data["error"] < 1.5 * data["asked"]).all()
     assert (data["plain_error"] < 1.6 * data["plain_asked"]).all()
+    # Points share their paths here, so their errors rise and fall together: Student's t with 31 degrees of freedom.
+    assert (data["solve_error"] < 4 * data["solve_asked"]).all()
+    assert found["cost_ratio"]["multilevel_over_solve_to"] > 2
     assert found["gain_per_step"]["spectral martingale"] > 10
 
 
 def test_findings_recover_the_slopes_of_made_up_data():
     found = mlmc.findings(made_up())
     orders = {name: round(fit["order"], 9) for name, fit in found["slopes"].items()}
-    assert orders == {"multilevel_cost": -2, "plain_cost": -3, "level_variance": 2, "level_mean": 1}
+    expected = {"multilevel_cost": -2, "plain_cost": -3, "solve_cost": -1.5, "level_variance": 2, "level_mean": 1}
+    assert orders == expected
     # 128**3 / (3 * 128**2), at the smallest error that plain Monte Carlo was asked for.
-    assert found["cost_ratio"] == {"error": 2.0**-7, "plain_over_multilevel": pytest.approx(128 / 3)}
+    assert found["cost_ratio"] == {
+        "error": 2.0**-7,
+        "plain_over_multilevel": pytest.approx(128 / 3),
+        "multilevel_over_solve_to": pytest.approx(3 * np.sqrt(128)),
+    }
     assert found["gain_per_second"] == {"pairs": 1.5, "control": 20.0}
 
 

@@ -1,0 +1,311 @@
+"""The gradient of u by Monte Carlo: by Bismut, Elworthy and Li without a derivative of f, or path by path."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pde import checks
+from pde.feynman_kac import _arguments, _spline_tables
+from pde.feynman_kac._general_paths import Ways, moments_of
+from pde.feynman_kac._kernels_general import advance_jacobian, terminal_slopes
+from pde.feynman_kac._level_paths import level_key
+from pde.feynman_kac._moments import Moments, quantile_factor, refuse_unless_finite
+from pde.feynman_kac._random import key_from
+from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
+from pde.feynman_kac._time_steps import TimeSteps
+from pde.feynman_kac._velocity_tables import VelocityTables
+from pde.feynman_kac.quasi import bridge_order
+from pde.fields import PeriodicField
+
+__all__ = ["METHODS", "GradientEstimate", "gradient"]
+
+METHODS = ("bismut", "pathwise")
+# Particles advanced together: memory does not grow with the number of paths.
+_BATCH = 2**18
+_N_SCRAMBLES = 32
+# The window tau at which (exp(2 gamma tau) - 1) / tau**2, the growth of the weight's variance, is least: gamma tau.
+_BEST_WINDOW = 0.797
+# Paths of the pilot that tells what to take off f, and the size up to which a callable f is sampled.
+_PILOT_PATHS, _LARGEST = 64, 512
+_NOT_GIVEN = np.empty((0, 2, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class GradientEstimate:
+    """A Monte-Carlo estimate of the gradient of u(x, 0).
+
+    Attributes
+    ----------
+    mean : ndarray of shape (..., 2)
+        Estimate at each point, in units of f / length.
+    stderr : ndarray of shape (..., 2)
+        Its standard error, of the sampling alone, from n_samples samples: see `half_width`.
+    n_paths : int
+        Number of paths per point.
+    n_steps : int
+        Number of steps per path.
+    window : float
+        Time tau over which Bismut's weight is taken; the horizon with "pathwise".
+    n_samples : int
+        Number of independent samples: paths, pairs or scrambles.
+    """
+
+    mean: np.ndarray
+    stderr: np.ndarray
+    n_paths: int
+    n_steps: int
+    window: float
+    n_samples: int
+
+    def half_width(self, confidence=0.95):
+        """Return half the width of the interval around `mean` that holds the gradient at a confidence.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            Probability, > 0 and < 1.
+
+        Returns
+        -------
+        ndarray of shape (..., 2)
+        """
+        return self.stderr * quantile_factor(confidence, self.n_samples)
+
+
+def gradient(
+    problem,
+    points,
+    method="bismut",
+    n_paths=4096,
+    n_steps=256,
+    rng=0,
+    *,
+    window=None,
+    antithetic=True,
+    sobol=False,
+    scheme="euler",
+    n=None,
+):
+    """Estimate the gradient of u(x, 0) = E[f(X_T) | X_0 = x] at points.
+
+    bismut:    grad u = E[(f(X_T) - b) (sigma tau)**-1 integral_0^tau J^T dB],  J' = grad v(X, t) J,  J_0 = I
+    pathwise:  grad u = E[J_T^T grad f(X_T)]
+
+    The first needs no derivative of f, which may jump; b, a rough u(x, 0) from paths of its own, takes off variance
+    and no mean. For Euler-Maruyama it is exact for the discrete path. The weight's variance grows as exp(2 gamma tau)
+    with gamma the largest rate of strain, and as 1 / tau for short windows.
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        With one constant sigma; > 0 for "bismut".
+    points : array_like of shape (..., 2)
+        Starting points.
+    method : {"bismut", "pathwise"}
+        Which formula.
+    n_paths : int, default=4096
+        Number of paths per point, >= 2; even with antithetic; 32 times a power of two with sobol.
+    n_steps : int, default=256
+        Number of steps per path, at least one per layer of the velocity, which steps end on.
+    rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
+        Seed. The result depends on it alone, not on the number of threads.
+    window : float, optional
+        tau, in (0, T], rounded to a step; by default the one of least variance, min(T, 0.8 / gamma). For "bismut".
+    antithetic : bool, default=True
+        Paths in pairs with opposite increments; not with sobol.
+    sobol : bool, default=False
+        32 scrambles of Sobol points along Brownian bridges, shared by all starting points.
+    scheme : {"euler", "heun"}
+        "heun", of weak order 2, for "pathwise" alone.
+    n : int, optional
+        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
+        the terminal data, or 128.
+
+    Returns
+    -------
+    GradientEstimate
+        `mean` and `stderr` of shape (..., 2).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, an option does not go with the method, the problem has a potential, a source,
+        several terminal data or a sigma that is not one constant, or f is not smooth enough for "pathwise": a callable
+        that 512 points per side do not resolve.
+    FloatingPointError
+        If the result or its standard error is not finite.
+
+    References
+    ----------
+    .. [1] Elworthy & Li 1994, Formulae for the derivatives of heat semigroups, J. Funct. Anal. 125.
+    .. [2] Fournie et al. 1999, Applications of Malliavin calculus to Monte Carlo methods in finance.
+
+    Examples
+    --------
+    >>> import numpy as np, pde
+    >>> problem = pde.problems.constant_velocity(k=(1, 0), sigma=0.3)
+    >>> g = gradient(problem, [0.1, 0.2], n_paths=20000, n_steps=8)
+    >>> h = 1e-5
+    >>> slope = (problem.exact([0.1 + h, 0.2]) - problem.exact([0.1 - h, 0.2])) / (2 * h)
+    >>> bool(abs(g.mean[0] - slope) < 5 * g.stderr[0])
+    True
+    """
+    points, starts = _arguments.places(problem, points)
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, fewest_paths=2)
+    bismut = checks.one_of("method", method, METHODS) == "bismut"
+    checks.one_of("scheme", scheme, ("euler", "heun"))
+    problem.refuse("gradient")
+    if bismut:
+        _arguments.needs_noise(problem)
+        if scheme == "heun":
+            raise ValueError("scheme='heun' does not go with method='bismut', whose formula is that of Euler-Maruyama")
+    if window is not None:
+        window = checks.real("window", window, positive=True)
+        if not bismut or window > problem.horizon:
+            raise ValueError(f"window must lie in (0, {problem.horizon:g}] and is for method='bismut', got {window:g}")
+    antithetic = bool(antithetic) and not sobol
+    if antithetic and n_paths % 2:
+        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
+    loop = _Loop(problem, n_steps, n, bismut, window, scheme == "heun")
+    if sobol:
+        samples = _scrambled(loop, starts, n_paths, _arguments.random_numbers(rng))
+    else:
+        samples = _drawn(loop, starts, n_paths, antithetic, key_from(rng))
+    mean, stderr, n_samples = samples
+    refuse_unless_finite(mean, stderr, n_samples)
+    shape = *points.shape[:-1], 2
+    return GradientEstimate(mean.T.reshape(shape), stderr.T.reshape(shape), n_paths, n_steps, loop.window, n_samples)
+
+
+class _Loop:
+    """Samples of the gradient along paths of one problem."""
+
+    def __init__(self, problem, n_steps, n, bismut, window, heun):
+        self.problem, self.bismut, self.heun = problem, bismut, heun
+        self.steps = TimeSteps(problem, n_steps)
+        self.velocity = VelocityTables(problem, n)
+        self.n_window, self.window = 0, problem.horizon
+        if bismut:
+            window = min(problem.horizon, _BEST_WINDOW / self._strain()) if window is None else window
+            self.n_window = max(1, int(np.argmin(np.abs(self.steps.t - window))))
+            self.window = float(self.steps.t[self.n_window])
+        else:
+            field = _smooth_terminal(problem)
+            self.table = _spline_tables.make_table(field, 1.0, tolerance=1e-8)
+
+    def _strain(self):
+        """Largest eigenvalue of the symmetric part of grad v over grid points; tiny if it is not positive."""
+        problem, n = self.problem, self.velocity.n
+        times = (np.arange(problem.n_layers or 8) + 0.5) * (problem.horizon / (problem.n_layers or 8))
+        largest = np.finfo(float).tiny
+        for t in times:
+            field = problem.velocity_field(float(t), n)
+            a, b = field.jacobian_on_grid(2 * field.n)
+            mean, half = (a[..., 0] + b[..., 1]) / 2, (a[..., 0] - b[..., 1]) / 2
+            largest = max(largest, float((mean + np.hypot(half, (a[..., 1] + b[..., 0]) / 2)).max()))
+        return largest
+
+    def samples(self, starts, n_paths, ways, key, baseline, given=None):
+        """Samples (2, n_points, n_paths) along drawn increments or given ones (n_steps, 2, n_paths)."""
+        problem = self.problem
+        x, y = (np.repeat(starts[:, i, None], n_paths, axis=1) for i in (0, 1))
+        jacobian = np.zeros((2, 2, *x.shape))
+        jacobian[0, 0], jacobian[1, 1] = 1.0, 1.0
+        weight = np.zeros((2, *x.shape))
+        counters = self.steps.counters
+        for piece in self.velocity.pieces(self.steps, 2 if self.heun else 1):
+            chosen = slice(piece.first, piece.first + len(piece.layers))
+            layers = piece.layers if self.heun else np.repeat(piece.layers, 2, axis=1)
+            tables = piece.tables, layers, *self.velocity.size
+            dts = self.steps.dt[chosen]
+            scales = np.full(len(dts), problem.sigma / problem.length)
+            scales = scales if given is not None else scales * np.sqrt(dts)
+            increments = _NOT_GIVEN if given is None else given[chosen]
+            left = max(0, self.n_window - piece.first)
+            advance_jacobian(
+                x, y, jacobian, weight, tables, dts, scales, counters[chosen], increments, left, tuple(ways), key
+            )
+        if self.bismut:
+            values = self.velocity.terminal.values(x, y) - baseline[:, None]
+            return values * weight * (problem.length / (problem.sigma**2 * self.window))
+        values, slopes = np.empty_like(x), np.empty((2, *x.shape))
+        terminal_slopes(x, y, self.table.coefficients, self.table.degree, self.table.n, values, slopes)
+        return np.einsum("abpm,apm->bpm", jacobian, slopes) / problem.length
+
+    def baseline(self, starts, key):
+        """A rough u at the starting points, from other paths than those of the samples."""
+        if not self.bismut:
+            return np.zeros(len(starts))
+        x, y = (np.repeat(starts[:, i, None], _PILOT_PATHS, axis=1) for i in (0, 1))
+        unused = np.zeros((2, 2, *x.shape)), np.zeros((2, *x.shape))
+        ways = tuple(Ways(antithetic=1))
+        counters = self.steps.counters
+        for piece in self.velocity.pieces(self.steps):
+            chosen = slice(piece.first, piece.first + len(piece.layers))
+            tables = piece.tables, np.repeat(piece.layers, 2, axis=1), *self.velocity.size
+            dts = self.steps.dt[chosen]
+            scales = np.sqrt(dts) * (self.problem.sigma / self.problem.length)
+            advance_jacobian(x, y, *unused, tables, dts, scales, counters[chosen], _NOT_GIVEN, 0, ways, key)
+        return self.velocity.terminal.values(x, y).mean(axis=1)
+
+
+def _drawn(loop, starts, n_paths, antithetic, key):
+    """Means and standard errors (2, n_points) over drawn paths, and the number of samples."""
+    baseline = loop.baseline(starts, level_key(key, 0))
+    share = 1 + antithetic
+    paths = min(n_paths, _BATCH)
+    block = max(1, _BATCH // paths)
+    mean, stderr = np.empty((2, 2, len(starts)))
+    for point in range(0, len(starts), block):
+        here = slice(point, point + block)
+        moments = Moments(*np.zeros((2, 2, len(starts[here]))))
+        for first in range(0, n_paths, paths):
+            ways = Ways(first_path=first, first_point=point, antithetic=int(antithetic), heun=loop.heun)
+            count = min(paths, n_paths - first)
+            samples = loop.samples(starts[here], count, ways, key, baseline[here])
+            moments.merge(*moments_of(samples, antithetic))
+        mean[:, here], stderr[:, here] = moments.mean, moments.stderr
+    return mean, stderr, n_paths // share
+
+
+def _scrambled(loop, starts, n_paths, rng):
+    """The same over scrambled Sobol paths."""
+    per_scramble, rest = divmod(n_paths, _N_SCRAMBLES)
+    n_steps = loop.steps.n_steps
+    if rest or per_scramble & (per_scramble - 1) or not per_scramble:
+        raise ValueError(f"n_paths must be {_N_SCRAMBLES} times a power of two with sobol=True, got n_paths={n_paths}")
+    if 2 * n_steps > LARGEST_DIMENSION:
+        raise ValueError(f"n_steps must be <= {LARGEST_DIMENSION // 2} for Sobol points, got n_steps={n_steps}")
+    key = key_from(rng)
+    baseline = loop.baseline(starts, key)
+    order, weights = bridge_order(n_steps, loop.steps.dt / loop.problem.horizon * n_steps)
+    sequences = ScrambledPaths(rng, _N_SCRAMBLES, n_steps, order, weights)
+    batch = min(per_scramble, max(1, 2 ** int(math.log2(2**22 // (2 * n_steps * _N_SCRAMBLES) + 1))))
+    means = np.zeros((2, len(starts), _N_SCRAMBLES))
+    for _ in range(per_scramble // batch):
+        given = sequences.increments(batch) * math.sqrt(loop.problem.horizon)
+        block = max(1, _BATCH // given.shape[-1])
+        for point in range(0, len(starts), block):
+            here = slice(point, point + block)
+            ways = Ways(heun=loop.heun)
+            samples = loop.samples(starts[here], given.shape[-1], ways, key, baseline[here], given)
+            means[:, here] += samples.reshape(2, -1, _N_SCRAMBLES, batch).mean(axis=-1) * (batch / per_scramble)
+    stderr = means.std(axis=-1, ddof=1) / math.sqrt(_N_SCRAMBLES)
+    return means.mean(axis=-1), stderr, _N_SCRAMBLES
+
+
+def _smooth_terminal(problem):
+    """The terminal data as a field; a ValueError for a callable that a grid does not resolve."""
+    if isinstance(problem.terminal, PeriodicField):
+        return problem.terminal
+    tried = np.random.default_rng(0).random((4096, 2)) * problem.length
+    values = problem.terminal_at(tried)
+    for size in (64, 128, 256, _LARGEST):
+        field = PeriodicField(problem.terminal_on_grid(size), problem.length, "bicubic")
+        if np.abs(field(tried) - values).max() <= 1e-6 * np.abs(values).max():
+            return field
+    raise ValueError(
+        f"method='pathwise' needs terminal data with a gradient: {_LARGEST} points per side do not resolve terminal, "
+        "which jumps or is very steep; method='bismut' needs no gradient"
+    )

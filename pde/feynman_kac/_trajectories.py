@@ -1,0 +1,100 @@
+"""Positions of paths at chosen times, from the compiled loop."""
+
+import numpy as np
+
+from pde import checks
+from pde.feynman_kac import _arguments
+from pde.feynman_kac._general_paths import GeneralPaths, Ways
+from pde.feynman_kac._paths import SCHEMES
+from pde.feynman_kac._random import key_from
+from pde.feynman_kac._time_steps import TimeSteps
+from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VELOCITY_TOLERANCE, points_per_side
+
+__all__ = ["paths"]
+
+
+def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="euler", antithetic=False, n=None):
+    """Return the positions of paths from points at given times.
+
+    dX = v(X, t) dt + sigma dB,  X_0 = x
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        Without diffusion there is one path per point, the characteristic.
+    points : array_like of shape (..., 2)
+        Starting points.
+    n_paths : int
+        Number of paths per point, >= 1; even with antithetic.
+    save_at : array_like of shape (n_times,)
+        Times, increasing, from 0 to the horizon.
+    rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
+        Seed. Where steps are those of `estimate`, so are the paths.
+    n_steps : int, default=1000
+        Number of steps from 0 to the horizon; steps end at the times saved and where a layer ends.
+    scheme : {"euler", "heun"}
+        As for `estimate`.
+    antithetic : bool, default=False
+        Paths 2 i and 2 i + 1 have opposite increments.
+    n : int, optional
+        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
+        the terminal data, or 128.
+
+    Returns
+    -------
+    ndarray of shape (n_times, ..., n_paths, 2)
+        Positions in the plane, not reduced to one period: paths are continuous in pictures.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or save_at is not increasing or leaves [0, T].
+
+    Examples
+    --------
+    >>> import pde
+    >>> problem = pde.problems.constant_velocity()
+    >>> paths(problem, [[0.1, 0.2], [0.5, 0.3]], 100, [0.0, 0.5, 1.0], n_steps=10).shape
+    (3, 2, 100, 2)
+    """
+    points, starts = _arguments.places(problem, points)
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
+    if antithetic and n_paths % 2:
+        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
+    if checks.one_of("scheme", scheme, SCHEMES) == "heun":
+        _arguments.refuse_varying_sigma(problem, "scheme='heun'")
+    times = checks.finite_array("save_at", save_at)
+    if times.ndim != 1 or not (np.diff(times) > 0).all() or not ((times >= 0) & (times <= problem.horizon)).all():
+        raise ValueError(f"save_at must be increasing times from 0 to {problem.horizon:g}, of shape (n_times,)")
+    noiseless = _arguments.is_noiseless(problem)
+    n_paths = 1 if noiseless else n_paths
+    steps = TimeSteps(problem, n_steps, times)
+    _refuse_long_steps(problem, steps, n)
+    loop = GeneralPaths(problem, steps, n, tolerance=CHARACTERISTIC_TOLERANCE if noiseless else VELOCITY_TOLERANCE)
+    ways = Ways(antithetic=int(antithetic), heun=scheme == "heun")
+    state, key = loop.start(starts, n_paths), key_from(rng)
+    out = np.empty((len(times), len(starts), n_paths, 2))
+    # The loop wraps positions; a step moves by less than half a period, so turns are seen one by one.
+    place = np.stack(state[:2], axis=-1)
+    position = np.broadcast_to(points.reshape(-1, 1, 2) / problem.length, place.shape).copy()
+    done = 0
+    for index, end in enumerate(steps.ends.tolist()):
+        while done < end:
+            stop = min(end, done + 1)
+            loop.advance(state, ways, key, begin=done, end=stop)
+            here = np.stack(state[:2], axis=-1)
+            position += (here - place + 0.5) % 1.0 - 0.5
+            place, done = here, stop
+        out[index] = position * problem.length
+    return out.reshape(len(times), *points.shape[:-1], n_paths, 2)
+
+
+def _refuse_long_steps(problem, steps, n):
+    """Raise a ValueError if a step may cross half a period, whose turns could not be told apart."""
+    times = (np.arange(problem.n_layers or 4) + 0.5) * (problem.horizon / (problem.n_layers or 4))
+    speed = max(problem.velocity_field(float(t), points_per_side(problem, n)).sup_norm() for t in times)
+    sigma = np.max(problem.sigma.values if _arguments.is_field(problem.sigma) else problem.sigma)
+    dt = steps.dt.max()
+    # Six standard deviations: once in 5e8 steps.
+    if speed * dt + 6 * sigma * np.sqrt(dt) > problem.length / 2:
+        raise ValueError(f"n_steps must be larger: a step may cross half a period, got n_steps={steps.n_steps}")
