@@ -15,15 +15,15 @@ start method "spawn", or use joblib, whose workers start afresh.
 """
 
 from pde.feynman_kac._estimate import estimate
-from pde.feynman_kac._gradient import GradientEstimate, gradient
+from pde.feynman_kac._gradient import gradient
 from pde.feynman_kac._level_paths import level_key, level_samples
 from pde.feynman_kac._levels import NotConvergedError
 from pde.feynman_kac._multilevel import MultilevelEstimate, multilevel
 from pde.feynman_kac._normals import standard_normals
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._reference import brownian_increments, euler_maruyama, stochastic_heun
-from pde.feynman_kac._result import Estimate
-from pde.feynman_kac._solve_to import Solution, solve_to
+from pde.feynman_kac._result import Estimate, GradientEstimate, Solution
+from pde.feynman_kac._solve_to import solve_to
 from pde.feynman_kac._time_steps import time_steps
 from pde.feynman_kac._trajectories import paths
 

@@ -15,6 +15,7 @@ __all__ = [
     "random_numbers",
     "refuse_varying_sigma",
     "sigma_varies",
+    "steepness",
     "terminal_range",
 ]
 
@@ -64,6 +65,14 @@ def refuse_varying_sigma(problem, consumer):
     """Raise a ValueError if sigma depends on x; one constant per layer is known."""
     if sigma_varies(problem):
         raise ValueError(f"{consumer} does not know a sigma that depends on x")
+
+
+def steepness(problem, n):
+    """Largest |grad v| over grid points and layers, or four times of a callable."""
+    n_times = problem.n_layers or 4
+    times = (np.arange(n_times) + 0.5 * (problem.n_layers is not None)) * (problem.horizon / n_times)
+    fields = {id(field): field for field in (problem.velocity_field(float(t), n) for t in times)}
+    return max(field.jacobian_sup_norm() for field in fields.values())
 
 
 def terminal_range(problem, n):

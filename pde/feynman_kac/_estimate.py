@@ -128,7 +128,8 @@ def estimate(
     -----
     RuntimeWarning
         If the samples show too little of the terminal data for the standard error to be trusted: all of them equal at
-        some point, or fewer than ten on the rarer side of a two-valued result.
+        some point, or fewer than ten on the rarer side of a two-valued result. With bias=True, if steps are longer than
+        1 / max |grad v|.
 
     Examples
     --------

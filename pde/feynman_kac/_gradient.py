@@ -1,7 +1,6 @@
 """The gradient of u by Monte Carlo: by Bismut, Elworthy and Li without a derivative of f, or path by path."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,15 +9,16 @@ from pde.feynman_kac import _arguments, _spline_tables
 from pde.feynman_kac._general_paths import Ways, moments_of
 from pde.feynman_kac._kernels_general import advance_jacobian, terminal_slopes
 from pde.feynman_kac._level_paths import level_key
-from pde.feynman_kac._moments import Moments, quantile_factor, refuse_unless_finite
+from pde.feynman_kac._moments import Moments, refuse_unless_finite
 from pde.feynman_kac._random import key_from
+from pde.feynman_kac._result import GradientEstimate
 from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 from pde.feynman_kac.quasi import bridge_order
 from pde.fields import PeriodicField
 
-__all__ = ["METHODS", "GradientEstimate", "gradient"]
+__all__ = ["METHODS", "gradient"]
 
 METHODS = ("bismut", "pathwise")
 # Particles advanced together: memory does not grow with the number of paths.
@@ -29,48 +29,6 @@ _BEST_WINDOW = 0.797
 # Paths of the pilot that tells what to take off f, and the size up to which a callable f is sampled.
 _PILOT_PATHS, _LARGEST = 64, 512
 _NOT_GIVEN = np.empty((0, 2, 0))
-
-
-@dataclass(frozen=True, eq=False)
-class GradientEstimate:
-    """A Monte-Carlo estimate of the gradient of u(x, 0).
-
-    Attributes
-    ----------
-    mean : ndarray of shape (..., 2)
-        Estimate at each point, in units of f / length.
-    stderr : ndarray of shape (..., 2)
-        Its standard error, of the sampling alone, from n_samples samples: see `half_width`.
-    n_paths : int
-        Number of paths per point.
-    n_steps : int
-        Number of steps per path.
-    window : float
-        Time tau over which Bismut's weight is taken; the horizon with "pathwise".
-    n_samples : int
-        Number of independent samples: paths, pairs or scrambles.
-    """
-
-    mean: np.ndarray
-    stderr: np.ndarray
-    n_paths: int
-    n_steps: int
-    window: float
-    n_samples: int
-
-    def half_width(self, confidence=0.95):
-        """Return half the width of the interval around `mean` that holds the gradient at a confidence.
-
-        Parameters
-        ----------
-        confidence : float, default=0.95
-            Probability, > 0 and < 1.
-
-        Returns
-        -------
-        ndarray of shape (..., 2)
-        """
-        return self.stderr * quantile_factor(confidence, self.n_samples)
 
 
 def gradient(

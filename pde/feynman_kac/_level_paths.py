@@ -123,9 +123,7 @@ def coarsest_steps(problem, n, base=None):
     """
     histories, n_layers = _histories(problem), problem.n_layers or 1
     if base is None:
-        n_times = problem.n_layers or 4
-        times = (np.arange(n_times) + 0.5 * (n_layers > 1)) * (problem.horizon / n_times)
-        steepest = max(problem.velocity_field(t, n).jacobian_sup_norm() for t in times)
+        steepest = _arguments.steepness(problem, n)
         base = min(max(4, math.ceil(3 * problem.horizon * steepest)), _COARSEST_LIMIT)
         while base < _COARSEST_LIMIT and _misses(histories, base):
             base = min(2 * base, _COARSEST_LIMIT)

@@ -15,8 +15,8 @@ __all__ = ["Levels", "NotConvergedError"]
 _BATCH = 2**19
 # Kurtosis of a level beyond which its variance rests on too few samples (Giles 2015, section 3.3).
 _LARGEST_KURTOSIS = 100
-# Kurtosis over number of samples is the squared relative error of a variance: below a sixteenth it is sure enough.
-_SURE = 1 / 16
+# Kurtosis over number of samples is the squared relative error of a variance: below a quarter it is sure enough.
+_SURE = 1 / 4
 # Probability that levels which fit together are said not to, per level.
 _FALSE_ALARM = 1e-6
 

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import scipy.stats
 
-__all__ = ["Moments", "quantile_factor", "refuse_unless_finite", "warn_if_rare"]
+__all__ = ["Moments", "quantile_factor", "rare_points", "refuse_unless_finite", "warn_if_rare"]
 
 # Fewer samples than this on the rarer side of a two-valued result, and the normal law is no guide to its error.
 _FEWEST_HITS = 10
@@ -78,32 +78,40 @@ def refuse_unless_finite(mean, stderr, n_samples):
         )
 
 
-def warn_if_rare(mean, stderr, n_samples, lowest, highest, *, pairs=False):
-    """Warn where a sample has seen (almost) none of what the terminal data, between lowest and highest, may hold.
+def rare_points(mean, stderr, n_samples, lowest, highest, *, pairs=False):
+    """Masks: where all samples agree, and where fewer than ten make up a mean that is as good as two-valued.
 
-    All samples equal: the value not seen may have a probability of 3 / n_samples (at 95 %). Values that are as good as
-    two-valued, with fewer than ten on the rarer side: the mean's error is skewed, and its standard error uncertain.
     Antithetic pairs may agree by symmetry, but not at the end of the range.
     """
-    if n_samples < 2 or not highest > lowest:
-        return
     size = highest - lowest
     share = np.clip((mean - lowest) / size, 0.0, 1.0)
     rarer = np.minimum(share, 1 - share)
     agree = (stderr <= 1e-14 * max(abs(highest), abs(lowest))) & ((rarer < 1e-9) | (not pairs))
-    if silent := int(agree.sum()):
+    two_valued = stderr**2 * n_samples >= 0.5 * share * (1 - share) * size**2
+    few = two_valued & (rarer < 0.1) & (rarer * n_samples < _FEWEST_HITS) & ~agree
+    return agree, few
+
+
+def warn_if_rare(mean, stderr, n_samples, lowest, highest, *, pairs=False):
+    """Warn where a sample has seen (almost) none of what the terminal data, between lowest and highest, may hold.
+
+    All samples equal: the value not seen may have a probability of 3 / n_samples (at 95 %). Few on the rarer side of a
+    two-valued result: the mean's error is skewed, and its standard error uncertain.
+    """
+    if n_samples < 2 or not highest > lowest:
+        return
+    masks = rare_points(mean, stderr, n_samples, lowest, highest, pairs=pairs)
+    silent, few = (int(mask.sum()) for mask in masks)
+    if silent:
         warnings.warn(
             f"at {silent} of {mean.size} points all {n_samples} samples agree: stderr is 0 there, yet what they did "
             f"not see may have a probability of {3 / n_samples:.1g} (at 95 %); take more paths, or a smoother terminal",
             RuntimeWarning,
             stacklevel=3,
         )
-        return
-    two_valued = stderr**2 * n_samples >= 0.5 * share * (1 - share) * size**2
-    rare = int((two_valued & (rarer < 0.1) & (rarer * n_samples < _FEWEST_HITS)).sum())
-    if rare:
+    elif few:
         warnings.warn(
-            f"at {rare} of {mean.size} points fewer than {_FEWEST_HITS} of {n_samples} samples make up the mean: its "
+            f"at {few} of {mean.size} points fewer than {_FEWEST_HITS} of {n_samples} samples make up the mean: its "
             "error is skewed, and larger than stderr suggests on one side; take more paths",
             RuntimeWarning,
             stacklevel=3,

@@ -1,6 +1,7 @@
 """The paths of one problem: tables of its fields, the layout of the particles, and the loop that moves them."""
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,13 @@ def make_walk(problem, n_steps, n, key, options):
             raise ValueError("bias=True needs dtype='float64', got dtype='float32'")
     if options.bias and n_steps % 2:
         raise ValueError(f"n_steps must be even with bias=True, got n_steps={n_steps}")
+    if options.bias and (steep := problem.horizon / n_steps * _arguments.steepness(problem, n)) > 1:
+        warnings.warn(
+            f"steps are {steep:.2g} times as long as 1 / max |grad v|: too long for their bias to be told from steps "
+            f"twice as long; take n_steps={2 * math.ceil(steep * n_steps / 2)} or more",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     if options.bias or not plain:
         return GeneralWalk(problem, n_steps, n, key, options)
     return Walk(problem, n_steps, n, key, options)

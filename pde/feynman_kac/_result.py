@@ -1,4 +1,4 @@
-"""What plain Monte Carlo returns."""
+"""What plain Monte Carlo, `solve_to` and `gradient` return."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._moments import quantile_factor, refuse_unless_finite, warn_if_rare
 
-__all__ = ["Estimate", "result_of"]
+__all__ = ["Estimate", "GradientEstimate", "Solution", "result_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,99 @@ class Estimate:
         """
         # One sample of characteristics is exact, one of paths tells nothing.
         return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """An estimate of u(x, 0) to a prescribed error.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (...)
+        Estimate at each point, in units of f.
+    stderr : ndarray of shape (...)
+        Standard error of the sampling at each point; 0 without diffusion.
+    bias_estimate : float
+        Estimate of the root mean square over the points of the bias that the steps leave.
+    method : str
+        "sobol-heun" (or "sobol-euler" for a sigma that depends on x), "independent-heun" (or "independent-euler"),
+        or "characteristics".
+    n_paths : int
+        Number of paths per point.
+    n_steps : int
+        Number of steps per path.
+    n_samples : int
+        Number of independent samples behind stderr: scrambles, or pairs of antithetic paths.
+    """
+
+    mean: np.ndarray
+    stderr: np.ndarray
+    bias_estimate: float
+    method: str
+    n_paths: int
+    n_steps: int
+    n_samples: int
+
+    @property
+    def error_estimate(self):
+        """Root-mean-square error over the points, bias and sampling together."""
+        return float(np.sqrt(self.bias_estimate**2 + np.mean(self.stderr**2)))
+
+    def half_width(self, confidence=0.95):
+        """Return half the width of the interval around `mean` that holds E[f(X_T)] at a confidence, bias apart.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            Probability, > 0 and < 1.
+
+        Returns
+        -------
+        ndarray of shape (...)
+        """
+        return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
+
+
+@dataclass(frozen=True, eq=False)
+class GradientEstimate:
+    """A Monte-Carlo estimate of the gradient of u(x, 0).
+
+    Attributes
+    ----------
+    mean : ndarray of shape (..., 2)
+        Estimate at each point, in units of f / length.
+    stderr : ndarray of shape (..., 2)
+        Its standard error, of the sampling alone, from n_samples samples: see `half_width`.
+    n_paths : int
+        Number of paths per point.
+    n_steps : int
+        Number of steps per path.
+    window : float
+        Time tau over which Bismut's weight is taken; the horizon with "pathwise".
+    n_samples : int
+        Number of independent samples: paths, pairs or scrambles.
+    """
+
+    mean: np.ndarray
+    stderr: np.ndarray
+    n_paths: int
+    n_steps: int
+    window: float
+    n_samples: int
+
+    def half_width(self, confidence=0.95):
+        """Return half the width of the interval around `mean` that holds the gradient at a confidence.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            Probability, > 0 and < 1.
+
+        Returns
+        -------
+        ndarray of shape (..., 2)
+        """
+        return self.stderr * quantile_factor(confidence, self.n_samples)
 
 
 def result_of(problem, moments, shape, n_paths, n_steps, ways, n):

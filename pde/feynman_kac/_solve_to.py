@@ -1,7 +1,6 @@
 """The cheapest route to a prescribed error of bias and sampling together."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,13 +8,14 @@ from pde import checks
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._estimate import estimate
 from pde.feynman_kac._levels import NotConvergedError
-from pde.feynman_kac._moments import quantile_factor, refuse_unless_finite, warn_if_rare
+from pde.feynman_kac._moments import rare_points, refuse_unless_finite
+from pde.feynman_kac._result import Solution
 from pde.feynman_kac._shared_paths import make_means
 from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
 from pde.feynman_kac._velocity_tables import points_per_side
 from pde.feynman_kac.quasi import bridge_order
 
-__all__ = ["Solution", "solve_to"]
+__all__ = ["solve_to"]
 
 # Independent scrambles: Student's t with 31 degrees of freedom exceeds 3 with a probability of 0.5 %.
 _N_SCRAMBLES = 32
@@ -24,58 +24,16 @@ _WIDER = math.sqrt((_N_SCRAMBLES - 1) / (_N_SCRAMBLES - 3))
 # Points and paths per scramble on which the bias of the steps is read, and its share of the error.
 _PILOT_POINTS, _PILOT_PATHS, _MOST_PILOT_PATHS = 128, 4, 64
 _BIAS_SHARE = 0.5
+# Steps of the pilot's coarsest paths that a steep velocity may ask for.
+_STEEPEST = 256
+# Paths per scramble to begin with, at most.
+_FIRST = 16
 _CHARACTERISTIC_STEPS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """An estimate of u(x, 0) to a prescribed error.
-
-    Attributes
-    ----------
-    mean : ndarray of shape (...)
-        Estimate at each point, in units of f.
-    stderr : ndarray of shape (...)
-        Standard error of the sampling at each point; 0 without diffusion.
-    bias_estimate : float
-        Estimate of the root mean square over the points of the bias that the steps leave.
-    method : str
-        "sobol-heun" (or "sobol-euler" for a sigma that depends on x), "independent-heun" (or "independent-euler"),
-        or "characteristics".
-    n_paths : int
-        Number of paths per point.
-    n_steps : int
-        Number of steps per path.
-    n_samples : int
-        Number of independent samples behind stderr: scrambles, or pairs of antithetic paths.
-    """
-
-    mean: np.ndarray
-    stderr: np.ndarray
-    bias_estimate: float
-    method: str
-    n_paths: int
-    n_steps: int
-    n_samples: int
-
-    @property
-    def error_estimate(self):
-        """Root-mean-square error over the points, bias and sampling together."""
-        return float(np.sqrt(self.bias_estimate**2 + np.mean(self.stderr**2)))
-
-    def half_width(self, confidence=0.95):
-        """Return half the width of the interval around `mean` that holds E[f(X_T)] at a confidence, bias apart.
-
-        Parameters
-        ----------
-        confidence : float, default=0.95
-            Probability, > 0 and < 1.
-
-        Returns
-        -------
-        ndarray of shape (...)
-        """
-        return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
+# An event that is seen less than ten times is not waited for once 1 / n_paths is a tenth of the error wanted.
+_ENOUGH = 10
+# Where so few have been seen, three standard errors reach what a hundredth of all Poisson counts would have hidden:
+# three times the root of k + 1.5**2 for k of them.
+_UNSEEN = 1.5
 
 
 def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost=1e12, n=None):
@@ -86,7 +44,8 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     Stochastic Heun along Brownian bridges of scrambled Sobol points, which all starting points share. The number of
     steps comes from a pilot: paths of M / 2, M and 2 M steps along the same Brownian motion, until the bias that their
     differences predict is within its share. Then paths are doubled, and scrambles added, until the standard error is
-    within the rest. Steps end on the layers of the velocity.
+    within the rest; and, where terminal data jump, until an event that no path has seen could not matter. Steps end on
+    the layers of the velocity.
 
     Parameters
     ----------
@@ -121,11 +80,6 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     FloatingPointError
         If the result or its standard error is not finite.
 
-    Warns
-    -----
-    RuntimeWarning
-        If the samples show too little of the terminal data, as for `estimate`.
-
     References
     ----------
     .. [1] Caflisch, Morokoff & Owen 1997, Valuation of mortgage-backed securities using Brownian bridges.
@@ -155,7 +109,6 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
         return _independent(problem, points, route, n)
     mean, error = route.sample()
     refuse_unless_finite(mean, error, _N_SCRAMBLES)
-    warn_if_rare(mean, error, route.n_paths, *_arguments.terminal_range(problem, n))
     method = "sobol-heun" if route.means.order == 2 else "sobol-euler"
     counts = {"n_paths": route.n_paths, "n_steps": route.n_steps, "n_samples": route.n_scrambles}
     return Solution(mean.reshape(shape), error.reshape(shape), route.bias, method, **counts)
@@ -166,7 +119,8 @@ class _Route:
 
     def __init__(self, problem, starts, stderr, rng, n, max_cost):
         self.problem, self.starts, self.stderr, self.rng, self.max_cost = problem, starts, stderr, rng, max_cost
-        self.means = make_means(problem, n, stderr)
+        self.n, self.means = n, make_means(problem, n, stderr)
+        self.range = _arguments.terminal_range(problem, n)
         self.n_layers = problem.n_layers or 1
         self.bias, self.n_steps, self.variance = math.inf, 0, 0.0
 
@@ -176,7 +130,9 @@ class _Route:
         if len(chosen) > _PILOT_POINTS:
             chosen = self.rng.permutation(chosen)[:_PILOT_POINTS]
         allowed = _BIAS_SHARE * self.stderr
-        coarse = self._multiple(max(self.means.fewest_steps, 4))
+        # Steps that do not resolve the velocity may agree and be wrong: the finest of the pilot must.
+        resolved = min(self.problem.horizon * _arguments.steepness(self.problem, self.n) / 4, _STEEPEST)
+        coarse = self._multiple(max(self.means.fewest_steps, 4, resolved))
         n_paths, before = _PILOT_PATHS, math.inf
         while True:
             self._afford(len(chosen) * n_paths * _N_SCRAMBLES * 7 * coarse, 4 * coarse)
@@ -217,16 +173,20 @@ class _Route:
         """Mean and standard error (n_points,), with as many paths as these need."""
         target = self.stderr**2 - self.bias**2
         n_points, per_scramble = len(self.starts), 1
-        # The pilot's paths are few: half of what it predicts, and then as many as the scrambles show.
-        while 2 * per_scramble * _N_SCRAMBLES * target <= 0.5 * self.variance:
+        # Half of what independent paths would need, but few: more continue the sequences, and nothing is lost.
+        while per_scramble < _FIRST and 2 * per_scramble * _N_SCRAMBLES * target <= 0.5 * self.variance:
             per_scramble *= 2
         self._afford(n_points * per_scramble * _N_SCRAMBLES * self.n_steps, self.n_steps)
         sequences = [_paths(self.rng, _N_SCRAMBLES, self.n_steps)]
         means = self._means(sequences[0], per_scramble)
         # One per cent more would change the error by half a per cent: not worth another round.
-        while (variance := _WIDER**2 * np.mean(means.var(axis=0, ddof=1))) > 1.01 * target * len(means):
+        while True:
+            variance = _WIDER**2 * np.mean(means.var(axis=0, ddof=1))
             scrambles = math.ceil(1.02 * variance / target)
-            if scrambles <= 2 * _N_SCRAMBLES:
+            rare, one_path = self._rare(means, len(means) * per_scramble)
+            if variance <= 1.01 * target * len(means) and (not rare.any() or _ENOUGH * one_path < self.stderr):
+                break
+            if len(means) < scrambles <= 2 * _N_SCRAMBLES:
                 sequences.append(_paths(self.rng, scrambles - len(means), self.n_steps))
                 means = np.concatenate([means, self._means(sequences[-1], per_scramble)])
                 continue
@@ -234,7 +194,17 @@ class _Route:
             means = (means + np.concatenate([self._means(each, per_scramble) for each in sequences])) / 2
             per_scramble *= 2
         self.n_scrambles, self.n_paths = len(means), len(means) * per_scramble
-        return means.mean(axis=0), _WIDER * means.std(axis=0, ddof=1) / math.sqrt(len(means))
+        error = _WIDER * means.std(axis=0, ddof=1) / math.sqrt(len(means))
+        return means.mean(axis=0), np.where(rare, np.hypot(error, _UNSEEN * one_path), error)
+
+    def _rare(self, means, n_paths):
+        """Where too few paths saw an event for a standard error, and what one path in n_paths amounts to."""
+        lowest, highest = self.range
+        if not highest > lowest:
+            return np.zeros(means.shape[1], bool), 0.0
+        stderr = means.std(axis=0, ddof=1) / math.sqrt(len(means))
+        agree, few = rare_points(means.mean(axis=0), stderr, n_paths, lowest, highest)
+        return agree | few, (highest - lowest) / n_paths
 
     def _means(self, paths, n_points):
         """Means of the next n_points of each scramble, (n_scrambles, n_starts), in batches that fit the memory."""

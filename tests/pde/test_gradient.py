@@ -56,21 +56,21 @@ def test_agrees_with_the_spectral_gradient(ways):
     points = random_points(20)
     field = pde.spectral.solve(problem, 64).field
     g = feynman_kac.gradient(problem, points, n_paths=4096, n_steps=128, rng=1, **ways)
-    gap = g.mean - field.gradient(points)
+    gap = g.mean - field.jacobian(points)
     # The bias of 128 steps is about dt max|grad v| / 2 = 1e-2 of the gradient.
-    bias = 1e-2 * np.abs(field.gradient(points)).max()
+    bias = 1e-2 * np.abs(field.jacobian(points)).max()
     assert (np.abs(gap) < bias + scipy.stats.t.isf(FALSE_ALARM / 80, g.n_samples - 1) * g.stderr).all()
 
 
 def test_bismut_takes_terminal_data_that_jump():
     def f(x):
-        return np.where(np.mod(x[..., 0], 1.0) < 0.5, 1.0, 0.0)
+        return np.where(np.abs(np.mod(x[..., 0], 1.0) - 0.5) < 0.25, 1.0, 0.0)
 
     problem = pde.ConvectionDiffusion(np.zeros((2, 4, 4)), f, sigma=0.2, horizon=0.5)
-    points = np.array([[0.5, 0.1], [0.42, 0.7], [0.0, 0.3]])
+    points = np.array([[0.75, 0.1], [0.67, 0.7], [0.25, 0.3]])
     g = feynman_kac.gradient(problem, points, n_paths=40_000, n_steps=4)
     s, images = 0.2 * np.sqrt(0.5), np.arange(-3, 4)
-    density = [scipy.stats.norm.pdf(points[:, 0, None] - edge + images, scale=s).sum(axis=1) for edge in (0.0, 0.5)]
+    density = [scipy.stats.norm.pdf(points[:, 0, None] - edge + images, scale=s).sum(axis=1) for edge in (0.25, 0.75)]
     exact = np.stack([density[0] - density[1], np.zeros(3)], axis=-1)
     assert (np.abs(g.mean - exact) < convergence.z_threshold(6, FALSE_ALARM) * g.stderr).all()
     with pytest.raises(ValueError, match="method='pathwise' needs terminal data with a gradient"):
@@ -90,7 +90,8 @@ def test_the_window_keeps_the_variance_from_exploding():
 
 
 def test_pairs_and_sobol_points_reduce_the_variance():
-    problem, points = problems.eigenfunction(), random_points(20)
+    # Nearly linear along a path: what is odd in the increments cancels.
+    problem, points = problems.constant_velocity(k=(1, 0), sigma=0.1), random_points(20)
     plain, pairs, sobol = (
         feynman_kac.gradient(problem, points, "pathwise", 4096, 16, **ways)
         for ways in ({"antithetic": False}, {}, {"sobol": True})
