@@ -31,9 +31,10 @@ docs: $(DOCS_VENV)/.docs ## this documentation as pages into docs/_build/html, o
 test: $(VENV)/.all chromium ## the whole suite with doctests; installs everything, PyTorch included
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: $(VENV)/.dev ## style and format, changing nothing
+lint: $(VENV)/.dev ## style, format and types of the faces, changing nothing
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
 
 check: lint test ## lint, then test
 

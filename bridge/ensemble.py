@@ -49,7 +49,7 @@ class FeynmanKacMean(nn.Module):
     .. [1] Wang et al. 2020, sections 3.1, 4.2 and 5.
     """
 
-    def __init__(self, members, n_draws=1, weights=None, *, nonnegative=False):
+    def __init__(self, members, n_draws: int = 1, weights=None, *, nonnegative: bool = False):
         super().__init__()
         # A Sequential is an iterable of its layers, which are no members.
         if isinstance(members, nn.Module) and not isinstance(members, nn.ModuleList):
@@ -83,7 +83,7 @@ class FeynmanKacMean(nn.Module):
         """Number of networks."""
         return len(self.members)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Describe the average, for `repr`.
 
         Returns
@@ -92,7 +92,9 @@ class FeynmanKacMean(nn.Module):
         """
         return f"n_draws={self.n_draws}, weights={'learned' if self.learned else 'equal' if self._equal else 'given'}"
 
-    def forward(self, x, *, return_stderr=False):
+    def forward(
+        self, x: torch.Tensor, *, return_stderr: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Average the outputs.
 
         Parameters
@@ -127,7 +129,7 @@ class FeynmanKacMean(nn.Module):
         sums = (self._sum(member(x) for _ in range(self.n_draws)) for member in self.members)
         return self._sum(weight * total for weight, total in zip(self.weights, sums, strict=True)) / self.n_draws
 
-    def draws(self, x):
+    def draws(self, x: torch.Tensor) -> torch.Tensor:
         """Return every member's output in every draw.
 
         Parameters
@@ -141,7 +143,7 @@ class FeynmanKacMean(nn.Module):
         """
         return torch.stack([torch.stack([member(x) for _ in range(self.n_draws)]) for member in self.members])
 
-    def update_weights(self, step_size):
+    def update_weights(self, step_size: float):
         """Take one gradient step in the weights and normalise them: once an epoch, as the paper does.
 
         w <- w - step_size dL/dw;  w <- max(w, 0) if nonnegative;  w <- w / sum_k w_k

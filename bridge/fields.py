@@ -66,7 +66,7 @@ class TorchField(nn.Module):
     def _buffer(self, name, values):
         self.register_buffer(name, torch.from_numpy(np.array(values, dtype=np.float64)), persistent=False)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Describe the field, for `repr`.
 
         Returns
@@ -75,7 +75,7 @@ class TorchField(nn.Module):
         """
         return f"shape={(*self.components, self.n, self.n)}, length={self.length:g}, {self.interpolation}"
 
-    def forward(self, points):
+    def forward(self, points: torch.Tensor):
         """Evaluate the field.
 
         Parameters

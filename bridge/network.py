@@ -31,12 +31,12 @@ class ResidualNetwork(nn.Module):
         If there is no block, or one is not a time step.
     """
 
-    def __init__(self, blocks, output=None):
+    def __init__(self, blocks, output: nn.Module | None = None):
         super().__init__()
         self.blocks = time_steps(blocks)
         self.output = nn.Identity() if output is None else output
 
-    def forward(self, x, increments=None):
+    def forward(self, x: torch.Tensor, increments: torch.Tensor | None = None) -> torch.Tensor:
         """Follow one path from each state.
 
         Parameters
@@ -83,7 +83,7 @@ def time_steps(blocks):
     return nn.ModuleList(blocks)
 
 
-def network_from_velocity(problem, n_layers, *, noise="gaussian"):
+def network_from_velocity(problem, n_layers: int, *, noise: str = "gaussian") -> ResidualNetwork:
     """Build the residual network that is one Euler-Maruyama path of the SDE of a convection-diffusion equation.
 
     x_(l+1) = x_l + dt v(x_l, t_l) + sigma(x_l, t_l) dB_l,  dt = T / n_layers,  t_l = l dt;  the output is f(x_L)

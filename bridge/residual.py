@@ -76,7 +76,17 @@ class NoisyResidual(nn.Module):
     tensor([[ 0.5000, -1.0000]])
     """
 
-    def __init__(self, branch, *, dt=1.0, noise="gaussian", coef=0.1, scale="std", std_over="batch", shortcut=None):
+    def __init__(
+        self,
+        branch: nn.Module,
+        *,
+        dt: float = 1.0,
+        noise="gaussian",
+        coef: float = 0.1,
+        scale="std",
+        std_over: str = "batch",
+        shortcut: nn.Module | None = None,
+    ):
         super().__init__()
         self.branch = branch
         self.shortcut = nn.Identity() if shortcut is None else shortcut
@@ -100,7 +110,7 @@ class NoisyResidual(nn.Module):
         """Whether a forward pass draws noise."""
         return self.enabled and self.noise is not None and self.coef > 0
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Describe the noise, for `repr`.
 
         Returns
@@ -111,7 +121,7 @@ class NoisyResidual(nn.Module):
         scale = type(self.scale).__name__ if isinstance(self.scale, nn.Module) else repr(self.scale)
         return f"dt={self.dt:g}, noise={self.noise!r}, coef={self.coef:g}, scale={scale}{over}"
 
-    def forward(self, x, increment=None):
+    def forward(self, x: torch.Tensor, increment: torch.Tensor | None = None) -> torch.Tensor:
         """Take one step.
 
         Parameters
@@ -174,7 +184,7 @@ class NoisyResidual(nn.Module):
             raise ValueError(f"scale='std' needs two numbers or more per {self.std_over}, got shape {tuple(y.shape)}")
         return dims
 
-    def drift_and_diffusion(self, x):
+    def drift_and_diffusion(self, x: torch.Tensor):
         """Evaluate the coefficients of the SDE of which the block is a step.
 
         dX = F(X) dt + coef scale(X) dB
@@ -203,7 +213,7 @@ class NoisyResidual(nn.Module):
             return branch, x.new_zeros(())
         return branch, self.coef * self._scale(x, branch)
 
-    def substep(self, n_substeps):
+    def substep(self, n_substeps: int) -> "NoisyResidual":
         """Return a block of the same branch that goes an n-th part of the way: n of them refine the step.
 
         x -> x + (dt / n) F(x) + coef scale(x) dB,  dB of variance dt / n
@@ -264,7 +274,7 @@ class _AddStdNoise(torch.autograd.Function):
         return torch.addcmul(g, deviation, slope.to(g.dtype)), None, None, None
 
 
-def noisy_blocks(model):
+def noisy_blocks(model: nn.Module):
     """List the noise-injected blocks of a network, in the order of its modules.
 
     Parameters
@@ -280,7 +290,7 @@ def noisy_blocks(model):
 
 
 @contextlib.contextmanager
-def noise_from(model, generator):
+def noise_from(model: nn.Module, generator):
     """Let all blocks of a network draw from a generator, for the length of a `with` block.
 
     Parameters
@@ -300,7 +310,7 @@ def noise_from(model, generator):
 
 
 @contextlib.contextmanager
-def noise_off(model):
+def noise_off(model: nn.Module):
     """Switch the noise of a network off, for the length of a `with` block.
 
     Parameters

@@ -45,7 +45,7 @@ class Architecture(NamedTuple):
     widths: tuple
 
 
-def architecture(base):
+def architecture(base: str) -> Architecture:
     """Look up the sizes of a network of the paper.
 
     Parameters
@@ -87,7 +87,16 @@ class ResNet(nn.Module):
     .. [2] Zagoruyko & Komodakis 2016, Wide residual networks.
     """
 
-    def __init__(self, sizes, n_classes=10, *, n_channels=3, noise="gaussian", coef=0.1, std_over="batch"):
+    def __init__(
+        self,
+        sizes: Architecture,
+        n_classes: int = 10,
+        *,
+        n_channels: int = 3,
+        noise="gaussian",
+        coef=0.1,
+        std_over="batch",
+    ):
         super().__init__()
         options = {"noise": noise, "coef": coef, "scale": "std", "std_over": std_over}
         self.stem = _convolution(n_channels, STEM_WIDTH, 3)
@@ -103,7 +112,7 @@ class ResNet(nn.Module):
             *_activation(width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes)
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits.
 
         Parameters
@@ -138,14 +147,17 @@ class ImageClassifier(nn.Module):
         helper).
     """
 
-    def __init__(self, net, mean=CIFAR_MEAN, std=CIFAR_STD):
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, net: nn.Module, mean=CIFAR_MEAN, std=CIFAR_STD):
         super().__init__()
         _check_statistics(mean, std)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
         self.net = net
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits.
 
         Parameters
@@ -168,18 +180,18 @@ class ImageClassifier(nn.Module):
 
 
 def build(
-    name,
-    n_classes=10,
+    name: str,
+    n_classes: int = 10,
     *,
-    coef=0.1,
+    coef: float = 0.1,
     noise="gaussian",
-    std_over="batch",
+    std_over: str = "batch",
     weights=None,
     nonnegative=False,
     mean=CIFAR_MEAN,
     std=CIFAR_STD,
-    seed=None,
-):
+    seed: int | None = None,
+) -> ImageClassifier:
     """Build a network of the paper, with random weights, in channels-last memory order.
 
     Parameters

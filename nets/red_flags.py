@@ -72,15 +72,15 @@ class RedFlag:
 
 def check(
     model,
-    x,
-    y,
+    x: torch.Tensor,
+    y: torch.Tensor,
     *,
-    eps=EPS,
-    norm="linf",
-    n_eot=1,
-    n_draws=None,
+    eps: float = EPS,
+    norm: str = "linf",
+    n_eot: int = 1,
+    n_draws: int | None = None,
     accuracies=None,
-    zero_share=0.0,
+    zero_share: float = 0.0,
     generator=None,
 ):
     """Look for red flags, on a batch of images of the evaluation.

@@ -12,7 +12,7 @@ import torch
 __all__ = ["default_generator_seeded", "derive", "make_generator"]
 
 
-def derive(seed, purpose, *numbers):
+def derive(seed: int, purpose: str, *numbers) -> int:
     """Return a seed of its own for a purpose.
 
     Parameters
@@ -33,7 +33,7 @@ def derive(seed, purpose, *numbers):
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def make_generator(seed, purpose, *numbers, device="cpu"):
+def make_generator(seed: int, purpose: str, *numbers, device="cpu"):
     """Make a generator for a purpose.
 
     Parameters
@@ -51,7 +51,7 @@ def make_generator(seed, purpose, *numbers, device="cpu"):
 
 
 @contextlib.contextmanager
-def default_generator_seeded(seed, device):
+def default_generator_seeded(seed: int, device):
     """Seed PyTorch's own generators inside a `with` block, and put them back at its end.
 
     For compiled models alone, in whose graphs no other generator can stand.

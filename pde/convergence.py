@@ -28,7 +28,7 @@ class Order(NamedTuple):
     constant: float
 
 
-def observed_order(h, errors):
+def observed_order(h, errors) -> Order:
     """Fit error = C h**p by least squares in logarithms.
 
     log e_i = log C + p log h_i
@@ -68,7 +68,7 @@ def observed_order(h, errors):
     return Order(order, stderr, float(np.exp(y.mean() - order * np.log(h).mean())))
 
 
-def sup_norm(values):
+def sup_norm(values) -> float:
     """Return max |values|.
 
     Parameters
@@ -88,7 +88,7 @@ def sup_norm(values):
     return float(np.abs(_some(values)).max())
 
 
-def l2_norm(values):
+def l2_norm(values) -> float:
     """Return the root mean square of grid values: the L2 norm on a torus of unit area.
 
     Parameters
@@ -108,7 +108,7 @@ def l2_norm(values):
     return float(np.sqrt(np.mean(_some(values) ** 2)))
 
 
-def z_scores(mean, stderr, reference):
+def z_scores(mean, stderr, reference) -> np.ndarray:
     """Return (mean - reference) / stderr: standard normal where mean is unbiased and of many samples.
 
     Parameters
@@ -138,7 +138,7 @@ def z_scores(mean, stderr, reference):
     return (mean - reference) / stderr
 
 
-def z_threshold(n_scores, false_alarm=1e-6):
+def z_threshold(n_scores: int, false_alarm: float = 1e-6) -> float:
     """Return z such that max |z_i| of n_scores independent standard normals exceeds it with probability false_alarm.
 
     P(max_i |Z_i| > z) <= n P(|Z| > z) = false_alarm                                      (Bonferroni)
@@ -170,7 +170,7 @@ def z_threshold(n_scores, false_alarm=1e-6):
     return float(scipy.stats.norm.isf(false_alarm / (2 * n_scores)))
 
 
-def relative_noise(stderr, bias):
+def relative_noise(stderr, bias) -> np.ndarray:
     """Return stderr / |bias|: an order may be read off biases for which this is below 0.1.
 
     Parameters

@@ -17,7 +17,7 @@ from pde import checks
 __all__ = ["coefficients", "dealiased_modes", "fast_size", "from_coefficients", "points", "resample"]
 
 
-def points(n, length=1.0):
+def points(n: int, length: float = 1.0) -> np.ndarray:
     """Return the grid points (x_i, y_j) = (i, j) * length / n.
 
     Parameters
@@ -46,7 +46,7 @@ def points(n, length=1.0):
     return np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1)
 
 
-def dealiased_modes(n):
+def dealiased_modes(n: int) -> int:
     """Return the largest K of the 2/3 rule: modes -K..K whose products alias only onto modes beyond K (3 K < n).
 
     Parameters
@@ -71,7 +71,7 @@ def dealiased_modes(n):
     return (checks.integer("n", n, at_least=1) - 1) // 3
 
 
-def fast_size(n):
+def fast_size(n: int) -> int:
     """Return the smallest even size >= n whose real Fourier transform is fast.
 
     Parameters
@@ -95,7 +95,7 @@ def fast_size(n):
     return size
 
 
-def coefficients(values, n_modes=None):
+def coefficients(values: np.ndarray, n_modes: int | None = None) -> np.ndarray:
     """Return the Fourier coefficients c_k of grid functions, k_1 and k_2 from -n_modes to n_modes.
 
     c_k = n**-2 sum_x values(x) exp(-2 pi i k . x / length)
@@ -127,7 +127,7 @@ def coefficients(values, n_modes=None):
     return c
 
 
-def from_coefficients(c, n):
+def from_coefficients(c: np.ndarray, n: int) -> np.ndarray:
     """Evaluate trigonometric polynomials on the points of the grid of n per side.
 
     u(x_i, y_j) = sum_k c_k exp(2 pi i (k_1 i + k_2 j) / n)
@@ -152,14 +152,14 @@ def from_coefficients(c, n):
     else:
         places = np.arange(-m, m + 1) % n
         folded = np.zeros(c.shape[:-2] + (n, c.shape[-1]), dtype=complex)
-        np.add.at(folded, (..., places, slice(None)), c)
+        np.add.at(folded, (..., places, slice(None)), c)  # type: ignore[arg-type]
         spectrum = np.zeros(c.shape[:-2] + (n, n), dtype=complex)
-        np.add.at(spectrum, (..., places), folded)
+        np.add.at(spectrum, (..., places), folded)  # type: ignore[arg-type]
         half = spectrum[..., : n // 2 + 1]
     return scipy.fft.irfft2(half, s=(n, n), norm="forward")
 
 
-def resample(values, n):
+def resample(values: np.ndarray, n: int) -> np.ndarray:
     """Evaluate the trigonometric interpolant of grid functions on the points of another grid.
 
     Parameters

@@ -17,7 +17,7 @@ __all__ = [
 VELOCITIES = ("grid-noise", "band-limited", "divergence-free")
 
 
-def figure4(seed=0, n=128, sigma=0.01, velocity="grid-noise"):
+def figure4(seed: int = 0, n: int = 128, sigma: float = 0.01, velocity: str = "grid-noise") -> ConvectionDiffusion:
     """Return the problem of the paper's Figure 4: unit square, T = 1, random velocity and terminal data.
 
     Parameters
@@ -47,7 +47,9 @@ def figure4(seed=0, n=128, sigma=0.01, velocity="grid-noise"):
     return ConvectionDiffusion(draw(n, v_rng), random_fields.terminal_datum(n, f_rng), sigma=sigma)
 
 
-def fourier_mode(k=(1, 2), *, sigma=0.2, n=16, horizon=1.0, length=1.0):
+def fourier_mode(
+    k=(1, 2), *, sigma: float = 0.2, n: int = 16, horizon: float = 1.0, length: float = 1.0
+) -> ConvectionDiffusion:
     """Return the problem without velocity whose terminal datum is one Fourier mode.
 
     u(x, t) = exp(-nu |q|**2 (T - t)) cos(q . x),  q = 2 pi k / length
@@ -77,7 +79,9 @@ def fourier_mode(k=(1, 2), *, sigma=0.2, n=16, horizon=1.0, length=1.0):
     return constant_velocity((0.0, 0.0), k, sigma=sigma, n=n, horizon=horizon, length=length)
 
 
-def constant_velocity(velocity=(0.7, -0.4), k=(1, 2), *, sigma=0.2, n=16, horizon=1.0, length=1.0):
+def constant_velocity(
+    velocity=(0.7, -0.4), k=(1, 2), *, sigma: float = 0.2, n: int = 16, horizon: float = 1.0, length: float = 1.0
+) -> ConvectionDiffusion:
     """Return the problem with a constant velocity c; Euler-Maruyama is exact in law for it.
 
     u(x, t) = exp(-nu |q|**2 (T - t)) cos(q . (x + c (T - t))),  q = 2 pi k / length
@@ -120,7 +124,9 @@ def constant_velocity(velocity=(0.7, -0.4), k=(1, 2), *, sigma=0.2, n=16, horizo
     return _with_solution(values, n, solution, sigma, horizon, length)
 
 
-def crossed_shears(amplitudes=(0.4, -0.3), *, n=64, horizon=1.0, length=1.0):
+def crossed_shears(
+    amplitudes=(0.4, -0.3), *, n: int = 64, horizon: float = 1.0, length: float = 1.0
+) -> ConvectionDiffusion:
     """Return two crossed shears, one after the other, without diffusion; it tells the direction of time.
 
     v = (A sin(q y), 0) for t < T / 2, then (0, B sin(q x)),  q = 2 pi / length
@@ -161,7 +167,9 @@ def crossed_shears(amplitudes=(0.4, -0.3), *, n=64, horizon=1.0, length=1.0):
     return _with_solution(layers, n, solution, 0.0, horizon, length)
 
 
-def eigenfunction(shape=(0.05, -0.03), *, sigma=0.4, n=64, horizon=1.0, length=1.0):
+def eigenfunction(
+    shape=(0.05, -0.03), *, sigma: float = 0.4, n: int = 64, horizon: float = 1.0, length: float = 1.0
+) -> ConvectionDiffusion:
     """Return a steady velocity for which the terminal datum is an eigenfunction of the generator.
 
     f = phi_b(x) phi_d(y),  phi_b(x) = sin(q x) + b sin(3 q x),  q = 2 pi / length,  (b, d) = shape
@@ -213,7 +221,9 @@ def eigenfunction(shape=(0.05, -0.03), *, sigma=0.4, n=64, horizon=1.0, length=1
     return _with_solution(values, n, solution, sigma, horizon, length)
 
 
-def doob(weight=0.6, *, sigma=0.5, n=48, horizon=1.0, length=1.0):
+def doob(
+    weight: float = 0.6, *, sigma: float = 0.5, n: int = 48, horizon: float = 1.0, length: float = 1.0
+) -> ConvectionDiffusion:
     """Return a problem with a velocity that varies in space and time, by Doob's h-transform of the heat equation.
 
     h_t + nu lap h = 0 and w_t + nu lap w = 0  imply  u = w / h solves the problem with v = 2 nu grad(h) / h:

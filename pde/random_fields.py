@@ -11,7 +11,7 @@ from pde.fields import PeriodicField
 __all__ = ["band_limited", "divergence_free", "grid_noise", "terminal_datum"]
 
 
-def grid_noise(n, rng, *, length=1.0, interpolation="bilinear"):
+def grid_noise(n: int, rng, *, length: float = 1.0, interpolation: str = "bilinear"):
     """Draw the velocity of the paper's Figure 4: independent uniform numbers at the grid points.
 
     v_a(x_i, y_j) ~ U(-1, 1)                                             (paper: section 2.2)
@@ -41,7 +41,7 @@ def grid_noise(n, rng, *, length=1.0, interpolation="bilinear"):
     return PeriodicField(np.random.default_rng(rng).uniform(-1.0, 1.0, (2, n, n)), length, interpolation)
 
 
-def band_limited(n, rng, *, n_modes=4, length=1.0):
+def band_limited(n: int, rng, *, n_modes: int = 4, length: float = 1.0):
     """Draw a smooth velocity with independent components.
 
     v_a(x) = sum_(0 < |k| <= n_modes) c_ak exp(2 pi i k . x / length),  c_ak complex normal / |k|,  max |v| = 1
@@ -74,7 +74,7 @@ def band_limited(n, rng, *, n_modes=4, length=1.0):
     return _unit_velocity(c, n, length)
 
 
-def divergence_free(n, rng, *, n_modes=4, length=1.0):
+def divergence_free(n: int, rng, *, n_modes: int = 4, length: float = 1.0):
     """Draw a smooth velocity without divergence, from a random stream function.
 
     v = (d psi / dy, -d psi / dx),  psi with random coefficients of size 1 / |k|**2,  max |v| = 1
@@ -107,7 +107,7 @@ def divergence_free(n, rng, *, n_modes=4, length=1.0):
     return _unit_velocity(np.stack([1j * k[None, :] * psi, -1j * k[:, None] * psi]), n, length)
 
 
-def terminal_datum(n, rng, *, n_modes=5, length=1.0):
+def terminal_datum(n: int, rng, *, n_modes: int = 5, length: float = 1.0):
     """Draw the smooth terminal datum of Figure 4(d).
 
     f = a + b sum_(0 < |k| <= n_modes) c_k exp(2 pi i k . x / length),  c_k complex normal
