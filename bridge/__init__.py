@@ -24,9 +24,9 @@ except ModuleNotFoundError as error:
 
 from bridge.dynamics import ResNetSDE
 from bridge.ensemble import FeynmanKacMean
-from bridge.fields import TorchField
+from bridge.fields import TorchField, TorusFeatures
 from bridge.network import ResidualNetwork, network_from_velocity
-from bridge.planar import TorusFeatures, mean_field, problem_from_network
+from bridge.planar import mean_field, problem_from_network
 from bridge.residual import NoisyResidual, noise_from, noise_off, noisy_blocks
 
 __all__ = [

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from bridge import checks
 from pde import PeriodicField, grid
 
-__all__ = ["CallableField", "TorchField"]
+__all__ = ["CallableField", "TorchField", "TorusFeatures"]
 
 # Numbers of a block of points at most: 32 MB of waves or weights.
 _BLOCK_ENTRIES = 2**22
@@ -119,6 +120,52 @@ class TorchField(nn.Module):
             parts = [part / 6 for part in parts]
         indices = cell.long()[:, None] + torch.arange(first, first + len(parts), device=x.device)
         return indices % self.n, torch.cat(list(parts), dim=1)
+
+
+class TorusFeatures(nn.Module):
+    """Points of the torus as 4 n_modes sines and cosines: what makes a branch or an output periodic.
+
+    x -> (sin(k q x_1), cos(k q x_1), sin(k q x_2), cos(k q x_2)),  k = 1, ..., n_modes,  q = 2 pi / length
+
+    Parameters
+    ----------
+    n_modes : int, default=1
+        Largest k, >= 1.
+    length : float, default=1.0
+        Period, > 0.
+
+    Raises
+    ------
+    ValueError
+        If n_modes < 1 or length <= 0 (raised by a helper).
+
+    Examples
+    --------
+    >>> branch = nn.Sequential(TorusFeatures(), nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 2))
+    >>> branch(torch.zeros(5, 2)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(self, n_modes=1, length=1.0):
+        super().__init__()
+        self.n_modes = checks.integer("n_modes", n_modes, at_least=1)
+        self.length = checks.real("length", length, positive=True)
+
+    def forward(self, x):
+        """Evaluate the features.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., 2)
+            Anywhere in the plane.
+
+        Returns
+        -------
+        Tensor of shape (..., 4 n_modes)
+        """
+        k = torch.arange(1, self.n_modes + 1, dtype=x.dtype, device=x.device) * (2 * math.pi / self.length)
+        phase = x[..., None] * k
+        return torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(-2)
 
 
 class CallableField(nn.Module):

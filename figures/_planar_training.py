@@ -17,7 +17,7 @@ __all__ = ["DATASETS", "Row", "attack", "draw_points", "train"]
 # sin and cos of two modes in each direction.
 N_MODES, HIDDEN, N_BLOCKS = 2, 16, 4
 # Adam; the largest perturbation of adversarial training, and its steps.
-STEP_SIZE, WEIGHT_DECAY, TRAIN_EPS, TRAIN_ITER = 0.02, 1e-3, 0.05, 3
+STEP_SIZE, WEIGHT_DECAY, TRAIN_EPS, TRAIN_ITER = 0.02, 3e-3, 0.05, 3
 BATCH = 128
 DATASETS = ("moons", "spirals", "checkerboard")
 

@@ -20,7 +20,7 @@ from pde.bounds._certificates import (
     network_spread,
     smoothing_radius,
 )
-from pde.bounds._certified_maxima import largest_gradient
+from pde.bounds._certified_maxima import largest_gradient, value_range
 from pde.bounds._counterexamples import (
     counterexample,
     counterexample_gradient,
@@ -62,4 +62,5 @@ __all__ = [
     "sharp_gradient_bound",
     "smoothing_radius",
     "stretching",
+    "value_range",
 ]
