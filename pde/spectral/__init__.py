@@ -25,6 +25,8 @@ __all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "solve"]
 
 METHODS = ("krylov", "ifrk4")
 
+# Share of the modes on which a solution is repeated to estimate the effect of those left out.
+_FEWER = 0.7
 # Points per side that nobody has.
 _ABSURD = 2**16
 
@@ -167,7 +169,7 @@ def solve(
     dt = 1e-3 * problem.horizon if dt is None else checks.real("dt", dt, positive=True)
     n_modes = grid.dealiased_modes(n) if dealias else (n - 1) // 2
     arguments = {"n": n, "k_max": n_modes, "resolution": resolution, "rtol": rtol, "save_at": save_at}
-    parts = [_march(part, arguments, method, dt, dealias, to_the_end=not check) for part in _one_by_one(problem)]
+    parts = [_solve(part, arguments, method, dt, dealias, to_the_end=not check) for part in _one_by_one(problem)]
     solutions = [_solution(march, method) for march in parts]
     for solution in solutions:
         if check and not solution.resolved:
@@ -175,31 +177,41 @@ def solve(
     return solutions[0] if problem.n_terminals is None else _together(solutions)
 
 
-def _march(problem, arguments, method, dt, dealias, to_the_end):
-    """Take one terminal datum to t = 0."""
+def _solve(problem, arguments, method, dt, dealias, to_the_end):
+    """March with one terminal datum to t = 0; where the bound of the truncation error is too large, estimate it."""
     with np.errstate(over="ignore", invalid="ignore"):
-        march = March(problem, to_the_end=to_the_end, **arguments)
-        if march.violation and not to_the_end:
-            return march
-        if march.sup_f == 0 or march.out_of_range:
-            march.finish()
-        elif method == "krylov" and problem.n_layers is not None:
-            _integrators.krylov(march, march.rtol)
-        elif method == "krylov":
-            _magnus.magnus(march, march.rtol)
-        else:
-            # dt is shortened to divide each layer, and each interval between times saved, evenly.
-            n_steps = [max(2, math.ceil(piece.duration / dt * (1 - 1e-12))) for piece in march.pieces()]
-            _integrators.ifrk4(march, n_steps, dealias)
-            if not march.violation:
-                coarser = []
-                for factor in (2, 4):
-                    coarser.append(March(problem, to_the_end=True, **arguments))
-                    _integrators.ifrk4(coarser[-1], [-(-steps // factor) for steps in n_steps], dealias)
-                march.time_error = _integrators.richardson(march, *coarser)
-                march.saved_errors += march.time_error
-            else:
-                march.time_error = math.inf
+        march = _march(problem, arguments, method, dt, dealias, to_the_end)
+        k_max = math.floor(_FEWER * march.k_max)
+        if march.truncation_error + march.alias_error > 0.1 * march.tolerance > 0 and not march.violation and k_max:
+            fewer = arguments | {"k_max": k_max, "data": march.coarser_data()}
+            coarse = _march(problem, fewer, method, dt, dealias, True)
+            if not coarse.violation:
+                march.compare(coarse)
+    return march
+
+
+def _march(problem, arguments, method, dt, dealias, to_the_end):
+    march = March(problem, to_the_end=to_the_end, **arguments)
+    if march.violation and not to_the_end:
+        return march
+    if march.sup_f == 0 or march.out_of_range:
+        march.finish()
+    elif method == "krylov" and problem.n_layers is not None:
+        _integrators.krylov(march, march.rtol)
+    elif method == "krylov":
+        _magnus.magnus(march, march.rtol)
+    else:
+        # dt is shortened to divide each layer, and each interval between times saved, evenly.
+        n_steps = [max(2, math.ceil(piece.duration / dt * (1 - 1e-12))) for piece in march.pieces()]
+        _integrators.ifrk4(march, n_steps, dealias)
+        march.time_error = math.inf
+        if not march.violation:
+            coarser = []
+            for factor in (2, 4):
+                coarser.append(March(problem, to_the_end=True, **arguments))
+                _integrators.ifrk4(coarser[-1], [-(-steps // factor) for steps in n_steps], dealias)
+            march.time_error = _integrators.richardson(march, *coarser)
+            march.saved_errors += march.time_error
     return march
 
 
@@ -240,7 +252,7 @@ def _solution(march, method):
     u, unit = march.values(), math.ldexp(1.0, march.exponent // 2)
     unit_too = math.ldexp(1.0, march.exponent - march.exponent // 2)
     reason = march.violation
-    n_modes, space_error = march.modes.k_max, march.error + march.data_error
+    n_modes, space_error = march.modes.k_max, march.error + march.truncation_error + march.alias_error
     # Rounding of the transforms.
     time_error = march.time_error + 8 * np.finfo(float).eps * march.sup_f
     if not np.isfinite(u).all():

@@ -21,14 +21,16 @@ _FARTHEST = 1024
 class Data(NamedTuple):
     """Coefficients c[R + k_1, k_2] of scalar data, k_2 >= 0, shape (2 R + 1, R + 1), and what is known beside them.
 
-    `aliases` of the shape of c, limited to the modes kept, estimates their error (None: exact); `rest` bounds the root
-    mean square of what lies beyond R; `values` are on a fine grid.
+    `aliases` of the shape of c, limited to the modes kept, estimates their error (None: exact); `coarser` are those
+    modes from half as fine a grid; `rest` bounds the root mean square of what lies beyond R; `values` are on a fine
+    grid.
     """
 
     c: np.ndarray
     aliases: np.ndarray | None
     rest: float
     values: np.ndarray
+    coarser: np.ndarray | None = None
 
     def scaled(self, exponent):
         """The data times 2**exponent."""
@@ -53,23 +55,26 @@ def terminal_data(problem, n, k_max, negligible):
 def sampled_data(on_grid, n, k_max, negligible):
     """Data of a callable, from its values on_grid(m) on grids of several sizes m."""
     m = grid.fast_size(max(n, 4 * k_max + 2, 64))
-    # A size that shares few points with m and 2 m shows what falls between those.
-    others = [_coefficients(on_grid(size), k_max) for size in (grid.fast_size(round(0.73 * m)) + 1, m)]
+    half = _coefficients(on_grid(m), k_max)
     while True:
         m *= 2
         values = on_grid(m)
         c = _coefficients(values, k_max)
-        aliases = np.max([np.abs(c - other) for other in others], axis=0)
-        if aliases.sum() <= negligible * np.abs(values).max() or 2 * m > _FINEST:
-            break
-        others = [others[-1], c]
+        error = np.abs(c - half)
+        last = 2 * m > _FINEST
+        if last or error.sum() <= negligible * np.abs(values).max():
+            # A size that shares few points with m and m / 2 shows what falls between those.
+            odd = _coefficients(on_grid(grid.fast_size(round(0.73 * m)) + 1), k_max)
+            error = np.maximum(error, np.abs(c - odd))
+            if last or error.sum() <= negligible * np.abs(values).max():
+                break
+        half = c
     # A difference may vanish by accident, in one mode and not in all.
-    aliases = np.maximum(aliases, np.sqrt((aliases**2).mean()))
+    error = np.maximum(error, np.sqrt((error**2).mean()))
     r = m // 2 - 1
-    full = grid.coefficients(values, r)[:, r:]
-    beyond = np.zeros_like(full, dtype=float)
-    beyond[r - k_max : r + k_max + 1, : k_max + 1] = aliases
-    return Data(full, beyond, float(np.abs(values).max()), values)
+    aliases = np.zeros((2 * r + 1, r + 1))
+    aliases[r - k_max : r + k_max + 1, : k_max + 1] = error
+    return Data(grid.coefficients(values, r)[:, r:], aliases, float(np.abs(values).max()), values, half)
 
 
 def _coefficients(values, k_max):
@@ -85,6 +90,14 @@ def shells(c):
     squares = np.abs(c) ** 2
     squares[:, 1:] *= 2
     return np.bincount(shell, size.ravel()), np.bincount(shell, squares.ravel())
+
+
+def weighted_shells(c):
+    """Sums of |c_k| / k**2 over max |k_i| = r, of half a plane of coefficients: what a mode may do before it decays."""
+    r = c.shape[1] - 1
+    k1, k2 = np.arange(-r, r + 1)[:, None], np.arange(r + 1)
+    size = np.abs(c) / np.maximum(k1**2 + k2**2, 1)
+    return np.bincount(np.maximum(np.abs(k1), k2).ravel(), size.ravel())
 
 
 def lost_product(c, velocity, k_max, length):

@@ -30,7 +30,7 @@ class Fading:
 
     def __init__(self, nu, horizon, length, spectra, margin=1.0):
         self.nu, self.horizon, self.unit = nu, horizon, 2 * math.pi / length
-        self.speed, self._shells = 0.0, []
+        self.speed, self._shells, self._table = 0.0, [], None
         for c in spectra:
             self._add(c, margin)
 
@@ -73,34 +73,32 @@ class Fading:
         """Factor of the root of sum |c_k|**2 in each shell: bound 3."""
         k = self.unit * np.arange(n_shells)
         best = np.full(n_shells, np.inf)
-        if self.nu == 0:
+        fastest = self.nu * k[-1] ** 2 * self.horizon
+        if not fastest > 1:
             return best
-        for halving in range(14):
+        weights = self._weights()
+        for halving in range(min(40, math.ceil(math.log2(fastest)) + 1)):
             s = self.horizon / 2**halving
-            smooth = self._maximum(0.25 * s)
-            if not math.isfinite(smooth):
-                continue
-            # The best weight without a velocity, and smaller ones.
-            for a in 2 * self.nu * 0.75 * s * k[-1] * 2.0 ** -np.arange(0, 20, 0.5):
-                cost = self._cost(a, 0.75 * s)
+            # sum over the lattice of exp(-2 b |k|), with |k| >= (|k_1| + |k_2|) / sqrt(2).
+            costs = np.array([self._cost(*weight, 0.25 * s) for weight in weights])
+            peaks = np.array([math.tanh(b * self.unit / math.sqrt(2)) for b, _, _ in weights])
+            smooth = float((np.exp(np.minimum(costs, 700)) / peaks).min())
+            for a, g, d in weights:
+                cost = self._cost(a, g, d, 0.75 * s)
                 if cost < 700:
                     np.minimum(best, smooth * np.exp(cost - a * k), out=best)
         return best
 
-    def _cost(self, a, s):
-        g, d = self.strain(a)
-        tau = s if g * s < 1e-8 else -math.expm1(-2 * g * s) / (2 * g)
-        return a**2 / (4 * self.nu * tau) + d * s / 2 if math.isfinite(g) else math.inf
+    def _weights(self):
+        """Triples (a, G(a), D(a)), for a between 1/10 and 600 over the wavenumbers that matter."""
+        if self._table is None:
+            largest = 500 / (self.unit * max(len(speeds) for speeds, _ in self._shells))
+            self._table = [(a, *self.strain(a)) for a in largest * 2.0 ** -np.arange(0, 20, 0.5)]
+        return self._table
 
-    def _maximum(self, s):
-        """Factor from the norm of L2 to the maximum, after a time s."""
-        best = math.inf
-        for b in np.sqrt(self.nu * s) * np.array([0.25, 0.5, 1.0, 1.5]):
-            cost = self._cost(b, s)
-            if cost < 700:
-                # sum over the lattice of exp(-2 b |k|), with |k| >= (|k_1| + |k_2|) / sqrt(2).
-                best = min(best, math.exp(cost) / math.tanh(b * self.unit / math.sqrt(2)))
-        return best
+    def _cost(self, a, g, d, s):
+        tau = s if g * s < 1e-8 else -math.expm1(-2 * g * s) / (2 * g)
+        return a**2 / (4 * self.nu * tau) + d * s / 2
 
     def of_the_rest(self, shell):
         """Factor of the norm of L2 of all that has wavenumbers of the shell and beyond."""

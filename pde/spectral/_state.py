@@ -39,25 +39,29 @@ class Piece(NamedTuple):
 class March:
     """The state on its way from s = 0 to T, with the account of its error.
 
-    `data_error` is that of f at the end, `error` that of the modes kept, `time_error` that of the integrator.
+    Of f at the end, `truncation_error` is that of the modes not kept and `alias_error` that of samples; `error` is that
+    of the modes kept, `time_error` that of the integrator.
     """
 
-    def __init__(self, problem, n, k_max, resolution, to_the_end, rtol=1e-8, save_at=()):
+    def __init__(self, problem, n, k_max, resolution, to_the_end, rtol=1e-8, save_at=(), data=None):
         self.problem, self.n, self.k_max, self.to_the_end = problem, n, k_max, to_the_end
         self.rtol, self.save_at = rtol, save_at
         self.saved, self.saved_errors = np.zeros((len(save_at), n, n)), np.full(len(save_at), np.inf)
         self.velocity = Velocity(problem, k_max, max(1e-13, 1e-2 * rtol))
-        data = _data.terminal_data(problem, n, k_max, max(1e-12, 1e-2 * rtol))
+        data = data or _data.terminal_data(problem, n, k_max, max(1e-12, 1e-2 * rtol))
         # The equation is linear: numbers near 1 are far from the ends of the floating-point range.
         self.exponent = int(np.frexp(np.abs(data.values).max())[1])
         data = data.scaled(-self.exponent)
+        self.data = data
         self.modes = Modes(self.largest_radius, k_max, problem.length)
         self.state = self._kept(data.c)
         self.error, self.time_error = 0.0, 0.0
         self._measure(data)
         self.tolerance = resolution * self.sup_f
         self._bound_data_error = self._prepare(data)
-        self.data_error = self._bound_data_error(problem.horizon)
+        self.truncation_error, self.alias_error = self._bound_data_error(problem.horizon)
+        self.spectrum = _data.weighted_shells(data.c)
+        self.largest_alias = 0.0 if data.aliases is None else 2 * float(data.aliases.max())
         self.s, self.n_steps, self.n_products, self.violation = 0.0, 0, 0, ""
         self.times, self.sup_norms = [], []
         k = 2 * math.pi / problem.length * k_max
@@ -105,7 +109,7 @@ class March:
                 kept = data.c[r - k_max : r + k_max + 1, : k_max + 1]
                 lost = _data.shells(_data.lost_product(kept, first, k_max, self.problem.length))
         if not rough and lost is None:
-            return lambda s: dropped
+            return lambda s: (dropped, 0.0)
         fading = Fading(self.problem.nu, self.problem.horizon, self.problem.length, *self.velocity.spectra())
         kept = self.modes.to_grid(self.state, m) if (m := len(data.values)) > 2 * k_max else np.inf
         # The maximum principle: no more than it is now.
@@ -114,13 +118,13 @@ class March:
         aliases = None if data.aliases is None else _data.shells(data.aliases)
 
         def bound(s):
-            later, total = fading.after(s), 0.0
+            later, truncation = fading.after(s), 0.0
             if rough:
                 rest = data.rest and data.rest * float(later.of_the_rest(r + 1))
-                total += min(later.bound(*beyond) + rest, now)
-            if aliases is not None:
-                total += later.bound(*aliases)
-            return total if lost is None else total + self._first_residual(later, *lost, n_modes)
+                truncation = min(later.bound(*beyond) + rest, now)
+            if lost is not None:
+                truncation += self._first_residual(later, *lost, n_modes)
+            return truncation, 0.0 if aliases is None else later.bound(*aliases)
 
         return bound
 
@@ -184,6 +188,29 @@ class March:
         parts = [self.modes.to_grid(1j * part * self.state, 4 * self.modes.k_max + 4) for part in k]
         return 1.2 * float(np.sqrt(parts[0] ** 2 + parts[1] ** 2).max())
 
+    def coarser_data(self):
+        """Terminal data for a comparison: of a callable, those of half as fine a grid."""
+        r = self.data.c.shape[1] - 1
+        c = self.data.c[r - self.k_max : r + self.k_max + 1, : self.k_max + 1]
+        c = c if self.data.coarser is None else self.data.coarser
+        return _data.Data(c, None, 0.0, self.data.values).scaled(self.exponent)
+
+    def compare(self, coarse):
+        """Estimate the errors of f by the solution on fewer modes from coarser samples, where that is below the bound.
+
+        What lies beyond the modes kept does less than what lies between the two, in proportion to its size. Aliases
+        of half as fine a grid are larger; in the mean alone they may cancel by accident.
+        """
+        grids = (part.modes.to_grid(part.state, self.n) for part in (self, coarse))
+        difference = 2 * float(np.abs(next(grids) - next(grids)).max())
+        between, beyond = (
+            float(self.spectrum[start:stop].sum())
+            for start, stop in ((coarse.k_max + 1, self.k_max + 1), (self.k_max + 1, None))
+        )
+        if between > 0:
+            self.truncation_error = min(self.truncation_error, max(1.0, beyond / between) * difference)
+        self.alias_error = min(self.alias_error, difference + self.largest_alias)
+
     def has_settled(self):
         """Whether u is constant but for what rtol may neglect; it stays so, and the rest is counted as an error."""
         rest = 2 * float(np.abs(self.state[1:]).sum())
@@ -219,7 +246,7 @@ class March:
         for j, t in enumerate(self.save_at):
             if t == piece.begin:
                 self.saved[j] = self.values()
-                self.saved_errors[j] = self._bound_data_error(self.s) + self.error + self.time_error + time_error
+                self.saved_errors[j] = sum(self._bound_data_error(self.s)) + self.error + self.time_error + time_error
 
     def values(self):
         """u on the grid, in units of f."""
