@@ -16,7 +16,7 @@ from _enresnet import __version__, check_pde
 
 check_pde()
 
-from pde import bounds, convergence, feynman_kac, fields, grid, problems, random_fields, spectral
+from pde import bounds, convergence, density, feynman_kac, fields, grid, problems, random_fields, spectral
 from pde.equation import ConvectionDiffusion
 from pde.feynman_kac import control_variates, quasi
 from pde.fields import PeriodicField
@@ -30,6 +30,7 @@ __all__ = [
     "bounds",
     "control_variates",
     "convergence",
+    "density",
     "feynman_kac",
     "fields",
     "grid",

@@ -49,6 +49,11 @@ class Coefficient:
         """Number of layers, 1 for a steady field; None for a callable."""
         return len(self._layers) or None
 
+    @property
+    def passes_time(self):
+        """Whether a callable of points takes the time, too."""
+        return self._passes_time is not None
+
     def layer(self, j):
         """Layer j as a field; a steady field holds for every j."""
         return self._layers[j if len(self._layers) > 1 else 0]

@@ -149,6 +149,16 @@ class ConvectionDiffusion:
         """True for a callable v(x, t); False for fields and for v(t), whose values are fields."""
         return self._velocity.of_points
 
+    @property
+    def velocity_varies(self):
+        """True if the velocity is a callable."""
+        return self._velocity.is_callable
+
+    def scalar_varies(self, name):
+        """True if "potential" or "source" is a callable of time."""
+        part = self._scalars[name]
+        return part is not None and part.is_callable and part.passes_time
+
     def refuse(self, consumer, *features):
         """Raise a ValueError, in the consumer's name, if the problem has something the consumer does not know.
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from pde import checks, grid
 from pde.fields import PeriodicField
-from pde.spectral import _integrators, _magnus
+from pde.spectral import _integrators, _magnus, _reaction
 from pde.spectral._state import March
 
 __all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "solve"]
@@ -93,8 +93,9 @@ class SpectralSolution:
 
 
 def solve(
-    problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *, save_at=None, resolution=1e-3, dealias=True
-):
+    problem, n=None, rtol=1e-8, method="krylov", dt=None, check=True, *,
+    resolution=1e-3, dealias=True, save_at=None, norm="sup",
+):  # fmt: skip
     """Solve the terminal-value problem for u(x, 0), spectrally in space.
 
     u_t + v . grad u + (sigma**2 / 2) lap u = 0,  u(x, T) = f(x)                    (paper: (2.8))
@@ -117,6 +118,9 @@ def solve(
         Raise if the solution is not resolved; False returns it with `resolved=False`.
     save_at : array_like of shape (m,), optional
         Times in [0, horizon] at which the solution is kept in `saved`.
+    norm : {"sup", "l1"}
+        Norm of the error: its maximum, or the mean of |error| over the cell. "l1" is for a potential c = div v, the
+        forward equation, whose solutions do not grow in it (`pde.density`).
     resolution : float, default=1e-3
         Largest error_estimate / max |f| that counts as resolved.
     dealias : bool, default=True
@@ -159,16 +163,22 @@ def solve(
     if rtol >= 1:
         raise ValueError(f"rtol must be < 1, got rtol={rtol:g}")
     checks.one_of("method", method, METHODS)
+    checks.one_of("norm", norm, ("sup", "l1"))
     if n is None and problem.n is None:
         raise ValueError("n must be given: velocity and terminal data are callables")
     n = checks.integer("n", problem.n if n is None else n, at_least=4)
-    problem.refuse("spectral.solve", "potential", "source", "sigma")
+    problem.refuse("spectral.solve", "sigma")
+    if problem.velocity_varies or method == "ifrk4":
+        problem.refuse(f"spectral.solve with method='{method}' and this velocity", "potential", "source")
+    for name in ("potential", "source"):
+        if problem.scalar_varies(name):
+            raise ValueError(f"{name} must not depend on time continuously in spectral.solve: give layers")
     save_at = _times(save_at, problem.horizon)
     if method == "krylov" and (dt is not None or not dealias):
         raise ValueError("dt and dealias belong to method='ifrk4', got method='krylov'")
     dt = 1e-3 * problem.horizon if dt is None else checks.real("dt", dt, positive=True)
     n_modes = grid.dealiased_modes(n) if dealias else (n - 1) // 2
-    arguments = {"n": n, "k_max": n_modes, "resolution": resolution, "rtol": rtol, "save_at": save_at}
+    arguments = {"n": n, "k_max": n_modes, "resolution": resolution, "rtol": rtol, "save_at": save_at, "norm": norm}
     parts = [_solve(part, arguments, method, dt, dealias, to_the_end=not check) for part in _one_by_one(problem)]
     solutions = [_solution(march, method) for march in parts]
     for solution in solutions:
@@ -196,6 +206,8 @@ def _march(problem, arguments, method, dt, dealias, to_the_end):
         return march
     if march.sup_f == 0 or march.out_of_range:
         march.finish()
+    elif march.reaction:
+        _reaction.react(march, march.rtol)
     elif method == "krylov" and problem.n_layers is not None:
         _integrators.krylov(march, march.rtol)
     elif method == "krylov":

@@ -28,11 +28,14 @@ class Fading:
     gradient are multiplied by `margin` where the velocity is known at some times only.
     """
 
-    def __init__(self, nu, horizon, length, spectra, margin=1.0):
+    def __init__(self, nu, horizon, length, spectra, margin=1.0, *, potentials=()):
         self.nu, self.horizon, self.unit = nu, horizon, 2 * math.pi / length
         self.speed, self._shells, self._table = 0.0, [], None
         for c in spectra:
             self._add(c, margin)
+        # A potential c acts in the same norm as sum_q |c_q| exp(a |q|), and in Duhamel's formula as its maximum.
+        self._potentials = [np.bincount(_shell(c.shape[-1] // 2), np.abs(c).ravel()) for c in potentials]
+        self.potential = max((float(sizes.sum()) for sizes in self._potentials), default=0.0)
 
     def _add(self, c, margin):
         m = c.shape[-1] // 2
@@ -41,7 +44,7 @@ class Fading:
         size[m, m] = 0.0
         # The sum of the coefficients bounds the maximum.
         self.speed = max(self.speed, float(size.sum()))
-        shell = np.ceil(np.hypot(k[:, None], k)).astype(int).ravel()
+        shell = _shell(m)
         divergence = margin * self.unit * np.abs(k[:, None] * c[0] + k * c[1])
         self._shells.append((np.bincount(shell, size.ravel()), np.bincount(shell, divergence.ravel())))
 
@@ -53,21 +56,24 @@ class Fading:
 
     def strain(self, a):
         """(G(a), D(a)), the largest over the velocities; inf beyond the range of the numbers."""
-        n_shells = max(len(speeds) for speeds, _ in self._shells)
-        if a * self.unit * n_shells > 600:
-            return math.inf, math.inf
+        n_shells = self._n_shells()
         x = a * self.unit * np.arange(n_shells)
         sinh, cosh = np.sinh(x) / a, np.cosh(x)
         pairs = [(sinh[: len(v)] @ v, cosh[: len(d)] @ d) for v, d in self._shells]
-        return tuple(map(float, np.max(pairs, axis=0)))
+        g, d = map(float, np.max(pairs, axis=0))
+        return g, d + 2 * max((float(np.exp(x[: len(c)]) @ c) for c in self._potentials), default=0.0)
+
+    def _n_shells(self):
+        return max(*(len(speeds) for speeds, _ in self._shells), *map(len, self._potentials), 1)
 
     def by_sum(self, n_shells):
         """Factor of the sum of |c_k| in each shell: bounds 1 and 2."""
         k = self.unit * np.arange(n_shells)
         x = np.exp(-self.nu * k**2 * self.horizon)
         with np.errstate(divide="ignore", invalid="ignore"):
-            coupled = np.where(k > 0, self.speed * (1 - x) / (self.nu * k), 0.0) if self.nu > 0 else np.inf
-        return x if self.speed == 0 else np.minimum(1.0, x + coupled)
+            strength = self.speed + self.potential / k
+            coupled = np.where(k > 0, strength * (1 - x) / (self.nu * k), np.inf) if self.nu > 0 else np.inf
+        return x if self.speed == self.potential == 0 else np.minimum(1.0, x + coupled)
 
     def by_energy(self, n_shells):
         """Factor of the root of sum |c_k|**2 in each shell: bound 3."""
@@ -92,7 +98,7 @@ class Fading:
     def _weights(self):
         """Triples (a, G(a), D(a)), for a between 1/10 and 600 over the wavenumbers that matter."""
         if self._table is None:
-            largest = 500 / (self.unit * max(len(speeds) for speeds, _ in self._shells))
+            largest = 500 / (self.unit * self._n_shells())
             self._table = [(a, *self.strain(a)) for a in largest * 2.0 ** -np.arange(0, 20, 0.5)]
         return self._table
 
@@ -103,7 +109,7 @@ class Fading:
     def of_the_rest(self, shell):
         """Factor of the norm of L2 of all that has wavenumbers of the shell and beyond."""
         k, t = self.unit * shell, self.nu * self.horizon
-        if self.speed == 0:
+        if self.speed == self.potential == 0:
             # By Cauchy and Schwarz, the root of the sum of exp(-2 t k**2) over the lattice beyond.
             return math.exp(-t * k**2 / 2) * (1 + math.sqrt(math.pi / t) / self.unit) if t > 0 else math.inf
         return self.by_energy(shell + 1)[-1]
@@ -117,3 +123,9 @@ class Fading:
         by_sum = self.by_sum(n_shells)[present] * sums[present]
         by_energy = self.by_energy(n_shells)[present] * np.sqrt(squares[present])
         return float(np.minimum(by_sum, by_energy).sum())
+
+
+def _shell(m):
+    """Length of k, rounded up, for the coefficients -m .. m in both directions, flat."""
+    k = np.arange(-m, m + 1)
+    return np.ceil(np.hypot(k[:, None], k)).astype(int).ravel()

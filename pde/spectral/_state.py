@@ -16,6 +16,7 @@ from pde import grid
 from pde.spectral import _data
 from pde.spectral._fading import Fading
 from pde.spectral._modes import Modes
+from pde.spectral._reaction import Reaction
 from pde.spectral._velocity import Velocity
 
 # A call ends after as many evaluations of v . grad u.
@@ -43,14 +44,17 @@ class March:
     of the modes kept, `time_error` that of the integrator.
     """
 
-    def __init__(self, problem, n, k_max, resolution, to_the_end, rtol=1e-8, save_at=(), data=None):
+    def __init__(self, problem, n, k_max, resolution, to_the_end, rtol=1e-8, save_at=(), norm="sup", data=None):
         self.problem, self.n, self.k_max, self.to_the_end = problem, n, k_max, to_the_end
         self.rtol, self.save_at = rtol, save_at
         self.saved, self.saved_errors = np.zeros((len(save_at), n, n)), np.full(len(save_at), np.inf)
         self.velocity = Velocity(problem, k_max, max(1e-13, 1e-2 * rtol))
+        reacts = problem.potential is not None or problem.source is not None
+        self.reaction = Reaction(problem, k_max, max(1e-12, 1e-2 * rtol), norm) if reacts else None
         data = data or _data.terminal_data(problem, n, k_max, max(1e-12, 1e-2 * rtol))
         # The equation is linear: numbers near 1 are far from the ends of the floating-point range.
-        self.exponent = int(np.frexp(np.abs(data.values).max())[1])
+        size = self.reaction.size if reacts else 0.0
+        self.exponent = int(np.frexp(max(float(np.abs(data.values).max()), size))[1])
         data = data.scaled(-self.exponent)
         self.data = data
         self.modes = Modes(self.largest_radius, k_max, problem.length)
@@ -88,6 +92,12 @@ class March:
         self.sup_f = float(np.abs(values).max())
         high, low = (max(values.max(), kept.max()), min(values.min(), kept.min()))
         self.centre, self.half_range = float(high + low) / 2, float(high - low) / 2
+        if self.reaction:
+            size = math.ldexp(self.reaction.size, -self.exponent)
+            self.sup_f = math.exp(min(self.reaction.growth, 700)) * self.sup_f + size
+            self.centre, self.half_range = 0.0, max(self.sup_f, float(high), -float(low))
+            if self.reaction.norm == "l1":
+                self.sup_f, self.half_range = float(np.abs(values).mean()) + size, math.inf
         # Max over all x against max over the grid of m: 1 / cos(pi K / m) for each direction.
         self.half_range /= math.cos(math.pi * reach / m) ** 2
 
@@ -110,7 +120,10 @@ class March:
                 lost = _data.shells(_data.lost_product(kept, first, k_max, self.problem.length))
         if not rough and lost is None:
             return lambda s: (dropped, 0.0)
-        fading = Fading(self.problem.nu, self.problem.horizon, self.problem.length, *self.velocity.spectra())
+        potentials, growth = (self.reaction.spectra(), self.reaction.growth) if self.reaction else ((), 0.0)
+        fading = Fading(
+            self.problem.nu, self.problem.horizon, self.problem.length, *self.velocity.spectra(), potentials=potentials
+        )
         kept = self.modes.to_grid(self.state, m) if (m := len(data.values)) > 2 * k_max else np.inf
         # The maximum principle: no more than it is now.
         now = 1.2 * float(np.abs(kept - data.values).max())
@@ -124,7 +137,8 @@ class March:
                 truncation = min(later.bound(*beyond) + rest, now)
             if lost is not None:
                 truncation += self._first_residual(later, *lost, n_modes)
-            return truncation, 0.0 if aliases is None else later.bound(*aliases)
+            growing = math.exp(min(growth * s / self.problem.horizon, 700))
+            return growing * truncation, 0.0 if aliases is None else growing * later.bound(*aliases)
 
         return bound
 

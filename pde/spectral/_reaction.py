@@ -1,0 +1,128 @@
+"""Potential and source: the march of u_s = v . grad u + nu lap u + c u + g, layer by layer, by Krylov steps.
+
+The source is a component of the state that stays 1: (w, 1)' = (A w + g, 0). With C = max c the solution operator
+multiplies sup norms by exp(C s) at most, so errors committed at s grow by exp(max(C, 0) (T - s)) at most.
+"""
+
+import math
+
+import numpy as np
+import scipy.fft
+
+from pde import grid
+from pde.spectral import _data
+from pde.spectral._krylov import exponential_step
+
+
+class Reaction:
+    """Potential and source of a problem on the modes |k_i| <= k_max: their fields by layer, sizes, and errors.
+
+    In the norm "l1" of an equation in conservation form nothing grows.
+
+    `growth` is max(c, 0) T, `size` T max |g|, `missed` what the samples of callables miss, relative to sup |u| and
+    absolute.
+    """
+
+    def __init__(self, problem, k_max, negligible, norm="sup"):
+        self.problem, self.k_max, self.negligible, self.norm = problem, k_max, negligible, norm
+        self.missed = {"potential": 0.0, "source": 0.0}
+        self.layers = [{name: self._field(name, j) for name in self.missed} for j in range(problem.n_layers)]
+        tops = [part["potential"].on_grid(4 * part["potential"].n).max() for part in self.layers if part["potential"]]
+        self.growth = problem.horizon * max(0.0, *map(float, tops)) if tops and norm == "sup" else 0.0
+        sizes = [part["source"].sup_norm() for part in self.layers if part["source"]]
+        self.size = problem.horizon * max(sizes, default=0.0) * math.exp(min(self.growth, 700))
+
+    def _field(self, name, layer):
+        if getattr(self.problem, name) is None:
+            return None
+        t = self.problem.horizon * (layer + 0.5) / self.problem.n_layers
+        if not callable(getattr(self.problem, name)) or hasattr(getattr(self.problem, name), "band_limited"):
+            return self.problem.scalar_field(name, t).band_limited(3 * self.k_max)
+        m = grid.fast_size(6 * self.k_max + 2)
+        data = _data.sampled_data(
+            lambda n: self.problem.scalar_field(name, t, n).values, m, self.k_max, self.negligible
+        )
+        self.missed[name] = max(self.missed[name], 2 * float(data.aliases.sum()))
+        return self.problem.scalar_field(name, t, len(data.values)).band_limited(3 * self.k_max)
+
+    def spectra(self):
+        """Coefficients of the potentials that occur."""
+        fields = [part["potential"] for part in self.layers if part["potential"]]
+        return [field.fourier_coefficients(min(2 * self.k_max, field.n // 2)) for field in fields]
+
+
+class _Operator:
+    """(w, 1) -> (v . grad w + c w + g + nu lap w, 0) on the modes of a march, and what these cannot hold of it."""
+
+    def __init__(self, march, velocity, terms, nu):
+        self.modes, self.nu, self._fields = march.modes, nu, (velocity, terms["potential"])
+        self._source = terms["source"] and terms["source"].band_limited(3 * march.k_max)
+        self._unit = math.ldexp(1.0, -march.exponent)
+        bands = [field.n_modes for field in self._fields if field]
+        self._tables = {}
+        self._small = grid.fast_size(2 * self.modes.k_max + max([*bands, self.modes.k_max]) + 1)
+        self._large = grid.fast_size(
+            2 * (self.modes.k_max + max([*bands, self._source.n_modes if self._source else 0])) + 1
+        )
+
+    def _spectrum(self, state, m):
+        """Transform of v . grad w + c w + g on the grid of m."""
+        if m not in self._tables:
+            # On the small grid the modes of the velocity beyond those that matter alias onto modes that are dropped.
+            limit = m - 1 - 2 * self.modes.k_max
+            fields = [field and field.band_limited(limit).on_grid(m) for field in self._fields]
+            source = self._source and self._source.band_limited(limit).on_grid(m) * self._unit
+            self._tables[m] = (*fields, source)
+        velocity, potential, source = self._tables[m]
+        w, one = state[:-1], state[-1].real
+        k = 1j * self.modes.unit * self.modes.k
+        total = sum(v * self.modes.to_grid(part * w, m) for v, part in zip(velocity, k, strict=True))
+        if potential is not None:
+            total = total + potential * self.modes.to_grid(w, m)
+        if source is not None:
+            total = total + one * source
+        return scipy.fft.rfft2(total, norm="forward")
+
+    def __call__(self, state):
+        out = np.zeros_like(state)
+        out[:-1] = self.modes.gather(self._spectrum(state, self._small)) - self.nu * self.modes.k_squared * state[:-1]
+        return out
+
+    def lost(self, state, tau):
+        """max |r|, r = min(tau, 1 / (nu k**2)) times what the modes cannot hold, mode by mode."""
+        m = self._large
+        spectrum = self._spectrum(state, m)
+        self.modes.scatter(np.zeros(self.modes.size, dtype=complex), spectrum)
+        k1, k2 = scipy.fft.fftfreq(m, 1 / m), np.arange(m // 2 + 1)
+        k_squared = (k1[:, None] ** 2 + k2**2) * self.modes.unit**2
+        return float(np.abs(scipy.fft.irfft2(spectrum * tau / np.maximum(1.0, tau * self.nu * k_squared), s=(m, m),
+                                             norm="forward")).max())  # fmt: skip
+
+
+def react(march, rtol):
+    """Take a march with a potential or a source to T, on all modes."""
+    problem, reaction = march.problem, march.reaction
+    rate = rtol * march.sup_f / (10 * problem.horizon)
+    missed = reaction.missed["potential"] * march.sup_f + math.ldexp(reaction.missed["source"], -march.exponent)
+    try:
+        for piece in march.pieces():
+            velocity = march.sample(march.velocity_field(piece.end, piece.layer))[0]
+            operator = _Operator(march, velocity, reaction.layers[piece.layer], problem.nu)
+            left, guess = piece.duration, None
+            while left > 0:
+                step = exponential_step(operator, np.append(march.state, 1.0), left, rate, tau_guess=guess)
+                march.n_products += step.n_products
+                growth = math.exp(min(reaction.growth * step.tau / problem.horizon, 700))
+                lost = max(operator.lost(state, step.tau) for state in (np.append(march.state, 1.0), step.state))
+                march.state, guess = step.state[:-1], step.tau
+                left = 0.0 if step.tau >= left else left - step.tau
+                march.s += step.tau
+                march.n_steps += 1
+                march.error = (march.error + lost + missed * step.tau) * growth
+                march.time_error = (march.time_error + 10 * step.error) * growth
+                march.record()
+                if not march.goes_on:
+                    return
+            march.arrive(piece)
+    except FloatingPointError:
+        march.overflow()

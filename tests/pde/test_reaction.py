@@ -1,0 +1,72 @@
+"""Potential and source in the spectral solver: closed forms, layers, and the door."""
+
+import numpy as np
+import pytest
+
+from pde import ConvectionDiffusion, grid, spectral
+
+N = 32
+X, Y = np.moveaxis(grid.points(N), -1, 0) * (2 * np.pi)
+STILL = np.zeros((2, N, N))
+NU, Q2 = 0.045, 4 * np.pi**2
+
+
+def check(problem, exact, **options):
+    s = spectral.solve(problem, **options)
+    error = np.abs(s.u - exact).max()
+    assert error <= 1e-8 * max(1.0, np.abs(exact).max())
+    assert error <= 2 * s.error_estimate + 1e-13
+
+
+def test_constants_grow_and_accumulate():
+    exact = np.exp(0.7 - NU * Q2) * np.cos(X) + 0.5 * np.expm1(0.7) / 0.7
+    check(ConvectionDiffusion(STILL, np.cos(X), sigma=0.3, potential=0.7, source=0.5), exact)
+
+
+def test_a_source_is_carried_upstream_while_it_diffuses():
+    velocity, q = STILL + np.array([0.3, -0.2])[:, None, None], 2 * np.pi
+    rate = -NU * Q2 - 0.2j * q
+    exact = np.exp(-NU * Q2) * np.cos(X + 0.3 * q) + np.imag(np.expm1(rate) / rate * np.exp(1j * Y))
+    for source in (np.sin(Y), lambda x: np.sin(2 * np.pi * x[..., 1])):
+        check(ConvectionDiffusion(velocity, np.cos(X), sigma=0.3, source=source), exact)
+
+
+@pytest.mark.parametrize("length", [1.0, 4.0])
+def test_the_ground_state_of_a_potential_stays(length):
+    # c = -nu lap h / h.
+    def h(x):
+        return 1 + 0.3 * np.cos(2 * np.pi * x[..., 0] / length)
+
+    nu = NU * length**2
+
+    def c(x):
+        return nu * (2 * np.pi / length) ** 2 * (h(x) - 1) / h(x)
+
+    x = grid.points(N, length)
+    for potential in (c(x), c):
+        check(ConvectionDiffusion(STILL, h(x), sigma=0.3 * length, length=length, potential=potential), h(x))
+
+
+def test_layers_of_potential_and_source_hold_in_their_time():
+    # From t = 1 down: c = 1, g = 0, then c = 0, g = 2, each for half of the time; constants only.
+    c, g = (np.array(values)[:, None, None] * np.ones((N, N)) for values in ([0.0, 1.0], [2.0, 0.0]))
+    problem = ConvectionDiffusion(STILL, np.ones((N, N)), sigma=0.3, potential=c, source=g)
+    check(problem, np.full((N, N), np.exp(0.5) + 2 * 0.5))
+    s = spectral.solve(problem, save_at=[0.5])
+    assert s.saved[0] == pytest.approx(np.exp(0.5), abs=1e-8)
+
+
+def test_a_zero_terminal_datum_with_a_source_is_solved():
+    exact = -np.expm1(-NU * Q2) / (NU * Q2) * np.cos(X)
+    check(ConvectionDiffusion(STILL, np.zeros((N, N)), sigma=0.3, source=np.cos(X)), exact)
+
+
+def test_what_the_solver_cannot_do_it_refuses_by_name():
+    moving = ConvectionDiffusion(STILL, np.cos(X), sigma=0.3, source=lambda x, t: t + 0 * x[..., 0])
+    with pytest.raises(
+        ValueError, match=r"source must not depend on time continuously in spectral\.solve: give layers"
+    ):
+        spectral.solve(moving)
+    steady = ConvectionDiffusion(STILL, np.cos(X), sigma=0.3, potential=1.0)
+    with pytest.raises(ValueError, match="method='ifrk4' and this velocity does not know a potential"):
+        spectral.solve(steady, method="ifrk4")
