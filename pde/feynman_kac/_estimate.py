@@ -81,6 +81,9 @@ def estimate(
         smooth velocity 20 steps of it are as good as 1000.
     antithetic : bool, default=False
         Paths in pairs with opposite increments; the standard error is that of the pair means.
+
+    Other Parameters
+    ----------------
     common_paths : bool, default=False
         One set of Brownian paths for all points: the error is then smooth in space, and no longer independent.
     increments : {"gaussian", "two-point"}

@@ -74,6 +74,9 @@ def gradient(
         Paths in pairs with opposite increments; not with sobol.
     sobol : bool, default=False
         32 scrambles of Sobol points along Brownian bridges, shared by all starting points.
+
+    Other Parameters
+    ----------------
     scheme : {"euler", "heun"}
         "heun", of weak order 2, for "pathwise" alone.
     n : int, optional

@@ -101,6 +101,9 @@ def multilevel(
         Root-mean-square error wanted, in units of f; > 0.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
         Seed. The result depends on it alone, not on the number of threads.
+
+    Other Parameters
+    ----------------
     base : int, optional
         Number of steps of the coarsest level, >= the number of layers, whose ends steps end on; by default
         3 T max |grad v|, and as many as resolve what callables vary in time, at least 4 and at most 1024, rounded up

@@ -60,6 +60,9 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
         Seed. The result depends on it alone, not on the number of threads.
     common_paths : bool, default=True
         False: independent antithetic paths for every point, so that the errors of the points are independent.
+
+    Other Parameters
+    ----------------
     max_cost : float, default=1e12
         Largest number of path-steps.
     n : int, optional

@@ -32,6 +32,9 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
         Seed. Where steps are those of `estimate`, so are the paths.
     n_steps : int, default=1000
         Number of steps from 0 to the horizon; steps end at the times saved and where a layer ends.
+
+    Other Parameters
+    ----------------
     scheme : {"euler", "heun"}
         As for `estimate`.
     antithetic : bool, default=False

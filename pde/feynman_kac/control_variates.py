@@ -108,6 +108,9 @@ def controlled_estimate(
         Z.
     coefficient : float, optional
         c; by default read off the paths, point by point, for "heat" and "characteristic", and 1 for "spectral".
+
+    Other Parameters
+    ----------------
     solution : SolutionInTime, optional
         w of "spectral"; by default `solve_in_time(problem, min(n_times, n_steps), n=n)`.
     n_times : int, default=64

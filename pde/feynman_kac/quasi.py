@@ -80,6 +80,9 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
         Number of independent scrambles, >= 2.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
         Seed. The result depends on it alone, not on the number of threads.
+
+    Other Parameters
+    ----------------
     n : int, optional
         Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
         the terminal data, or 128.
