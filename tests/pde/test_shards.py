@@ -1,6 +1,7 @@
 """Shards: the same bits from any number of them, on any backend, whoever dies; and memory that has a bound."""
 
 import importlib.util
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tqdm.auto
 
+import pde
 from pde import feynman_kac, problems
 from pde.feynman_kac import _estimate
 from pde.feynman_kac import _paths as walk
@@ -255,6 +257,20 @@ def test_one_bar_counts_the_paths_of_all_shards(monkeypatch):
         feynman_kac.estimate(problems.constant_velocity(), points, 40, 2, n_shards=3, progress=True)
     (bar,) = bars
     assert bar.n == bar.total == 240
+
+
+@pytest.mark.slow
+def test_a_spawned_process_and_joblibs_workers_give_the_same_bits():
+    velocity, terminal = np.random.default_rng(0).uniform(-1, 1, (3, 8, 8))[:2], np.eye(8)
+    problem = pde.ConvectionDiffusion(velocity, terminal, sigma=0.2)
+    arguments = problem, [[0.1, 0.2], [0.6, 0.7]], 64, 5
+    here = feynman_kac.estimate(*arguments)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        spawned = pool.apply(feynman_kac.estimate, arguments)
+    (worked,) = joblib.Parallel(n_jobs=2, backend="loky")([joblib.delayed(feynman_kac.estimate)(*arguments)])
+    for there in (spawned, worked):
+        assert (there.mean == here.mean).all()
+        assert (there.stderr == here.stderr).all()
 
 
 # --- memory -----------------------------------------------------------------------------------------------------
