@@ -26,7 +26,7 @@ import tyro
 from bridge import checks
 from nets import _cli, data, evaluation, seeds
 from nets.evaluation import attacks_of, markdown
-from nets.provenance import machine
+from nets.provenance import environment
 from nets.train import train
 from nets.training import METRICS, Training, World, device_of
 from nets.training import recipe as look_up
@@ -222,7 +222,7 @@ def _run(options):
         print(f"\n{name}, {plan.epochs} epochs:\n\n{markdown(report)}", flush=True)
     seconds = {"training": trained, "evaluation": time.perf_counter() - began - trained}
     result = {"plan": asdict(plan), "runs": record, "seconds_of_this_call": seconds}
-    result |= machine(device, "nets.campaign")
+    result |= environment(device, "nets.campaign")
     _cli.write_json(options.results / RESULT, result)
     print(options.results / RESULT)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from nets import _cli
 from nets.evaluation import Options as Evaluation
 from nets.evaluation import compare
-from nets.provenance import machine
+from nets.provenance import environment
 
 __all__ = ["main"]
 
@@ -83,7 +83,7 @@ def _run(options):
     rows, device = compare(options.first, options.second, given)
     if options.out is not None:
         runs = {name: list(map(str, getattr(options, name))) for name in ("first", "second")}
-        _cli.write_json(options.out, {"runs": runs, "rows": rows, **machine(device, "nets.compare")})
+        _cli.write_json(options.out, {"runs": runs, "rows": rows, **environment(device, "nets.compare")})
     print("| attack | first | second | difference ± s.e. | n |\n|---|---|---|---|---|")
     for row in rows:
         name = (

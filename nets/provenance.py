@@ -14,7 +14,7 @@ import torch
 
 from nets import checkpoint
 
-__all__ = ["commit", "epochs_done", "load_run", "machine"]
+__all__ = ["commit", "environment", "epochs_done", "load_run"]
 
 NEEDED = ("name", "recipe", "seed", "model", "data", "epoch", "accuracy", "versions")
 
@@ -78,21 +78,8 @@ def epochs_done(run):
     return len(checkpoint.read(path, "training")[1]["history"]) if path.is_file() else None
 
 
-def machine(device, module="nets.evaluate"):
-    """Say what made a result: versions, device, command, commit, date.
-
-    Parameters
-    ----------
-    device : torch.device
-        Of the computation.
-    module : str, default="nets.evaluate"
-        Whose command it is.
-
-    Returns
-    -------
-    dict
-        What JSON can hold.
-    """
+def environment(device, module):
+    """Return what made a result: versions, device, threads, command of `python -m module`, commit, date."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     cuda = device.type == "cuda"
     cpu = f"cpu, {torch.backends.cpu.get_cpu_capability()}"
@@ -108,7 +95,7 @@ def machine(device, module="nets.evaluate"):
 
 
 def commit():
-    """The commit of this checkout, or None outside of one."""
+    """Return the commit of this checkout, or None outside of one."""
     try:
         command = ["git", "describe", "--always", "--dirty"]
         answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)

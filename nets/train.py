@@ -27,11 +27,12 @@ from nets.training import (
     PeerLostError,
     Recipe,
     Run,
-    Training,
     check_collapse,
+    check_directory,
     configuration,
     connect,
     integrate,
+    make_training,
     precisions,
 )
 
@@ -86,16 +87,19 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
         if not first:
             # The first process decodes and keeps what the others then read.
             world.wait()
+        else:
+            check_directory(out)
         images = data.load(recipe.data, progress=progress and first)
         if first:
             world.wait()
         mean, std = images.statistics()
         arguments = recipe.model_arguments(len(images.classes), mean, std)
         config = configuration(name, recipe, seed, arguments, images.provenance(), world)
-        # One writes; all read where to go on from. The first, once it holds the directory, lets the others look.
-        run = stack.enter_context(Run(out, config, recipe, resume=resume)) if first else None
+        # Before the directory is written: what is refused leaves nothing behind.
         model = recipe.build(len(images.classes), mean, std, seeds.derive(seed, "weights"))
-        training = Training(model, images, recipe, world, seed=seed)
+        training = make_training(model, images, recipe, world, seed=seed)
+        # One writes; all read what to resume from. The first, once it holds the directory, lets the others look.
+        run = stack.enter_context(Run(out, config, recipe, resume=resume)) if first else None
         history = _synchronised(run, out, training, world)
         if first:
             _announce(run, out, recipe, training, world)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nets import checkpoint, red_flags, seeds
 from nets.evaluation._report import accuracies_for_flags, gradient_mask, make_row, notes, worst_rows
 from nets.evaluation._setup import Options, exact, prepare
-from nets.provenance import epochs_done, machine
+from nets.provenance import environment, epochs_done
 from nets.training import published
 
 __all__ = ["Options", "evaluate"]
@@ -106,7 +106,7 @@ def evaluate(run, options=None, *, progress=True):
         "red_flags": flags,
         "gradient_mask": mask,
         "notes": notes(mask, record, provenance, n_epochs, is_noisy=noisy),
-        **machine(ready.device),
+        **environment(ready.device, "nets.evaluate"),
         "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()},
         "seconds": round(time.perf_counter() - began, 2),
         "seconds_of_attacks": round(sum(outcome.seconds for outcome in outcomes), 2),

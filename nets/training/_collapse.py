@@ -43,7 +43,7 @@ def check_collapse(history, n_validation):
             f"the training collapsed by epoch {now['epoch']}: under the attack it trains with it has "
             f"{now['accuracy']:.1%}, under PGD on validation images {now['validation_adversarial']:.1%} (epoch "
             f"{first['epoch']}: {first['accuracy']:.1%} and {first['validation_adversarial']:.1%}): give another "
-            "--seed, a smaller --lr, or several steps by --method pgd --n-iter 2 --step-size 5/255"
+            "--seed, a smaller --lr, or more steps per image by --fast-n-iter 2 --fast-step 0.625"
         )
 
 

@@ -15,9 +15,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nets.training._devices import device_of
-
-__all__ = ["PeerLostError", "World", "connect"]
+__all__ = ["PeerLostError", "World", "connect", "device_of"]
 
 
 class PeerLostError(RuntimeError):
@@ -117,6 +115,41 @@ class World:
                 if buffer.is_floating_point():
                     distributed.all_reduce(buffer)
                     buffer /= self.n_ranks
+
+
+def device_of(name):
+    """Return the device of a name, if it is there.
+
+    Parameters
+    ----------
+    name : str
+        "cpu", "cuda" or "cuda:N"; "auto" is "cuda" where PyTorch can use a GPU, else "cpu".
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If the name is another, or there is no such device.
+
+    Examples
+    --------
+    >>> device_of("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got device={name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+    return device
 
 
 @contextlib.contextmanager

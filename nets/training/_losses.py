@@ -1,70 +1,18 @@
 """What is minimised: the risk on clean images, on adversarial ones, or the one with a term that binds the other to it.
 
 natural    L(f(x), y)                                                                    (paper: (1.2))
-pgd, fast  L(f(x'), y),  x' = argmax over the ball of L(f(x'), y), by 10 steps or one    (paper: Algorithm 3.1)
+pgd, fast  L(f(x'), y),  x' = argmax over the ball of L(f(x'), y), by 10 steps or few    (paper: Algorithm 3.1)
 trades     L(f(x), y) + beta KL(p(x) || p(x')),  x' = argmax over the ball of the KL     (Zhang et al. 2019)
 
 x' is made with the weights held still and in evaluation mode, and is a constant of the minimisation.
 """
-
-import contextlib
 
 import torch
 from torch.nn import functional
 
 from nets.attacks import Objective, ascend, attacked, make_ball
 
-__all__ = ["Precision", "adversarial_images", "empirical_risk", "precisions"]
-
-
-class Precision:
-    """The type in which convolutions are computed, by `torch.autocast`.
-
-    Parameters
-    ----------
-    name : {"float32", "bfloat16"}
-        Type.
-    device : torch.device
-        Where.
-    """
-
-    def __init__(self, name, device):
-        self.dtype, self.device = getattr(torch, name), device
-
-    def __call__(self):
-        """Return the context to compute in.
-
-        Returns
-        -------
-        context manager
-        """
-        if self.dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
-
-
-def precisions(recipe, device):
-    """Decide in which types a recipe computes on a device.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Gives training_dtype and crafting_dtype.
-    device : torch.device
-        Where.
-
-    Returns
-    -------
-    dict
-        "training" and "crafting": "float32" or "bfloat16".
-    """
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
-    auto = "bfloat16" if fast else "float32"
-    chosen = {"training": recipe.training_dtype, "crafting": recipe.crafting_dtype}
-    return {name: auto if dtype == "auto" else dtype for name, dtype in chosen.items()}
+__all__ = ["adversarial_images", "empirical_risk"]
 
 
 def adversarial_images(model, x, y, recipe, generator=None):
@@ -82,7 +30,7 @@ def adversarial_images(model, x, y, recipe, generator=None):
     y : Tensor of shape (n_images,)
         Labels.
     recipe : Recipe
-        Gives method, eps, step_size, n_iter, random_start, fast_step, fast_start, fast_projection and
+        Gives method, eps, step_size, n_iter, random_start, fast_step, fast_n_iter, fast_start, fast_projection and
         crafting_batch_norm.
     generator : torch.Generator, optional
         Source of random starts and noise.
@@ -90,7 +38,7 @@ def adversarial_images(model, x, y, recipe, generator=None):
     Returns
     -------
     Tensor of shape (n_images, n_channels, height, width)
-        In [0, 1] and within eps of x; without fast_projection, within (fast_start + fast_step) eps.
+        In [0, 1] and within eps of x; without fast_projection, within (fast_start + fast_n_iter fast_step) eps.
 
     Raises
     ------
@@ -102,7 +50,7 @@ def adversarial_images(model, x, y, recipe, generator=None):
     n_iter, step_size = recipe.n_iter, recipe.step_size
     if recipe.method == "fast":
         # eps = 0 asks for x itself, by a step of any size.
-        n_iter, step_size = 1, recipe.fast_step * recipe.eps or 1.0
+        n_iter, step_size = recipe.fast_n_iter, recipe.fast_step * recipe.eps or 1.0
         start_ball = make_ball("linf", recipe.fast_start * recipe.eps)
         # A ball that holds the cube: what is left of the projection is [0, 1].
         ball = ball if recipe.fast_projection else make_ball("linf", 1.0)

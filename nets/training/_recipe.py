@@ -1,23 +1,33 @@
-"""What is trained and how, one recipe a row of the paper's tables, by name: `recipe("table2/en5_resnet20")`.
+"""What is trained and how: the fields of a recipe.
 
-`cpu/...` are the same experiments sized for two cores, by 30 epochs of fast adversarial training; `cpu/digits`
-takes seconds. The paper's text is the default of every field; where the released code differs from it, `as_released`
-changes the fields that say so.
+The paper's text is the default of every field that it speaks of; `NOT_IN_THE_PAPER` names the others.
 """
 
-import difflib
+import bisect
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from bridge import checks
 from nets.models import build
-from nets.published import ROWS, Row
 
-__all__ = ["RECIPES", "Recipe", "as_released", "published", "recipe"]
+__all__ = ["NOT_IN_THE_PAPER", "Recipe", "average_decay", "learning_rate"]
 
+# Steps per epoch when schedules are compared.
+N_PER_EPOCH = 100
 # A run may be resumed with others: they change how fast the same is computed, up to rounding, and where images lie,
 # which are told apart by their digest.
 EXECUTION = ("data", "training_dtype", "crafting_dtype", "channels_last", "compile", "n_threads")
+# The released code gives the first three; the others are readings or choices of ours.
+NOT_IN_THE_PAPER = {
+    "batch_size": "128, as in the released code",
+    "momentum": "0.9 with Nesterov's form, as in the released code",
+    "nesterov": "as in the released code",
+    "weight_decay": "5e-4, as in the released code",
+    "std_over": "the paper's Var(x + F(x)) does not say over what; over the batch, as in the released code",
+    "crafting_batch_norm": "running statistics; the released code uses the batch's",
+    "weights_step_size": "0.1, a choice of ours",
+    "validation_n_iter": "10, a choice of ours: the paper's best validation accuracy does not say under which attack",
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,8 @@ class Recipe:
         "digits", "cifar10", "cifar100", or the path of a folder or .tar archive of train/<class>/*, test/<class>/*.
     method : {"natural", "pgd", "fast", "trades"}
         Minimise the loss of: clean images; those of PGD (Algorithm 3.1); those of one step of FGSM from a random start,
-        of size fast_step eps (Wong et al. 2020); clean ones plus beta KL (Zhang et al. 2019).
+        of size fast_step eps (Wong et al. 2020), or of fast_n_iter such steps; clean ones plus beta KL (Zhang et al.
+        2019).
     coef : float
         The paper's a: noise of standard deviation a sqrt(Var(x + F(x))).
     noise : {"gaussian", "laplace", "none"}
@@ -51,6 +62,8 @@ class Recipe:
         Start from a uniform random point of the ball.
     fast_step : float
         Step of "fast" in units of eps: 1.25 is 10/255 for 8/255.
+    fast_n_iter : int
+        Steps of "fast". One may collapse, see `nets.training.check_collapse`.
     fast_start : float
         Radius of the random start of "fast" in units of eps. N-FGSM (de Jorge et al. 2022): 2, with fast_step 1.
     fast_projection : bool
@@ -63,7 +76,8 @@ class Recipe:
     epochs : int
         Passes over the training images. 0: nothing is trained, `members` are put together.
     batch_size : int
-        Images in a step, over all processes; what is left over at the end of an epoch is left out.
+        Images in a step, over all processes; what is left over at the end of an epoch is left out. No text in the
+        paper: the released code's.
     lr : float
         Learning rate; the greatest one, of "cyclic".
     schedule : {"steps", "cyclic"}
@@ -75,11 +89,11 @@ class Recipe:
     peak : float
         Of "cyclic", in units of the epochs.
     momentum : float
-        Of stochastic gradient descent.
+        Of stochastic gradient descent. No text in the paper: the released code's.
     nesterov : bool
-        Nesterov's form.
+        Nesterov's form. No text in the paper: the released code's.
     weight_decay : float
-        On every weight.
+        On every weight. No text in the paper: the released code's.
     reset_momentum : bool
         Begin each epoch with momentum 0, as the released code does, which makes a new optimiser each epoch.
     padding : int
@@ -115,9 +129,9 @@ class Recipe:
         float32). "auto": bfloat16 on a GPU that has it and on CPUs with AVX-512 instructions for it, else float32.
     channels_last : bool
         Keep images and weights in channels-last memory order.
-    compile : {"off", "default", "reduce-overhead"}
+    compile : {"off", "default", "reduce-overhead", "graph"}
         Mode of torch.compile; "reduce-overhead" uses CUDA graphs. The noise then comes from PyTorch's own generator,
-        seeded each epoch.
+        seeded each epoch. "graph": the whole step as one CUDA graph, without torch.compile, the noise as with "off".
     n_threads : int or None
         Threads of each process, on a CPU. None: PyTorch's choice, by default one a core.
     sync_batch_norm : bool
@@ -142,6 +156,7 @@ class Recipe:
     n_iter: int = 10
     random_start: bool = True
     fast_step: float = 1.25
+    fast_n_iter: int = 1
     fast_start: float = 1.0
     fast_projection: bool = True
     crafting_batch_norm: Literal["running", "batch"] = "running"
@@ -173,7 +188,7 @@ class Recipe:
     training_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     crafting_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool = True
-    compile: Literal["off", "default", "reduce-overhead"] = "off"
+    compile: Literal["off", "default", "reduce-overhead", "graph"] = "off"
     n_threads: int | None = None
     sync_batch_norm: bool = False
 
@@ -185,7 +200,7 @@ class Recipe:
             checks.real(name, getattr(self, name), positive=False)
         for name in ("weights_step_size", "step_size", "fast_step", "lr", "decay"):
             checks.real(name, getattr(self, name), positive=True)
-        for name in ("n_iter", "batch_size", "validation_n_iter"):
+        for name in ("n_iter", "fast_n_iter", "batch_size", "validation_n_iter"):
             checks.integer(name, getattr(self, name), at_least=1)
         checks.integer("padding", self.padding, at_least=0)
         checks.integer("epochs", self.epochs, at_least=0 if self.members else 1)
@@ -214,19 +229,7 @@ class Recipe:
         return self.method != "natural"
 
     def model_arguments(self, n_classes, mean, std):
-        """Return the arguments of `nets.build` that make the model.
-
-        Parameters
-        ----------
-        n_classes : int
-            Length of the output.
-        mean, std : sequence of float
-            Of each channel.
-
-        Returns
-        -------
-        dict
-        """
+        """Return the arguments of `nets.build` that make the model; mean and std of each channel."""
         return {
             "name": self.model,
             "n_classes": n_classes,
@@ -239,37 +242,30 @@ class Recipe:
         }
 
     def build(self, n_classes, mean, std, seed):
-        """Build the model, with random weights.
-
-        Parameters
-        ----------
-        n_classes : int
-            Length of the output.
-        mean, std : sequence of float
-            Of each channel.
-        seed : int
-            Of the weights.
-
-        Returns
-        -------
-        ImageClassifier
-        """
+        """Build the model, with random weights of this seed; mean and std of each channel."""
         return build(**self.model_arguments(n_classes, mean, std), seed=seed)
 
+    def cannot_change_epochs(self, before, n_done):
+        """Why a run of `before` epochs, n_done of them done, cannot go on by this recipe; None where it can.
+
+        It can where the learning rates of the epochs done are those of this recipe.
+        """
+        if self.epochs < n_done:
+            return f"{n_done} epochs are done"
+        older = replace(self, epochs=before)
+        # Milestones lie where they lie in units of the epochs: a fine grid, for whatever number of steps.
+        for step in range(n_done * N_PER_EPOCH):
+            rates = [learning_rate(each, step, each.epochs * N_PER_EPOCH) for each in (older, self)]
+            if abs(rates[0] - rates[1]) > 1e-12 * rates[0]:
+                epoch = step // N_PER_EPOCH + 1
+                return f"by schedule={self.schedule} epoch {epoch}, which is done, would have had another rate"
+        return None
+
     def differences(self, other, *, execution=True):
-        """Name the fields in which another recipe differs.
+        """Name, as "name=theirs (here ours)", the fields in which another recipe differs.
 
-        Parameters
-        ----------
-        other : Recipe or dict
-            What to compare with; fields that a dict lacks, the record of an older run, have their defaults.
-        execution : bool, default=True
-            Compare as well the fields that change speed and rounding, and the path of the data.
-
-        Returns
-        -------
-        list of str
-            "name=theirs (here ours)".
+        Fields that a dict lacks, the record of an older run, have their defaults. execution=False skips the fields that
+        change speed and rounding alone, and the path of the data.
         """
         defaults = {field.name: field.default for field in fields(self) if field.default is not MISSING}
         theirs = defaults | other if isinstance(other, dict) else asdict(other)
@@ -284,118 +280,20 @@ class Recipe:
         ]
 
 
-def as_released(recipe):
-    """Return the recipe with the released code's deviations from the paper's text, where they are fields.
+def learning_rate(recipe, step, n_steps):
+    """Return the learning rate of a step, from 0, of the n_steps of the whole training.
 
-    eps 0.031 and step 0.007; crafting by the statistics of the batch; momentum lost at each epoch; all training images
-    trained on, and the best epoch found on the test set.
+    steps:   lr decay**k, k the number of milestones <= t                                        (paper: section 4.1)
+    cyclic:  lr min(t / peak, (1 - t) / (1 - peak))                                              (Wong et al. 2020)
 
-    Parameters
-    ----------
-    recipe : Recipe
-        By the paper's text.
-
-    Returns
-    -------
-    Recipe
-
-    References
-    ----------
-    .. [1] https://github.com/BaoWangMath/EnResNet, ResNet20.
+    t = (step + 1/2) / n_steps is the step's middle in units of the whole training.
     """
-    changes = {"crafting_batch_norm": "batch", "reset_momentum": True, "select_on": "test"}
-    return replace(recipe, eps=0.031, step_size=0.007, **changes)
+    t = (step + 0.5) / n_steps
+    if recipe.schedule == "cyclic":
+        return recipe.lr * min(t / recipe.peak, (1 - t) / (1 - recipe.peak))
+    return recipe.lr * recipe.decay ** bisect.bisect_right(recipe.milestones, t)
 
 
-def recipe(name):
-    """Look up a recipe.
-
-    Parameters
-    ----------
-    name : str
-        "table2/en5_resnet20" and the like: a key of RECIPES.
-
-    Returns
-    -------
-    Recipe
-
-    Raises
-    ------
-    ValueError
-        If there is no such recipe; the message names near ones.
-    """
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.5)
-        hint = f"; near ones are {', '.join(near)}" if near else ""
-        raise ValueError(f"there is no recipe {name!r}{hint}: --list names them all")
-    return RECIPES[name]
-
-
-def _from_tables():
-    """One recipe a row. Rows of blind attacks differ by their oracles from those of the models' own training."""
-    settings = {
-        "table1": {"method": "natural"},
-        "table4": {"method": "natural", "data": "cifar100"},
-        "table5": {"data": "cifar100"},
-        "table6": {"data": "cifar100"},
-        "table10": {"data": "cifar100"},
-        "table11": {"noise": "laplace"},
-        "section4.4": {"noise": "none"},
-    }
-    sources = {"table3": "table2", "table6": "table5", "table7": "table2", "section4.4": "table2"}
-    made = {}
-    for table, rows in ROWS.items():
-        for row in rows:
-            options = dict(settings.get(table, {}))
-            if row.oracle:
-                options["oracle"] = f"{sources[table]}/{row.oracle}"
-            if table in ("table9", "table10") and "+" in row.model:
-                options["weights"] = "learned"
-            elif "+" in row.model:
-                options |= {"members": tuple(f"{sources[table]}/{term}" for term in row.model.split("+")), "epochs": 0}
-            made[f"{table}/{row.model}"] = Recipe(row.model, **options)
-    return made
-
-
-def _for_two_cores():
-    shared = {"schedule": "cyclic", "lr": 0.2, "epochs": 30, "n_validation": 500}
-    # Ours: where the rate falls to 0 the best of 500 images would choose an epoch by chance.
-    shared |= {"keep": "average", "average": 0.999}
-    fast = shared | {"method": "fast"}
-    natural = shared | {"method": "natural"}
-    made = {f"cpu/{model}": Recipe(model, **fast) for model in ("resnet20", "en1_resnet20", "en2_resnet20")}
-    # Section 4.4's control: what the mean of two networks brings without noise.
-    made["cpu/en2_resnet20-without-noise"] = Recipe("en2_resnet20", noise="none", **fast)
-    made |= {f"cpu/{model}-natural": Recipe(model, **natural) for model in ("resnet20", "en1_resnet20")}
-    variants = {"laplace": {"noise": "laplace"}, "std-sample": {"std_over": "sample"}}
-    variants |= {f"coef{coef:g}": {"coef": coef} for coef in (0.05, 0.2)}
-    made |= {
-        f"cpu/en1_resnet20-{name}": Recipe("en1_resnet20", **fast, **options) for name, options in variants.items()
-    }
-    digits = {"data": "digits", "epochs": 10, "batch_size": 64, "eps": 0.15, "step_size": 0.05, "validation_n_iter": 5}
-    # They are not symmetric, and so small that a second thread costs more than it brings.
-    digits |= {"n_train": None, "n_validation": None, "padding": 1, "flip": False, "n_threads": 1}
-    digits |= {"keep": "best", "average": 0.0}
-    made["cpu/digits"] = Recipe("en1_resnet20", **(fast | digits))
-    return made
-
-
-RECIPES = _from_tables() | _for_two_cores()
-
-
-def published(name):
-    """Return the paper's row of a recipe.
-
-    Parameters
-    ----------
-    name : str
-        Name of a recipe.
-
-    Returns
-    -------
-    Row or None
-        None for recipes that are not the paper's.
-    """
-    table, _, model = name.partition("/")
-    rows: list[Row] = ROWS.get(table, [])
-    return next((row for row in rows if row.model == model), None)
+def average_decay(recipe, n_done):
+    """Return the factor of the moving average after n_done steps."""
+    return min(recipe.average, (1 + n_done) / (10 + n_done))

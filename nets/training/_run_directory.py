@@ -1,35 +1,32 @@
 """The directory of a run: what is trained, how far it is, and the models that come out.
 
 config.json        recipe, seed, data and their encoding, versions, device
-metrics.csv        one line an epoch
+metrics.csv        one line per epoch
 tensorboard/       the same, for `tensorboard --logdir runs`
-last.safetensors   where to go on from: weights, momentum, and all lines of the metrics so far
+last.safetensors   what to resume from: weights, momentum, and all lines of the metrics so far
 best.safetensors   weights of the best epoch, or of the last or their average where the recipe keeps those, with what is
                    needed to build the model
 
-last.safetensors alone says how far the run is, and is replaced as a whole; the metrics are written from it.
+last.safetensors alone says how far the run is, and is replaced as a whole; the metrics are written from it. A directory
+without it, and without a model put together, holds no run: what a refused or interrupted start left is written over.
 """
 
 import csv
-import datetime
 import io
 import json
-import os
-import platform
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-import torch
+from filelock import FileLock, Timeout
 
-from nets import checkpoint
-from nets.training._losses import precisions
+from nets import checkpoint, provenance
+from nets.training._precision import precisions
+from nets.training._writable import make_directory, remove_empty
 
 __all__ = ["Run", "configuration"]
 
 CONFIG, METRICS, LAST, BEST = "config.json", "metrics.csv", "last.safetensors", "best.safetensors"
+LOCK = ".lock"
 # Of the configuration, what must be the same for a run to go on; "recipe" is compared field by field.
 IDENTITY = ("seed", "model", "data")
 # What may differ, though the same bits cannot be promised then.
@@ -69,12 +66,8 @@ class Run:
     def __init__(self, directory, config, recipe, *, resume=False):
         self.directory, self.config, self._keep = Path(directory), config, recipe.keep
         self.history, self.state, self.notes = [], None, []
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.directory / ".lock").open("a+")
-        except OSError as error:
-            raise ValueError(f"the run's directory {directory} cannot be written: {error.strerror}") from None
-        self._board = None
+        self._board, self._made = None, make_directory(self.directory)
+        self._lock = FileLock(self.directory / LOCK)
         try:
             self._hold()
             # What a killed process was writing.
@@ -91,10 +84,14 @@ class Run:
             raise
 
     def close(self):
-        """Let the directory go."""
+        """Release the directory; a new one that has no epoch behind it is removed."""
         if self._board is not None:
             self._board.close()
-        self._lock.close()
+        self._lock.release()
+        if self._made and not any((self.directory / name).exists() for name in (LAST, BEST)):
+            for name in (CONFIG, LOCK):
+                (self.directory / name).unlink(missing_ok=True)
+            remove_empty(self._made)
 
     def __enter__(self):
         return self
@@ -164,19 +161,16 @@ class Run:
 
     def _hold(self):
         try:
-            import fcntl
-        except ImportError:
-            # Windows: nothing keeps a second process away.
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._lock.acquire(timeout=0)
+        except Timeout:
             raise ValueError(f"{self.directory} is in use by another process") from None
+        except (OSError, NotImplementedError) as error:
+            raise ValueError(f"the run's directory {self.directory} cannot be written: {error}") from None
 
     def _read_config(self):
-        path = self.directory / CONFIG
+        path, has_epoch = self.directory / CONFIG, (self.directory / LAST).exists()
         if not path.is_file():
-            if (self.directory / LAST).exists():
+            if has_epoch:
                 raise ValueError(f"{self.directory} holds a {LAST} without {CONFIG}: give another directory")
             return None
         try:
@@ -185,25 +179,36 @@ class Run:
                 raise ValueError("there is no recipe in it")
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{path} is damaged, or no run's ({error})") from None
-        return there
+        is_combined = there["recipe"].get("members") and (self.directory / BEST).exists()
+        return there if has_epoch or is_combined else None
 
     def _go_on(self, there, recipe, resume):
         if not resume:
             name = there.get("name")
             raise ValueError(f"{self.directory} holds a run ({name}): give --resume to go on, or another --out")
-        self._check_identity(there, recipe, self.directory / CONFIG)
+        history = []
         if (self.directory / LAST).exists():
             self.state, record = checkpoint.read(self.directory / LAST, "training")
-            self._check_identity(record, recipe, self.directory / LAST)
-            self.history = record["history"]
+            history = record["history"]
+            self._check_identity(record, recipe, self.directory / LAST, history)
             if not (self.directory / BEST).is_file():
                 raise ValueError(f"{self.directory} has lost its {BEST}: give another directory")
+            checkpoint.read(self.directory / BEST, "model")
+        self._check_identity(there, recipe, self.directory / CONFIG, history)
+        self.history = history
+        if there["recipe"].get("epochs") != recipe.epochs:
+            self.notes.append(f"epochs was {there['recipe'].get('epochs')} and is {recipe.epochs}")
+            changed = there | {"recipe": self.config["recipe"]}
+            self._write_text(CONFIG, json.dumps(changed, indent=2, allow_nan=False) + "\n")
         for name in ENVIRONMENT:
             if there.get(name) != self.config.get(name):
                 self.notes.append(f"{name} was {there.get(name)} and is {self.config.get(name)}")
 
-    def _check_identity(self, there, recipe, path):
+    def _check_identity(self, there, recipe, path, history):
         differing = recipe.differences(there["recipe"], execution=False)
+        if [text.partition("=")[0] for text in differing] == ["epochs"]:
+            reason = recipe.cannot_change_epochs(there["recipe"]["epochs"], len(history))
+            differing = [f"{differing[0]}, which cannot be changed: {reason}"] if reason else []
         for name in IDENTITY:
             if there.get(name) != self.config[name]:
                 old, new = _brief(there.get(name)), _brief(self.config[name])
@@ -272,21 +277,17 @@ def configuration(name, recipe, seed, model, data, world):
     -------
     dict
     """
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    cuda = world.device.type == "cuda"
-    cpu = f"cpu, {torch.backends.cpu.get_cpu_capability()}"
+    about = provenance.environment(world.device, "nets.train")
     return {
         "name": name,
         "recipe": asdict(recipe),
         "seed": seed,
         "model": model,
         "data": data,
-        "versions": versions | ({"cuda": torch.version.cuda} if cuda else {}),
-        "device": torch.cuda.get_device_name(world.device) if cuda else cpu,
+        **{key: about[key] for key in ("versions", "device")},
         "n_ranks": world.n_ranks,
-        "n_threads": torch.get_num_threads(),
+        "n_threads": about["n_threads"],
         "precision": precisions(recipe, world.device),
-        "n_cores": os.cpu_count(),
-        "command": shlex.join(["python", "-m", "nets.train", *sys.argv[1:]]),
-        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **{key: about[key] for key in ("n_cores", "command", "commit")},
+        "began": about["date"],
     }

@@ -1,7 +1,7 @@
 """The loop: batches cropped and reflected on the device, adversarial images, a step; validation; an epoch's end.
 
 All random numbers of an epoch come from generators made at its beginning (`nets.seeds`), so that weights, momentum
-and the number of the epoch are all there is to go on from.
+and the number of the epoch are all there is to resume from. Over 300 lines: one loop, to be read from top to bottom.
 """
 
 import contextlib
@@ -14,8 +14,9 @@ import torch
 from bridge import FeynmanKacMean, noise_from
 from nets import attacks, seeds
 from nets.data import Batches, draw_shifts, split
-from nets.training._losses import Precision, adversarial_images, empirical_risk, precisions
-from nets.training._schedules import learning_rate
+from nets.training._losses import adversarial_images, empirical_risk
+from nets.training._precision import Precision, precisions
+from nets.training._recipe import average_decay, learning_rate
 
 __all__ = ["Training"]
 
@@ -89,8 +90,12 @@ class Training:
         """The model that the run gives, as it is now."""
         return self.averaged if self.recipe.keep == "average" else self.model
 
+    @property
+    def _is_compiled(self):
+        return self.recipe.compile not in ("off", "graph")
+
     def _compiled(self, module):
-        if self.recipe.compile == "off":
+        if not self._is_compiled:
             return module
         # Batches are of two sizes, the last one of validation being smaller.
         return torch.compile(module, mode=self.recipe.compile, dynamic=False)
@@ -114,34 +119,20 @@ class Training:
         self._held_out_part = held_out[self.world.part(len(held_out))].to(data.train_images.device)
 
     def epoch(self, number, advance=None):
-        """Train for one epoch, and validate.
+        """Train for epoch `number`, from 1, and validate; return the line of the metrics.
 
-        Parameters
-        ----------
-        number : int
-            Of the epoch, from 1.
-        advance : callable, optional
-            Called after each step, with the sum of the losses so far (a tensor of shape ()) and their number.
-
-        Returns
-        -------
-        dict
-            Line of the metrics: "epoch", "lr" (of the last step), "loss", "accuracy" (on the images trained on,
-            adversarial ones in adversarial recipes), "validation", "validation_adversarial", "selected" (of these two,
-            the one that counts), "images_per_second", "seconds", "time"; "weight_k" of learned weights; "average" and
-            "average_adversarial", the accuracies of the averaged model, from which "selected" is taken if it is kept.
-
-        Raises
-        ------
-        FloatingPointError
-            If the loss is not finite.
+        "lr" is that of the last step, "accuracy" that on the images trained on, "selected" the one that counts, of the
+        average where that is kept. `advance` is called after each step with the sum of the losses and their number.
         """
         began = time.perf_counter()
         recipe, world = self.recipe, self.world
         self.model.train()
         if recipe.reset_momentum:
             self._optimizer.state.clear()
-        rate, totals = self._steps(number, advance)
+        try:
+            rate, totals = self._steps(number, advance)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"epoch {number}: {error}, or try a smaller lr than {recipe.lr:g}") from None
         if self.mixture is not None:
             # The mean over the epoch, so that the step does not depend on the number of batches.
             self.mixture.weights.grad /= self.n_steps
@@ -208,8 +199,8 @@ class Training:
     def _update_average(self, n_done):
         if self.averaged is None:
             return
-        decay = min(self.recipe.average, (1 + n_done) / (10 + n_done))
-        torch._foreach_lerp_(_floating(self.averaged), _floating(self.model), 1 - decay)
+        share = 1 - average_decay(self.recipe, n_done)
+        torch._foreach_lerp_(_floating(self.averaged), _floating(self.model), share)
 
     @torch.no_grad()
     def _finish_average(self):
@@ -220,23 +211,7 @@ class Training:
         self.world.average_buffers(self.averaged)
 
     def seconds_per_step(self, n_steps=10):
-        """Time steps of a first epoch: the model has been trained a little after that.
-
-        Parameters
-        ----------
-        n_steps : int, default=10
-            Steps timed, after a first one; an epoch's at most.
-
-        Returns
-        -------
-        first, later : float
-            Seconds of the first step, in which what is compiled is compiled, and the mean of the later ones.
-
-        Raises
-        ------
-        ValueError
-            If an epoch has one step only.
-        """
+        """Seconds of a first step, compilation included, and the mean of n_steps later ones; the model has moved."""
         if self.n_steps < 2:
             raise ValueError(f"an epoch must have 2 steps or more to be timed, got {self.n_steps}")
         self.model.train()
@@ -265,7 +240,7 @@ class Training:
     def _drawing(self, purpose, number, model=None):
         """Let the noise of a model and the starts of attacks come from generators of this purpose and epoch."""
         place = (number, self.world.rank)
-        if self.recipe.compile != "off":
+        if self._is_compiled:
             self._attack_generator = None
             with seeds.default_generator_seeded(seeds.derive(self.seed, purpose, *place), self.world.device):
                 yield
@@ -277,21 +252,9 @@ class Training:
             yield
 
     def validate(self, number, model=None):
-        """Measure the accuracies on the images held out.
+        """Accuracy on the images held out, and that under PGD of validation_n_iter steps (None for natural recipes).
 
-        Parameters
-        ----------
-        number : int
-            Of the epoch: its noise is drawn.
-        model : Module, optional
-            By default the model in training.
-
-        Returns
-        -------
-        clean : float
-            Accuracy.
-        adversarial : float or None
-            Under PGD of validation_n_iter steps from a random start; None for natural recipes.
+        The noise is that of the epoch; `model` is by default the one in training.
         """
         recipe, world = self.recipe, self.world
         n_right = torch.zeros(2, dtype=torch.float64, device=world.device)
@@ -303,7 +266,7 @@ class Training:
                 x, y = self._held_out.take(chosen)
                 n_right[0] += self._n_right(model, x, y)
                 if recipe.is_adversarial:
-                    # In training mode, as while it trains: one draw of the noise a step, which is not remarked upon.
+                    # In training mode, as while it trains: one draw per step raises no NoisyModelWarning.
                     model.train()
                     with self.precision["crafting"]():
                         x_adv = attacks.pgd(
@@ -327,13 +290,7 @@ class Training:
             return (model(x).argmax(1) == y).sum()
 
     def state(self):
-        """Return what to go on from.
-
-        Returns
-        -------
-        dict of str to Tensor
-            Weights and buffers, their averages, and the momentum of each weight, of their shapes (...).
-        """
+        """Weights and buffers, their averages, and the momentum of each weight: what a run is resumed from."""
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if self.averaged is not None:
             state |= {f"average.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
@@ -344,18 +301,7 @@ class Training:
         return state
 
     def restore(self, state):
-        """Go on from there.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor
-            Of `state`, with tensors of shapes (...).
-
-        Raises
-        ------
-        ValueError
-            If it is that of another model.
-        """
+        """Resume from what `state` returned; a ValueError if it is that of another model."""
         try:
             self.model.load_state_dict(_part(state, "model."))
             if self.averaged is not None:

@@ -18,7 +18,7 @@ from bridge import NoisyResidual, ResNetSDE, noise_off
 from figures import _architecture as _network
 from figures import fig3
 from nets.train import train
-from nets.training._recipe import recipe
+from nets.training import recipe
 
 
 @pytest.fixture(scope="module")

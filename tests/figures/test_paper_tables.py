@@ -25,7 +25,7 @@ from figures.tables._numbers import make_lines, pooled, targets
 from nets.evaluation import _assessment as assessment
 from nets.evaluation import _report as reports
 from nets.published import MASK, NOTES, PARAMETERS, ROWS
-from nets.training._recipe import RECIPES
+from nets.training import RECIPES
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 EPS, STEP = 8 / 255, 2 / 255

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
 
 from nets import campaign, data
-from nets.training._recipe import recipe
+from nets.training import recipe
 
 CPU = torch.device("cpu")
 TWO = {name: recipe(name) for name in ("table2/resnet20", "table2/en2_resnet20")}

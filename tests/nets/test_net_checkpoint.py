@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import nets
 from nets import checkpoint
-from nets.training._recipe import recipe
+from nets.training import recipe
 
 RECORD = {"name": "x", "epochs": [1, 2.5], "none": None, "text": "σ"}
 

@@ -31,7 +31,7 @@ from nets.evaluation._report import make_row, worst_rows
 from nets.evaluation._runner import Evaluation, Outcome
 from nets.evaluation._statistics import robust, score, worst_case
 from nets.models import build
-from nets.training._recipe import RECIPES, published
+from nets.training import RECIPES, published
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -24,8 +24,8 @@ if not torch.distributed.is_available():
 from torch import nn
 
 from nets import checkpoint, data, seeds, train
+from nets.training import recipe
 from nets.training._distributed import World, connect
-from nets.training._recipe import recipe
 from nets.training._trainer import Training
 
 ROOT = Path(__file__).resolve().parents[3]

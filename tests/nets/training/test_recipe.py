@@ -8,9 +8,9 @@ torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 
 from bridge import noisy_blocks
 from nets import published
-from nets.training._recipe import RECIPES, Recipe, as_released, recipe
-from nets.training._recipe import published as published_row
-from nets.training._schedules import learning_rate
+from nets.training import NOT_IN_THE_PAPER, RECIPES, Recipe, as_released, recipe
+from nets.training import published as published_row
+from nets.training._recipe import learning_rate
 
 PAPER = [(table, row) for table, rows in published.ROWS.items() for row in rows]
 
@@ -118,3 +118,23 @@ def test_recipes_are_frozen_and_their_differences_named():
 
 def test_no_recipe_names_a_path_of_this_machine():
     assert {made.data for made in RECIPES.values()} == {"cifar10", "cifar100", "digits"}
+
+
+def test_recipes_of_ours_take_two_steps_and_keep_the_average():
+    ours = {name: made for name, made in RECIPES.items() if name.startswith("cpu/") and name != "cpu/digits"}
+    for name, made in ours.items():
+        assert (made.epochs, made.keep, made.validation_n_iter, made.step_size) == (30, "average", 10, 2 / 255)
+        if "natural" not in name:
+            assert (made.method, made.fast_n_iter, made.fast_step * made.eps) == ("fast", 2, pytest.approx(5 / 255))
+
+
+def test_fields_without_a_text_in_the_paper_are_fields():
+    assert set(NOT_IN_THE_PAPER) <= set(asdict(recipe("cpu/digits")))
+    assert {"batch_size", "momentum", "weight_decay"} <= set(NOT_IN_THE_PAPER)
+
+
+def test_record_without_a_field_that_came_later_has_its_default():
+    made = recipe("table2/resnet20")
+    older = {key: value for key, value in asdict(made).items() if key != "fast_n_iter"}
+    assert made.differences(older) == []
+    assert replace(made, fast_n_iter=2).differences(older) == ["fast_n_iter=1 (here 2)"]

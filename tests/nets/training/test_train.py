@@ -29,10 +29,11 @@ from bridge import noise_from
 from nets import checkpoint, data, seeds, train
 from nets.data._augmentation import draw_shifts
 from nets.training import _losses as risks
+from nets.training import recipe
 from nets.training._distributed import World
-from nets.training._recipe import recipe
+from nets.training._precision import Precision
+from nets.training._recipe import learning_rate
 from nets.training._run_directory import Run
-from nets.training._schedules import learning_rate
 from nets.training._trainer import Training
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -359,7 +360,7 @@ def test_half_precision_changes_the_risk_by_its_roundoff(model, batch):
     x, y = batch
     values = []
     for name in ("float32", "bfloat16"):
-        with torch.no_grad(), risks.Precision(name, CPU.device)():
+        with torch.no_grad(), Precision(name, CPU.device)():
             values.append(risks.empirical_risk(model, x, y, tiny(method="natural"))[0].item())
     # bfloat16 has a unit roundoff of 2**-9; twenty layers, each adding one.
     assert 0 < abs(values[1] / values[0] - 1) < 20 * 2**-9
@@ -494,7 +495,7 @@ def test_collapse_stops_the_command_in_one_line(capsys, tmp_path, monkeypatch):
     options = ["--epochs", "4", "--n-validation", "144", "--out", tmp_path / "run"]
     error = fails_in_one_line(capsys, "cpu/digits", *TINY, *options)
     assert "collapsed by epoch" in error
-    assert "--method pgd" in error
+    assert "--fast-n-iter 2" in error
     n_done = len(rows(tmp_path / "run"))
     assert n_done < 4
     # It does not go on by itself, and does where it is told to.
@@ -611,8 +612,9 @@ def test_list_names_every_recipe(capsys):
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(capsys, tmp_path, arguments, message):
-    assert message in fails_in_one_line(capsys, *arguments, "--out", tmp_path / "run")
-    assert not (tmp_path / "run" / "last.safetensors").exists()
+    assert message in fails_in_one_line(capsys, *arguments, "--out", tmp_path / "new" / "run")
+    # Nothing is left that would stand in the way of the next.
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_directory_that_cannot_be_written_is_refused(capsys, tmp_path):
@@ -734,3 +736,12 @@ def test_sigterm_ends_the_command_with_one_line(tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert err == "python -m nets.train: interrupted: --resume goes on after the last whole epoch\n"
+
+
+def test_fast_of_two_steps_is_pgd_of_two_steps(model, batch):
+    few = tiny(model="resnet20", method="fast", eps=0.1, fast_n_iter=2, fast_step=0.625)
+    pgd = tiny(model="resnet20", method="pgd", eps=0.1, n_iter=2, step_size=0.0625)
+    one = replace(few, fast_n_iter=1)
+    made = [risks.adversarial_images(model, *batch, each, torch.Generator().manual_seed(3)) for each in (few, pgd, one)]
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])

@@ -1,0 +1,57 @@
+"""The type in which convolutions are computed, in training and while adversarial images are made."""
+
+import contextlib
+
+import torch
+
+__all__ = ["Precision", "precisions"]
+
+
+class Precision:
+    """The type in which convolutions are computed, by `torch.autocast`.
+
+    Parameters
+    ----------
+    name : {"float32", "bfloat16"}
+        Type.
+    device : torch.device
+        Where.
+    """
+
+    def __init__(self, name, device):
+        self.dtype, self.device = getattr(torch, name), device
+
+    def __call__(self):
+        """Return the context to compute in.
+
+        Returns
+        -------
+        context manager
+        """
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+
+def precisions(recipe, device):
+    """Decide in which types a recipe computes on a device.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Gives training_dtype and crafting_dtype.
+    device : torch.device
+        Where.
+
+    Returns
+    -------
+    dict
+        "training" and "crafting": "float32" or "bfloat16".
+    """
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
+    auto = "bfloat16" if fast else "float32"
+    chosen = {"training": recipe.training_dtype, "crafting": recipe.crafting_dtype}
+    return {name: auto if dtype == "auto" else dtype for name, dtype in chosen.items()}
