@@ -3,6 +3,7 @@
     "digits"               1797 images of 8 x 8 from scikit-learn, without a network
     "cifar10", "cifar100"  downloaded by torchvision
     PATH                   a folder, or a .tar, .tar.xz or .tar.gz archive, of train/<class>/* and test/<class>/*
+    PATH::RGB, PATH::L     the same, all images converted to colour, or to grey
 
 What has to be decoded is decoded once, and kept in $XDG_CACHE_HOME/enresnet (~/.cache/enresnet).
 """
@@ -23,6 +24,7 @@ from nets.data._image_folder import fingerprint, is_archive, read_images
 __all__ = ["Batches", "Dataset", "cache_directory", "load"]
 
 N_DIGITS_TEST = 360
+MODES = ("::RGB", "::L")
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
 
@@ -130,7 +132,9 @@ def load(name, *, progress=True):
     Parameters
     ----------
     name : str or Path
-        "digits", "cifar10", "cifar100", or the path of a folder or archive.
+        "digits", "cifar10", "cifar100", or the path of a folder or archive; PATH::RGB or PATH::L converts its images to
+        colour or grey, where they are of both kinds. What was left out, and images that are in training and test or
+        have two labels, is reported on standard error.
     progress : bool, default=True
         Show a progress bar while decoding, if standard error is a terminal.
 
@@ -148,11 +152,13 @@ def load(name, *, progress=True):
         return _digits()
     if name in TORCHVISION:
         return _cached(name, ["torchvision", name], lambda: _download(name))
-    path = Path(name).expanduser()
+    place, _, mode = str(name).rpartition("::") if str(name).endswith(MODES) else (str(name), "", "")
+    path = Path(place).expanduser()
     if not path.is_dir() and not (path.is_file() and is_archive(path)):
         known = ", ".join(["digits", *TORCHVISION])
         raise ValueError(f"data must be {known}, a folder, or a .tar, .tar.xz or .tar.gz file that exists, got {name}")
-    return _cached(path.name, fingerprint(path), lambda: read_images(path, progress=progress))
+    source = fingerprint(path) + ([mode] if mode else [])
+    return _cached(path.name, source, lambda: read_images(path, mode=mode or None, progress=progress))
 
 
 class Batches:
@@ -248,7 +254,7 @@ def _cached(name, source, make):
         except ValueError as error:
             sys.stderr.write(f"{error}: it is made again\n")
     made = make()
-    record = {key: made.pop(key) for key in ("classes", "encoding")}
+    record = {key: made.pop(key) for key in ("classes", "encoding")} | {"notes": made.pop("notes", [])}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write(file, "images", made, record)
@@ -258,4 +264,6 @@ def _cached(name, source, make):
 
 
 def _dataset(name, tensors, record):
+    for note in record.get("notes", ()):
+        sys.stderr.write(f"{name}: {note}\n")
     return Dataset(name, **tensors, classes=tuple(record["classes"]), encoding=record["encoding"])

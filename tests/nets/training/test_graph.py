@@ -52,9 +52,9 @@ def test_step_of_the_graph_is_that_of_the_loop(case):
         assert graph[0][name] == pytest.approx(loop[0][name], rel=1e-5, abs=1e-9)
 
 
-def test_several_processes_are_refused():
+def test_learned_weights_are_refused():
     digits = data.load("digits")
-    made = replace(recipe("cpu/digits"), compile="graph", weights="learned", model="en2_resnet20")
+    made = replace(recipe("cpu/digits"), compile="graph", weights="learned", model="resnet20+resnet20")
     model = made.build(10, *digits.statistics(), seed=0)
     with pytest.raises(ValueError, match="compile must be off"):
         make_training(model, digits, made, World(torch.device("cpu")))

@@ -556,7 +556,7 @@ def test_state_of_another_recipe_is_refused(copy, capsys):
     record["recipe"]["eps"] = 0.2
     checkpoint.write(copy / "last.safetensors", "training", tensors, record)
     message = fails_in_one_line(capsys, "cpu/digits", *TINY, "--out", copy, "--resume")
-    assert "last.safetensors belongs to another run, with eps=0.2 (here 0.15)" in message
+    assert "last.safetensors belongs to another run, with --eps=0.2 (here 0.15)" in message
 
 
 def test_second_process_on_a_run_is_refused(copy, capsys):
@@ -603,11 +603,11 @@ def test_list_names_every_recipe(capsys):
     [
         (["table2/en3_resnet20"], "there is no recipe 'table2/en3_resnet20'; near ones are"),
         (["cpu/digits", "--data", "nothing.tar"], "data must be digits, cifar10, cifar100, a folder"),
-        (["cpu/digits", "--batch-size", "2000"], "batch_size must be <= 1293"),
+        (["cpu/digits", "--batch-size", "2000"], "--batch-size must be <= 1293"),
         (["cpu/digits", "--validation", "0.0001"], "validation must hold out an image"),
         (["cpu/digits", "--device", "cuda:99"], "device cuda:99 is not there"),
-        (["cpu/digits", "--device", "gpu"], "device must be auto, cpu, cuda or cuda:N, got device='gpu'"),
-        (["cpu/digits", "--model", "resnet21"], "name must be BASE, enK_BASE or a sum"),
+        (["cpu/digits", "--device", "gpu"], "--device must be auto, cpu, cuda or cuda:N, got --device='gpu'"),
+        (["cpu/digits", "--model", "resnet21"], "--model must be BASE, enK_BASE or a sum"),
         (["section4.4/resnet20+resnet44"], "give their directories by --integrate"),
     ],
 )
@@ -647,7 +647,7 @@ def test_finished_runs_are_put_together_as_the_mean_of_their_logits(finished, tm
     message = fails_in_one_line(capsys, *joined[:1], "--integrate", finished, other, "--out", tmp_path / "no")
     assert "must hold resnet20, for resnet20+resnet20, and holds en1_resnet20" in message
     message = fails_in_one_line(capsys, *joined[:3], "--integrate", finished, other, "--out", tmp_path / "no")
-    assert "was trained with noise=gaussian, the recipe has noise=None" in message
+    assert "was trained with --noise=gaussian, the recipe has --noise=None" in message
 
 
 # --- killed at random moments
