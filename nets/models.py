@@ -113,17 +113,7 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_images, n_channels, height, width)
-            Normalised images.
-
-        Returns
-        -------
-        Tensor of shape (n_images, n_classes)
-        """
+        """Return logits of shape (n_images, n_classes) of images of shape (n_images, n_channels, height, width)."""
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
@@ -158,22 +148,7 @@ class ImageClassifier(nn.Module):
         self.net = net
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_images, n_channels, height, width)
-            Images in [0, 1].
-
-        Returns
-        -------
-        Tensor of shape (n_images, n_classes)
-
-        Raises
-        ------
-        ValueError
-            If x is of another shape.
-        """
+        """Return logits of shape (n_images, n_classes) of images of shape (n_images, n_channels, height, width)."""
         if x.dim() != 4 or x.shape[1] != len(self.mean):
             raise ValueError(f"x must have shape (n_images, {len(self.mean)}, height, width), got {tuple(x.shape)}")
         return self.net((x - self.mean) / self.std)

@@ -21,6 +21,7 @@ from typing import Annotated
 import torch
 from tqdm import tqdm
 
+from bridge import checks
 from nets import _cli, data, seeds, training
 from nets.training import (
     RECIPES,
@@ -40,7 +41,7 @@ __all__ = ["main", "train"]
 
 PROG = "python -m nets.train"
 DEFAULT = "cpu/digits"
-# Looking at the loss makes a GPU wait.
+# Reading the loss synchronises with the GPU.
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -60,11 +61,11 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
     recipe : Recipe
         What and how.
     out : Path
-        The run's directory, see `nets.training._run_directory`.
+        The run's directory, see `nets.training.Run`.
     seed : int, default=0
         Seed of everything that is drawn.
     resume : bool, default=False
-        Go on with the run that is there.
+        Resume the run that is there.
     device : str, default="auto"
         "cpu", "cuda", "cuda:1"; "auto": a GPU, if there is one.
     progress : bool, default=True
@@ -132,15 +133,9 @@ def _synchronised(run, out, training, world):
 
 
 def _epochs(training, run, recipe, n_done, *, progress):
-    total = recipe.epochs * training.n_steps * recipe.batch_size
-    bar = tqdm(
-        total=total,
-        initial=n_done * training.n_steps * recipe.batch_size,
-        unit="img",
-        unit_scale=True,
-        smoothing=0.05,
-        disable=None if progress else True,
-    )
+    size = training.n_steps * recipe.batch_size
+    total, hidden = recipe.epochs * size, None if progress else True
+    bar = tqdm(total=total, initial=n_done * size, unit="img", unit_scale=True, smoothing=0.05, disable=hidden)
     with bar:
         _watch(run, recipe, training)
         for number in range(n_done + 1, recipe.epochs + 1):
@@ -191,7 +186,7 @@ def _announce(run, out, recipe, training, world):
 
 @dataclass(frozen=True)
 class Options:
-    """Of the command.
+    """Command-line options.
 
     Parameters
     ----------
@@ -202,7 +197,7 @@ class Options:
     seed : int
         Seed of everything that is drawn: weights, split, order, crops, attacks, noise.
     resume : bool
-        Go on with the run in the directory, or begin it.
+        Resume the run in the directory, or begin it; with more --epochs where the schedule allows.
     device : str
         cpu, cuda, cuda:1; auto: a GPU, if there is one.
     integrate : tuple of Path
@@ -258,8 +253,7 @@ def main(argv=None):
 
 
 def _run(name, options):
-    if options.seed < 0:
-        raise ValueError(f"seed must be >= 0, got seed={options.seed}")
+    checks.integer("seed", options.seed, at_least=0)
     if options.integrate and not options.recipe.members:
         raise ValueError(f"--integrate is for recipes that are made of finished runs, and {name} is trained")
     out = options.out or Path("runs") / f"{name.replace('/', '-')}-seed{options.seed}"

@@ -8,7 +8,18 @@ __all__ = ["check_directory", "make_directory", "remove_empty"]
 
 
 def check_directory(directory):
-    """Try whether a run's directory can be made and written; leave nothing there. Raises a ValueError if not."""
+    """Try whether a run's directory can be made and written, and leave nothing there.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the run.
+
+    Raises
+    ------
+    ValueError
+        If it cannot (raised by a helper).
+    """
     made = make_directory(Path(directory))
     draft = Path(directory) / f".try.{os.getpid()}.part"
     try:

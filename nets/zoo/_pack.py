@@ -75,7 +75,14 @@ def add_accuracies(report, name, *, source):
     card = json.loads(place.read_text(encoding="utf-8"))
     rows = [{key: row[key] for key in SCORES if row.get(key) is not None} for row in report["rows"]]
     card["accuracies"] = rows
-    card["evaluation"] = {"report": source, "images": report["data"]["subset"], "encoding": report["data"]["encoding"]}
+    card["evaluation"] = {
+        "report": source,
+        "images": report["data"]["subset"],
+        "encoding": report["data"]["encoding"],
+        "weights": "those of this file"
+        if report["run"]["weights"]["digest"] == card["weights"]["digest"]
+        else "the run's, before they were stored in half precision",
+    }
     flags = report.get("red_flags") or {}
     card["red_flags"] = flags.get("found")
     _write(place, card)
@@ -104,7 +111,6 @@ def pack_sample(source):
 
 
 def _write(path, value):
-    """JSON with one line per row of a list of rows."""
     text = json.dumps(value, indent=1, allow_nan=False)
     with checkpoint.renamed(path) as draft:
         draft.write_text(text + "\n", encoding="utf-8")
