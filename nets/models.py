@@ -88,14 +88,7 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self,
-        sizes: Architecture,
-        n_classes: int = 10,
-        *,
-        n_channels: int = 3,
-        noise="gaussian",
-        coef=0.1,
-        std_over="batch",
+        self, sizes: Architecture, n_classes: int = 10, *, n_channels=3, noise="gaussian", coef=0.1, std_over="batch"
     ):
         super().__init__()
         options = {"noise": noise, "coef": coef, "scale": "std", "std_over": std_over}
