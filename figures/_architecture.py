@@ -31,11 +31,6 @@ class Box(NamedTuple):
     n_repeats: int = 1
 
 
-# Of the arrays of boxes: the kind that each has.
-KINDS = {"role": "U", "label": "U", "input_shape": "U", "output_shape": "U", "noise": "U", "coef": "f",
-         "n_parameters": "i", "n_repeats": "i"}  # fmt: skip
-
-
 def build(name, seed):
     """The network and an image for it, of nothing: only the shapes are looked at."""
     model = nets.build(name, seed=seed).eval()
@@ -132,18 +127,7 @@ def arrays(boxes, prefix=""):
     return {prefix + key: np.array([getattr(box, key) for box in boxes]) for key in Box._fields}
 
 
-def shapes(axis, prefix=""):
-    """What `figures._cli.sound_arrays` wants to know of these arrays."""
-    return {prefix + key: axis for key in Box._fields}
-
-
 def from_arrays(data, prefix=""):
     """The boxes again."""
     columns = (data[prefix + key].tolist() for key in Box._fields)
     return [Box(*row) for row in zip(*columns, strict=True)]
-
-
-def is_sound(key, array):
-    """Whether an array of boxes, whatever its prefix, is such as `arrays` returns."""
-    kind = next((kind for name, kind in KINDS.items() if key.endswith(name)), "U")
-    return array.dtype.kind == kind and (kind == "U" or (array >= 0).all())

@@ -1,83 +1,114 @@
-"""The command of a figure: compute, draw, save picture, arrays and provenance; or draw again from the arrays."""
+"""The command line of a figure: compute, draw, save picture, arrays and record; or draw again from the arrays."""
 
+import sys
 import time
 from pathlib import Path
 
-import numpy as np
+import _enresnet
+from figures import _io, _style
 
-from figures import _io
+__all__ = ["OneLineParser", "make_main", "run", "whole"]
 
 
-def figure_command(name, doc, argv, *, compute, plot, findings, shapes, sound, of_runs=False, options=None):
-    """Run the command line of the module figures.NAME.
+class OneLineParser(_enresnet.OneLineParser):
+    """A parser with the options that every figure has; its errors are one line."""
 
-    `compute(quick=, seed=)` gives arrays, `plot(arrays)` a figure, `findings(arrays)` what the JSON says beside the
-    provenance. For --replot the arrays named in `shapes` are read, and `sound(arrays, path)` returns them or raises a
-    ValueError. A figure `of_runs` is about trained networks: `compute(quick=, seed=, runs=, data=)` is given the
-    directory that holds them, of tiny ones for --quick, and where their images lie, or None. `options` are further
-    ones: name without dashes -> arguments of `add_argument`; `compute` is given their values as well.
-    """
-    parser = _io.OneLineParser(f"python -m figures.{name}", doc)
-    if of_runs:
-        parser.add_argument(
-            "--runs", type=Path, help="directory of finished runs (default runs; tiny ones for --quick)"
+    def __init__(self, prog, doc):
+        super().__init__(prog, doc)
+        self.add_argument("--quick", action="store_true", help="small problem, under ten seconds")
+        self.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default 0)")
+        self.add_argument(
+            "--out", type=_enresnet.output_path, default=Path("out"), help="output directory (default out)"
         )
-        parser.add_argument("--data", help="where their images lie (default: where they lay for the training)")
-    for option, described in (options or {}).items():
-        parser.add_argument(f"--{option}", **described)
-    parser.add_argument("--replot", action="store_true", help=f"draw again from {name}.npz, without computing")
-    arguments = vars(parser.parse_args(argv))
-    if of_runs and arguments["runs"] is not None and not arguments["runs"].is_dir():
-        parser.error(f"--runs {arguments['runs']} is not a directory")
 
-    def run():
-        begin = time.perf_counter()
-        path = arguments["out"] / f"{name}.npz"
-        chosen = {key: arguments[key] for key in (option.replace("-", "_") for option in options or {})}
-        if arguments["replot"]:
-            for key, value in chosen.items():
-                if value != parser.get_default(key):
-                    raise ValueError(f"--{key.replace('_', '-')} asks for other data: run without --replot")
-            data = sound(_io.load_data(path, shapes), path)
-        elif arguments["seed"] < 0:
-            raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
-        directory = _io.writable(arguments["out"])
+    def add_networks(self, *, data=True):
+        """Add the options that choose the trained networks."""
+        self.add_argument("--runs", type=Path, help="directory of finished runs (default: the networks that ship)")
+        if data:
+            self.add_argument("--data", help="path of their images (default: those that ship)")
+
+
+def run(main, prog, options=()):
+    """Call main() in the frame of a command: the errors that a user can cause become one line and status 2."""
+    _enresnet.run(main, prog, options=options, interrupted="interrupted, nothing was written")
+
+
+def whole(name, value):
+    """The whole number >= 1 given for an option."""
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name} must be a whole number >= 1, got {value}")
+    return number
+
+
+def make_main(name, doc, *, compute, plot, findings, options=None, of_networks=False, table=None):
+    """Return the function main(argv=None) of the module figures.NAME.
+
+    `compute(quick=, seed=)` gives arrays; `plot(arrays)` a figure, or it is a dict of such functions by what follows
+    NAME in the file's name; `findings(arrays)` gives what the JSON holds besides the provenance; `table(findings)` is
+    printed. `options` adds arguments, name -> keywords of `add_argument`; compute receives their values, and that of a
+    figure `of_networks` also `runs` and `data`: see `figures._runs`. compute, plot, findings and table are looked up
+    in the module when they are called.
+    """
+    plots = plot if isinstance(plot, dict) else {"": plot}
+    module = compute.__module__
+
+    def main(argv=None):
+        """Run the command line with these arguments, those of the process by default."""
+        parser = _parser(name, doc, options or {}, of_networks)
+        arguments = vars(parser.parse_args(argv))
+        run(lambda: _run(name, arguments, parser, current(), options or {}, of_networks), parser.prog)
+
+    def current():
+        """The functions by the names under which the module has them now."""
+        names = vars(sys.modules[module])
+        drawn = {suffix: names[draw.__name__] for suffix, draw in plots.items()}
+        return names[compute.__name__], drawn, names[findings.__name__], table and names[table.__name__]
+
+    return main
+
+
+def _parser(name, doc, options, of_networks):
+    parser = OneLineParser(f"python -m figures.{name}", doc)
+    if of_networks:
+        parser.add_networks()
+    for option, described in options.items():
+        parser.add_argument(f"--{option}", **described)
+    parser.add_argument("--format", choices=_io.FORMATS, default="png", help="of the picture (default png)")
+    parser.add_argument("--replot", action="store_true", help=f"draw again from {name}.npz, without computing")
+    return parser
+
+
+def _run(name, arguments, parser, functions, options, of_networks):
+    compute, plots, findings, table = functions
+    begin = time.perf_counter()
+    keys = [option.replace("-", "_") for option in options] + ["runs", "data"] * of_networks
+    chosen = {key: arguments[key] for key in keys}
+    if arguments["replot"]:
+        for key, value in chosen.items():
+            if value != parser.get_default(key):
+                raise ValueError(f"--{key.replace('_', '-')} asks for other data: run without --replot")
+        data = _io.load_data(arguments["out"] / f"{name}.npz", name)
+    elif arguments["seed"] < 0:
+        raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
+    with _io.output_directory(arguments["out"]) as directory:
         if not arguments["replot"]:
-            inputs = {"runs": _runs_of(arguments), "data": arguments["data"]} if of_runs else {}
-            data = compute(quick=arguments["quick"], seed=arguments["seed"], **inputs, **chosen)
-        _io.use_style()
-        writers = {f"{name}.png": lambda path: _io.save_picture(plot(data), path)}
+            data = compute(quick=arguments["quick"], seed=arguments["seed"], **chosen)
+        _style.use_style()
+        writers = {f"{name}{suffix}.{arguments['format']}": _drawer(plot, data) for suffix, plot in plots.items()}
+        found = findings(data)
         if not arguments["replot"]:
-            record = _io.provenance(arguments, time.perf_counter() - begin) | findings(data)
-            writers[f"{name}.npz"] = lambda path: np.savez_compressed(path, **data)
+            record = _io.provenance(arguments, time.perf_counter() - begin) | found
+            writers[f"{name}.npz"] = lambda path: _io.save_data(path, name, data)
             writers[f"{name}.json"] = lambda path: _io.write_json(path, record)
         for written in _io.save_all(directory, writers):
             print(written)
-
-    _io.run(run, parser.prog, arguments)
-
-
-def _runs_of(arguments):
-    # Figures of the equation alone do without PyTorch.
-    from figures._runs import root_of
-
-    return root_of(arguments)
+    if table:
+        print(f"\n{table(found)}")
 
 
-def sound_arrays(data, path, shapes, is_sound, *, fault, lengths=None, may_be_empty=()):
-    """Return the arrays read from a file, or raise a ValueError that names those that no computation gave.
-
-    `shapes` has a string a key, one letter for each axis; axes of one letter have one length, which `lengths` may fix.
-    `is_sound(key, array)` judges kind and values; `fault` says what is wrong where it does not hold.
-    """
-    lengths, wrong = dict(lengths or {}), []
-    for key, axes in shapes.items():
-        array = data[key]
-        fits = array.ndim == len(axes) and all(
-            lengths.setdefault(axis, length) == length for axis, length in zip(axes, array.shape, strict=True)
-        )
-        if not (fits and is_sound(key, array) and (array.size or key in may_be_empty)):
-            wrong.append(key)
-    if wrong:
-        raise ValueError(f"{path} is damaged ({', '.join(wrong)}: {fault}): run without --replot")
-    return data
+def _drawer(plot, data):
+    return lambda path: _io.save_picture(plot(data), path)

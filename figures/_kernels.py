@@ -1,50 +1,39 @@
 """One layer of 64 x 64 kernels of 3 x 3 weights, of the two networks of Figures 8 and 9."""
 
-import numpy as np
+import re
 
-from figures import _kernels_plot, _runs, fig10
-from figures._cli import figure_command, sound_arrays
+import matplotlib
+import numpy as np
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from figures import _runs, fig10
+from figures._cli import make_main
 from figures._runs import Wanted
-from figures.tables import label
+from figures._style import label
 from nets import sparsity
 
-__all__ = ["choose", "command", "compute", "findings", "plot", "sound"]
+__all__ = ["choose", "compute", "findings", "layer_name", "make_command", "plot"]
 
 SHAPE = (64, 64, 3, 3)
 # Of both networks, so that one colour means one number in both figures; what lies outside has the colour of the ends.
 QUANTILE = 0.995
 WANTED = {"plain": Wanted(("resnet20",)), "ensemble": fig10.ENSEMBLE}
-TEXTS = ("layer", "layers", "model", "training", "run", "other_model")
-# One letter for each axis.
-SHAPES = {
-    "weight": "oikl", "scale": "", "layer": "", "layers": "c", "model": "", "training": "", "run": "",
-    "n_members": "", "other_model": "",
-}  # fmt: skip
+NAMES = ("layer", "model", "training", "run", "other_model")
+DPI = 110
+# Pixels of the picture: of a weight, of a weight enlarged, of a tap, and margins. Whole numbers: no weight is wider
+# than another.
+SIDE, ENLARGED, TAP, N_KERNELS = 3, 12, 52, 8
+LEFT, BOTTOM, GAP, TOP, BAR, RIGHT = 70, 60, 70, 95, 18, 85
+# Few enough that the palette of the file holds them all, and odd: the middle one is white.
+N_COLOURS = 63
 
 
 def compute(which, *, seed=0, runs, layer=None):
-    """Take the weights of one layer of a network.
+    """`weight` (64, 64, 3, 3) of a layer of the "plain" network or of the "ensemble"'s first member; `scale` of both.
 
-    Parameters
-    ----------
-    which : {"plain", "ensemble"}
-        ResNet-20, or the first member of the ensemble.
-    seed : int, default=0
-        Of the choice of the layer.
-    runs : Path
-        Directory of runs: that of the smallest seed is taken.
-    layer : str, optional
-        Name of the layer.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `weight` (64, 64, 3, 3), `scale` () of both networks, and names.
-
-    Raises
-    ------
-    ValueError
-        If there are no such runs, or no such layer (raised by helpers).
+    `correlation` (2, 3, 3): of each tap with the kernel's centre, over the kernels, of this network and of the other.
     """
     chosen = {name: group[0] for name, group in _runs.find(runs, WANTED).items()}
     models = {name: run.load() for name, run in chosen.items()}
@@ -54,36 +43,25 @@ def compute(which, *, seed=0, runs, layer=None):
     layer = choose(layers, seed, layer)
     weights = {name: found[f"{layer}.weight"] for name, found in arrays.items()}
     scale = np.quantile(np.abs(np.stack(list(weights.values()))), QUANTILE)
-    run, other = chosen[which], next(run for name, run in chosen.items() if name != which)
+    other = next(name for name in chosen if name != which)
+    run = chosen[which]
     return {
         "weight": weights[which].astype(np.float32), "scale": np.array(float(scale)), "layer": np.array(layer),
         "layers": np.array(layers), "model": np.array(run.model_name), "training": np.array(_runs.describe(run)),
-        "run": np.array(run.directory.name), "n_members": np.array(float(len(sparsity.members(models[which])))),
-        "other_model": np.array(other.model_name),
+        "run": np.array(run.name), "n_members": np.array(float(len(sparsity.members(models[which])))),
+        "other_model": np.array(chosen[other].model_name),
+        "correlation": np.stack([correlation(weights[name]) for name in (which, other)]),
     }  # fmt: skip
 
 
+def correlation(weight):
+    """Correlation of each tap with the centre, over all kernels: 1 at the centre, 0 elsewhere if independent."""
+    taps = weight.reshape(-1, 9).astype(float)
+    return np.corrcoef(taps, rowvar=False)[4].reshape(3, 3)
+
+
 def choose(layers, seed, layer=None):
-    """Choose a layer at random, the same one for the same seed, or the one that is asked for.
-
-    Parameters
-    ----------
-    layers : list of str
-        Names.
-    seed : int
-        Seed, >= 0.
-    layer : str, optional
-        Name asked for.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If it is none of the layers, or seed is negative.
-    """
+    """The layer named, or one drawn at random, the same for the same seed >= 0."""
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
     if layer is None:
@@ -93,85 +71,107 @@ def choose(layers, seed, layer=None):
     return layer
 
 
-def findings(data):
-    """Return what the JSON file and the title say.
+def layer_name(layer):
+    """Name to read of a convolution inside a residual block.
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `weight` of shape (64, 64, 3, 3), and the rest.
-
-    Returns
-    -------
-    dict
+    >>> layer_name("stages.2.2.branch.5")
+    'stage 3, block 3, second convolution'
     """
-    names = {key: str(data[key]) for key in TEXTS if key != "layers"}
+    match = re.fullmatch(r"stages\.(\d+)\.(\d+)(?:\.\d+)?\.branch\.(\d+)", layer)
+    if not match:
+        return layer
+    stage, block, place = map(int, match.groups())
+    return f"stage {stage + 1}, block {block + 1}, {'first' if place < 3 else 'second'} convolution"
+
+
+def findings(data):
+    """Return what the JSON file and the title hold."""
+    names = {key: str(data[key]) for key in NAMES}
     numbers = sparsity.numbers(data["weight"])._asdict()
     return names | {"label": label(names["model"]), "n_members": int(data["n_members"]), "numbers": numbers} | {
         "scale": float(data["scale"]), "quantile": QUANTILE, "layers": data["layers"].tolist(),
+        "correlation_with_centre": data["correlation"][0].tolist(),
+        "correlation_with_centre_of_the_other": data["correlation"][1].tolist(),
     }  # fmt: skip
 
 
 def plot(data):
-    """Draw the layer.
+    """Draw (a) the whole layer, a weight a square, (b) its first kernels enlarged, (c) the correlation of the taps."""
+    found = findings(data)
+    whole = sparsity.picture(data["weight"])
+    n = data["weight"].shape[-1] * N_KERNELS
+    height, width, small = SIDE * whole.shape[0], SIDE * whole.shape[1], ENLARGED * n
+    total = (LEFT + width + GAP + small + BAR + BAR + RIGHT, BOTTOM + height + TOP)
+    figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `weight` of shape (64, 64, 3, 3), and the rest.
+    def place(left, bottom, width, height):
+        return figure.add_axes((left / total[0], bottom / total[1], width / total[0], height / total[1]))
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _kernels_plot.panels(data, findings(data))
+    style = {
+        # Blue and red, which the colour-blind tell apart, around white.
+        "cmap": matplotlib.colormaps["RdBu_r"].resampled(N_COLOURS),
+        "norm": BoundaryNorm(np.linspace(-found["scale"], found["scale"], N_COLOURS + 1), N_COLOURS, clip=True),
+        "interpolation": "nearest",
+        "aspect": "auto",
+    }
+    left = place(LEFT, BOTTOM, width, height)
+    left.imshow(whole, **style)
+    left.set_title(f"(a) {data['weight'].shape[0]} × {data['weight'].shape[1]} kernels of 3 × 3 weights")
+    edge, upper = LEFT + width + GAP, BOTTOM + height - small
+    right = place(edge, upper, small, small)
+    image = right.imshow(whole[:n, :n], **style)
+    right.set_title(f"(b) the first {N_KERNELS} × {N_KERNELS} of them")
+    size = data["weight"].shape[-1]
+    for axes, count in ((left, len(whole) // size), (right, N_KERNELS)):
+        channels = np.arange(1, count + 1, count // 4)
+        middles = (channels - 0.5) * size - 0.5
+        axes.set_xticks(middles, channels)
+        axes.set_yticks(middles, channels)
+        axes.set(xlabel="input channel", ylabel="output channel")
+    for border in np.arange(0, n + 1, size) - 0.5:
+        right.axvline(border, color="black", lw=0.8)
+        right.axhline(border, color="black", lw=0.8)
+    _bar(figure, image, place(edge + small + BAR, upper, BAR, small), found["scale"])
+    for number, title in enumerate((label(str(data["model"])), label(str(data["other_model"])))):
+        axes = place(edge + number * (3 * TAP + 24), BOTTOM - 20, 3 * TAP, 3 * TAP)
+        _taps(axes, data["correlation"][number])
+        axes.set_title(title, fontsize=9)
+    figure.text(edge / total[0], (BOTTOM + 3 * TAP + 8) / total[1], "(c) correlation of each tap with the centre",
+                fontsize=10)  # fmt: skip
+    figure.suptitle(_title(found), fontsize=11, y=1 - 12 / total[1], va="top", linespacing=1.4)
+    return figure
 
 
-def command(name, doc, argv, compute):
-    """Run the command line of a figure, with the option --layer in addition.
+def _bar(figure, image, axes, scale):
+    bar = figure.colorbar(image, cax=axes, extend="both", extendfrac=0.03)
+    bar.set_label("weight $w$", fontsize=10)
+    ticks = MaxNLocator(5).tick_values(-scale, scale)
+    bar.set_ticks(ticks[np.abs(ticks) <= scale])
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2f}".replace("-", "−")))
+    bar.minorticks_off()
 
-    Parameters
-    ----------
-    name : str
-        Of the figure.
-    doc : str
-        The module's docstring.
-    argv : sequence of str or None
-        Arguments; those of the process if None.
-    compute : callable
-        Of the figure; takes `layer` as well.
-    """
-    figure_command(
-        name, doc, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=sound, of_runs=True,
+
+def _taps(axes, values):
+    axes.imshow(values, cmap="PuOr", vmin=-1, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if abs(value) > 0.6 else "black"
+        axes.text(column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=9, color=colour)
+
+
+def _title(found):
+    numbers = found["numbers"]
+    which = f"first member of {found['label']}" if found["n_members"] > 1 else found["label"]
+    return (
+        f"{which}, {found['training']}; {layer_name(found['layer'])}\n"
+        f"rms {numbers['rms']:.4f}, {100 * numbers['below']:.2f} % of $|w| < 10^{{-3}}$; "
+        f"$\\langle (w_p - w_q)^2\\rangle / 2s^2$ of neighbouring taps: {numbers['smoothness']:.2f} (independent: 1)"
+    )
+
+
+def make_command(name, doc, compute):
+    """main of Figure 8 or 9, with the option --layer."""
+    return make_main(
+        name, doc, compute=compute, plot=plot, findings=findings, of_networks=True,
         options={"layer": {"metavar": "NAME", "help": "layer of 64 x 64 x 3 x 3 (default: one drawn by the seed)"}},
     )  # fmt: skip
-
-
-def sound(data, path):
-    """Return the data, if they are such as `compute` returns.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        Of the shapes in SHAPES.
-    path : Path
-        Where they come from.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The same, of the shapes in SHAPES.
-
-    Raises
-    ------
-    ValueError
-        If they are not.
-    """
-
-    def is_sound(key, array):
-        if key in TEXTS:
-            return array.dtype.kind == "U"
-        return array.dtype.kind == "f" and np.isfinite(array).all() and (key == "weight" or (array > 0).all())
-
-    lengths = dict(zip(SHAPES["weight"], SHAPE, strict=True))
-    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not finite", lengths=lengths)

@@ -1,62 +1,54 @@
-"""Trained networks for the figures: which of the finished runs belong together, and tiny ones for a quick look."""
+"""Trained networks for the figures: those that ship with the package, or finished runs, and which belong together."""
 
+import contextlib
 import csv
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from figures import _io
+import nets
 from nets import data
 from nets.checkpoint import load_model
 from nets.evaluation import balanced_order
 from nets.train import train
 from nets.training import recipe
 
-__all__ = ["TrainedRun", "Wanted", "describe", "find", "list_runs", "load_data", "quick_runs", "root_of", "test_images"]
+__all__ = ["TrainedRun", "Wanted", "comparable", "describe", "find", "list_runs", "load_data", "most_of", "quick_runs",
+           "test_images"]  # fmt: skip
 
-# Of the tiny runs: how each is trained, and with which seeds. Two seeds make an interval.
+# Tiny runs, for tests: model, method, number of seeds. Two seeds make an interval.
 QUICK = (("resnet20", "natural", 2), ("resnet20", "fast", 2), ("en1_resnet20", "fast", 1), ("en2_resnet20", "fast", 1))
 N_QUICK_EPOCHS, N_QUICK_IMAGES, N_QUICK_VALIDATION = 2, 320, 100
+METHODS = {"natural": "natural", "pgd": "PGD adversarial", "fast": "fast adversarial", "nfgsm": "N-FGSM adversarial",
+           "trades": "TRADES"}  # fmt: skip
 
 
 class Wanted(NamedTuple):
-    """What a figure asks for.
-
-    Attributes
-    ----------
-    models : tuple of str
-        As `nets.build` names them, the best first.
-    natural : bool
-        Trained on clean images; otherwise on adversarial ones.
-    """
+    """What a figure shows: the first of these models that there is, trained on clean or adversarial images."""
 
     models: tuple
     natural: bool = False
+    noisy: bool = True
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run.
+    """A trained network: its config.json, one dict per epoch of its metrics (None: not measured), and its weights."""
 
-    Parameters
-    ----------
-    directory : Path
-        Of the run.
-    config : dict
-        Its config.json.
-    history : list of dict
-        Its metrics, one line an epoch, numbers as float; None where the metrics have no number.
-    """
-
-    directory: Path
+    name: str
     config: dict
     history: list
+    load: Callable
+    # Where its evaluations are kept; None of a network that ships.
+    directory: Path | None = None
 
     @property
     def model_name(self):
-        """As `nets.build` names it."""
+        """Model, as `nets.build` names it."""
         return self.config["recipe"]["model"]
 
     @property
@@ -65,46 +57,36 @@ class TrainedRun:
         return self.config["recipe"]["method"] == "natural"
 
     @property
+    def is_noisy(self):
+        """Whether its blocks draw; an ensemble without noise is another network than the EnResNet of its name."""
+        plan = self.config["recipe"]
+        return self.model_name.startswith("en") and plan.get("noise") != "none" and plan.get("coef") != 0
+
+    @property
     def group(self):
         """Digest of the data, and epochs: runs that can be compared have both in common."""
         return self.config["data"]["digest"], self.config["recipe"]["epochs"]
 
-    def load(self):
-        """Build the model with its best weights.
-
-        Returns
-        -------
-        ImageClassifier
-            In evaluation mode.
-        """
-        return load_model(self.directory)[0]
+    def is_wanted(self, model, want):
+        """Whether it is this model, trained as wanted, its noise the paper's or none."""
+        plan = self.config["recipe"]
+        usual = plan.get("noise", "gaussian") == "gaussian" and plan.get("coef", 0.1) == 0.1
+        kind = (usual and plan.get("std_over", "batch") == "batch") if want.noisy else not self.is_noisy
+        plain = not model.startswith("en")
+        return self.model_name == model and self.is_natural == want.natural and (plain or kind)
 
 
 def list_runs(root):
-    """List the finished runs in a directory.
-
-    Parameters
-    ----------
-    root : Path
-        Each subdirectory of it may be a run.
-
-    Returns
-    -------
-    list of TrainedRun
-        In the order of their names.
-
-    Raises
-    ------
-    ValueError
-        If a run's files are damaged.
-    """
+    """List the finished runs in a directory in the order of their names, or, root being None, those that ship."""
+    if root is None:
+        return [_shipped(name) for name in nets.zoo.names()]
     found = []
     for path in sorted(Path(root).glob("*/config.json")):
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
             history = _read_metrics(path.with_name("metrics.csv"))
             finished = len(history) == config["recipe"]["epochs"] and path.with_name("best.safetensors").is_file()
-            run = TrainedRun(path.parent, config, history)
+            run = TrainedRun(path.parent.name, config, history, _loader(path.parent), path.parent)
             # What the figures rely on.
             _ = run.group, run.model_name, run.is_natural, config["seed"], config["data"]["name"]
         except (ValueError, KeyError, TypeError) as error:
@@ -112,6 +94,15 @@ def list_runs(root):
         if finished and history:
             found.append(run)
     return found
+
+
+def _shipped(name):
+    card = nets.zoo.card(name)
+    return TrainedRun(name, card, card["history"], lambda: nets.load(name))
+
+
+def _loader(directory):
+    return lambda: load_model(directory)[0]
 
 
 def _read_metrics(path):
@@ -124,23 +115,9 @@ def _read_metrics(path):
 def find(root, wanted):
     """Find runs that can be compared: of one data set, one number of epochs.
 
-    Parameters
-    ----------
-    root : Path
-        Directory of runs.
-    wanted : dict of str to Wanted
-        By any name.
-
-    Returns
-    -------
-    dict of str to list of TrainedRun
-        For each name the runs of one model in the order of their seeds: of the group that has them all and was trained
-        on the most images.
-
-    Raises
-    ------
-    ValueError
-        If no group has them all; the message says by which commands they are made.
+    `wanted` has a Wanted for each name of the figure. The dict returned has, for each name, the runs of one model in
+    the order of their seeds: of the group that has them all and was trained on the most images. If there is none, a
+    ValueError names the commands that make them.
     """
     groups = {}
     for run in list_runs(root):
@@ -157,7 +134,7 @@ def find(root, wanted):
 
 def _choose(runs, want):
     for model in want.models:
-        chosen = [run for run in runs if run.model_name == model and run.is_natural == want.natural]
+        chosen = [run for run in runs if run.is_wanted(model, want)]
         if chosen:
             return sorted(chosen, key=lambda run: str(run.config["seed"]))
     return []
@@ -171,7 +148,8 @@ def _missing(root, wanted, groups):
     lacking = [name for name, want in wanted.items() if not any(_choose(runs, want) for runs in groups.values())]
     commands = "; ".join(_command(wanted[name]) for name in lacking or wanted)
     what = "lacks finished runs" if lacking else "holds no finished runs of one data set and one number of epochs"
-    return f"{root} {what} for this figure ({', '.join(lacking or wanted)}): {commands}; or give --quick"
+    where = "nets.zoo" if root is None else root
+    return f"{where} {what} for this figure ({', '.join(lacking or wanted)}): {commands}"
 
 
 def _command(want):
@@ -183,19 +161,27 @@ def _command(want):
     return shlex.join(arguments)
 
 
+def most_of(root, required, optional):
+    """Find runs that can be compared: those required, and as many of the optional ones as there are; see `find`."""
+    for n in range(len(optional), 0, -1):
+        for chosen in combinations(optional, n):
+            # No group has them all. A damaged run fails the last call as well, and is reported there.
+            with contextlib.suppress(ValueError):
+                return find(root, required | {name: optional[name] for name in chosen})
+    return find(root, required)
+
+
+def comparable(root, models):
+    """Find the adversarially trained runs of as many of these models as can be compared; see `find`."""
+    wanted = {name: Wanted((name,)) for name in models}
+    present = [name for name, want in wanted.items() if any(run.is_wanted(name, want) for run in list_runs(root))]
+    if not present:
+        return find(root, {models[0]: wanted[models[0]]})
+    return most_of(root, {}, {name: wanted[name] for name in present})
+
+
 def quick_runs(root):
-    """Train tiny networks on the handwritten digits, seconds each, where they have not been trained yet.
-
-    Parameters
-    ----------
-    root : Path
-        Directory of runs.
-
-    Returns
-    -------
-    Path
-        root.
-    """
+    """Train tiny networks on the handwritten digits, seconds each, where they have not been trained yet."""
     # The running statistics of batch normalisation need some steps to follow.
     small = {"epochs": N_QUICK_EPOCHS, "n_train": N_QUICK_IMAGES, "n_validation": N_QUICK_VALIDATION}
     for model, method, n_seeds in QUICK:
@@ -208,88 +194,31 @@ def quick_runs(root):
 
 
 def load_data(run, name=None):
-    """Load the data set of a run.
-
-    Parameters
-    ----------
-    run : TrainedRun
-        Whose.
-    name : str, optional
-        Where it lies now; by default where it lay for the training.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    ValueError
-        If it is not there, or another one.
-    """
-    name, trained_on = name or run.config["recipe"]["data"], run.config["data"]["name"]
+    """Load the data set of a run: `name`, the path it was trained on, or the sample that ships with the network."""
+    trained_on = run.config["data"]["name"]
+    if name is None and run.directory is None:
+        return nets.zoo.sample()
+    name = name or run.config["recipe"]["data"]
     try:
         images = data.load(name)
     except ValueError as error:
-        raise ValueError(f"{run.directory} was trained on {trained_on}: give --data ({error})") from None
+        raise ValueError(f"{run.name} was trained on {trained_on}: give --data ({error})") from None
     if images.provenance()["digest"] != run.config["data"]["digest"]:
-        raise ValueError(f"{run.directory} was trained on {trained_on}, {name} holds other images")
+        raise ValueError(f"{run.name} was trained on {trained_on}, {name} holds other images")
     return images
 
 
 def test_images(images, n):
-    """Return the first test images in the order of the evaluations, in which the classes take turns.
-
-    Parameters
-    ----------
-    images : Dataset
-        Of a run.
-    n : int
-        How many.
-
-    Returns
-    -------
-    x : Tensor of shape (n, n_channels, height, width)
-        In [0, 1].
-    y : Tensor of shape (n,)
-        Labels.
-    """
+    """The first n test images, in [0, 1], and labels (n,), in the evaluations' order: the classes take turns."""
     order = balanced_order(images.test_labels, 0)[:n]
     return data.Batches(images.test_images, images.test_labels, images.white).take(order)
 
 
 def describe(run):
-    """Say in a line what a network was trained on, and how.
-
-    Parameters
-    ----------
-    run : TrainedRun
-        Which.
-
-    Returns
-    -------
-    str
-    """
+    """Say in a line on what a network was trained, and how."""
     plan, source = run.config["recipe"], run.config["data"]
-    methods = {"natural": "natural", "pgd": "PGD adversarial", "fast": "fast adversarial", "trades": "TRADES"}
     unit = "epoch" if plan["epochs"] == 1 else "epochs"
     encoding = "" if source["encoding"] == "raw" else f" ({source['encoding']})"
-    return f"{methods[plan['method']]} training, {plan['epochs']} {unit}, {source['name']}{encoding}"
-
-
-def root_of(arguments):
-    """Return the directory of runs that a command asks for, and make the quick ones if it asks for none.
-
-    Parameters
-    ----------
-    arguments : dict
-        "runs" (Path or None), "quick", "out".
-
-    Returns
-    -------
-    Path
-    """
-    if arguments["runs"] is not None:
-        return arguments["runs"]
-    if arguments["quick"]:
-        return quick_runs(_io.output_directory(arguments["out"]) / "quick-runs")
-    return Path("runs")
+    name = source["name"].removesuffix("-images.tar.xz").replace("cifar10", "CIFAR-10")
+    method = METHODS.get(plan["method"], plan["method"])
+    return f"{method} training, {plan['epochs']} {unit}, {name}{encoding}"

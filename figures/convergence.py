@@ -21,13 +21,14 @@ import math
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import pde
 from bridge import FeynmanKacMean, TorchField, network_from_velocity, noise_from
 from bridge.noise import NOISES, standard_noise
-from figures import _convergence_plot
-from figures._cli import figure_command, sound_arrays
+from figures._cli import make_main
+from figures._style import BLUE, GREY, RED
 
 __all__ = ["compute", "findings", "main", "plot"]
 
@@ -38,34 +39,11 @@ N_DATA, N = 8, 64
 LARGEST_NOISE = 0.1
 # Of the draws, a copy of the points each; the mean takes as many forward passes of them.
 N_PASSES = 4
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = {
-    "law": "w", "n_layers": "l", "bias": "wl", "bias_stderr": "wl", "n_bias_draws": "", "n_bias_points": "",
-    "depth": "k", "n_draws": "d", "error": "wkd", "depth_bias": "wk", "n_error_points": "", "sigma": "", "horizon": "",
-}  # fmt: skip
+LAWS = {"gaussian": (BLUE, "o", "Gaussian"), "laplace": (RED, "s", "Laplace")}
 
 
 def compute(*, quick=False, seed=0):
-    """Measure the errors.
-
-    Parameters
-    ----------
-    quick : bool, default=False
-        Up to 32 layers instead of 128, and fewer draws.
-    seed : int, default=0
-        Seed of points and noise.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `bias` and `bias_stderr` (w, l) of the laws and depths, panel (a); `error` (w, k, d) of the laws, the depths
-        shown and the numbers of draws, panel (b), and `depth_bias` (w, k), what it falls to.
-
-    Raises
-    ------
-    ValueError
-        If seed is negative.
-    """
+    """`bias` and `bias_stderr` (w, l) of laws and depths, (a); `error` (w, k, d) of laws, depths and draws, (b)."""
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
     n_layers = 2 ** np.arange(2, 6 if quick else 8)
@@ -156,20 +134,7 @@ def _mean(net, points, n_draws, generator):
 
 
 def findings(data):
-    """Return the slopes for the JSON file and for the legends.
-
-    A slope's standard error is the larger one of those from the scatter about the line and from the points' noise.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `bias` of shape (w, l), and the rest.
-
-    Returns
-    -------
-    dict
-        Orders None where fewer than three errors are to be believed.
-    """
+    """Return what the JSON file says."""
     noise = data["bias_stderr"] / data["bias"]
     # A root mean square of m normals is known to this part of itself.
     scatter = 1 / math.sqrt(2 * float(data["n_error_points"]))
@@ -204,41 +169,92 @@ def _fit(h, errors, noise, fitted):
     return {"order": fit.order, "stderr": max(fit.stderr, float(from_noise)), "constant": fit.constant}
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    figure_command(
-        "convergence", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound
-    )
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-
-    def is_sound(key, array):
-        return array.dtype.kind == "U" if key == "law" else array.dtype.kind == "f" and (array > 0).all()
-
-    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not positive")
-
-
 def plot(data):
-    """Draw the two panels.
+    """Two panels: the error against the depth and against the number of draws."""
+    found = findings(data)
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    depth, draws = figure.subplots(1, 2)
+    _over_depth(depth, data, found["order_in_depth"])
+    _over_draws(draws, data, found["order_in_draws"])
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `bias` of shape (w, l), and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _convergence_plot.panels(data, findings(data))
+def _slope(fit, expected):
+    if fit["order"] is None:
+        return "no slope: too noisy"
+    # A minus sign as long as the figures' dashes.
+    return f"slope −{fit['order']:.3f} ± {fit['stderr']:.3f} (theory −{expected})"
+
+
+def _line(axes, fit, n, colour):
+    if fit["order"] is not None:
+        axes.plot(n, fit["constant"] * n ** -fit["order"], color=colour, lw=1.2)
+
+
+def _reference(axes, n, start, order, text):
+    """A line of the slope of the theory, below the data."""
+    axes.plot(n, start * (n / n[0]) ** -order, color=GREY, ls="--", lw=1.2)
+    middle = np.sqrt(n[0] * n[-1])
+    axes.annotate(text, (middle, start * (middle / n[0]) ** -order), (-4, -3), textcoords="offset points", ha="right",
+                  va="top", color="#555555", fontsize=9)  # fmt: skip
+
+
+def _over_depth(axes, data, fits):
+    axes.set_title(f"(a) depth: error of the expectation, {data['n_bias_points']:g} points", fontsize=10)
+    n = data["n_layers"]
+    for row, law in enumerate(data["law"].tolist()):
+        colour, marker, name = LAWS[law]
+        axes.errorbar(
+            n, data["bias"][row], yerr=data["bias_stderr"][row], fmt=marker, color=colour, ms=5, capsize=3,
+            label=f"{name}: {_slope(fits[law], 1)}",
+        )  # fmt: skip
+        _line(axes, fits[law], n, colour)
+    _reference(axes, n, 0.6 * data["bias"][:, 0].min(), 1, "$1/L$")
+    axes.set_xlabel("layers $L$")
+    axes.set_ylabel(r"rms over points of $E[f(x_L)] - u(x, 0)$, units of $f$")
+    _finish(axes, n, room=0.12)
+
+
+def _over_draws(axes, data, fits):
+    axes.set_title(f"(b) draws: error of the mean, {data['n_error_points']:g} points", fontsize=10)
+    n = data["n_draws"]
+    # The root mean square of m normals is known to this part of itself.
+    scatter = 1 / np.sqrt(2 * data["n_error_points"])
+    for row, law in enumerate(data["law"].tolist()):
+        colour, marker, name = LAWS[law]
+        for place, depth in enumerate(data["depth"]):
+            error, deepest = data["error"][row, place], place == len(data["depth"]) - 1
+            text = f", $L = {depth:g}$" + (f": {_slope(fits[law], '1/2')}" if deepest else "")
+            axes.errorbar(
+                n, error, yerr=scatter * error, fmt=marker, color=colour, ms=5, capsize=3,
+                mfc=colour if deepest else "white", label=name + text,
+            )  # fmt: skip
+            if not deepest:
+                axes.axhline(data["depth_bias"][row, place], color=colour, ls=":", lw=1.2)
+        _line(axes, fits[law], n, colour)
+    _reference(axes, n, 0.6 * data["error"][:, -1, 0].min(), 0.5, r"$1/\sqrt{N}$")
+    floor = data["depth_bias"][:, 0].max()
+    axes.annotate(f"error (a) of $L = {data['depth'][0]:g}$", (n[0], floor), (0, 3), textcoords="offset points",
+                  fontsize=9, color="#555555")  # fmt: skip
+    axes.set_xlabel("draws $N$ of the noise per point")
+    axes.set_ylabel("rms over points of mean − $u(x, 0)$, units of $f$")
+    _finish(axes, n, room=0.5)
+
+
+def _finish(axes, n, *, room):
+    """Logarithmic axes with plain numbers, and room below the data for the legend."""
+    axes.set(xscale="log", yscale="log")
+    axes.set_xticks(n, [f"{count:g}" for count in n])
+    low, high = axes.get_ylim()
+    low /= (high / low) ** room
+    ticks = [t for t in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if low <= t <= high]
+    axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(low, high)
+    axes.legend(loc="lower left", fontsize=9, frameon=False)
+
+
+main = make_main("convergence", __doc__, compute=compute, plot=plot, findings=findings)
 
 
 if __name__ == "__main__":

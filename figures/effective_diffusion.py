@@ -19,20 +19,22 @@ over the batch has one sigma for all its images, so that the range of sigma is t
 architecture with fresh random weights, its batch normalisation adapted to training images by one pass.
 
 Writes effective_diffusion.png, effective_diffusion.npz (the arrays) and effective_diffusion.json (arguments, versions,
-seconds, findings) to --out. Half a minute on one core, under ten seconds with --quick once its tiny runs are trained.
+seconds, findings) to --out. Half a minute on one core, under ten seconds with --quick.
 """
 
 import math
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
 from bridge import FeynmanKacMean, NoisyResidual, ResNetSDE, noise_from, noise_off
-from figures import _effective_diffusion_plot, _runs
-from figures._cli import figure_command, sound_arrays
-from figures._comparable import comparable
+from figures import _runs, _shipped
+from figures._cli import make_main
+from figures._runs import comparable
+from figures._style import GREY, network
 from nets import data as image_sets
 from nets import models, seeds
 from nets.evaluation import balanced_order
@@ -43,44 +45,22 @@ MODELS = ("en1_resnet20", "en2_resnet20", "en5_resnet20")
 # One batch: the noise is scaled over it.
 N_IMAGES, N_QUICK = 500, 60
 QUANTITIES = ("sigma", "relative_noise", "relative_drift", "peclet", "drift", "state", "jump_sigma")
-TEXTS = ("training", "model", "run", "run_model")
-# One letter for each axis; arrays with a letter in common have that length in common. Axis q: mean, 10 %, 90 %.
-SHAPES = {
-    "training": "", "model": "m", "n_networks": "m", "n_untrained": "", "n_images": "", "coef": "m", "run": "r",
-    "run_model": "r", "time": "s", "stage": "s", "jump_time": "j", "network_model": "k", "network_sigma": "ks",
-} | {
-    f"{who}_{key}": axes + ("j" if key == "jump_sigma" else "s") + "q"
-    for who, axes in (("trained", "m"), ("untrained", "")) for key in QUANTITIES
-}  # fmt: skip
+PANELS = (
+    ("sigma", r"$\sigma = a\,s_l\,\sqrt{L}$  (state / $\sqrt{\mathrm{time}}$)", "(a) diffusion coefficient"),
+    ("relative_noise", r"$a\,s_l\;/\;\mathrm{rms}(x_l)$", "(b) noise of a step, relative to the state"),
+    ("relative_drift", r"$\mathrm{rms}(F_l)\;/\;\mathrm{rms}(x_l)$", "(c) drift of a step, relative to the state"),
+    ("peclet", r"$\mathrm{Pe}_l = \mathrm{rms}(F_l)\;/\;(a\,s_l)$", "(d) drift over noise"),
+)
+# Bands of several models beside each other, in units of the step.
+DODGE = 0.16
 
 
-def compute(*, quick=False, seed=0, runs, data=None):
-    """Follow test images through the trained networks and through untrained ones.
-
-    Parameters
-    ----------
-    quick : bool, default=False
-        Fewer images.
-    seed : int, default=0
-        Seed of the noise and of the untrained networks.
-    runs : Path
-        Directory of runs.
-    data : str, optional
-        Where their images lie; by default where they lay for the training.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `trained_sigma` (m, s, 3) of the models and time steps: mean, 10 and 90 % over images, members and seeds;
-        `untrained_sigma` (s, 3); the same of the other quantities; `network_sigma` (k, s) of each network alone.
-
-    Raises
-    ------
-    ValueError
-        If seed is negative, or there are no runs.
-    """
+def compute(*, quick=False, seed=0, runs=None, data=None):
+    """`trained_sigma` (m, s, 3): mean, 10 and 90 % of models and time steps; `untrained_sigma` (s, 3); and others."""
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
+    if runs is None and data is None:
+        return _shipped.load("effective_diffusion")
     n_images = N_QUICK if quick else N_IMAGES
     groups = comparable(runs, MODELS)
     first = next(iter(groups.values()))[0]
@@ -107,7 +87,7 @@ def compute(*, quick=False, seed=0, runs, data=None):
     return _arrays(trained, untrained, networks) | {
         "training": np.array(_runs.describe(first)), "n_images": np.array(float(len(x))),
         "coef": np.array([float(group[0].config["model"]["coef"]) for group in groups.values()]),
-        "run": np.array([run.directory.name for group in groups.values() for run in group]),
+        "run": np.array([run.name for group in groups.values() for run in group]),
         "run_model": np.array([name for name, group in groups.items() for _ in group]),
     }  # fmt: skip
 
@@ -138,31 +118,7 @@ def _measure(member, model, x, generator):
 
 @torch.no_grad()
 def walk(net, x, *, generator=None):
-    """Follow images through one network, with its noise, and measure every block.
-
-    sigma_l = a s_l sqrt(L),  L the time steps of all stages
-
-    Parameters
-    ----------
-    net : ResNet
-        In evaluation mode.
-    x : Tensor of shape (n_images, n_channels, height, width)
-        Normalised images, one batch.
-    generator : torch.Generator, optional
-        Source of the noise; by default PyTorch's own, seeded anew.
-
-    Returns
-    -------
-    dict
-        "sigma", "drift" (rms of F_l) and "state" (rms of x_l) ndarrays of shape (L, n_images); "jump_sigma" of shape
-        (n_jumps, n_images), a s sqrt(L) of the stage changes; "time" (L,), "stage" (L,) and "jump_time" (n_jumps,);
-        "dt" = 1 / L.
-
-    Raises
-    ------
-    ValueError
-        If a step has no noise: there is no diffusion to be measured.
-    """
+    """Follow images through one network, with its noise, and measure every block."""
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     stages = [_split(stage) for stage in net.stages]
     n_steps = sum(len(steps) for _, steps in stages)
@@ -239,24 +195,12 @@ def _spread(found, key):
 
 
 def findings(data):
-    """Return what the JSON file says.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `trained_sigma` of shape (m, s, 3), and the rest.
-
-    Returns
-    -------
-    dict
-        Of each model and of the untrained networks the means and 10-90 % ranges, one number a block; the steps where
-        the noise carries further than the drift, Pe < 1; sigma over that of the untrained networks.
-    """
+    """Return what the JSON file says."""
     models_found = {}
     for row, name in enumerate(data["model"].tolist()):
-        told = {key: _told(data[f"trained_{key}"][row]) for key in QUANTITIES}
+        spreads = {key: _spread_of(data[f"trained_{key}"][row]) for key in QUANTITIES}
         own = data["network_sigma"][data["network_model"] == row]
-        models_found[name] = told | {
+        models_found[name] = spreads | {
             "coef": float(data["coef"][row]),
             "n_networks": int(data["n_networks"][row]),
             "runs": data["run"][data["run_model"] == name].tolist(),
@@ -272,54 +216,90 @@ def findings(data):
         "stage": data["stage"].astype(int).tolist(),
         "jump_time": data["jump_time"].tolist(),
         "models": models_found,
-        "untrained": {key: _told(data[f"untrained_{key}"]) for key in QUANTITIES},
+        "untrained": {key: _spread_of(data[f"untrained_{key}"]) for key in QUANTITIES},
     }
 
 
-def _told(values):
+def _spread_of(values):
     return dict(zip(("mean", "q10", "q90"), values.T.tolist(), strict=True))
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    figure_command(
-        "effective_diffusion", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES,
-        sound=_sound, of_runs=True,
-    )  # fmt: skip
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-
-    def is_sound(key, array):
-        if key in TEXTS:
-            return array.dtype.kind == "U"
-        return array.dtype.kind == "f" and np.isfinite(array).all() and (array >= 0).all()
-
-    return sound_arrays(
-        data, path, SHAPES, is_sound, fault="wrong shape or kind, not finite or negative", lengths={"q": 3}
-    )
-
-
 def plot(data):
-    """Draw the four panels.
+    """Four panels over the time of the network."""
+    figure = Figure(figsize=(11, 8.2), layout="constrained")
+    for axes, (key, label, title) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+        _panel(axes, data, key)
+        axes.set_title(title, fontsize=10)
+        axes.set_ylabel(label)
+        _stages(axes, data)
+        if key == "peclet":
+            axes.axhline(1, color="black", lw=0.8, ls="--")
+            axes.annotate("Pe = 1", (1, 1), (-2, 3), textcoords="offset points", ha="right", fontsize=9)
+        if key == "sigma":
+            axes.legend(fontsize=8.5, frameon=False)
+    heading = f"{data['training']}; {int(data['n_images'])} test images; bars: 10–90 % of images, members and seeds"
+    figure.suptitle("\n".join(filter(None, (heading, _shipped.note(data)))), fontsize=10)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `trained_sigma` of shape (m, s, 3), and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _effective_diffusion_plot.panels(data)
+def _panel(axes, data, key):
+    n_models, step = len(data["model"]), 1 / len(data["time"])
+    curves = [(_label("untrained", data["n_untrained"]), data[f"untrained_{key}"], GREY, "D")]
+    for row, name in enumerate(data["model"].tolist()):
+        style = network(name)
+        label = _label(style.label, data["n_networks"][row])
+        curves.append((label, data[f"trained_{key}"][row], style.colour, style.marker))
+    for number, (label, values, colour, marker) in enumerate(curves):
+        # Step l lasts from l / L to (l + 1) / L.
+        middle = data["time"] + step * (0.5 + DODGE * (number - n_models / 2))
+        mean, low, high = values.T
+        axes.errorbar(
+            middle, mean, yerr=(abs(mean - low), abs(high - mean)), fmt=marker, color=colour, ms=5, capsize=3,
+            lw=1, label=label,
+        )  # fmt: skip
+        _by_stage(axes, data, middle, mean, color=colour, lw=1.5)
+    if key == "sigma":
+        _of_sigma(axes, data, step)
+    axes.set_xlabel("$t = l / L$")
+
+
+def _label(name, n):
+    return f"{name}, {int(n)} network{'s' * (int(n) > 1)}"
+
+
+def _by_stage(axes, data, x, y, **style):
+    """A line for each stage: between two stages there is none."""
+    for stage in sorted(set(data["stage"])):
+        chosen = data["stage"] == stage
+        axes.plot(x[chosen], y[chosen], **style)
+
+
+def _of_sigma(axes, data, step):
+    for row, sigma in zip(data["network_model"].astype(int), data["network_sigma"], strict=True):
+        _by_stage(
+            axes, data, data["time"] + step / 2, sigma, color=network(str(data["model"][row])).colour, lw=0.5, alpha=0.7
+        )
+    jumps = [(data["untrained_jump_sigma"], GREY)]
+    jumps += [
+        (values, network(str(name)).colour)
+        for name, values in zip(data["model"], data["trained_jump_sigma"], strict=True)
+    ]
+    for values, colour in jumps:
+        axes.plot(data["jump_time"], values[:, 0], marker="x", ls="", color=colour, ms=8, mew=1.8)
+    axes.plot([], [], marker="x", ls="", color="black", ms=7, mew=1.6, label="stage changes (no time steps)")
+    axes.legend(fontsize=8.5, frameon=False)
+
+
+def _stages(axes, data):
+    n = len(data["time"])
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    for at in data["jump_time"]:
+        axes.axvline(at, color=GREY, lw=0.8, ls=":")
+    axes.set_xticks([place / n for place in range(n + 1)], ["0", *(f"{place}/{n}" for place in range(1, n)), "1"])
+
+
+main = make_main("effective_diffusion", __doc__, compute=compute, plot=plot, findings=findings, of_networks=True)
 
 
 if __name__ == "__main__":

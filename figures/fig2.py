@@ -12,44 +12,26 @@ Writes fig2.png, fig2.npz (the boxes) and fig2.json (arguments, versions, parame
 """
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from figures import _architecture, _fig2_plot
-from figures._cli import figure_command, sound_arrays
+from figures import _architecture
+from figures._architecture import from_arrays
+from figures._boxes import arrow, blank, box, number, plus, text
+from figures._cli import make_main
+from figures._style import label
 
 __all__ = ["compute", "findings", "main", "plot"]
 
 MODEL = "en2_resnet20"
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = {
-    **_architecture.shapes("b"), "member": "b", "weight": "k", "member_n_parameters": "k", "model": "",
-    "image_shape": "",
-    "logits_shape": "", "total_n_parameters": "",
-}  # fmt: skip
+# Of a column, a row and the box in it; and what is above and below the rows.
+COLUMN, ROW, HIGH = 9.0, 1.0, 0.66
+TOP, BOTTOM = 3.4, 4.2
+NARROWEST = 12.0
+N_SHOWN = 3
 
 
 def compute(*, quick=False, seed=0, model=MODEL):
-    """Build the network and look at its members.
-
-    Parameters
-    ----------
-    quick : bool, default=False
-        Nothing is left out: it takes seconds.
-    seed : int, default=0
-        Seed of the weights, which are not drawn.
-    model : str, default="en2_resnet20"
-        As `nets.build` names it.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The boxes of all members (b,), the member that each belongs to (b,), and the members' weights and parameters
-        (k,).
-
-    Raises
-    ------
-    ValueError
-        If there is no such network (raised by a helper).
-    """
+    """Boxes of all members (b,) with the member each belongs to (b,), and weights and parameter counts (k,)."""
     net, x = _architecture.build(model, seed)
     pairs = _architecture.members(net.net)
     owner = {part: k for k, (member, _) in enumerate(pairs) for part in _architecture.parts(member)}
@@ -73,17 +55,7 @@ def compute(*, quick=False, seed=0, model=MODEL):
 
 
 def findings(data):
-    """Return what the JSON file says.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `label` of shape (b,), and the rest.
-
-    Returns
-    -------
-    dict
-    """
+    """Return what the JSON file says."""
     members = [
         {
             "weight": float(weight),
@@ -99,46 +71,100 @@ def findings(data):
     return {"model": str(data["model"]), "n_parameters": int(data["total_n_parameters"]), "members": members}
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    figure_command(
-        "fig2", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound,
-        options={"model": {"default": MODEL, "help": f"network to draw (default {MODEL})"}},
-    )  # fmt: skip
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-
-    def is_sound(key, array):
-        if key == "weight":
-            return array.dtype.kind == "f" and np.isfinite(array).all()
-        if key == "member":
-            return array.dtype.kind == "i" and {*array.tolist()} == {*range(len(data["weight"]))}
-        return _architecture.is_sound(key, array)
-
-    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or out of range")
-
-
 def plot(data):
-    """Draw the members and their mean.
+    """The image, a column for each member, and the mean."""
+    boxes, n_members = from_arrays(data), len(data["weight"])
+    columns = [[found for found, k in zip(boxes, data["member"], strict=True) if k == m] for m in range(n_members)]
+    shown = range(n_members) if n_members <= N_SHOWN else [0, 1, n_members - 1]
+    n_rows = max(len(columns[m]) for m in shown)
+    width, height = max(COLUMN * len(shown), NARROWEST), TOP + n_rows * ROW + BOTTOM
+    figure = Figure(figsize=(0.6 * width, 0.4 * height), layout="constrained")
+    axes = figure.subplots()
+    blank(axes, width, height)
+    total = number(int(data["total_n_parameters"]))
+    axes.set_title(f"{label(str(data['model']))}: {total} parameters", fontsize=12)
+    text(axes, width / 2, height - 0.5, f"image in [0, 1], {data['image_shape']}, normalised", fontsize=11)
+    fork, join = height - 1.5, BOTTOM - 0.6
+    arrow(axes, (width / 2, height - 0.9), (width / 2, fork), head=False)
+    for place, m in enumerate(shown):
+        centre = width / 2 + COLUMN * (place + 0.5 - len(shown) / 2)
+        _column(axes, columns[m], centre, height - TOP, fork, width / 2)
+        _caption(axes, data, m, centre, height - TOP)
+        foot = height - TOP - (len(columns[m]) - 1) * ROW - HIGH / 2
+        arrow(axes, (centre, foot), (centre, join), (width / 2, join), head=False)
+    if len(shown) < n_members:
+        text(axes, COLUMN * 2, height - TOP - n_rows * ROW / 2, "⋯", fontsize=26)
+    _mean(axes, data, width / 2, join)
+    _key(axes, boxes, width)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `label` of shape (b,), and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _fig2_plot.panels(data)
+def _caption(axes, data, m, x, top):
+    if len(data["weight"]) > 1:
+        count = number(int(data["member_n_parameters"][m]))
+        text(axes, x + 0.2, top + 1.25, f"member {m + 1}, {count} parameters", ha="left", fontsize=9.5)
+    heading = {"ha": "right", "fontsize": 7.5, "color": "#555555"}
+    text(axes, x + 2.45, top + 0.6, "output", **heading)
+    text(axes, x + 3.95, top + 0.6, "parameters", **heading)
+
+
+def _column(axes, boxes, x, top, fork, middle):
+    arrow(axes, (middle, fork), (x, fork), (x, top + HIGH / 2))
+    for k, found in enumerate(boxes):
+        y = top - k * ROW
+        if k:
+            arrow(axes, (x, y + ROW - HIGH / 2), (x, y + HIGH / 2))
+        box(axes, (x, y), (COLUMN - 0.8, HIGH), found.role)
+        repeats = f"{found.n_repeats} × " if found.n_repeats > 1 else ""
+        text(axes, x - 3.9, y, repeats + found.label, ha="left", fontsize=9)
+        if found.noise:
+            _noise(axes, x, y)
+        text(axes, x + 2.45, y, found.output_shape, ha="right", fontsize=8.5, color="#555555")
+        text(axes, x + 3.95, y, number(found.n_repeats * found.n_parameters), ha="right", fontsize=9)
+
+
+def _noise(axes, x, y):
+    box(axes, (x + 0.55, y), (0.95, 0.46), "noise")
+    text(axes, x + 0.55, y, "noise", fontsize=8)
+
+
+def _mean(axes, data, x, join):
+    weights = data["weight"]
+    n_members = len(weights)
+    if n_members == 1:
+        arrow(axes, (x, join), (x, 1.55))
+        text(axes, x, 1.2, f"logits, {data['logits_shape']}", fontsize=11)
+        return
+    arrow(axes, (x, join), (x, join - 0.55))
+    plus(axes, x, join - 0.85)
+    equal = (weights == weights[0]).all()
+    each = f"{weights[0]:.3g} each" if equal else ", ".join(f"{weight:.3g}" for weight in weights)
+    text(axes, x + 0.5, join - 0.85, f"mean of the {n_members} members' logits, weights {each}", ha="left", fontsize=10)
+    arrow(axes, (x, join - 1.15), (x, 1.55))
+    text(axes, x, 1.2, f"logits, {data['logits_shape']}", fontsize=11)
+
+
+def _key(axes, boxes, width):
+    """What the colours mean, and the law of the noise."""
+    noisy = next((found for found in boxes if found.noise), None)
+    entries = [("step", "residual mapping: a time step"), ("change", "with projected shortcut: no time step")]
+    if noisy:
+        entries.append(("noise", f"{noisy.noise.capitalize()} noise $\\sigma = a s$, $a$ = {noisy.coef:g}"))
+    size = 6.0
+    left = width / 2 - size * len(entries) / 2
+    for k, (role, words) in enumerate(entries):
+        box(axes, (left + size * k + 0.3, 0.3), (0.5, 0.4), role)
+        text(axes, left + size * k + 0.75, 0.3, words, ha="left", fontsize=8.5)
+
+
+main = make_main(
+    "fig2",
+    __doc__,
+    compute=compute,
+    plot=plot,
+    findings=findings,
+    options={"model": {"default": MODEL, "help": f"network to draw (default {MODEL})"}},
+)
 
 
 if __name__ == "__main__":

@@ -6,28 +6,28 @@
     solution at five times. Dots: the layers of `bridge.network_from_velocity` without noise, Euler's method. (2.5)
 (c) The same for a network: hidden states of test images through the time steps of the last stage, as
     `bridge.ResNetSDE` without its noise, projected on two principal components of the states. A block is one step of
-    Euler's method, a straight line; dashed, for one image a class: the equation itself, in steps of an eighth of a
+    Euler's method, a straight line; dashed, for one image per class: the equation itself, in steps of an eighth of a
     block. Changes of the state space are no time steps and not crossed.
 
-The network of (c) is a finished adversarial training of resnet20 or en1_resnet20 in --runs; without --runs and without
-such a run in ./runs an untrained one, and the picture says so.
+The network of (c) is the adversarially trained ResNet-20 that ships, or a finished run of resnet20 or en1_resnet20 in
+--runs.
 
-Writes fig3.png, fig3.npz (the arrays) and fig3.json (arguments, versions, seconds, deviations) to --out.
-
-Ten seconds on one core, also with --quick, and as many more the first time, when tiny networks are trained.
+Writes fig3.png, fig3.npz (the arrays) and fig3.json (arguments, versions, seconds, deviations) to --out. Ten seconds on
+one core, also with --quick.
 """
-
-from pathlib import Path
 
 import numpy as np
 import scipy.integrate
 import torch
+from matplotlib.figure import Figure
 
-import nets
 import pde
 from bridge import NoisyResidual, ResNetSDE, network_from_velocity, noise_off
-from figures import _architecture, _fig3_plot, _runs
-from figures._cli import figure_command, sound_arrays
+from figures import _architecture, _runs
+from figures._architecture import from_arrays
+from figures._boxes import arrow, blank, box, law_of, number, plus, text
+from figures._cli import make_main
+from figures._style import BLUE, GREEN, PURPLE, RED, label
 
 __all__ = ["compute", "findings", "main", "plot"]
 
@@ -40,45 +40,17 @@ N_QUARTERS, N_TIMES = 4, 65
 MARGIN, N_PICTURE = 0.15, 131
 WANTED = _runs.Wanted(("resnet20", "en1_resnet20"))
 N_CLASSES_SHOWN, N_SUBSTEPS = 4, 8
-TEXTS = ("class_name", "source", "model", "state_shape")
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = {
-    **_architecture.shapes("b", "block_"),
-    "time": "t", "curve": "tp2", "quarter": "q", "along": "qp", "horizon": "", "spectral_error": "", "edge": "2",
-    "picture": "gg", "n_layers": "l", "network_deviation": "l", "network_state": "sp2",
-    "label": "i", "class_name": "c", "state": "ri2", "block_state": "ki2", "explained": "2", "apart": "i", "stage": "",
-    "source": "", "model": "", "state_shape": "",
-}  # fmt: skip
+N_LEVELS = 12
+CLASSES = ((BLUE, "o"), (RED, "s"), (GREEN, "^"), (PURPLE, "D"))
+# The paper's operators: batch normalisation, activation, convolution.
+SYMBOLS = {"batch norm": ("B", r"\ominus"), "convolution": ("C", r"\otimes")}
 
 
 def compute(*, quick=False, seed=0, runs=None, data=None):
-    """Trace the curves through a velocity field and through a network.
-
-    Parameters
-    ----------
-    quick : bool, default=False
-        Fewer curves and images.
-    seed : int, default=0
-        Seed of velocity and terminal datum, and of the weights of an untrained network.
-    runs : Path, optional
-        Directory of finished runs; None: the network is not trained.
-    data : str, optional
-        Where the images of the run lie; by default where they lay for the training.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `block_*` (b,), the boxes of panel (a); `curve` (t, p, 2) and `along` (q, p), the solution on the curves, of
-        panel (b); `state` (r, i, 2) and `block_state` (k, i, 2) of panel (c); and the rest.
-
-    Raises
-    ------
-    ValueError
-        If seed is negative, or runs holds no run that can be shown (raised by a helper).
-    """
+    """Boxes `block_*` (b,) of (a); `curve` (t, p, 2) and `along` (q, p), u on the curves, of (b); states of (c)."""
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
-    model, name, source, x, y, classes = _pictured(runs, data, seed, quick)
+    model, name, source, x, y, classes = _pictured(runs, data, quick)
     return _characteristics(quick, seed) | _hidden(model, x, y, classes) | {
         "model": np.array(name), "source": np.array(source),
     }  # fmt: skip
@@ -135,30 +107,17 @@ def _through(net, starts):
     return torch.stack(states).numpy()
 
 
-def _pictured(runs, place, seed, quick):
+def _pictured(runs, place, quick):
     """The network, its name, what it is, and images with labels and names of their classes."""
-    run = None if runs is None or _may_be_empty(runs) else _runs.find(runs, {"network": WANTED})["network"][0]
-    if run:
-        images, model, name = _runs.load_data(run, place), run.load(), run.model_name
-        source = _runs.describe(run)
-    else:
-        images, name = nets.data.load(place or "digits"), WANTED.models[0]
-        mean, std = images.statistics()
-        model = nets.build(name, len(images.classes), mean=mean, std=std, seed=seed).eval()
-        source = f"not trained (random weights), {images.name}"
+    run = _runs.find(runs, {"network": WANTED})["network"][0]
+    images = _runs.load_data(run, place)
     shown = np.unique(np.linspace(0, len(images.classes) - 1, N_CLASSES_SHOWN).round().astype(int))
-    x, y = _runs.test_images(images, len(images.classes) * (6 if quick else 12))
+    x, y = _runs.test_images(images, len(images.classes) * (6 if quick else 10))
     chosen = torch.isin(y, torch.from_numpy(shown))
     # Labels by place among the classes shown.
     places = np.searchsorted(shown, y[chosen].numpy())
-    return model, name, source, x[chosen], places, [str(images.classes[k]) for k in shown]
-
-
-def _may_be_empty(runs):
-    """Whether this is the directory that nobody has asked for, and it has nothing to show."""
-    if runs != Path("runs"):
-        return False
-    return not any(run.model_name in WANTED.models and not run.is_natural for run in _runs.list_runs(runs))
+    source = f"{_runs.describe(run)}; {len(places)} test images of four classes"
+    return run.load(), run.model_name, source, x[chosen], places, [str(images.classes[k]) for k in shown]
 
 
 def _hidden(model, x, y, classes):
@@ -202,17 +161,7 @@ def _states(network, before):
 
 
 def findings(data):
-    """Return what the JSON file and the picture say.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `along` of shape (q, p), and the rest.
-
-    Returns
-    -------
-    dict
-    """
+    """Return what the JSON file says."""
     order = pde.convergence.observed_order(1 / data["n_layers"], data["network_deviation"])
     return {
         "largest_deviation_along_curves": float(np.abs(data["along"] - data["along"][0]).max()),
@@ -236,47 +185,128 @@ def findings(data):
     }
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    figure_command(
-        "fig3", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound, of_runs=True
-    )
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-
-    def is_sound(key, array):
-        if key in TEXTS:
-            return array.dtype.kind == "U"
-        if key == "label":
-            return array.dtype.kind == "i" and ((array >= 0) & (array < len(data["class_name"]))).all()
-        if key.startswith("block_") and key != "block_state":
-            return _architecture.is_sound(key, array)
-        return array.dtype.kind == "f" and np.isfinite(array).all()
-
-    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not finite", lengths={"2": 2})
-
-
 def plot(data):
-    """Draw the three panels.
+    """Three panels: the block, the characteristics of a velocity, and those of a network."""
+    found = findings(data)
+    figure = Figure(figsize=(14, 5.6), layout="constrained")
+    block, velocity, network = figure.subplots(1, 3, gridspec_kw={"width_ratios": [0.85, 1.2, 1.1]})
+    _draw_block(block, data)
+    _draw_characteristics(figure, velocity, data, found)
+    _draw_hidden(network, data, found)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `curve` of shape (t, p, 2), and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _fig3_plot.panels(data, findings(data))
+def _draw_block(axes, data):
+    boxes = from_arrays(data, "block_")
+    blank(axes, 10, 12)
+    axes.set_title(f"(a) a residual mapping of {label(str(data['model']))}, stage {data['stage']:g}", fontsize=10)
+    branch = [found for found in boxes if found.role == "branch"]
+    noise = next((found for found in boxes if found.role == "noise"), None)
+    middle, right, high, top, sum_y = 4.2, 8.9, 0.75, 10.4, 2.9
+    step = (top - sum_y - 0.9) / len(branch)
+    places = [top - 0.6 - step * (k + 0.35) for k in range(len(branch))]
+    text(axes, middle, 11.5, f"$x_l$   {branch[0].input_shape}")
+    arrow(axes, (middle, 11.15), (middle, places[0] + high / 2))
+    arrow(axes, (middle, top + 0.2), (right, top + 0.2), (right, sum_y), (middle + 0.45, sum_y))
+    seen = {}
+    for k, (found, y) in enumerate(zip(branch, places, strict=True)):
+        if k:
+            arrow(axes, (middle, y + step - high / 2), (middle, y + high / 2))
+        box(axes, (middle, y), (7.9, high), "branch", fill="white")
+        text(axes, 0.5, y, _symbol(found.label, seen), ha="left", fontsize=11)
+        text(axes, 2.9, y, found.label, ha="left", fontsize=9)
+        text(axes, 7.95, y, number(found.n_parameters), ha="right", fontsize=8.5)
+    text(axes, 7.95, places[0] + high / 2 + 0.25, "parameters", ha="right", fontsize=7.5, color="#555555")
+    text(axes, right + 0.4, (top + sum_y) / 2, "identity", rotation=90, fontsize=9)
+    arrow(axes, (middle, places[-1] - high / 2), (middle, sum_y + 0.4))
+    plus(axes, middle, sum_y)
+    if noise:
+        arrow(axes, (middle, sum_y - 0.4), (middle, 2.05))
+        box(axes, (7.6, 1.65), (4.2, 0.85), "noise")
+        text(axes, 7.6, 1.65, f"${law_of(noise.noise)}$,  $a$ = {noise.coef:g}", fontsize=9)
+        arrow(axes, (5.5, 1.65), (middle + 0.45, 1.65))
+        plus(axes, middle, 1.65)
+        arrow(axes, (middle, 1.25), (middle, 0.75))
+    else:
+        arrow(axes, (middle, sum_y - 0.4), (middle, 0.75))
+    text(axes, middle, 0.35, f"$x_{{l+1}}$   {branch[-1].output_shape}")
+
+
+def _symbol(label, seen):
+    """The layer in the paper's notation; `seen` counts those of its kind."""
+    for start, (letter, operator) in SYMBOLS.items():
+        if label.startswith(start):
+            seen[letter] = seen.get(letter, 0) + 1
+            return rf"$w_l^{{{letter}{seen[letter]}}}\,{operator}$"
+    return r"$\sigma$" if label == "ReLU" else ""
+
+
+def _draw_characteristics(figure, axes, data, found):
+    axes.set_title("(b) characteristics of a velocity: $u$ is constant along them", fontsize=10)
+    low, high = data["edge"]
+    largest = np.abs(data["picture"]).max()
+    # Indexed [i, j] for (x_i, y_j).
+    # Few colours, which a palette holds.
+    levels = np.linspace(-largest, largest, N_LEVELS)
+    axis = np.linspace(low, high, len(data["picture"]))
+    image = axes.contourf(axis, axis, data["picture"].T, levels, cmap="RdBu_r")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="$f = u(x, T)$; in the circles $u(x, 0)$")
+    bar.set_ticks([tick for tick in (-1, -0.5, 0, 0.5, 1) if abs(tick) <= largest])
+    axes.plot(*np.moveaxis(data["curve"], -1, 0), color="black", lw=1.1)
+    states = np.moveaxis(data["network_state"][1:-1], -1, 0).reshape(2, -1)
+    axes.plot(*states, ".", color="black", ms=3.2)
+    axes.scatter(
+        *data["curve"][0].T, c=data["along"][0], cmap="RdBu_r", vmin=-largest, vmax=largest, s=46, edgecolors="black",
+        linewidths=0.9, zorder=3,
+    )  # fmt: skip
+    for before, end in zip(data["curve"][-4], data["curve"][-1], strict=True):
+        axes.annotate("", end, before, arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1.1, "shrinkB": 0})
+    depths = data["n_layers"]
+    deviation = found["network"]["largest_deviation"]
+    words = (
+        f"largest $|u(X_t, t) - u(x, 0)|$: {_power(found['largest_deviation_along_curves'])} (spectral $u$),\n"
+        f"{deviation[0]:.2g} for {depths[0]:g} layers (dots), {deviation[-1]:.1g} for {depths[-1]:g}: "
+        f"order {found['network']['order']['order']:.2f} ± {found['network']['order']['stderr']:.2f}"
+    )
+    axes.set_xlabel(f"$x$ (length 1, $T$ = {data['horizon']:g})\n{words}", fontsize=9)
+    axes.set(ylabel="$y$", xlim=(low, high), ylim=(low, high), aspect="equal")
+
+
+def _draw_hidden(axes, data, found):
+    n_steps = found["stage"]["n_time_steps"]
+    model = label(str(data["model"]))
+    axes.set_title(f"(c) states in stage {data['stage']:g} of {model}, {n_steps} blocks", fontsize=10)
+    for k, name in enumerate(data["class_name"].tolist()):
+        colour, marker = CLASSES[k % len(CLASSES)]
+        own = data["label"] == k
+        axes.plot(*np.moveaxis(data["block_state"][:, own], -1, 0), color=colour, lw=0.8, alpha=0.7)
+        axes.plot(*np.moveaxis(data["state"][:, own][:, :1], -1, 0), color=colour, lw=1.6, ls="--")
+        axes.plot(*data["state"][-1, own][:1].T, "x", color=colour, ms=8, mew=2)
+        middle = np.moveaxis(data["block_state"][1:-1, own], -1, 0).reshape(2, -1)
+        axes.plot(*middle, marker, color=colour, ms=3)
+        axes.plot(*data["block_state"][0, own].T, marker, mec=colour, mfc="white", ms=4.5)
+        axes.plot(*data["block_state"][-1, own].T, marker, color=colour, ms=6, label=str(name))
+    first, second = data["explained"]
+    apart = found["stage"]["median_distance_to_equation"]
+    words = f"dashed to ×: the equation; it ends {apart:.0%} of the way off (median)\n{data['source']}"
+    axes.set_xlabel(f"first principal component ({first:.0%} of the variance)\n{words}", fontsize=8.5)
+    axes.set_ylabel(f"second principal component ({second:.0%})", fontsize=9)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.14 * (high - low))
+    title = "hollow: before the stage's blocks; full: after them"
+    axes.legend(
+        fontsize=8.5, frameon=False, ncols=4, loc="upper center", title=title, title_fontsize=8.5, columnspacing=1,
+        handletextpad=0.2,
+    )  # fmt: skip
+
+
+def _power(x):
+    """A small number as a rounded multiple of a power of ten."""
+    mantissa, exponent = f"{x:.0e}".split("e")
+    return rf"${mantissa} \cdot 10^{{{int(exponent)}}}$"
+
+
+main = make_main("fig3", __doc__, compute=compute, plot=plot, findings=findings, of_networks=True)
 
 
 if __name__ == "__main__":

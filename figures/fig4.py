@@ -5,25 +5,27 @@
 As in the paper: 128 points per side, time step 1e-3, each component of the velocity an independent uniform number in
 [-1, 1] at each grid point, sigma = 0, 0.01 and 0.1. The pseudospectral method that the paper names does not run on
 this velocity (second picture), so `--method auto` takes it where it resolves the problem, and the average over
-Euler-Maruyama paths (Feynman-Kac), or the characteristics for sigma = 0, elsewhere.
+Euler-Maruyama paths (Feynman-Kac), or the characteristics for sigma = 0, elsewhere. Beside the panels are the ranges
+of the paper's own colour bars; `python -m figures.fig4_forensics` looks for a reading of the recipe that has them.
 
 Writes fig4.png (panels (a)-(c) and the terminal datum (d)), fig4-evidence.png (why it can be believed), fig4.npz (the
-arrays) and fig4.json (arguments, versions, seconds, and what was found for each sigma) to --out.
+arrays) and fig4.json (arguments, versions, seconds, captions, and what was found for each sigma) to --out.
 
 About half a minute on two cores, five seconds with --quick; the first run compiles, which takes ten seconds more.
 """
 
-import time
+import math
 
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import pde
-from figures import _fig4_plot, _io
-from figures._cli import sound_arrays
+from figures._cli import make_main
+from figures._style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, letter
 from pde.problems import VELOCITIES
 
-__all__ = ["compute", "main", "plot", "plot_evidence", "solve"]
+__all__ = ["PUBLISHED_RANGES", "compute", "findings", "main", "plot", "plot_evidence", "solve"]
 
 METHODS = ("auto", "spectral", "feynman-kac")
 # The paper's time step (section 2.2).
@@ -32,42 +34,17 @@ PAPER_DT = 1e-3
 RESOLUTION = 1e-2
 # Grids up to twice the problem's, or to this, are tried.
 FINEST = 256
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = {
-    "sigma": "m", "u": "mnn", "stderr": "mnn", "terminal": "nn", "velocity": "2nn", "method": "m", "why": "m",
-    "z_sigma": "c", "z": "cp", "sweep_sigma": "s", "sweep_gradient": "s", "sweep_low": "s", "sweep_high": "s",
-    "literal_sigma": "m", "literal_t": "t", "literal_sup": "mt",
-}  # fmt: skip
+# By sigma, the ends of the colour bars in the paper's Figure 4 (a), (b), (c).
+PUBLISHED_RANGES = {0.0: (-1.0, 1.0), 0.01: (-0.6, 0.4), 0.1: (-0.13, 0.15)}
+# Spacing of the contours, the same in all panels, and beyond which size a problem does not fit into a computer.
+SPACING = 0.1
+LARGEST_N, LARGEST_SIGMA = 4096, 1e6
+COLOURS, MARKERS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY), "osD^v<"
 
 
-def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=128, sigmas=(0.0, 0.01, 0.1)):
-    """Solve for every sigma, and gather the evidence.
-
-    Parameters
-    ----------
-    quick : bool, default=False
-        Fewer paths and time steps.
-    seed : int, default=0
-        Seed of velocity, terminal datum and paths.
-    velocity : {"grid-noise", "band-limited", "divergence-free"}
-        Kind of velocity.
-    method : {"auto", "spectral", "feynman-kac"}
-        Solver; "auto" is the spectral one where n or 2 n points resolve the problem.
-    n : int, default=128
-        Points per side, >= 16.
-    sigmas : sequence of float
-        Diffusion coefficients, >= 0.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `sigma` (m,), `u` and `stderr` (m, n, n), `terminal` (n, n), `velocity` (2, n, n), and the evidence.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
+def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None, sigmas=(0.0, 0.01, 0.1)):
+    """`sigma` (m,), `u` and `stderr` (m, n, n), `terminal` (n, n), `velocity` (2, n, n), and the evidence."""
+    n = (48 if quick else 128) if n is None else n
     sigmas = _check(method, n, sigmas, seed)
     n_paths, n_steps, n_sweep_paths = (32, 200, 8) if quick else (256, round(1 / PAPER_DT), 64)
     problems = {sigma: pde.problems.figure4(seed, n, sigma, velocity) for sigma in sigmas}
@@ -114,41 +91,20 @@ def _check(method, n, sigmas, seed):
         raise ValueError(f"--method must be one of {', '.join(METHODS)}, got {method}")
     if n < 16:
         raise ValueError(f"--n must be >= 16 to hold the terminal datum, got {n}")
+    if n > LARGEST_N:
+        raise ValueError(f"--n must be <= {LARGEST_N} to fit into memory, got {n}")
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
     sigmas = [float(sigma) for sigma in sigmas]
-    # A standard deviation of a thousand periods is uniform noise to the last bit.
-    if not sigmas or not all(0 <= s <= 1000 for s in sigmas) or len(set(sigmas)) < len(sigmas):
-        raise ValueError(f"--sigmas must be different numbers in [0, 1000], got {' '.join(f'{s:g}' for s in sigmas)}")
+    if not sigmas or not all(math.isfinite(s) and s >= 0 for s in sigmas) or len(set(sigmas)) < len(sigmas):
+        raise ValueError(f"--sigmas must be different finite numbers >= 0, got {' '.join(f'{s:g}' for s in sigmas)}")
+    if max(sigmas) > LARGEST_SIGMA:
+        raise ValueError(f"--sigmas must be <= {LARGEST_SIGMA:g}, got {max(sigmas):g}")
     return sigmas
 
 
 def solve(problem, method, n_paths, n_steps, seed):
-    """Solve a problem by the method of record: the spectral one where a grid resolves it, else Feynman-Kac.
-
-    Parameters
-    ----------
-    problem : pde.ConvectionDiffusion
-        Given as fields.
-    method : {"auto", "spectral", "feynman-kac"}
-        "auto": as above.
-    n_paths, n_steps : int
-        Of Feynman-Kac: paths a point, steps a path.
-    seed : int
-        Of the paths.
-
-    Returns
-    -------
-    solution : tuple
-        u and its standard error, ndarrays of shape (n, n); the method's name; why it was taken.
-    spectral : SpectralSolution or None
-        Where a grid resolves the problem.
-
-    Raises
-    ------
-    UnresolvedError
-        If method is "spectral" and no grid resolves the problem.
-    """
+    """Solve a problem by the method of record: the spectral one where a grid resolves it, else Feynman-Kac."""
     spectral, reason = _resolved_spectral(problem)
     n = problem.n
     if method == "spectral" and spectral is None:
@@ -209,25 +165,16 @@ def _gradient(u):
 
 
 def findings(data):
-    """Return what is said of each sigma in the JSON file.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `u` of shape (m, n, n) and the rest.
-
-    Returns
-    -------
-    list of dict
-    """
+    """Return what the JSON file holds: captions, and for each sigma what was found."""
     # Between the grid points the terminal datum is larger than on them.
     bound = pde.PeriodicField(data["terminal"]).sup_norm()
-    return [
+    solutions = [
         {
             "sigma": float(sigma),
             "method": str(data["method"][i]),
             "why": str(data["why"][i]),
             "range": [float(data["u"][i].min()), float(data["u"][i].max())],
+            "published_range": list(PUBLISHED_RANGES[float(sigma)]) if float(sigma) in PUBLISHED_RANGES else None,
             "sup_gradient": _gradient(data["u"][i]),
             "maximum_principle": bool(np.abs(data["u"][i]).max() <= bound * (1 + RESOLUTION)),
             "largest_stderr": float(data["stderr"][i].max()),
@@ -236,103 +183,150 @@ def findings(data):
         }
         for i, sigma in enumerate(data["sigma"])
     ]
+    return {"n": int(data["u"].shape[-1]), "solutions": solutions, "captions": _captions(data)}
+
+
+def _captions(data):
+    """By the end of the picture's name, what stands below it in the gallery."""
+    methods = " ".join(
+        f"{letter(place)} σ = {sigma:g}: {data['method'][place]} ({data['why'][place]})."
+        for place, sigma in enumerate(data["sigma"])
+    )
+    last = letter(len(data["sigma"]))
+    return {
+        "": f"u(x, 0) for growing σ, and the terminal datum {last}, filled contours {SPACING:g} apart on one scale. "
+        f"{methods} Right: ranges of u here and on the paper's colour bars.",
+        "evidence": "(a) Scores of independent Feynman–Kac estimates against the spectral solution where both apply: "
+        "the normal law if both are right. (b), (c) Range and largest slope of u(x, 0) against σ; dashed: σ = 0. "
+        "(d) The recipe to the letter, on the grid noise: the maximum principle is violated by many orders.",
+    }
 
 
 def _finite(number):
     return float(number) if np.isfinite(number) else None
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    parser = _io.OneLineParser("python -m figures.fig4", __doc__)
-    parser.add_argument("--velocity", choices=VELOCITIES, default="grid-noise", help="kind of velocity")
-    parser.add_argument("--method", choices=METHODS, default="auto", help="solver (default auto)")
-    parser.add_argument("--n", type=int, default=None, help="points per side (default 128; 48 with --quick)")
-    parser.add_argument("--sigmas", type=float, nargs="+", default=[0.0, 0.01, 0.1], help="diffusion coefficients")
-    parser.add_argument("--replot", action="store_true", help="draw again from fig4.npz, without computing")
-    arguments = vars(parser.parse_args(argv))
-    _io.run(lambda: _main(arguments), parser.prog, arguments)
-
-
-def _main(arguments):
-    begin = time.perf_counter()
-    options = {key: arguments[key] for key in ("quick", "seed", "velocity", "method", "n", "sigmas")}
-    if options["n"] is None:
-        options["n"] = 48 if options["quick"] else 128
-    if arguments["replot"]:
-        data = _shapes_agree(_io.load_data(arguments["out"] / "fig4.npz", SHAPES), arguments["out"] / "fig4.npz")
-    else:
-        _check(options["method"], options["n"], options["sigmas"], options["seed"])
-    directory = _io.writable(arguments["out"])
-    if not arguments["replot"]:
-        data = compute(**options)
-    _io.use_style()
-    writers = {
-        "fig4.png": lambda path: _io.save_picture(plot(data), path),
-        "fig4-evidence.png": lambda path: _io.save_picture(plot_evidence(data), path),
-    }
-    if not arguments["replot"]:
-        seconds = time.perf_counter() - begin
-        writers["fig4.npz"] = lambda path: np.savez_compressed(path, **data)
-        record = _io.provenance(arguments | options, seconds) | {"solutions": findings(data)}
-        writers["fig4.json"] = lambda path: _io.write_json(path, record)
-    for path in _io.save_all(directory, writers):
-        print(path)
-
-
-def _shapes_agree(data, path):
-    def is_sound(key, array):
-        if key in ("method", "why"):
-            return array.dtype.kind == "U"
-        # A run of the literal recipe may leave the range of the numbers.
-        return array.dtype.kind == "f" and (key == "literal_sup" or np.isfinite(array).all())
-
-    # No sigma need have a z-score.
-    return sound_arrays(
-        data,
-        path,
-        SHAPES,
-        is_sound,
-        fault="wrong shape or kind, or not finite",
-        lengths={"2": 2},
-        may_be_empty=("z_sigma", "z"),
-    )
-
-
 def plot(data):
-    """Draw the contour panels, one for each sigma and one for the terminal datum.
+    """Draw u(x, 0) for each sigma and the terminal datum as contours on one scale, and the ranges beside them."""
+    panels = [*data["u"], data["terminal"]]
+    titles = [rf"$u(\mathbf{{x}}, 0)$, $\sigma = {sigma:g}$" for sigma in data["sigma"]] + [r"$f = u(\mathbf{x}, 1)$"]
+    columns = 2 if len(panels) <= 4 else 3
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.1 * columns + 2.9, 3.2 * rows + 0.2), layout="constrained")
+    maps, side = figure.subfigures(1, 2, width_ratios=(3.1 * columns + 0.9, 2.0))
+    grid = maps.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    largest = math.ceil(max(np.abs(u).max() for u in panels) / SPACING - 1e-9) * SPACING
+    levels = np.arange(-round(largest / SPACING), round(largest / SPACING) + 1) * SPACING
+    for place, (axes, u, title) in enumerate(zip(grid, panels, titles, strict=False)):
+        image = _contours(axes, u, levels)
+        axes.set_title(f"{letter(place)} {title}")
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    for place, axes in enumerate(grid[: len(panels)]):
+        if place % columns == 0:
+            axes.set_ylabel("$y$ (length)")
+        if place + columns >= len(panels):
+            axes.set_xlabel("$x$ (length)")
+            axes.tick_params(labelbottom=True)
+    maps.colorbar(image, ax=grid, shrink=0.6, label="$u$ (unit of $f$)", ticks=levels[:: max(1, len(levels) // 8)])
+    _ranges(side.subplots(), data, largest)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `u` of shape (m, n, n) and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _fig4_plot.contours(data)
+def _contours(axes, u, levels):
+    """Filled contours of a grid function, and its zero line."""
+    side = np.arange(len(u) + 1) / len(u)
+    closed = np.pad(u, ((0, 1), (0, 1)), mode="wrap")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
+    # Grid functions are [i, j] for (x_i, y_j); contourf wants rows of constant y.
+    image = axes.contourf(side, side, closed.T, levels=levels, cmap="RdBu_r", extend="both")
+    if u.min() < 0 < u.max():
+        axes.contour(side, side, closed.T, levels=[0.0], colors=BLACK, linewidths=0.4)
+    return image
+
+
+def _ranges(axes, data, largest):
+    """Ranges of u for each sigma, beside those of the paper's colour bars."""
+    axes.set_title(f"{letter(len(data['u']) + 1)} range of $u(\\mathbf{{x}}, 0)$")
+    for place, (sigma, u) in enumerate(zip(data["sigma"], data["u"], strict=True)):
+        bars = [(u.min(), u.max(), BLUE, -0.17, "here")]
+        if float(sigma) in PUBLISHED_RANGES:
+            bars.append((*PUBLISHED_RANGES[float(sigma)], GREY, 0.17, "paper"))
+        for low, high, colour, shift, name in bars:
+            axes.bar(place + shift, high - low, 0.3, low, color=colour, label=name if place == 0 else None)
+            for value, where in ((low, "top"), (high, "bottom")):
+                text = f"{value:.2f}".replace("-", "−")
+                axes.text(place + shift, value, text, ha="center", va=where, fontsize=7.5)
+    axes.axhline(0, color=BLACK, lw=0.6)
+    axes.set_xticks(range(len(data["sigma"])), [f"{sigma:g}" for sigma in data["sigma"]])
+    axes.set(
+        xlabel="$\\sigma$ (length / time$^{1/2}$)", ylabel="$u$ (unit of $f$)", ylim=(-1.35 * largest, 1.35 * largest)
+    )
+    axes.legend(loc="upper right")
 
 
 def plot_evidence(data):
-    """Draw what supports the solution: both solvers compared, the effect of sigma, and the recipe taken literally.
+    """Draw the two solvers compared, range and slope against sigma, and the literal recipe's growth."""
+    figure = Figure(figsize=(11, 7.4), layout="constrained")
+    scores, extent, slope, growth = figure.subplots(2, 2).flat
+    _histogram(scores, np.atleast_1d(data["z_sigma"]), data["z"])
+    sigma = data["sweep_sigma"]
+    for axes, keys, title in (
+        (extent, ("sweep_low", "sweep_high"), "(b) range of $u(\\mathbf{x}, 0)$ against σ"),
+        (slope, ("sweep_gradient",), "(c) largest slope of $u(\\mathbf{x}, 0)$ against σ"),
+    ):
+        axes.set_title(title)
+        for key in keys:
+            axes.plot(sigma[sigma > 0], data[key][sigma > 0], "o-", color=BLUE, ms=5)
+            for limit in data[key][sigma == 0]:
+                axes.axhline(limit, color=BLUE, lw=1, ls="--")
+        axes.set(xscale="log", xlabel="σ (length / time$^{1/2}$); dashed: σ = 0")
+        axes.set_xticks(sigma[sigma > 0], [f"{s:g}" for s in sigma[sigma > 0]])
+        axes.minorticks_off()
+    extent.fill_between(
+        sigma[sigma > 0], data["sweep_low"][sigma > 0], data["sweep_high"][sigma > 0], color=BLUE, alpha=0.2
+    )
+    extent.set(ylabel="min u and max u (unit of $f$)", ylim=(-1.1, 1.1))
+    slope.set(ylabel="sup |∇u| between grid points (1 / length)", yscale="log")
+    _growth(growth, data)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `u` of shape (m, n, n) and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _fig4_plot.evidence(data)
+def _histogram(axes, sigmas, scores):
+    axes.set_title("(a) both solvers, where both apply")
+    axes.set(xlabel="(Feynman–Kac − spectral) / standard error", ylabel="density")
+    z = np.linspace(-4.5, 4.5, 181)
+    axes.plot(z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color=BLACK, label="normal law")
+    for sigma, z_scores, colour in zip(sigmas, scores, COLOURS, strict=False):
+        label = (
+            f"σ = {sigma:g}: {len(z_scores)} points,\ns.d. {z_scores.std():.2f}, max |z| {np.abs(z_scores).max():.1f}"
+        )
+        axes.hist(z_scores, bins=np.arange(-4.5, 4.6, 0.25), density=True, alpha=0.45, color=colour, label=label)
+    if not len(sigmas):
+        axes.text(0.5, 0.5, "no σ > 0 here that\nthe grid resolves", transform=axes.transAxes, ha="center")
+    axes.legend(loc="upper left", fontsize=8)
+
+
+def _growth(axes, data):
+    axes.set_title("(d) the paper's recipe to the letter")
+    for place, sigma in enumerate(np.atleast_1d(data["literal_sigma"])):
+        style = {"color": COLOURS[place % 6], "marker": MARKERS[place % 6], "markevery": 10, "ms": 4}
+        sup = data["literal_sup"][place]
+        axes.plot(1 - data["literal_t"], sup, label=f"σ = {sigma:g}: {sup[-1]:.2g} at t = 0", **style)
+    axes.axhline(np.abs(data["terminal"]).max(), color=BLACK, lw=1, label="maximum principle: max |f|")
+    axes.set(xlabel="time to go, 1 − t", ylabel="max |u(·, t)| (unit of $f$)", yscale="log", xlim=(0, 1))
+    axes.legend(fontsize=8, loc="upper left")
+
+
+main = make_main(
+    "fig4", __doc__, compute=compute, plot={"": plot, "-evidence": plot_evidence}, findings=findings,
+    options={
+        "velocity": {"choices": VELOCITIES, "default": "grid-noise", "help": "kind of velocity"},
+        "method": {"choices": METHODS, "default": "auto", "help": "solver (default auto)"},
+        "n": {"type": int, "help": "points per side (default 128; 48 with --quick)"},
+        "sigmas": {"type": float, "nargs": "+", "default": [0.0, 0.01, 0.1], "help": "diffusion coefficients"},
+    },
+)  # fmt: skip
 
 
 if __name__ == "__main__":

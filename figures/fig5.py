@@ -1,8 +1,8 @@
 """Figure 5: training and validation accuracy over the epochs, of a ResNet and of its noisy ensembles.
 
-    accuracy(epoch) = share of the images that are answered right
+    accuracy(epoch) = fraction of the images that are classified correctly
 
-One colour and marker a model, thin lines its seeds, thick lines their mean; broken lines training, full lines
+One colour and marker per model, thin lines its seeds, thick lines their mean; broken lines training, full lines
 validation, on natural images (left) and on adversarial ones (right). Read from the metrics.csv of the runs: training
 accuracy is counted while the weights move, on the cropped and reflected images that are trained on, here adversarial
 ones, by the attack of the training; validation accuracy at the end of the epoch, on images held out, natural, and under
@@ -13,13 +13,15 @@ panels for each kind of ResNet, as the paper's (a) and (b). Writes fig5.png, fig
 (arguments, versions, seconds, accuracies) to --out. A second; --quick trains tiny networks on digits first.
 """
 
-from pathlib import Path
-
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from figures import _fig5_plot, _runs
-from figures._cli import figure_command, sound_arrays
-from figures._comparable import comparable
+from figures import _runs
+from figures._cli import make_main
+from figures._runs import comparable
+from figures._style import label, letter, network
 from nets.evaluation import interval
 
 __all__ = ["compute", "findings", "main", "plot"]
@@ -29,35 +31,13 @@ BASES = ("resnet20", "resnet44", "resnet110", "wrn34_10")
 MODELS = tuple(f"{members}{base}" for base in BASES for members in ("", "en1_", "en2_", "en5_"))
 CURVES = ("training", "validation", "adversarial")
 COLUMNS = {"training": "accuracy", "validation": "validation", "adversarial": "validation_adversarial"}
-TEXTS = ("model", "how", "run", "run_model", "attack")
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = {
-    "model": "m", "how": "m", "run": "r", "run_model": "r", "seed": "r", "epoch": "e", "training": "re",
-    "validation": "re", "adversarial": "re", "n_validation": "", "largest_stderr": "", "attack": "",
-}  # fmt: skip
+TRAINING, VALIDATION = (0, (4, 2)), "-"
+# Beyond so many epochs markers would run together.
+N_MARKED = 30
 
 
-def compute(*, quick=False, seed=0, runs=Path("runs"), data=None):
-    """Read the logs.
-
-    Parameters
-    ----------
-    quick, seed, data : optional
-        Of every figure of runs; logs depend on none of them.
-    runs : Path
-        Directory of runs.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `training`, `validation` and `adversarial` (r, e): accuracies of the runs after each of the epochs, NaN where
-        none was measured; `model` (m,), how they were trained (`how`), and of the runs `run_model` (r,).
-
-    Raises
-    ------
-    ValueError
-        If there are no runs, or a metrics.csv lacks a number.
-    """
+def compute(*, quick=False, seed=0, runs=None, data=None):
+    """Accuracies `training`, `validation` and `adversarial` (r, e) of the runs after each epoch; NaN: not measured."""
     groups = comparable(runs, MODELS)
     chosen = [(name, run) for name, group in groups.items() for run in group]
     firsts = [group[0] for group in groups.values()]
@@ -67,10 +47,10 @@ def compute(*, quick=False, seed=0, runs=Path("runs"), data=None):
     epochs = {tuple(row["epoch"] for row in run.history) for _, run in chosen}
     if len(epochs) > 1:
         raise ValueError(f"the epochs in the metrics.csv of {runs} differ: remove the runs that were cut")
-    answer = {
+    arrays = {
         "model": np.array(list(groups)),
         "how": np.array([_runs.describe(run) for run in firsts]),
-        "run": np.array([run.directory.name for _, run in chosen]),
+        "run": np.array([run.name for _, run in chosen]),
         "run_model": np.array([name for name, _ in chosen]),
         "seed": np.array([float(run.config["seed"]) for _, run in chosen]),
         "epoch": np.array(epochs.pop()),
@@ -79,7 +59,7 @@ def compute(*, quick=False, seed=0, runs=Path("runs"), data=None):
         "largest_stderr": np.array(0.5 / np.sqrt(n_validation)),
         "attack": np.array(f"PGD-{plan['validation_n_iter']}, ε = {_radius(plan['eps'])}"),
     }
-    return answer | {key: np.array([_column(run, COLUMNS[key]) for _, run in chosen]) for key in CURVES}
+    return arrays | {key: np.array([_column(run, COLUMNS[key]) for _, run in chosen]) for key in CURVES}
 
 
 def _radius(eps):
@@ -95,19 +75,7 @@ def _column(run, name):
 
 
 def findings(data):
-    """Return what the JSON file says.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `training` of shape (r, e), and the rest.
-
-    Returns
-    -------
-    dict
-        Of each model the accuracies of the last epoch and how far training is above adversarial validation, means over
-        the seeds with their intervals.
-    """
+    """Return what the JSON file says."""
     models = {}
     for name, how in zip(data["model"].tolist(), data["how"].tolist(), strict=True):
         mine = data["run_model"] == name
@@ -129,48 +97,75 @@ def findings(data):
     }
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    figure_command(
-        "fig5", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound, of_runs=True
-    )
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-
-    def is_sound(key, array):
-        if key in TEXTS:
-            return array.dtype.kind == "U"
-        if array.dtype.kind != "f":
-            return False
-        if key not in CURVES:
-            return np.isfinite(array).all()
-        within = (array >= 0) & (array <= 1)
-        return (within | np.isnan(array) if key == "adversarial" else within).all()
-
-    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or out of range")
-
-
 def plot(data):
-    """Draw the panels.
+    """Draw a row of panels for each kind of ResNet: natural images, adversarial images."""
+    families = {}
+    for model in data["model"].tolist():
+        families.setdefault(model.rpartition("_")[2] if model.startswith("en") else model, []).append(model)
+    figure = Figure(figsize=(10.0, 0.9 + 3.9 * len(families)), layout="constrained")
+    grid = figure.subplots(len(families), 2, sharex=True, sharey=True, squeeze=False)
+    for number, (row, (base, models)) in enumerate(zip(grid, families.items(), strict=True)):
+        natural, adversarial = row
+        natural.set_title(f"{letter(2 * number)} {label(base)} and its ensembles, natural images")
+        adversarial.set_title(f"{letter(2 * number + 1)} adversarial images")
+        for model in models:
+            mine = data["run_model"] == model
+            _curves(natural, data["epoch"], data["validation"][mine], model, VALIDATION)
+            _curves(adversarial, data["epoch"], data["training"][mine], model, TRAINING)
+            _curves(adversarial, data["epoch"], data["adversarial"][mine], model, VALIDATION)
+            for axes, key in ((natural, "validation"), (adversarial, "adversarial")):
+                _band(axes, data["epoch"], data[key][mine], model, float(data["n_validation"]))
+        natural.legend(handles=[_handle(data, model) for model in models], loc="lower right")
+        adversarial.legend(handles=_kinds(), loc="lower right")
+        natural.set_ylabel("accuracy (fraction of images)")
+        for axes in row:
+            axes.grid(alpha=0.3, lw=0.6)
+            axes.tick_params(labelbottom=True)
+            axes.set_ylim(bottom=0)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    images = (
+        f"validation on {int(data['n_validation'])} images held out; shaded: ± one standard error of an accuracy, "
+        f"≤ {data['largest_stderr']:.3f}"
+    )
+    trainings = dict.fromkeys(data["how"].tolist())
+    figure.suptitle("\n".join([*trainings, f"{images}; adversarial: {data['attack']}"]), fontsize=10)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `training` of shape (r, e), and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _fig5_plot.panels(data)
+def _curves(axes, epoch, accuracy, model, dashes):
+    """The seeds thin, their mean thick, and a band of the standard error of the images about a validation."""
+    style, mean = network(model), np.mean(accuracy, axis=0)
+    if len(accuracy) > 1:
+        for one in accuracy:
+            axes.plot(epoch, one, color=style.colour, ls=dashes, lw=0.7, alpha=0.55)
+    marker = style.marker if len(epoch) <= N_MARKED else None
+    axes.plot(epoch, mean, color=style.colour, ls=dashes, lw=2.0, marker=marker, ms=4)
+
+
+def _band(axes, epoch, accuracy, model, n_images):
+    mean = np.mean(accuracy, axis=0)
+    stderr = np.sqrt(mean * (1 - mean) / n_images)
+    axes.fill_between(epoch, mean - stderr, mean + stderr, color=network(model).colour, alpha=0.15, lw=0)
+
+
+def _handle(data, model):
+    style, n = network(model), int((data["run_model"] == model).sum())
+    text = f"{style.label} ({n} seed{'s' * (n > 1)})"
+    return Line2D([], [], color=style.colour, marker=style.marker, lw=2.0, ms=4, label=text)
+
+
+def _kinds():
+    """One entry per kind of line."""
+    grey = {"color": "#555555", "lw": 1.8}
+    return [
+        Line2D([], [], ls=TRAINING, label="training, while it goes on", **grey),
+        Line2D([], [], ls=VALIDATION, label="validation, after the epoch", **grey),
+    ]
+
+
+main = make_main("fig5", __doc__, compute=compute, plot=plot, findings=findings, of_networks=True)
 
 
 if __name__ == "__main__":

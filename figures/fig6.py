@@ -3,28 +3,30 @@
     x_(m) = Clip_(x, eps)[ x_(m-1) + alpha sign(grad_x L(x_(m-1), y)) ],  m = 1, ..., 20          IFGSM^20: (3.3)
     min_u ||x' - x||_inf + c max(-kappa, Z_y - max_{i != y} Z_i),  x' = (tanh(u) + 1) / 2         C&W: (3.5)
 
-(a) Test images, and each after IFGSM^20 and after C&W as printed, of the plain and of the noisy model; below it the
-class that the attacked model answers, and its probability. (b) The residuals x' - x on one scale, grey being 0, and
-their maximum norm in units of 1/255. Eps is that of the training, alpha a quarter of it; of the noisy model a gradient
-is the mean of 5 draws, an answer the softmax of the mean logits of 20. The images are attacked and answered as one
-batch. The paper chose images for which all attacks succeed; here the first test images, in the order of the
-evaluations, that both models answer rightly are taken, and it is said where an attack has failed.
+(a) Test images, and each after IFGSM^20 and after C&W as printed, against the plain and against the noisy model; below
+it the class that the attacked model predicts, and its probability. (b) The residuals x' - x on one scale, grey being 0,
+and their maximum norm in units of 1/255. Eps is that of the training, alpha a quarter of it; for the noisy model a
+gradient is the mean of 5 draws, a prediction the softmax of the mean logits of 20. The images are attacked and
+predicted as one batch. The paper chose images for which all attacks succeed; here those that both models classify
+correctly with the smallest margins are taken, of the first 100 in the order of the evaluations, and the picture says
+where an attack has failed.
 
 --images I ... takes other test images, by their places in the set, 1 to 6 of them. Of the noisy models the one with
 the most members is taken, of several seeds the first. Writes fig6.png, fig6.npz (the arrays) and fig6.json (arguments,
-versions, seconds, answers) to --out. About half a minute on one core; --quick trains tiny networks on digits first.
+versions, seconds, predictions) to --out. About half a minute on one core.
 """
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures import _fig6_plot, _runs
-from figures._cli import figure_command, sound_arrays
+from figures import _runs
+from figures._cli import make_main
 from figures._runs import Wanted
+from figures._style import BLACK, BLUE, RED, label
 from nets import attacks, seeds
 from nets import data as image_sets
 from nets.attacks import attacked, is_noisy, mean_logits
@@ -45,78 +47,46 @@ N_EOT_QUICK, N_DRAWS_QUICK = 2, 10
 N_IMAGES, MOST = 4, 6
 # The default images are sought among so many.
 N_CANDIDATES = 100
-TEXTS = ("model", "how", "run", "classes", "attack", "encoding")
-COUNTS = ("place", "label", "natural_answer", "answer", "attacked", "n_draws", "n_eot")
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = {
-    "model": "m", "how": "m", "run": "m", "n_draws": "m", "classes": "k", "encoding": "", "place": "i", "label": "i",
-    "images": "ihwc", "natural_answer": "mi", "natural_probability": "mi", "attack": "a", "attacked": "a",
-    "n_eot": "a", "adversarial": "aihwc", "answer": "ai", "probability": "ai", "change": "ai", "eps": "",
-}  # fmt: skip
+TITLES = {"IFGSM^20": "IFGSM$^{20}$", "C&W": "C&W"}
+WHITE = 255
 
 
-def compute(*, quick=False, seed=0, runs=Path("runs"), data=None, images=None):
-    """Attack the images.
-
-    Parameters
-    ----------
-    quick : bool, default=False
-        Fewer draws of the noisy model.
-    seed : int, default=0
-        Seed of the noise.
-    runs : Path
-        Directory of runs.
-    data : str, optional
-        Where their images lie; by default where they lay for the training.
-    images : sequence of str or int, optional
-        Places of test images; by default the first that both models answer rightly.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `images` (i, h, w, c) and `adversarial` (a, i, h, w, c) in [0, 1]; `attack` and `attacked` (a,), the row of
-        `model` (m,) that each is made against; `change` (a, i), max |x' - x|; `natural_answer` (m, i) and `answer`
-        (a, i), classes, with their probabilities.
-
-    Raises
-    ------
-    ValueError
-        If seed is negative, images are not places in the test set, or there are no such runs.
-    """
+def compute(*, quick=False, seed=0, runs=None, data=None, images=None):
+    """`images` (i, h, w, c) and `adversarial` (a, i, h, w, c) in [0, 1], `change` (a, i); predictions."""
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
     n_eot, n_draws = (N_EOT_QUICK, N_DRAWS_QUICK) if quick else (N_EOT, N_DRAWS)
     chosen = [group[0] for group in _runs.find(runs, WANTED).values()]
     dataset = _runs.load_data(chosen[0], data)
     models = [run.load() for run in chosen]
-    places = _first_right(models, dataset, n_draws, seed) if images is None else _places(images, dataset)
+    places = _nearest(models, dataset, n_draws, seed) if images is None else _places(images, dataset)
     x, y = image_sets.Batches(dataset.test_images, dataset.test_labels, dataset.white).take(torch.tensor(places))
     eps = chosen[0].config["recipe"]["eps"]
-    made = {key: [] for key in ("attack", "attacked", "n_eot", "adversarial", "change", "answer", "probability")}
+    made = {key: [] for key in ("attack", "attacked", "n_eot", "adversarial", "change", "prediction", "probability")}
     natural, draws = [], []
     with tqdm(total=len(models) * len(ATTACKS), disable=None, desc="fig6", unit="attack") as bar:
         for row, model in enumerate(models):
-            n_gradients, n_answers = (n_eot, n_draws) if is_noisy(model, x[:1]) else (1, 1)
-            draws.append(float(n_answers))
-            natural.append(_answers(model, x, n_answers, seed))
+            n_gradients, n_used = (n_eot, n_draws) if is_noisy(model, x[:1]) else (1, 1)
+            draws.append(float(n_used))
+            natural.append(_predictions(model, x, n_used, seed))
             for name, x_adv in _attacks(model, x, y, eps, n_gradients, seed):
-                answer, probability = _answers(model, x_adv, n_answers, seed)
+                prediction, probability = _predictions(model, x_adv, n_used, seed)
                 change = (x_adv.double() - x.double()).abs().flatten(1).amax(1).numpy()
-                values = (name, float(row), float(n_gradients), _last(x_adv), change, answer, probability)
+                values = (name, float(row), float(n_gradients), _last(x_adv), change, prediction, probability)
                 for key, value in zip(made, values, strict=True):
                     made[key].append(value)
                 bar.update()
     return {key: np.array(values) for key, values in made.items()} | {
         "model": np.array([run.model_name for run in chosen]),
         "how": np.array([_runs.describe(run) for run in chosen]),
-        "run": np.array([run.directory.name for run in chosen]),
+        "run": np.array([run.name for run in chosen]),
         "n_draws": np.array(draws),
         "classes": np.array(dataset.classes),
         "encoding": np.array(dataset.encoding),
         "place": np.array(places, dtype=float),
         "label": y.double().numpy(),
         "images": _last(x),
-        "natural_answer": np.array([answer for answer, _ in natural]),
+        "natural_prediction": np.array([prediction for prediction, _ in natural]),
         "natural_probability": np.array([probability for _, probability in natural]),
         "eps": np.array(float(eps)),
     }
@@ -134,15 +104,19 @@ def _places(images, dataset):
     return places
 
 
-def _first_right(models, dataset, n_draws, seed):
-    """Places of the first images that all models answer rightly; where there are too few, of others after them."""
+def _nearest(models, dataset, n_draws, seed):
+    """Places of the images that all models classify correctly with the smallest margins, then of others."""
     order = balanced_order(dataset.test_labels, 0)[:N_CANDIDATES]
     x, y = image_sets.Batches(dataset.test_images, dataset.test_labels, dataset.white).take(order)
-    right = torch.ones(len(order), dtype=torch.bool)
+    margins = []
     for model in models:
-        answer, _ = _answers(model, x, n_draws if is_noisy(model, x[:1]) else 1, seed)
-        right &= torch.from_numpy(answer) == y
-    return torch.cat([order[right], order[~right]])[:N_IMAGES].tolist()
+        with attacked(model, generator=seeds.make_generator(seed, "noise of predictions")):
+            p = mean_logits(model, x, n_draws if is_noisy(model, x[:1]) else 1).double().softmax(1)
+        own = p.gather(1, y[:, None])
+        margins.append(own[:, 0] - p.scatter(1, y[:, None], -1.0).amax(1))
+    least, largest = torch.stack(margins).amin(0), torch.stack(margins).amax(0)
+    # The wrong ones last.
+    return order[torch.where(least > 0, largest, 2 + largest).argsort(stable=True)][:N_IMAGES].tolist()
 
 
 def _attacks(model, x, y, eps, n_eot, seed):
@@ -153,9 +127,9 @@ def _attacks(model, x, y, eps, n_eot, seed):
         yield name, attack(model, x, y, generator=seeds.make_generator(seed, f"attack {name}"), **options)
 
 
-def _answers(model, x, n_draws, seed):
+def _predictions(model, x, n_draws, seed):
     """Classes and their probabilities, of the mean logits over the draws."""
-    with attacked(model, generator=seeds.make_generator(seed, "noise of answers")):
+    with attacked(model, generator=seeds.make_generator(seed, "noise of predictions")):
         best = mean_logits(model, x, n_draws).double().softmax(1).max(1)
     return best.indices.double().numpy(), best.values.numpy()
 
@@ -166,28 +140,17 @@ def _last(x):
 
 
 def findings(data):
-    """Return what the JSON file says.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `images` of shape (i, h, w, c), and the rest.
-
-    Returns
-    -------
-    dict
-        Of each attack the answers, which of them are wrong, and the greatest change of a pixel in units of 1/255.
-    """
+    """Return what the JSON file says."""
     classes, label = data["classes"].tolist(), data["label"].astype(int)
     made = {}
     for row, name in enumerate(data["attack"].tolist()):
         model = data["model"][int(data["attacked"][row])]
-        answer = data["answer"][row].astype(int)
+        prediction = data["prediction"][row].astype(int)
         made[f"{name} against {model}"] = {
-            "answers": [classes[k] for k in answer],
+            "predictions": [classes[k] for k in prediction],
             "probabilities": data["probability"][row].tolist(),
-            "deceived": (answer != label).tolist(),
-            "n_deceived": int((answer != label).sum()),
+            "deceived": (prediction != label).tolist(),
+            "n_deceived": int((prediction != label).sum()),
             "largest_change_in_255ths": (255 * data["change"][row]).tolist(),
             "n_eot": int(data["n_eot"][row]),
         }
@@ -202,7 +165,7 @@ def findings(data):
                 "run": str(data["run"][row]),
                 "training": str(data["how"][row]),
                 "n_draws": int(data["n_draws"][row]),
-                "answers": [classes[int(k)] for k in data["natural_answer"][row]],
+                "predictions": [classes[int(k)] for k in data["natural_prediction"][row]],
                 "probabilities": data["natural_probability"][row].tolist(),
             }
             for row, model in enumerate(data["model"].tolist())
@@ -210,49 +173,86 @@ def findings(data):
     }
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    figure_command(
-        "fig6", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound, of_runs=True,
-        options={"images": {"nargs": "*", "metavar": "I", "help": "places of test images (default: four chosen)"}},
-    )  # fmt: skip
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-    sizes = {"attacked": "model", "label": "classes", "natural_answer": "classes", "answer": "classes"}
-
-    def is_sound(key, array):
-        if key in TEXTS:
-            return array.dtype.kind == "U"
-        if array.dtype.kind != "f" or not np.isfinite(array).all() or (array < 0).any():
-            return False
-        if key in COUNTS:
-            return (array == np.round(array)).all() and (key not in sizes or (array < data[sizes[key]].size).all())
-        return (array <= 1).all()
-
-    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or out of range")
-
-
 def plot(data):
-    """Draw the images and the residuals.
+    """(a) images and what the attacks make of them, (b) the residuals."""
+    n_attacks, n_images = len(data["attack"]), len(data["images"])
+    figure = Figure(figsize=(11.5, 1.5 + 1.72 * n_images), layout="constrained")
+    figure.suptitle(_heading(data), fontsize=10)
+    left, right = figure.subfigures(1, 2, width_ratios=(n_attacks + 1, n_attacks))
+    residuals = data["adversarial"].astype(float) - data["images"].astype(float)
+    scale = data["change"].max() or 1.0
+    left.suptitle("(a) images, with the attacked model's prediction and its probability", fontsize=10.5)
+    right.suptitle(
+        f"(b) residuals, black −{WHITE * scale:.2f}/255, grey 0, white +{WHITE * scale:.2f}/255", fontsize=10.5
+    )
+    images = left.subplots(n_images, n_attacks + 1, squeeze=False)
+    changes = right.subplots(n_images, n_attacks, squeeze=False)
+    for row in range(n_images):
+        _original(images[row, 0], data, row)
+        for column in range(n_attacks):
+            _adversarial(images[row, column + 1], data, column, row)
+            _show(changes[row, column], 0.5 + residuals[column, row] / (2 * scale))
+            changes[row, column].set_xlabel(f"max |δ| =\n{WHITE * data['change'][column, row]:.2f}/255\n", fontsize=9)
+    images[0, 0].set_title("original\n", fontsize=9.5)
+    for column in range(n_attacks):
+        title = f"{TITLES[str(data['attack'][column])]}\n{label(str(data['model'][int(data['attacked'][column])]))}"
+        images[0, column + 1].set_title(title, fontsize=9.5)
+        changes[0, column].set_title(title, fontsize=9.5)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `images` of shape (i, h, w, c), and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _fig6_plot.panels(data)
+def _heading(data):
+    trainings = "; ".join(dict.fromkeys(data["how"].tolist()))
+    draws = ", ".join(
+        f"{label(str(model))} predicts by the mean of {int(n)} draws"
+        for model, n in zip(data["model"], data["n_draws"], strict=True)
+        if n > 1
+    )
+    eps = f"IFGSM$^{{20}}$ within {WHITE * float(data['eps']):.4g}/255, C&W as printed, without a radius"
+    return "\n".join(filter(None, (trainings, f"{eps}; {draws}" if draws else eps)))
+
+
+def _show(axes, image, colour=BLACK, width=0.8):
+    axes.imshow(
+        image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(color=colour, linewidth=width)
+
+
+def _original(axes, data, row):
+    _show(axes, np.clip(data["images"][row], 0, 1))
+    classes, wanted = data["classes"], int(data["label"][row])
+    lines = []
+    for model, prediction, probability in zip(
+        data["model"], data["natural_prediction"][:, row], data["natural_probability"][:, row], strict=True
+    ):
+        name = label(str(model)).replace("ResNet-20", "") or "plain"
+        lines.append(f"{name}: p({classes[int(prediction)]}) = {probability:.2f}")
+    axes.set_xlabel("\n".join([f"{classes[wanted]}", *lines]), fontsize=9)
+
+
+def _adversarial(axes, data, column, row):
+    wanted, prediction = int(data["label"][row]), int(data["prediction"][column, row])
+    before = int(data["natural_prediction"][int(data["attacked"][column]), row])
+    word, colour = ("deceived", RED) if prediction != wanted else ("still right", BLUE)
+    if prediction != wanted and before != wanted:
+        word = "wrong before"
+    _show(axes, np.clip(data["adversarial"][column, row], 0, 1), colour, 2.5)
+    text = f"p({data['classes'][prediction]}) = {data['probability'][column, row]:.2f}\n{word}"
+    axes.set_xlabel(text, fontsize=9, color=colour)
+
+
+main = make_main(
+    "fig6",
+    __doc__,
+    compute=compute,
+    plot=plot,
+    findings=findings,
+    of_networks=True,
+    options={"images": {"nargs": "*", "metavar": "I", "help": "places of test images (default: four chosen)"}},
+)
 
 
 if __name__ == "__main__":

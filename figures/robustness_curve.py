@@ -1,74 +1,64 @@
-"""Accuracy against the radius of the attack: one panel a model, one curve an attack, with standard errors.
+"""Accuracy against the radius of the attack, with standard errors.
 
-    accuracy(eps) = share of the images that are answered right, before and after an attack within eps (max norm)
+    accuracy(eps) = fraction of the images classified correctly before and after an attack within eps (max norm)
 
-Attacks: FGSM; PGD of 20 steps eps / 4 from a random start, IFGSM^20 but for the start; Auto-PGD on the cross-entropy,
-20 steps. Of a model that draws noise they average the gradient over 1, 5 or 20 draws (EOT), and the model answers by
-the mean of 10 draws, 5 times over. An image that is wrong in all answers at one radius counts as broken at all larger
-ones, whose balls hold the same attacked image, and is not attacked again; so no curve rises. At 64/255 nothing may be
-left: a model that is right there under all attacks of several steps may mask its gradients (Athalye et al. 2018).
+Attacks: PGD of 20 steps eps / 4 from a random start, IFGSM^20 but for the start; Auto-PGD on the cross-entropy, 20
+steps. Against a model that draws noise they average the gradient over 1, 5 or 20 draws (EOT), and the model predicts by
+the mean of 10 draws, 5 times over. An image that is wrong in all predictions at one radius counts as broken at all
+larger ones, whose balls hold the same attacked image, and is not attacked again; so no curve rises. At 64/255 nothing
+may be left: a model that is right there under all attacks may mask its gradients (Athalye et al. 2018).
 
-The seeds of a model share the images out: each answers its part of them, the curve is the mean, its error bar the
-standard error of the images and of the noise. The models answer the same images.
+(a) The curve of each model under PGD-20, gradients averaged over 5 draws where it draws; bars are standard errors of
+images and noise. (b) Every attack at the paper's radius, 8/255. The seeds of a model share the images: each predicts
+its part of them, the curve is the mean. All models have the same images.
 
-The points are kept in RUN/evaluation, and a second call goes on where the first one ended.
+The points are kept in RUN/evaluation, those of networks that ship in the cache, and a second call resumes there. Without --runs and --data the arrays that ship
+are drawn, and the picture names the commit that made them.
 
 Writes robustness_curve.png, robustness_curve.npz (the arrays) and robustness_curve.json (arguments, versions, seconds,
-findings) to --out.
-
-About half an hour on one core for the plain ResNet-20, En1 and En2; ten seconds with --quick once its tiny runs are
-trained.
+findings) to --out. A second from the arrays that ship; an hour on one core for 500 images of ResNet-20, En1 and En2.
 """
 
+import re
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from bridge import noisy_blocks
-from figures import _robustness_curve_plot, _runs
-from figures._cli import figure_command, sound_arrays
-from figures._comparable import comparable
+from figures import _runs, _shipped
+from figures._cli import make_main, whole
+from figures._runs import comparable
+from figures._style import GREY, letter, network
+from nets import checkpoint
 from nets import data as image_sets
 from nets.evaluation import NOTHING, Evaluation, balanced_order, parse, robust, score, worst_case
-from nets.provenance import load_run
 
 __all__ = ["Plan", "compute", "findings", "main", "plot"]
 
 MODELS = ("resnet20", "en1_resnet20", "en2_resnet20", "en5_resnet20")
 # In units of 1 / 255; the paper's radius is 8.
 WHITE, PAPER_EPS = 255, 8
-ALL = (1, 2, 4, 6, 8, 12, 16, 64)
+ALL = (2, 4, 8, 12, 16, 64)
 # Of the paper's radius and step: (3.3).
 STEPS_A_RADIUS = 4
 N_ITER = 20
 N_DRAWS, BATCH_SIZE = 10, 128
-TEXTS = ("training", "model", "attack", "run", "run_model")
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = {
-    "training": "", "model": "c", "attack": "c", "n_eot": "c", "n_images": "c", "n_seeds": "c", "eps": "e",
-    "accuracy": "ce", "stderr": "ce", "gain": "ce", "gain_stderr": "ce", "n_gradients": "c", "seconds": "c",
-    "run": "r", "run_model": "r",
-}  # fmt: skip
 # NaN where an attack is not made.
 GAPS = ("accuracy", "stderr", "gain", "gain_stderr")
+# The largest radius stands behind a break of the axis, this wide in units of 1 / 255.
+BREAK = 3.5
+DODGE = 0.16
+NAME = re.compile(r"(?P<base>[a-z]+(?:-ce)?)(?P<n_iter>\d+)?(?:-eot\d+)?")
+TITLES = {"fgsm": "FGSM", "pgd": "PGD", "apgd-ce": "APGD-CE"}
 
 
 class Plan(NamedTuple):
-    """What is measured.
-
-    Attributes
-    ----------
-    n_images : int
-        Test images of a model.
-    n_repeats : int
-        Answers of a noisy model to an image, each the mean of 10 draws.
-    plain, noisy : dict of str to tuple
-        Of each attack, as `nets.evaluation` names it, the radii in units of 1 / 255; one-draw PGD first.
-    """
+    """Images, predictions of a noisy model per image, and by attack its radii in 1 / 255: the curve's attack first."""
 
     n_images: int
     n_repeats: int
@@ -77,15 +67,12 @@ class Plan(NamedTuple):
 
 
 FULL = Plan(
-    100,
+    500,
     5,
-    {"pgd20": ALL, "fgsm": ALL, "apgd-ce": ALL},
-    {
-        "pgd20-eot1": ALL, "fgsm-eot5": ALL, "pgd20-eot5": (2, 4, 8, 16), "pgd20-eot20": (4, 8, 16),
-        "apgd-ce-eot20": (4, 8, 16),
-    },
-)  # fmt: skip
-QUICK = Plan(20, 2, {"pgd5": (8, 64), "fgsm": (8, 64)}, {"pgd5-eot1": (8, 64), "fgsm-eot5": (8, 64), "pgd5-eot5": (8,)})
+    {"pgd20": ALL, "apgd-ce": (8,)},
+    {"pgd20-eot5": ALL, "pgd20-eot1": (8,), "pgd20-eot20": (8,), "apgd-ce-eot20": (8,)},
+)
+QUICK = Plan(20, 2, {"pgd5": (8, 64), "fgsm": (8, 64)}, {"pgd5-eot5": (8, 64), "fgsm-eot5": (8, 64), "pgd5-eot1": (8,)})
 
 
 class _Curve(NamedTuple):
@@ -98,38 +85,18 @@ class _Curve(NamedTuple):
     seconds: float
 
 
-def compute(*, quick=False, seed=0, runs, data=None, n_images=None):
-    """Attack the models, going on with what there is in the runs' directories.
+def compute(*, quick=False, seed=0, runs=None, data=None, n_images=None):
+    """`accuracy` and `stderr` (c, e) of the curves at the radii `eps`, NaN where an attack is not made; see `Plan`.
 
-    Parameters
-    ----------
-    quick : bool, default=False
-        Fewer images, answers, attacks, steps and radii.
-    seed : int, default=0
-        Seed of attacks and noise.
-    runs : Path
-        Directory of runs.
-    data : str, optional
-        Where their images lie; by default where they lay for the training.
-    n_images : int, optional
-        Test images; by default 100, or 20 for quick.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `accuracy` and `stderr` (c, e) of the curves at the radii `eps`, NaN where an attack is not made; `gain` and
-        `gain_stderr` (c, e), by which the accuracy is below that under one-draw PGD, image by image; the curves'
-        `model`, `attack` and sizes (c,).
-
-    Raises
-    ------
-    ValueError
-        If seed or n_images is out of range, or there are no runs.
+    `gain` and `gain_stderr` (c, e): by how much the accuracy is below that under the model's first attack, image by
+    image.
     """
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
+    if runs is None and data is None and n_images is None:
+        return _shipped.load("robustness_curve")
     plan = QUICK if quick else FULL
-    n_images = _whole("--n-images", plan.n_images if n_images is None else n_images)
+    n_images = whole("--n-images", plan.n_images if n_images is None else n_images)
     groups = comparable(runs, MODELS)
     first = next(iter(groups.values()))[0]
     images = _runs.load_data(first, data)
@@ -142,19 +109,9 @@ def compute(*, quick=False, seed=0, runs, data=None, n_images=None):
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     return columns | {
         "training": np.array(_runs.describe(first)), "eps": np.array(radii, dtype=float),
-        "run": np.array([run.directory.name for group in groups.values() for run in group]),
+        "run": np.array([run.name for group in groups.values() for run in group]),
         "run_model": np.array([name for name, group in groups.items() for _ in group]),
     }  # fmt: skip
-
-
-def _whole(name, value):
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"{name} must be a whole number >= 1, got {value}")
-    return number
 
 
 def _panel(group, images, order, plan, n_images, seed, radii, bar):
@@ -196,14 +153,16 @@ def _mean(right):
 
 
 def _curves(run, images, order, plan, seed):
-    model, _, weights = load_run(run.directory, torch.device("cpu"))
+    model = run.load()
+    digest = checkpoint.digest(model.state_dict())
+    kept = (run.directory or image_sets.cache_directory() / "figures" / run.name) / "evaluation"
     noisy = any(block.is_noisy for block in noisy_blocks(model))
     evaluation = partial(
         Evaluation,
         model,
         image_sets.Batches(images.test_images, images.test_labels, images.white),
-        directory=run.directory / "evaluation",
-        identity={"weights": weights["digest"], "data": run.config["data"]["digest"]},
+        directory=kept,
+        identity={"weights": digest, "data": run.config["data"]["digest"]},
         seed=seed,
         n_draws=N_DRAWS,
         n_repeats=plan.n_repeats,
@@ -242,19 +201,7 @@ def _curve(evaluation, order, name, radii, noisy):
 
 
 def findings(data):
-    """Return what the JSON file says.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `accuracy` of shape (c, e), and the rest.
-
-    Returns
-    -------
-    dict
-        Of each model the curves, "left" at the largest radius under the best of the attacks of several steps, and
-        whether that is too much: "may_be_masked".
-    """
+    """Return what the JSON file says."""
     models = {}
     for row, (model, attack) in enumerate(zip(data["model"].tolist(), data["attack"].tolist(), strict=True)):
         made = ~np.isnan(data["accuracy"][row])
@@ -283,49 +230,84 @@ def findings(data):
     }
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    figure_command(
-        "robustness_curve", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound,
-        of_runs=True,
-        options={"n-images": {"metavar": "N", "help": "test images (default 100, 20 for --quick)"}},
-    )  # fmt: skip
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-
-    def is_sound(key, array):
-        if key in TEXTS:
-            return array.dtype.kind == "U"
-        if array.dtype.kind != "f":
-            return False
-        if key in GAPS:
-            return (np.isfinite(array) | np.isnan(array)).all() and np.isfinite(array[:, 0]).all()
-        return np.isfinite(array).all() and (array >= 0).all()
-
-    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not finite")
-
-
 def plot(data):
-    """Draw the panels.
+    """Draw (a) the curves of all models and (b) every attack at the paper's radius."""
+    figure = Figure(figsize=(11.5, 4.8), layout="constrained")
+    curves, attacks = figure.subplots(1, 2, sharey=True, width_ratios=(1.35, 1))
+    models = list(dict.fromkeys(data["model"].tolist()))
+    _draw_curves(curves, data, models)
+    _draw_attacks(attacks, data, models)
+    curves.set_ylim(0, 1)
+    curves.set_ylabel("accuracy (fraction of images), ± standard error")
+    n, n_seeds = int(data["n_images"][0]), int(data["n_seeds"][0])
+    heading = f"{data['training']}; {n} test images, {n_seeds} seed{'s' * (n_seeds > 1)} per model"
+    figure.suptitle("\n".join(filter(None, (heading, _shipped.note(data)))), fontsize=10)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `accuracy` of shape (c, e), and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _robustness_curve_plot.panels(data)
+def _draw_curves(axes, data, models):
+    """The first attack of each model, against the radius; no line over the break."""
+    eps, last = data["eps"], len(data["eps"]) - 1
+    place = eps.copy()
+    place[last] = eps[last - 1] + BREAK
+    for number, model in enumerate(models):
+        row, style = int(np.flatnonzero(data["model"] == model)[0]), network(model)
+        made = ~np.isnan(data["accuracy"][row])
+        x = place + DODGE * (number - (len(models) - 1) / 2)
+        line = made & (np.arange(len(eps)) < last)
+        axes.plot(x[line], data["accuracy"][row, line], color=style.colour, lw=1.4)
+        axes.errorbar(
+            x[made], data["accuracy"][row, made], yerr=data["stderr"][row, made], fmt=style.marker, color=style.colour,
+            ms=5, capsize=2, lw=1, label=f"{style.label}, {_title(data['attack'][row], int(data['n_eot'][row]))}",
+        )  # fmt: skip
+    middle = (place[last - 1] + place[last]) / 2
+    axes.axvline(middle, ymax=0.6, color=GREY, lw=1, ls=(0, (2, 3)))
+    axes.annotate("//", (middle, 0), xycoords=("data", "axes fraction"), ha="center", va="center", fontsize=11)
+    near = [e for e in (0, 2, 4, 8, 12, 16) if e in eps[:last]]
+    axes.set_xticks([*near, place[last]], [f"{e:g}" for e in [*near, eps[last]]])
+    axes.set_xlabel("radius ε (units of 1/255)")
+    axes.set_title(f"{letter(0)} accuracy against the radius")
+    axes.grid(axis="y", lw=0.4, alpha=0.5)
+    axes.legend(loc="upper right")
+
+
+def _draw_attacks(axes, data, models):
+    """A column for each attack at the paper's radius, a marker for each model."""
+    at = data["eps"].tolist().index(PAPER_EPS) if PAPER_EPS in data["eps"] else len(data["eps"]) - 1
+    columns = []
+    for number, model in enumerate(models):
+        style = network(model)
+        for row in np.flatnonzero((data["model"] == model) & ~np.isnan(data["accuracy"][:, at])):
+            name = _title(data["attack"][row], int(data["n_eot"][row]))
+            if name not in columns:
+                columns.append(name)
+            axes.errorbar(
+                columns.index(name) + DODGE * (number - (len(models) - 1) / 2), data["accuracy"][row, at],
+                yerr=data["stderr"][row, at], fmt=style.marker, color=style.colour, ms=6, capsize=3, lw=1,
+            )  # fmt: skip
+    axes.set_xticks(range(len(columns)), [name.replace(", ", "\n") for name in columns], fontsize=9)
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_title(f"{letter(1)} every attack at ε = {data['eps'][at]:g}/255")
+    axes.grid(axis="y", lw=0.4, alpha=0.5)
+
+
+def _title(attack, n_eot):
+    """An attack to read: "PGD-20, 5 draws"."""
+    match = NAME.fullmatch(str(attack))
+    steps = f"-{match['n_iter']}" if match["n_iter"] else ""
+    draws = f", {n_eot} draw{'s' * (n_eot > 1)}" if "eot" in str(attack) else ""
+    return f"{TITLES[match['base']]}{steps}{draws}"
+
+
+main = make_main(
+    "robustness_curve",
+    __doc__,
+    compute=compute,
+    plot=plot,
+    findings=findings,
+    of_networks=True,
+    options={"n-images": {"metavar": "N", "help": "test images (default 500, 20 with --quick)"}},
+)
 
 
 if __name__ == "__main__":

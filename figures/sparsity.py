@@ -2,26 +2,26 @@
 
 Fractions of |w| < 1e-3: in the paper 8.66 % of a ResNet-20's weights after natural training and 3.64 % after
 adversarial training. Beside them what weights would give that were normal with each layer's rms, and numbers that do
-not depend on the scale of the weights, which batch normalisation leaves without a meaning; nets/sparsity.py says why,
-and nets/smoothness.py what the smoothness is: 1 for independent weights, 0 for constant kernels.
+not depend on the scale of the weights, to which batch normalisation gives no meaning: see nets/sparsity.py. Smoothness
+is the mean squared difference of neighbouring taps over twice their variance: 1 for independent weights, 0 for constant
+kernels.
 
 The adversarially trained ResNet-20, and of the naturally trained one, En1, En2 and En5 those of which there are runs on
 the same images, equally long. Bars are intervals of 95 % of Student's distribution: of two seeds 12.7 standard errors.
 
 Writes sparsity.png, sparsity.npz (the arrays) and sparsity.json (arguments, versions, seconds, numbers) to --out, and
-prints a Markdown table. Seconds; --quick trains tiny networks on digits first.
+prints a Markdown table. Seconds.
 """
 
 import math
-from pathlib import Path
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-from figures import _sparsity_plot, _weights
-from figures._cli import figure_command, sound_arrays
-from figures._comparable import most_of
-from figures._runs import Wanted
-from figures.tables import label
+from figures import _weights
+from figures._cli import make_main
+from figures._runs import Wanted, most_of
 from nets import sparsity
 
 __all__ = ["compute", "findings", "main", "plot", "table"]
@@ -31,38 +31,16 @@ OPTIONAL = {
     "natural": Wanted(("resnet20",), natural=True),
     "en1": Wanted(("en1_resnet20",)),
     "en2": Wanted(("en2_resnet20",)),
+    "noiseless": Wanted(("en2_resnet20",), noisy=False),
     "en5": Wanted(("en5_resnet20",)),
 }
-ORDER = ("natural", "adversarial", "en1", "en2", "en5")
+ORDER = ("natural", "adversarial", "noiseless", "en1", "en2", "en5")
 TOTALS = ("rms", "below", "gaussian", "relative", "kurtosis", "hoyer", "smoothness", "picture")
 PROFILES = ("below", "gaussian", "relative", "smoothness")
-TEXTS = ("network", "model", "training", "run", "run_network", "layer")
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = _weights.NETWORKS | {"layer": "l", "n": "r", "all_n": "r", "all_below": "r"}
-SHAPES |= dict.fromkeys(TOTALS, "r") | {f"layer_{key}": "rl" for key in PROFILES}
 
 
-def compute(*, quick=False, seed=0, runs=Path("runs"), data=None):
-    """Measure the weights of all members of all networks.
-
-    Parameters
-    ----------
-    quick, seed, data : optional
-        Of every figure of runs; weights depend on none of them.
-    runs : Path
-        Directory of runs.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Of each run (r,) the fields of `nets.sparsity.Numbers`, and `all_below`, which counts batch normalisation and
-        biases as well; `layer_below` (r, l) and others of each layer, the mean over members. NaN: no smoothness.
-
-    Raises
-    ------
-    ValueError
-        If there is no adversarially trained ResNet-20 (raised by a helper).
-    """
+def compute(*, quick=False, seed=0, runs=None, data=None):
+    """Fields of `nets.sparsity.Numbers` of each run (r,), `layer_*` (r, l) of each layer; NaN where undefined."""
     found = most_of(runs, REQUIRED, OPTIONAL)
     networks = {name: found[name] for name in ORDER if name in found}
     totals, everything, profiles = [], [], []
@@ -73,13 +51,13 @@ def compute(*, quick=False, seed=0, runs=Path("runs"), data=None):
             everything.append(sparsity.measure(model, parameters="all").total)
             profiles.append([sparsity.measure(member).layers for member in sparsity.members(model)])
     layers = list(profiles[0][0])
-    answer = _weights.names(networks) | {"layer": np.array([name.removesuffix(".weight") for name in layers])}
-    answer |= {key: np.array([float(getattr(total, key)) for total in totals]) for key in ("n", *TOTALS)}
-    answer |= {f"all_{key}": np.array([float(getattr(total, key)) for total in everything]) for key in ("n", "below")}
+    arrays = _weights.names(networks) | {"layer": np.array([name.removesuffix(".weight") for name in layers])}
+    arrays |= {key: np.array([float(getattr(total, key)) for total in totals]) for key in ("n", *TOTALS)}
+    arrays |= {f"all_{key}": np.array([float(getattr(total, key)) for total in everything]) for key in ("n", "below")}
     for key in PROFILES:
         rows = [np.mean([_row(member, layers, key) for member in profile], axis=0) for profile in profiles]
-        answer[f"layer_{key}"] = np.array(rows)
-    return answer
+        arrays[f"layer_{key}"] = np.array(rows)
+    return arrays
 
 
 def _row(measured, layers, key):
@@ -88,24 +66,13 @@ def _row(measured, layers, key):
 
 
 def findings(data):
-    """Return the means over the seeds, their intervals, and the differences from the adversarially trained ResNet-20.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `below` (r,), and the rest.
-
-    Returns
-    -------
-    dict
-        Fractions, not per cent; "stderr" and the ends "low" and "high" of the interval None of a single seed.
-    """
+    """Return what the JSON file says."""
     means = {key: _weights.means(data, key) for key in (*TOTALS, "all_below", "all_n", "n")}
-    answer = {}
+    networks = {}
     for row, name in enumerate(data["network"].tolist()):
         mine = data["run_network"] == name
-        answer[name] = {
-            "label": label(str(data["model"][row])),
+        networks[name] = {
+            "label": _weights.style(data, row).label,
             "training": str(data["training"][row]),
             "n_members": int(data["n_members"][row]),
             "runs": data["run"][mine].tolist(),
@@ -120,7 +87,7 @@ def findings(data):
         "relative": math.erf(sparsity.RELATIVE / math.sqrt(2)), "kurtosis": 3.0, "hoyer": 1 - math.sqrt(2 / math.pi)
     }  # fmt: skip
     shared = {"threshold": sparsity.THRESHOLD, "relative": sparsity.RELATIVE, "level": 0.95, "normal": normal}
-    return {"networks": answer, "layer": data["layer"].tolist()} | shared
+    return {"networks": networks, "layer": data["layer"].tolist()} | shared
 
 
 def _difference(means, name):
@@ -138,17 +105,7 @@ def _profile(rows):
 
 
 def table(found):
-    """Write the numbers as a Markdown table.
-
-    Parameters
-    ----------
-    found : dict
-        As from `findings`.
-
-    Returns
-    -------
-    str
-    """
+    """Write the numbers as a Markdown table."""
     normal, networks = found["normal"], found["networks"]
     heads = (
         "network", "n", "below 1e-3, %", "95 %", "paper, %", "normal, same rms, %",
@@ -156,12 +113,12 @@ def table(found):
         f"Hoyer ({normal['hoyer']:.3f})", "smoothness (1)", "of the picture (1)",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for name, one in networks.items():
+    for one in networks.values():
         below = one["below"]
         ends = "–" if below["low"] is None else f"{100 * below['low']:.2f} to {100 * below['high']:.2f}"
         paper = "–" if one["paper_below"] is None else f"{100 * one['paper_below']:.2f}"
         cells = (
-            one["label"] + (", natural" if name == "natural" else ""), str(below["n"]), _number(below, 2, 100), ends,
+            one["label"], str(below["n"]), _number(below, 2, 100), ends,
             paper, _number(one["gaussian"], 2, 100), _number(one["relative"], 2, 100), _number(one["kurtosis"], 2),
             _number(one["hoyer"], 4), _number(one["smoothness"], 3), _number(one["picture"], 3),
         )  # fmt: skip
@@ -186,56 +143,89 @@ def _number(value, digits, factor=1):
     return f"{factor * value['mean']:.{digits}f}{error}"
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    drawn = {}
-
-    def draw(data):
-        drawn.update(data)
-        return plot(data)
-
-    figure_command(
-        "sparsity", __doc__, argv, compute=compute, plot=draw, findings=findings, shapes=SHAPES, sound=_sound,
-        of_runs=True,
-    )  # fmt: skip
-    print(f"\n{table(findings(drawn))}")
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-
-    def is_sound(key, array):
-        if key in TEXTS:
-            return array.dtype.kind == "U"
-        # Layers of kernels of one weight have no smoothness.
-        known = array[~np.isnan(array)] if key == "layer_smoothness" and array.dtype.kind == "f" else array
-        return array.dtype.kind == "f" and np.isfinite(known).all() and (known >= 0).all()
-
-    sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or negative")
-    if "adversarial" not in data["network"]:
-        raise ValueError(f"{path} is damaged (network: no adversarial one): run without --replot")
-    return data
-
-
 def plot(data):
-    """Draw the four panels.
+    """Draw four panels: the paper's fraction and one without scale by network; the first, and smoothness, by layer."""
+    found = findings(data)
+    figure = Figure(figsize=(11, 8.4), layout="constrained")
+    below, profile, relative, smooth = figure.subplots(2, 2, width_ratios=(1, 1.35)).flat
+    trainings = dict.fromkeys(one["training"] for one in found["networks"].values())
+    bars = "(a), (c): thick bar one standard error, thin bar 95 % (Student) over the seeds, small dots the seeds"
+    figure.suptitle(f"{'; '.join(trainings)}\n{bars}", fontsize=10)
+    _totals(below, data, found, "below")
+    below.set_title("(a) fraction of $|w| < 10^{-3}$")
+    below.set_ylabel("% of the weights")
+    _totals(relative, data, found, "relative")
+    relative.set_title(f"(c) fraction of $|w| < {found['relative']:g}$ rms of the layer")
+    relative.set_ylabel("% of the weights")
+    _profiles(profile, data, found, "below", 100)
+    profile.set_title("(b) $|w| < 10^{-3}$ by layer; dotted: normal weights of the same rms")
+    profile.set_ylabel("% of the layer's weights")
+    _profiles(smooth, data, found, "smoothness", 1)
+    smooth.axhline(1, color="black", ls="--", lw=1)
+    smooth.set_title("(d) smoothness of the 3 × 3 kernels by layer; dashed: independent")
+    smooth.set_ylabel(r"$\langle (w_p - w_q)^2\rangle\,/\,2 s^2$ of neighbours $p, q$")
+    smooth.set_ylim(bottom=0)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `below` (r,), and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _sparsity_plot.panels(data, findings(data))
+def _totals(axes, data, found, key):
+    networks = found["networks"]
+    for place, (name, one) in enumerate(networks.items()):
+        style = _weights.style(data, data["network"].tolist().index(name))
+        value, seeds = one[key], 100 * data[key][data["run_network"] == name]
+        if value["stderr"] is not None:
+            reach = 100 * (value["high"] - value["mean"])
+            axes.errorbar(place, 100 * value["mean"], reach, color=style.colour, capsize=5, lw=1)
+            axes.errorbar(place, 100 * value["mean"], 100 * value["stderr"], color=style.colour, lw=4)
+        axes.plot(place, 100 * value["mean"], style.marker, color=style.colour, ms=8)
+        axes.plot(np.full(len(seeds), place + 0.15), seeds, ".", color=style.colour, ms=5)
+        if key == "below":
+            first = place == 0
+            axes.plot(place - 0.15, 100 * one["gaussian"]["mean"], "x", color="black", ms=6,
+                      label="normal weights of each layer's rms" if first else None)  # fmt: skip
+    if key == "below":
+        _published(axes, networks)
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper right", fontsize=9)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.25 * (high - low))
+    else:
+        axes.axhline(100 * found["normal"][key], color="black", ls="--", lw=1, label="normal weights")
+        axes.legend(loc="upper right", fontsize=9)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.15 * (high - low))
+    names = [
+        f"{one['label']}\nn = {one[key]['n']}".replace(", ", ",\n").replace(" without", "\nwithout")
+        for name, one in networks.items()
+    ]
+    axes.set_xticks(range(len(names)), names, fontsize=9)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _published(axes, networks):
+    places = [(place, one["paper_below"]) for place, one in enumerate(networks.values()) if one["paper_below"]]
+    axes.plot(*zip(*((place, 100 * value) for place, value in places), strict=True), "*", color="white", mec="black",
+              ms=13, label="paper, mean of 10 trials")  # fmt: skip
+
+
+def _profiles(axes, data, found, key, factor):
+    for name, one in found["networks"].items():
+        style = _weights.style(data, data["network"].tolist().index(name))
+        values = np.array([np.nan if value is None else factor * value for value in one["layers"][key]])
+        layers = np.arange(1, len(values) + 1)
+        known = ~np.isnan(values)
+        axes.plot(
+            layers[known], values[known], style.marker + "-", color=style.colour, ms=4, lw=1.2, label=one["label"]
+        )
+        if key == "below":
+            axes.plot(layers, factor * np.array(one["layers"]["gaussian"]), ":", color=style.colour, lw=1.2)
+    others = [f"{place}" for place, layer in enumerate(found["layer"], 1) if layer.endswith("shortcut")]
+    axes.set_xlabel(f"layer ({', '.join(others)}: 1 × 1 projections; {len(found['layer'])}: linear)")
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    axes.legend(fontsize=9)
+
+
+main = make_main("sparsity", __doc__, compute=compute, plot=plot, findings=findings, of_networks=True, table=table)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     u_t + v . grad u + (sigma**2 / 2) lap u = 0,  u(x, T) = f(x)                    (paper: Theorems 2.1 and 2.2)
 
-(a) The largest slope of u(., 0) over sigma, for the velocity of Figure 4 (between grid points) and two smooth ones,
-beside the bound of Theorem 2.2 as printed, corrected, and sharp. (b) The Gaussian for which the printed bound fails,
-over time and over sigma: spectral solution, closed form and bounds. (c) The smallest Hölder constants of Theorem 2.1,
-for Figure 4's problem. The proofs are in docs/theorem-2-2.md.
+(a)-(c) The largest slope of u(., 0) over sigma, for the velocity of Figure 4 (between grid points) and two smooth ones,
+beside the bound of Theorem 2.2 as printed, corrected, and sharp. (d), (e) The Gaussian for which the printed bound
+fails, over time and over sigma: spectral solution, closed form and bounds. (f) The smallest Hölder constants of Theorem
+2.1, for Figure 4's problem; error bars are the half-difference of two independent estimates. The proofs are in
+docs/theorem-2-2.md.
 
 Writes theorems.png, theorems.npz (the arrays) and theorems.json (arguments, versions, seconds, findings) to --out.
 
@@ -13,11 +14,13 @@ About a minute on two cores, under ten seconds with --quick; the first run compi
 """
 
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import pde
-from figures import _theorems_plot, fig4
-from figures._cli import figure_command, sound_arrays
+from figures import fig4
+from figures._cli import make_main
+from figures._style import BLACK, BLUE, GREEN, PURPLE, RED, SKY, letter
 from pde import bounds
 
 __all__ = ["compute", "findings", "main", "plot"]
@@ -28,43 +31,19 @@ ALPHAS = (0.25, 0.5, 0.75, 1.0)
 RESOLUTION = 1e-3
 RADIUS, SIGMA = 2.0, 2.0
 FINE = 1024
-TEXTS = ("smooth_family", "rough_method")
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = {
-    "smooth_family": "f", "smooth_sigma": "m", "smooth_gamma": "f", "smooth_n": "fm", "smooth_measured": "fm",
-    "smooth_published": "fm", "smooth_corrected": "fm", "smooth_sharp": "fm",
-    "rough_sigma": "s", "rough_gamma": "", "rough_n": "", "rough_method": "s", "rough_measured": "s",
-    "rough_noise": "s", "rough_published": "s", "rough_corrected": "s", "rough_sharp": "s",
-    "alpha": "a", "hoelder": "sa", "hoelder_noise": "sa", "hoelder_bound": "sa", "exponent": "", "exponent_stderr": "",
-    "radius": "", "threshold": "", "any_threshold": "", "time_sigma": "",
-    "time": "t", "time_measured": "t", "time_exact": "t", "time_published": "t", "time_corrected": "t",
-    "time_sharp": "t",
-    "wide_sigma": "w", "wide_measured": "w", "wide_exact": "w", "wide_published": "w", "wide_corrected": "w",
-    "wide_sharp": "w",
-}  # fmt: skip
+BOUNDS = (
+    ("published", RED, ":", "Theorem 2.2 as printed"),
+    ("corrected", BLUE, "--", "corrected"),
+    ("sharp", GREEN, "-", "sharp"),
+)
+ALPHA_COLOURS = (SKY, BLUE, PURPLE, BLACK)
+# A bound beyond this is written in words.
+HIGHEST = 1e7
+SLOPE = r"$\sup_x |\nabla u|$"
 
 
 def compute(*, quick=False, seed=0):
-    """Measure slopes and Hölder constants, and evaluate the bounds.
-
-    Parameters
-    ----------
-    quick : bool, default=False
-        A coarser grid for Figure 4's problem, fewer paths, and no sigma below 0.05 for the smooth velocities.
-    seed : int, default=0
-        Seed of velocities, terminal datum and paths.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `smooth_*` of shape (f, m) and `rough_*` (s,), panels (a); `time_*` (t,) and `wide_*` (w,), panels (b);
-        `hoelder*` (s, a), panel (c).
-
-    Raises
-    ------
-    ValueError
-        If seed is negative.
-    """
+    """`smooth_*` (f, m) and `rough_*` (s,); `time_*` (t,) and `wide_*` (w,), the counterexample; `hoelder*` (s, a)."""
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
     smooth = np.array([0.05, 0.1, 0.2, 0.3] if quick else [0.02, 0.03, 0.05, 0.1, 0.2, 0.3])
@@ -172,17 +151,7 @@ def _gaussian(n_times):
 
 
 def findings(data):
-    """Return what the JSON file and the legends say.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `smooth_measured` of shape (f, m), and the rest.
-
-    Returns
-    -------
-    dict
-    """
+    """Return what the JSON file says."""
     families = {"grid-noise": ("rough", ())} | {
         str(name): ("smooth", (row,)) for row, name in enumerate(data["smooth_family"])
     }
@@ -226,41 +195,115 @@ def findings(data):
     }
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    figure_command(
-        "theorems", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound
-    )
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-
-    def is_sound(key, array):
-        return array.dtype.kind == "U" if key in TEXTS else array.dtype.kind == "f" and np.isfinite(array).all()
-
-    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not finite")
-
-
 def plot(data):
-    """Draw the six panels.
+    """Six panels: slopes and bounds for three velocities; the counterexample twice; Hölder constants."""
+    figure = Figure(figsize=(14.5, 8.8), layout="constrained")
+    above, below = figure.subplots(2, 3)
+    n = int(data["rough_n"])
+    rough = {key: data[f"rough_{key}"] for key in ("measured", "noise", "published", "corrected", "sharp")}
+    _slopes(above[0], 0, data["rough_sigma"], rough, f"grid noise (Figure 4, n = {n})", data["rough_gamma"])
+    for axes, row in zip(above[1:], range(len(data["smooth_family"])), strict=True):
+        smooth = {key: data[f"smooth_{key}"][row] for key in ("measured", "published", "corrected", "sharp")}
+        name = f"{data['smooth_family'][row]} velocity"
+        _slopes(axes, row + 1, data["smooth_sigma"], smooth, name, data["smooth_gamma"][row])
+    above[0].set_ylabel(f"{SLOPE} at t = 0")
+    above[1].legend(loc="lower left", fontsize=8.5, frameon=False)
+    _over_time(below[0], data)
+    _over_sigma(below[1], data)
+    _hoelder(below[2], data)
+    return figure
 
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `smooth_measured` of shape (f, m), and the rest.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    return _theorems_plot.panels(data)
+def _slopes(axes, place, sigma, found, name, gamma):
+    axes.set_title(f"{letter(place)} {name}, γ = {float(gamma):.3g}")
+    _draw_bounds(axes, sigma, found)
+    noise = found.get("noise", np.zeros_like(sigma))
+    axes.errorbar(
+        sigma, found["measured"], yerr=np.where(noise > 0, noise, np.nan), fmt="ko-", ms=5, lw=0.9, capsize=2,
+        label="measured",
+    )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="σ", ylim=(0.1, HIGHEST))
+    _sigma_ticks(axes, sigma)
+
+
+def _sigma_ticks(axes, sigma):
+    ticks = [s for s in (0.003, 0.01, 0.03, 0.1, 0.3) if sigma.min() <= 1.01 * s <= 1.02 * sigma.max()]
+    axes.set_xticks(ticks, [f"{s:g}" for s in ticks])
+    axes.minorticks_off()
+
+
+def _draw_bounds(axes, x, found):
+    for key, colour, dashes, label in BOUNDS:
+        values = found[key]
+        if (values > HIGHEST).all():
+            exponents = f"{np.log10(values.max()):.0f}"
+            text = f"printed bound: $10^{{{exponents}}}$"
+            axes.annotate(text, (0.5, 0.95), xycoords="axes fraction", ha="center", color=colour, fontsize=9)
+        else:
+            axes.plot(x, values, color=colour, ls=dashes, lw=1.8, label=label)
+
+
+def _draw_gaussian(axes, data, panel, x, *, note):
+    found = {key: data[f"{panel}_{key}"] for key in ("published", "corrected", "sharp")}
+    _draw_bounds(axes, x, found)
+    axes.plot(x, data[f"{panel}_exact"], color="black", lw=0.9, label="closed form")
+    axes.plot(x, data[f"{panel}_measured"], "ko", ms=4, label="spectral solution")
+    wrong = data[f"{panel}_exact"] > found["published"]
+    axes.fill_between(
+        x, found["published"], data[f"{panel}_exact"], where=wrong, color=RED, alpha=0.15, lw=0, interpolate=True
+    )
+    place = {"xycoords": "axes fraction", "ha": "right", "color": RED, "fontsize": 8.5}
+    axes.annotate("true slope >\nprinted bound", (0.98, note), **place)
+    axes.set(yscale="log", ylabel=SLOPE)
+    low, high = axes.get_ylim()
+    ticks = [t for t in (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if low < t < high]
+    axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    axes.minorticks_off()
+
+
+def _over_time(axes, data):
+    radius, sigma = float(data["radius"]), float(data["time_sigma"])
+    axes.set_title(f"(d) v = 0, Gaussian of radius {radius:g}, σ = {sigma:g}: the printed bound fails", fontsize=10)
+    _draw_gaussian(axes, data, "time", data["time"], note=0.29)
+    axes.set(xlabel="time from the data, T − t")
+    axes.legend(loc="lower left", fontsize=8.5, frameon=False)
+
+
+def _over_sigma(axes, data):
+    threshold, lowest = float(data["threshold"]), float(data["any_threshold"])
+    axes.set_title(f"(e) the same at T − t = 1: it fails for σ > {threshold:.3f}", fontsize=10)
+    _draw_gaussian(axes, data, "wide", data["wide_sigma"], note=0.42)
+    axes.axvline(threshold, color=RED, lw=1)
+    axes.axvline(lowest, color="grey", lw=1, ls="-.")
+    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8.5}
+    axes.annotate(f"below σ = {lowest:.3f}\nit holds for\nevery datum", (lowest, 0.03), (-6, 0), ha="right", **place)
+    axes.annotate("this datum violates\nit from here", (threshold, 0.03), (6, 0), ha="left", color=RED, **place)
+    axes.set(xlabel="σ")
+
+
+def _hoelder(axes, data):
+    sigma, n = data["rough_sigma"], int(data["rough_n"])
+    axes.set_title(f"(f) Hölder constants, grid noise, all pairs of {n}² points", fontsize=10)
+    for column, (alpha, colour) in enumerate(zip(data["alpha"], ALPHA_COLOURS, strict=True)):
+        noise = data["hoelder_noise"][:, column]
+        axes.errorbar(
+            sigma, data["hoelder"][:, column], yerr=np.where(noise > 0, noise, np.nan), fmt="o-", ms=4, lw=1.2,
+            capsize=2, color=colour, label=f"α = {alpha:g}",
+        )  # fmt: skip
+        axes.plot(sigma, data["hoelder_bound"][:, column], ls="--", lw=1, color=colour)
+    axes.axvspan(axes.get_xlim()[0], 1 / n, color="grey", alpha=0.12, lw=0)
+    axes.annotate("◂ σ below the grid spacing", (1 / n, 0.96), (2, 0), xycoords=("data", "axes fraction"), va="top",
+                  textcoords="offset points", fontsize=8.5, color="#555555")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="σ", xlim=(sigma.min() * 0.85, sigma.max() * 1.15))
+    axes.set_ylabel(r"smallest $C$: $|u(x+\delta) - u(x)| \leq C (|\delta|/\sigma)^\alpha$")
+    axes.plot([], [], ls="--", lw=1, color="grey", label="bound (corrected 2.1)")
+    axes.legend(loc="lower left", fontsize=8.5, frameon=False, ncols=2)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / (high / low) ** 0.2, high * (high / low) ** 0.08)
+    _sigma_ticks(axes, sigma)
+
+
+main = make_main("theorems", __doc__, compute=compute, plot=plot, findings=findings)
 
 
 if __name__ == "__main__":

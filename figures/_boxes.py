@@ -2,8 +2,8 @@
 
 from matplotlib.patches import FancyBboxPatch
 
-# Told apart by the colour-blind too (Okabe & Ito 2008).
-BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+from figures._style import BLUE, GREEN, GREY, RED
+
 FILLS = {"step": "#CCE3F0", "change": "#F7DFCC", "noise": "#CCECE3", "layer": "#EEEEEE", "branch": "#EEEEEE"}
 EDGES = {"step": BLUE, "change": RED, "noise": GREEN, "layer": GREY, "branch": GREY}
 
@@ -26,7 +26,7 @@ def box(axes, centre, size, role, *, fill=None):
 
 
 def text(axes, x, y, words, **style):
-    """Write, centred unless told otherwise."""
+    """Write, by default centred."""
     axes.text(x, y, words, **({"ha": "center", "va": "center", "fontsize": 10} | style))
 
 

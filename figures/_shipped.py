@@ -1,0 +1,52 @@
+"""Arrays that ship with the package: of figures that need more images, or more time, than a fresh clone has.
+
+Each file was made by the figure's own command with --data, and names it and its commit:
+
+    python -m figures.robustness_curve --data PATH
+    python -m figures._shipped out/robustness_curve.npz       copies the file to figures/data and adds both
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from figures import _io
+
+__all__ = ["LARGEST", "load", "note"]
+
+DIRECTORY = Path(__file__).with_name("data")
+# Bytes.
+LARGEST = 150_000
+
+
+def load(name):
+    """Arrays of the figure, with the commit `made_at` and the command `made_by`."""
+    path = DIRECTORY / f"{name}.npz"
+    if not path.is_file():
+        raise ValueError(f"figures/data lacks {path.name}: give --data PATH, the images of their training")
+    return _io.load_data(path, name, remedy=f"python -m figures.{name} --data PATH")
+
+
+def note(data):
+    """Line for the picture; empty for data that were computed now."""
+    return f"arrays that ship, of commit {data['made_at']}; anew by {data['made_by']}" if "made_at" in data else ""
+
+
+def add(path):
+    """Copy a figure's arrays into figures/data with the commit and the command of the JSON file beside them."""
+    name = path.stem
+    record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    data = _io.load_data(path, name) | {
+        "made_at": np.array(str(record["commit"])), "made_by": np.array(f"python -m figures.{name} --data PATH")
+    }  # fmt: skip
+    DIRECTORY.mkdir(exist_ok=True)
+    (target,) = _io.save_all(DIRECTORY, {path.name: lambda target: _io.save_data(target, name, data)})
+    if target.stat().st_size > LARGEST:
+        raise ValueError(f"{target} has {target.stat().st_size} bytes, more than {LARGEST}")
+    return target
+
+
+if __name__ == "__main__":
+    print(add(Path(sys.argv[1])))
