@@ -1,15 +1,16 @@
 """Every figure and table of the paper: python -m figures [NAME ...], and one page to look at them: OUT/index.html.
 
-    python -m figures                    all that the installed packages and the finished runs allow
+    python -m figures                    all of them, of the trained networks that ship with the package
     python -m figures fig5 fig6          some of them
-    python -m figures --quick            small problems and tiny networks, trained once in OUT/quick-runs
+    python -m figures --quick            small problems, few images
+    python -m figures --runs runs        of finished runs of your own
 
 Each is also a command of its own, python -m figures.NAME, with options of its own. The page is written anew after each
 figure, so that an interrupted call leaves one as well; python -m figures.gallery writes it from the files alone. A
 figure for which a package or finished runs are missing is skipped with a line that says how to get them. The exit
-status is 1 if a figure failed, or if one that was asked for by name was skipped.
+status is 1 if a figure failed, or if one that was named was skipped.
 
-Minutes for the figures of the equation; those of attacks on trained networks may take an hour: see their --help.
+Ten minutes on two cores; with --runs those of attacks may take an hour: see their --help.
 """
 
 import contextlib
@@ -19,45 +20,38 @@ import io
 import re
 import sys
 import traceback
-from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from figures import _io, gallery
+from figures._cli import OneLineParser, run
 from figures._registry import FIGURES
 
 __all__ = ["FIGURES", "main"]
 
 PROG = "python -m figures"
-GALLERY = "the page index.html, of what is in the output directory (python -m figures.gallery)"
-# As figures._runs says it, which cannot be imported where PyTorch is missing.
-NO_RUNS = re.compile(r"finished runs\b.* for this figure")
+GALLERY = "the page index.html, of what lies in the output directory (python -m figures.gallery)"
+# The wording of figures._runs, which cannot be imported where PyTorch is missing.
+NO_RUNS = re.compile(r"finished runs\b.* for this figure|figures/data lacks")
 EXTRA = "enresnet[nets]"
 OF_EXTRA = ("torch", "torchvision", "sklearn", "safetensors", "PIL", "tensorboard", "tyro")
 INTERRUPTED = 130
 
 
 class Outcome(NamedTuple):
-    """How it went: "made", "skipped" or "failed", and why."""
+    """Outcome of a figure: "made", "skipped" or "failed", and why."""
 
     word: str
     why: str = ""
 
 
 def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    parser = _io.OneLineParser(PROG, __doc__)
+    """Run the command line."""
+    parser = OneLineParser(PROG, __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures to make (default: all)")
     parser.add_argument("--list", action="store_true", help="list the figures and exit")
-    parser.add_argument("--runs", type=Path, help="directory of finished runs (default runs; tiny ones for --quick)")
-    parser.add_argument("--data", help="where their images lie (default: where they lay for the training)")
+    parser.add_networks()
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.names if name not in FIGURES]
     if unknown:
@@ -65,16 +59,20 @@ def main(argv=None):
     if arguments.seed < 0:
         parser.error(f"--seed must be >= 0, got {arguments.seed}")
     if arguments.runs is not None and not arguments.runs.is_dir():
-        parser.error(f"--runs {arguments.runs} is no directory")
+        parser.error(f"--runs {arguments.runs} is not a directory")
     if arguments.list:
         for name, what in [*((name, figure.what) for name, figure in FIGURES.items()), ("gallery", GALLERY)]:
             print(f"{name:20s} {what}")
     else:
-        _io.run(lambda: _build(arguments), PROG, arguments)
+        run(lambda: _build(arguments), PROG, arguments)
 
 
 def _build(arguments):
-    directory = _io.output_directory(arguments.out)
+    with _io.output_directory(arguments.out) as directory:
+        _build_in(directory, arguments)
+
+
+def _build_in(directory, arguments):
     names = list(dict.fromkeys(arguments.names)) or list(FIGURES)
     outcomes, keep_threads = {}, _keep_threads(names)
     with tqdm(names, disable=None, desc="figures", unit="figure") as bar:
@@ -119,8 +117,8 @@ def _options(name, arguments):
 
 def _make(name, options):
     """Run a figure's command."""
-    # What it prints lies in its files too.
-    quietly = contextlib.redirect_stdout(io.StringIO()) if FIGURES[name].speaks else contextlib.nullcontext()
+    # Its files hold what it prints.
+    quietly = contextlib.redirect_stdout(io.StringIO()) if FIGURES[name].prints_output else contextlib.nullcontext()
     try:
         with quietly, _as_typed(name, options):
             importlib.import_module(f"figures.{name}").main(options)
@@ -135,7 +133,7 @@ def _make(name, options):
             return Outcome("skipped", why)
         return _crash(error)
     except Exception as error:  # noqa: BLE001
-        # One figure's fault is not the others'; it is told with its traceback, and by the exit status.
+        # One figure's fault is not the others'; it shows by its traceback and the exit status.
         return _crash(error)
     return Outcome("made")
 
@@ -152,7 +150,7 @@ def _as_typed(name, options):
 
 
 def _judge(stop):
-    """Of an exit, which has told its reason to the user already."""
+    """Outcome of an exit, whose reason the user has seen already."""
     if not stop.code:
         return Outcome("made")
     # The error that `common.run` turned into an exit.
@@ -161,7 +159,7 @@ def _judge(stop):
 
 
 def _missing(error):
-    """Say which extra holds the package that is missing; of another error nothing."""
+    """Which extra holds the package that is missing; empty for another error."""
     if EXTRA in str(error):
         return " ".join(str(error).split())
     package = (error.name or "").partition(".")[0]

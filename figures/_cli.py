@@ -28,9 +28,13 @@ class OneLineParser(_enresnet.OneLineParser):
             self.add_argument("--data", help="path of their images (default: those that ship)")
 
 
-def run(main, prog, options=()):
-    """Call main() in the frame of a command: the errors that a user can cause become one line and status 2."""
-    _enresnet.run(main, prog, options=options, interrupted="interrupted, nothing was written")
+def run(main, prog, arguments):
+    """Call main() in the frame of a command with these arguments: errors of a user become one line and status 2."""
+    options = arguments if isinstance(arguments, dict) else vars(arguments)
+    also = [(MemoryError, ": a smaller --n takes less memory")] if "n" in options else []
+    # A network's name is an argument of `nets.build`, and the option --model.
+    others = {"name": "--model"} if "model" in options else {}
+    _enresnet.run(main, prog, options=options, others=others, also=also)
 
 
 def whole(name, value):
@@ -60,7 +64,9 @@ def make_main(name, doc, *, compute, plot, findings, options=None, of_networks=F
         """Run the command line with these arguments, those of the process by default."""
         parser = _parser(name, doc, options or {}, of_networks)
         arguments = vars(parser.parse_args(argv))
-        run(lambda: _run(name, arguments, parser, current(), options or {}, of_networks), parser.prog)
+        if of_networks and arguments["runs"] is not None and not arguments["runs"].is_dir():
+            parser.error(f"--runs {arguments['runs']} is not a directory")
+        run(lambda: _run(name, arguments, parser, current(), options or {}, of_networks), parser.prog, arguments)
 
     def current():
         """The functions by the names under which the module has them now."""

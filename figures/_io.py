@@ -49,6 +49,13 @@ def output_directory(path):
                 part.rmdir()
 
 
+def results_directory():
+    """`results` in this directory; elsewhere the numbers that came with the package."""
+    package = Path(__file__).resolve().parent
+    places = (Path("results"), package / "results", package.parent / "results")
+    return next((place for place in places if place.is_dir()), places[0])
+
+
 def save_all(directory, writers):
     """Write files (name -> function of a path) under temporary names; rename them when all are complete."""
     written = {}

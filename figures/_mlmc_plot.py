@@ -4,10 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-__all__ = ["panels"]
+from figures._style import BLUE, GREEN, GREY, PURPLE, RED
 
-# Told apart by the colour-blind too (Okabe & Ito 2008).
-BLUE, RED, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#999999", "#CC79A7"
+__all__ = ["panels"]
 
 
 def panels(data, found):
@@ -58,7 +57,7 @@ def _cost(axes, data, found):
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel=f"rms error over {data['n_points']:g} points, against the spectral solution",
+        xlabel=f"rms error over {data['n_points']:g} points, against the spectral solution; accuracy grows →",
         ylabel="path-steps",
     )
     ratio = found["cost_ratio"]
@@ -107,7 +106,12 @@ def _levels(axes, data, found):
         h = 1 / n_steps[3:]
         fit = found["lines"][name] * h ** found["slopes"][name]["order"]
         axes.plot(n_steps[3:], fit, color=colour, lw=1.2)
-    axes.set(xscale="log", yscale="log", xlabel="steps $n_l$ of the fine path", ylabel="over all points, units of f")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="steps $n_l$ of the fine path",
+        ylabel="variance (unit of $f^2$), rms mean (unit of $f$)",
+    )
     axes.set_xticks(n_steps, [f"{n:g}" for n in n_steps])
     axes.minorticks_off()
     axes.legend(loc="lower left", fontsize=8.5, frameon=False)
@@ -128,8 +132,8 @@ def _gains(axes, data, found):
             axes.annotate(f" {gain:.3g}", (max(gain, 1.0), y), va="center", fontsize=8.5)
     axes.axvline(1, color="black", lw=1)
     axes.set_yticks(place, data["option"])
-    low = min(0.8, 0.8 * data["gain_per_second"].min())
+    low = 0.8 * min(1.0, data["gain_per_second"].min())
     high = 3 * max(data["gain_per_step"].max(), data["gain_per_second"].max())
     axes.set(xscale="log", xlim=(low, high), ylim=(-1.4, len(place) - 0.5))
-    axes.set_xlabel(f"gain, {data['option_n_paths']:g} paths of {data['option_n_steps']:g} steps a point")
+    axes.set_xlabel(f"gain, {data['option_n_paths']:g} paths of {data['option_n_steps']:g} steps per point")
     axes.legend(loc="lower right", fontsize=8.5, frameon=False)

@@ -1,50 +1,39 @@
-"""The list of the figures: what `python -m figures` makes, in the order of the gallery."""
+"""The register of the figures: what `python -m figures` makes, in the order of the gallery."""
 
 from typing import NamedTuple
 
 __all__ = ["FIGURES", "Figure"]
 
+OF_NETWORKS = ("runs", "data")
+
 
 class Figure(NamedTuple):
-    """A module that makes pictures or tables.
-
-    Attributes
-    ----------
-    what : str
-        In a line.
-    options : tuple of str
-        Options that it knows besides the shared ones: "runs", "data".
-    speaks : bool
-        Prints what it also writes into files.
-    """
+    """A module that makes pictures or tables: its title, the options it knows, and whether it prints what it writes."""
 
     what: str
     options: tuple = ()
-    speaks: bool = False
+    prints_output: bool = False
 
-
-OF_RUNS = ("runs", "data")
 
 FIGURES = {
-    "fig1": Figure("the residual mapping of a ResNet, and the one with injected noise, from built networks"),
-    "fig2": Figure("the architecture of the EnResNet, from a built network"),
-    "fig3": Figure("the pre-activation block, and characteristics of a velocity and of a network's stage", OF_RUNS),
-    "fig4": Figure("the convection-diffusion equation at t = 0 for sigma = 0, 0.01, 0.1, and the evidence for it"),
-    "fig5": Figure("training and validation accuracy over the epochs, of a ResNet and its ensembles", OF_RUNS),
-    "fig6": Figure("images, adversarial images and residuals, for IFGSM^20 and C&W against two models", OF_RUNS),
-    "fig7": Figure("histograms of a ResNet-20's weights, after natural and adversarial training", OF_RUNS),
-    "fig8": Figure("the weights of one layer of an adversarially trained ResNet-20 as a picture", OF_RUNS),
-    "fig9": Figure("the weights of the layer of Figure 8 in an EnResNet", OF_RUNS),
-    "fig10": Figure("histograms of the weights of an adversarially trained ResNet-20 and of an EnResNet", OF_RUNS),
-    "tables": Figure("the paper's Tables 1 to 11 with our numbers beside them", ("runs",), speaks=True),
-    "theorems": Figure(
-        "the paper's two theorems: printed, corrected and sharp bounds, the counterexample, Hölder constants"
-    ),
-    "mlmc": Figure(
-        "cost against accuracy of plain and multilevel Monte Carlo, and the gain of each variance reduction"
-    ),
-    "convergence": Figure("network ensembles tend to the equation's solution: order 1 in depth, 1/2 in draws"),
-    "robustness_curve": Figure("accuracy against the radius of the attack, for several attacks", OF_RUNS),
-    "effective_diffusion": Figure("sigma(t) of the blocks of a trained EnResNet", OF_RUNS),
-    "sparsity": Figure("section 7 in numbers: how sparse and how smooth trained weights are", OF_RUNS),
+    "fig1": Figure("the residual mapping of a ResNet, and the one with injected noise"),
+    "fig2": Figure("the architecture of the EnResNet"),
+    "fig3": Figure("the pre-activation block, and characteristics of a velocity and of a network's stage", OF_NETWORKS),
+    "fig4": Figure("the convection-diffusion equation for growing diffusion, and the evidence for it"),
+    "fig5": Figure("accuracy over the epochs of training", OF_NETWORKS),
+    "fig6": Figure("images, adversarial images and residuals", OF_NETWORKS),
+    "fig7": Figure("weights of a ResNet-20 after natural and adversarial training", OF_NETWORKS),
+    "fig8": Figure("one layer of an adversarially trained ResNet-20", OF_NETWORKS),
+    "fig9": Figure("the same layer of an EnResNet", OF_NETWORKS),
+    "fig10": Figure("weights of a ResNet-20 and of an EnResNet", OF_NETWORKS),
+    "tables": Figure("the paper's Tables 1 to 11 with our numbers beside them", ("runs",), prints_output=True),
+    "verdict": Figure("which claims of the paper hold", prints_output=True),
+    "fig4_forensics": Figure("which reading of the recipe the published Figure 4 is", prints_output=True),
+    "theorems": Figure("the two theorems: printed, corrected and sharp bounds"),
+    "mlmc": Figure("cost against accuracy of plain and multilevel Monte Carlo"),
+    "convergence": Figure("network ensembles tend to the equation's solution"),
+    "mixing": Figure("effective diffusivity of a shear and of a cellular flow"),
+    "robustness_curve": Figure("accuracy against the radius of the attack", OF_NETWORKS),
+    "effective_diffusion": Figure("the diffusion that a trained EnResNet chose", OF_NETWORKS),
+    "sparsity": Figure("how sparse and how smooth trained weights are", OF_NETWORKS, prints_output=True),
 }

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import pde
 from figures import _mlmc_plot
-from figures._cli import figure_command, sound_arrays
+from figures._cli import make_main
 from pde import feynman_kac
 from pde.feynman_kac import key_from
 from pde.feynman_kac.control_variates import controlled_estimate
@@ -32,14 +32,6 @@ __all__ = ["compute", "findings", "main", "plot"]
 SIGMA, HORIZON = 0.1, 0.5
 # Points per side: splines on them differ from the smooth fields by 1e-5, far below the errors shown.
 N = 128
-# One letter for each axis; arrays with a letter in common have that length in common.
-SHAPES = {
-    "asked": "e", "error": "e", "cost": "e", "n_levels": "e", "plain_asked": "p", "plain_error": "p",
-    "plain_cost": "p", "plain_n_steps": "p", "solve_asked": "s",
-    "solve_error": "s", "solve_cost": "s", "level_n_steps": "l", "level_variance": "l", "level_mean": "l",
-    "level_noise": "l", "option": "o", "gain_per_step": "o", "gain_per_second": "o", "n_points": "",
-    "option_n_steps": "", "option_n_paths": "",
-}  # fmt: skip
 
 
 def compute(*, quick=False, seed=0):
@@ -212,26 +204,6 @@ def _line(fit, error):
     return fit.constant * error**fit.order
 
 
-def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-    """
-    figure_command("mlmc", __doc__, argv, compute=compute, plot=plot, findings=findings, shapes=SHAPES, sound=_sound)
-
-
-def _sound(data, path):
-    """The data, if they are such as `compute` returns."""
-
-    def is_sound(key, array):
-        return array.dtype.kind == "U" if key == "option" else array.dtype.kind == "f" and (array > 0).all()
-
-    return sound_arrays(data, path, SHAPES, is_sound, fault="wrong shape or kind, or not positive")
-
-
 def plot(data):
     """Draw the three panels.
 
@@ -245,6 +217,9 @@ def plot(data):
     matplotlib.figure.Figure
     """
     return _mlmc_plot.panels(data, findings(data))
+
+
+main = make_main("mlmc", __doc__, compute=compute, plot=plot, findings=findings)
 
 
 if __name__ == "__main__":

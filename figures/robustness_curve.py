@@ -12,8 +12,8 @@ may be left: a model that is right there under all attacks may mask its gradient
 images and noise. (b) Every attack at the paper's radius, 8/255. The seeds of a model share the images: each predicts
 its part of them, the curve is the mean. All models have the same images.
 
-The points are kept in RUN/evaluation, those of networks that ship in the cache, and a second call resumes there. Without --runs and --data the arrays that ship
-are drawn, and the picture names the commit that made them.
+The points are kept in RUN/evaluation, those of networks that ship in the cache, and a second call resumes there.
+Without --runs and --data the arrays that ship are drawn, and the picture names the commit that made them.
 
 Writes robustness_curve.png, robustness_curve.npz (the arrays) and robustness_curve.json (arguments, versions, seconds,
 findings) to --out. A second from the arrays that ship; an hour on one core for 500 images of ResNet-20, En1 and En2.

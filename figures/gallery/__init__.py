@@ -2,95 +2,61 @@
 
     python -m figures.gallery --out DIR
 
-Pictures, findings and provenance come from the files that `python -m figures` and its modules write: NAME.png,
-NAME-*.png, NAME.json, tableN.csv and tableN.md. What is not there is said to be missing, with the command that makes
-it. The pictures are part of the page, which asks for nothing from anywhere and runs no script. Nothing is computed,
-with --quick or without; a second.
+Pictures, captions, findings and provenance come from the files that `python -m figures` and its modules write:
+NAME.png, NAME-*.png, NAME.json, tableN.csv and tableN.md. What is not there stands in one fold at the end, with the
+commands that make it. The pictures are part of the page, which runs no script. Nothing is computed, with --quick or
+without; a second.
 """
 
 import ast
+import base64
 import csv
 import io
 import json
 import re
+import shlex
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
 from figures import _io
+from figures._cli import OneLineParser, run
 from figures._registry import FIGURES
 from figures.gallery import _page
+from figures.gallery._summary import lines_of
 
-__all__ = ["Picture", "Section", "Table", "main", "sections", "write"]
+__all__ = ["main", "write"]
 
 PROG = "python -m figures.gallery"
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 TABLE = re.compile(r"table(\d+)|section([\d-]+)")
+# Findings that are shown; the file holds all.
+N_FINDINGS = 12
 
 
 class Picture(NamedTuple):
-    """A picture.
+    """A picture: its PNG in base64, its size in pixels, a caption, and what is read out in its place."""
 
-    Attributes
-    ----------
-    name : str
-        Of the file.
-    content : bytes
-        PNG.
-    width, height : int
-        Pixels.
-    """
-
-    name: str
-    content: bytes
+    base64: str
     width: int
     height: int
-
-
-class Table(NamedTuple):
-    """A table of the paper.
-
-    Attributes
-    ----------
-    name, title : str
-        Of the file without its ending, and what it is about.
-    rows : list of dict
-        By the heads of the CSV file.
-    """
-
-    name: str
-    title: str
-    rows: list
+    caption: str
+    alternative: str
 
 
 class Section(NamedTuple):
-    """What the page shows of a figure.
-
-    Attributes
-    ----------
-    name : str
-        Of the module.
-    title, text : str
-        First line of its docstring, and the rest.
-    pictures : list of Picture
-        Those that are there.
-    tables : list of Table
-        Of the module `tables`.
-    record : dict
-        The JSON file; empty if there is none.
-    command : str
-        That makes it.
-    faults : list of str
-        What was wrong with files, and why the figure was not made now.
-    """
+    """What the page shows of a figure: title and text of its docstring, what there is, and what was wrong with it."""
 
     name: str
     title: str
     text: str
     pictures: list
     tables: list
-    record: dict
+    findings: list
+    n_more: int
+    is_quick: bool
+    provenance: str
     command: str
     faults: list
 
@@ -113,66 +79,66 @@ def write(directory, *, reasons=None):
     Returns
     -------
     Path
-        Of the page.
+        Path of the page.
 
     Raises
     ------
     ValueError
-        If directory is none.
+        If it is not a directory.
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise ValueError(f"--out {directory} is no directory: python -m figures makes it")
-    page = _page.page(sections(directory, reasons or {}))
+        raise ValueError(f"--out {directory} is not a directory: python -m figures makes it")
+    page = _page.page([_section(directory, name, (reasons or {}).get(name)) for name in FIGURES])
     (path,) = _io.save_all(directory, {"index.html": lambda path: path.write_text(page, encoding="utf-8")})
     return path
-
-
-def sections(directory, reasons):
-    """Read what there is of every figure.
-
-    Parameters
-    ----------
-    directory : Path
-        Where.
-    reasons : dict of str to str
-        By name of a figure, why it could not be made now.
-
-    Returns
-    -------
-    list of Section
-        In the order of the list of figures.
-    """
-    return [_section(directory, name, reasons.get(name)) for name in FIGURES]
 
 
 def _section(directory, name, reason):
     title, text = _docstring(name)
     faults = [f"Not made by the last call: {reason}"] if reason else []
-    pictures = [_picture(path, faults) for path in sorted(directory.glob(f"{name}.png")) + _others(directory, name)]
-    tables = _tables(directory, faults) if name == "tables" else []
     record = _record(directory / f"{name}.json", faults)
-    command = _page.command(name, directory)
-    return Section(name, title, text, [p for p in pictures if p], tables, record, command, faults)
-
-
-def _others(directory, name):
-    return sorted(directory.glob(f"{name}-*.png"))
+    paths = [*directory.glob(f"{name}.png"), *sorted(directory.glob(f"{name}-*.png"))]
+    pictures = [_picture(path, name, title, record, faults) for path in paths]
+    findings = lines_of(record)
+    shown = [line for line in findings if not line.is_item][:N_FINDINGS]
+    command = shlex.join(["python", "-m", f"figures.{name}", "--out", str(directory)])
+    arguments = record.get("arguments")
+    return Section(
+        name=name,
+        title=title.rstrip("."),
+        text=text,
+        pictures=[picture for picture in pictures if picture],
+        tables=_tables(directory, faults) if name == "tables" else [],
+        findings=shown,
+        n_more=len(findings) - len(shown),
+        is_quick=bool(isinstance(arguments, dict) and arguments.get("quick")),
+        provenance=_provenance(name, record),
+        command=str(record.get("command") or command),
+        faults=faults,
+    )
 
 
 def _docstring(name):
     """First line and the rest, read from the source: importing the module may need PyTorch."""
-    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    parent = Path(__file__).parents[1]
+    path = parent / f"{name}.py"
+    source = (path if path.is_file() else parent / name / "__init__.py").read_text(encoding="utf-8")
     title, _, text = (ast.get_docstring(ast.parse(source)) or name).partition("\n")
     return title, text.strip("\n")
 
 
-def _picture(path, faults):
+def _picture(path, name, title, record, faults):
     content = path.read_bytes()
     if not (content.startswith(PNG) and content.endswith(PNG_END)):
         faults.append(f"{path.name} is damaged")
         return None
-    return Picture(path.name, content, *struct.unpack(">II", content[16:24]))
+    part = path.stem.removeprefix(name).strip("-")
+    captions = record.get("captions")
+    caption = str(captions.get(part, "")) if isinstance(captions, dict) else ""
+    alternative = f"{title.rstrip('.')}{f': {part}' if part else ''}. Its numbers stand below the picture."
+    width, height = struct.unpack(">II", content[16:24])
+    return Picture(base64.b64encode(content).decode("ascii"), width, height, caption, alternative)
 
 
 def _record(path, faults):
@@ -186,6 +152,20 @@ def _record(path, faults):
         faults.append(f"{path.name} is damaged")
         return {}
     return record
+
+
+def _provenance(name, record):
+    """Date, seconds, commit and versions in a line."""
+    if not record:
+        return "" if name == "tables" else f"{name}.json, which records how it was made, is not there."
+    versions = record.get("versions")
+    parts = [
+        record.get("date"),
+        f"{record['seconds']} s" if "seconds" in record else None,
+        f"commit {record.get('commit') or 'unknown'}",
+        ", ".join(f"{key} {version}" for key, version in versions.items()) if isinstance(versions, dict) else None,
+    ]
+    return "; ".join(str(part) for part in parts if part)
 
 
 def _tables(directory, faults):
@@ -203,7 +183,7 @@ def _tables(directory, faults):
             continue
         # Tables in the order of their numbers, then sections.
         order = (match[1] is None, int(match[1]) if match[1] else 0, path.stem)
-        found.append((order, Table(path.stem, _heading(path), rows)))
+        found.append((order, _page.table_of(_heading(path), rows)))
     return [table for _, table in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -221,5 +201,5 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    arguments = _io.OneLineParser(PROG, __doc__).parse_args(argv)
-    _io.run(lambda: print(write(arguments.out)), PROG, arguments)
+    arguments = OneLineParser(PROG, __doc__).parse_args(argv)
+    run(lambda: print(write(arguments.out)), PROG, arguments)

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 __all__ = ["Line", "lines_of"]
 
-# What `common.provenance` says is not a finding.
-PROVENANCE = ("command", "arguments", "versions", "commit", "machine", "date", "seconds")
+# What `_io.provenance` adds, and captions, are not findings.
+PROVENANCE = ("captions", "command", "arguments", "versions", "commit", "machine", "date", "seconds")
 # Estimates that stand in one dict with their standard error.
 ESTIMATES = ("mean", "order", "accuracy")
-# Said by the standard error already.
+# The standard error tells the same.
 INTERVAL = ("low", "high")
 N_LISTED = 8
 

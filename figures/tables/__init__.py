@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from figures import _io
+from figures._cli import OneLineParser, run
 from figures.tables._commands import Places
 from figures.tables._library import read
 from figures.tables._numbers import make_lines
@@ -95,7 +96,7 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    parser = _io.OneLineParser(PROG, __doc__)
+    parser = OneLineParser(PROG, __doc__)
     parser.add_argument("numbers", nargs="*", metavar="N", help="tables: 1 to 11, 4.4 (default: all)")
     parser.add_argument(
         "--results", type=Path, help="directory of evaluations, *.json (default results, or those of the package)"
@@ -110,30 +111,22 @@ def main(argv=None):
         for option in ("results", "runs"):
             directory = getattr(arguments, option)
             if directory is not None and not directory.is_dir():
-                raise ValueError(f"--{option} {directory} is no directory")
+                raise ValueError(f"--{option} {directory} is not a directory")
         places = Places(arguments.results or Path("results"), arguments.runs or Path("runs"), arguments.seed)
-        library = read(arguments.results or _committed_results(), places.runs)
+        library = read(arguments.results or _io.results_directory(), places.runs)
         texts = {}
         for document in documents(tables, library, places):
             # A dot would begin a suffix for LaTeX.
             stem = document.table.replace(".", "-")
             made = {"md": markdown(document), "csv": tidy([document]), "tex": latex(document)}
             texts |= {f"{stem}.{kind}": text for kind, text in made.items()}
-        written = _io.save_all(
-            _io.output_directory(arguments.out), {name: _writer(text) for name, text in texts.items()}
-        )
+        with _io.output_directory(arguments.out) as directory:
+            written = _io.save_all(directory, {name: _writer(text) for name, text in texts.items()})
         print("\n".join(text for name, text in texts.items() if name.endswith(".md")), end="")
         # What is printed is Markdown, and can go into a file as it is.
         sys.stderr.write(f"{len(written)} files in {arguments.out}\n")
 
-    _io.run(write, PROG, arguments)
-
-
-def _committed_results():
-    """`results` in this directory; elsewhere the numbers that came with the package."""
-    package = Path(__file__).resolve().parents[1]
-    places = (Path("results"), package / "results", package.parent / "results")
-    return next((place for place in places if place.is_dir()), places[0])
+    run(write, PROG, arguments)
 
 
 def _writer(text):

@@ -12,7 +12,7 @@ import pde
 from bridge import network_from_velocity
 from bridge.noise import NOISES
 from figures import _io as common
-from figures import convergence
+from figures import _style, convergence
 
 FALSE_ALARM = 1e-6
 
@@ -39,7 +39,6 @@ def run(*arguments):
 
 
 def test_quick_run_shows_both_orders_for_both_laws(data):
-    assert convergence._sound(data, "here") is data
     found = convergence.findings(data)
     for law in NOISES:
         depth, draws = found["order_in_depth"][law], found["order_in_draws"][law]
@@ -115,7 +114,7 @@ def test_errors_that_drown_in_noise_are_left_out():
     found = convergence.findings(made_up(bias_stderr=noisy))["order_in_depth"]
     assert found["gaussian"]["n_layers"] == [4, 8, 16]
     assert found["laplace"]["order"] is None
-    common.use_style()
+    _style.use_style()
     texts = [text.get_text() for text in convergence.plot(made_up(bias_stderr=noisy)).axes[0].get_legend().get_texts()]
     assert texts == ["Gaussian: slope −1.000 ± 0.020 (theory −1)", "Laplace: no slope: too noisy"]
 
@@ -134,28 +133,12 @@ def test_command_writes_files_and_replot_draws_the_same_picture(tmp_path, monkey
     assert (tmp_path / "convergence.png").read_bytes() == first
 
 
-@pytest.mark.parametrize(
-    ("changed", "what"),
-    [
-        ({"bias": -made_up()["bias"]}, "bias"),
-        ({"error": np.ones((2, 2, 5))}, "error"),
-        ({"law": np.array([1.0, 2.0])}, "law"),
-    ],
-)
-def test_damaged_data_are_refused(changed, what, tmp_path, capsys):
-    np.savez(tmp_path / "convergence.npz", **made_up(**changed))
-    with pytest.raises(SystemExit) as stop:
-        run("--replot", "--out", tmp_path)
-    assert stop.value.code == 2
-    assert f"({what}: wrong shape or kind, or not positive): run without --replot" in capsys.readouterr().err
-
-
 def test_negative_seed_is_refused():
     with pytest.raises(ValueError, match="--seed must be >= 0, got -2"):
         convergence.compute(quick=True, seed=-2)
 
 
 def test_picture_is_drawn_from_the_quick_data(data, tmp_path):
-    common.use_style()
+    _style.use_style()
     common.save_picture(convergence.plot(data), tmp_path / "convergence.png")
     assert (tmp_path / "convergence.png").stat().st_size > 15_000

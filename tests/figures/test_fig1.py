@@ -3,7 +3,6 @@
 import itertools
 import json
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,8 +12,7 @@ from torch import nn
 import nets
 from bridge import FeynmanKacMean, NoisyResidual
 from figures import _architecture as _network
-from figures import _io as common
-from figures import fig1, fig2
+from figures import _style, fig1, fig2
 from nets.models import architecture
 
 BASES = ["resnet20", "resnet44", "wrn14_2"]
@@ -27,7 +25,6 @@ def n_parameters(name):
 @pytest.mark.parametrize("name", BASES)
 def test_counts_of_the_mappings_and_of_the_rest_sum_to_the_parameters(name):
     data = fig1.compute(quick=True, model=name)
-    assert fig1._sound(data, "here") is data
     mappings = _network.from_arrays(data, "mapping_")
     inside = sum(box.n_repeats * box.n_parameters for box in mappings)
     assert inside + data["rest_n_parameters"] == data["total_n_parameters"] == n_parameters(name)
@@ -55,7 +52,6 @@ def test_block_is_drawn_in_the_order_of_the_formula_and_only_the_noisy_one_has_n
 @pytest.mark.parametrize("name", ["resnet20", "en2_resnet20", "en3_wrn14_2", "en1_resnet20+en2_resnet44"])
 def test_architecture_has_all_members_and_all_parameters(name):
     data = fig2.compute(quick=True, model=name)
-    assert fig2._sound(data, "here") is data
     boxes = _network.from_arrays(data)
     assert sum(box.n_repeats * box.n_parameters for box in boxes) == data["total_n_parameters"] == n_parameters(name)
     bases = [term for terms in name.split("+") for term in [terms.split("_", 1)[-1] if terms[:2] == "en" else terms]]
@@ -126,26 +122,6 @@ def test_command_writes_files_and_replot_draws_the_same_picture(figure, model, t
 
 
 @pytest.mark.parametrize(
-    ("figure", "changed", "what"),
-    [
-        (fig1, {"plain_label": np.array(["one"])}, "plain_label"),
-        (fig1, {"rest_n_parameters": np.array(-1)}, "rest_n_parameters"),
-        (fig2, {"weight": np.array([np.nan, 1.0])}, "weight"),
-        (fig2, {"coef": np.array(["a"])}, "coef"),
-    ],
-)
-def test_damaged_data_are_refused(figure, changed, what, tmp_path, capsys):
-    name = figure.__name__.rpartition(".")[2]
-    np.savez(tmp_path / f"{name}.npz", **(figure.compute() | changed))
-    with pytest.raises(SystemExit) as stop:
-        figure.main(["--replot", "--out", str(tmp_path)])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert f"{what}" in error
-    assert "run without --replot" in error
-
-
-@pytest.mark.parametrize(
     ("figure", "model", "message"),
     [
         (fig1, "en2_resnet20", "--model must be one network without noise, such as resnet20, got en2_resnet20"),
@@ -163,7 +139,7 @@ def test_bad_models_end_in_one_line(figure, model, message, tmp_path, capsys):
 
 
 def test_bars_of_colour_say_which_block_is_no_time_step():
-    common.use_style()
+    _style.use_style()
     texts = [text.get_text() for text in fig2.plot(fig2.compute(model="en2_resnet20")).axes[0].texts]
     assert texts.count("2 × residual mapping") == 4
     assert texts.count("residual mapping, projected") == 4

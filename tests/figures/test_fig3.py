@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +21,8 @@ from nets.training import recipe
 
 
 @pytest.fixture(scope="module")
-def data():
-    return fig3.compute(quick=True, seed=0)
+def data(runs):
+    return fig3.compute(quick=True, seed=0, runs=runs)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,6 @@ def images(n=6):
 
 
 def test_solution_is_constant_along_the_curves_and_the_network_follows_them_with_order_one(data):
-    assert fig3._sound(data, "here") is data
     found = fig3.findings(data)
     # The solver's tolerance, 1e-8, and that of the curves, 1e-9 times slopes below 100, are smaller than this.
     assert found["largest_deviation_along_curves"] < 10 * found["spectral_error_estimate"] + 1e-6
@@ -130,18 +128,9 @@ def test_distance_to_the_equation_is_that_of_finer_steps():
     np.testing.assert_allclose(hidden["apart"], apart.numpy(), rtol=1e-10)
 
 
-def test_without_runs_the_picture_says_that_the_network_is_not_trained(data, tmp_path, monkeypatch):
-    assert data["source"] == "not trained (random weights), digits"
-    monkeypatch.chdir(tmp_path)
-    *_, source, _, _, _ = fig3._pictured(Path("runs"), None, 0, True)
-    assert source == data["source"]
-    text = fig3.plot(data).axes[2].get_xlabel()
-    assert str(data["source"]) in text
-
-
 def test_a_directory_that_was_asked_for_must_hold_a_run(tmp_path):
     with pytest.raises(ValueError, match=r"lacks finished runs for this figure \(network\)"):
-        fig3._pictured(tmp_path, None, 0, True)
+        fig3._pictured(tmp_path, None, True)
 
 
 def test_command_shows_a_run_and_replot_draws_the_same_picture(runs, tmp_path, monkeypatch, capsys):
@@ -149,25 +138,12 @@ def test_command_shows_a_run_and_replot_draws_the_same_picture(runs, tmp_path, m
     fig3.main(["--quick", "--runs", str(runs), "--out", out])
     assert capsys.readouterr().out.split() == [str(tmp_path / f"fig3.{end}") for end in ("png", "npz", "json")]
     stage = json.loads((tmp_path / "fig3.json").read_text())["stage"]
-    assert (stage["model"], stage["source"]) == ("en1_resnet20", "fast adversarial training, 1 epoch, digits")
+    assert stage["model"] == "en1_resnet20"
+    assert stage["source"].startswith("fast adversarial training, 1 epoch, digits; ")
     first = (tmp_path / "fig3.png").read_bytes()
     monkeypatch.setattr(fig3, "compute", None)
     fig3.main(["--replot", "--out", out])
     assert (tmp_path / "fig3.png").read_bytes() == first
-
-
-@pytest.mark.parametrize(
-    ("changed", "what"),
-    [
-        ({"curve": np.zeros((3, 4, 2))}, "along|curve"),
-        ({"explained": np.array([np.nan, 0.1])}, "explained"),
-        ({"label": np.array([9])}, "label"),
-        ({"block_label": np.array([1.0])}, "block_label"),
-    ],
-)
-def test_damaged_data_are_refused(data, changed, what, tmp_path):
-    with pytest.raises(ValueError, match=f"damaged .*({what}).*run without --replot"):
-        fig3._sound(data | changed, tmp_path)
 
 
 def test_negative_seed_is_refused():

@@ -34,7 +34,7 @@ def test_runs_of_one_group_are_found_in_the_order_of_their_seeds(tmp_path):
     _make(tmp_path, "c", "en2_resnet20")
     _make(tmp_path, "natural", "resnet20", method="natural")
     found = _runs.find(tmp_path, ADVERSARIAL)
-    assert [run.directory.name for run in found["plain"]] == ["b", "a"]
+    assert [run.name for run in found["plain"]] == ["b", "a"]
     assert [run.model_name for run in found["noisy"]] == ["en2_resnet20"]
     assert found["plain"][0].history[0] == {"epoch": 1.0, "validation": 0.5, "validation_adversarial": None}
 

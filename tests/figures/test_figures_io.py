@@ -1,5 +1,6 @@
 """What the figures share: one line for every error, and files that appear whole or not at all."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -7,8 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import figures.__main__
+from figures import _cli, _style
 from figures import _io as common
 from figures.__main__ import FIGURES
 from figures.__main__ import main as figures_main
@@ -32,7 +35,7 @@ def one_line(capsys):
 
 
 def test_the_help_is_the_docstring_as_written(capsys):
-    parser = common.OneLineParser("python -m figures.none", "Title.\n\n    u_t = 0\n")
+    parser = _cli.OneLineParser("python -m figures.none", "Title.\n\n    u_t = 0\n")
     with pytest.raises(SystemExit) as stop:
         parser.parse_args(["--help"])
     out = capsys.readouterr().out
@@ -43,15 +46,15 @@ def test_the_help_is_the_docstring_as_written(capsys):
 
 
 def test_every_command_has_the_shared_options():
-    arguments = common.OneLineParser("p", "").parse_args(["--quick", "--seed", "7", "--out", "a b"])
+    arguments = _cli.OneLineParser("p", "").parse_args(["--quick", "--seed", "7", "--out", "a b"])
     assert vars(arguments) == {"quick": True, "seed": 7, "out": Path("a b")}
-    assert vars(common.OneLineParser("p", "").parse_args([])) == {"quick": False, "seed": 0, "out": Path("out")}
+    assert vars(_cli.OneLineParser("p", "").parse_args([])) == {"quick": False, "seed": 0, "out": Path("out")}
 
 
 @pytest.mark.parametrize("argv", (["--seed", "one"], ["--sed"], ["extra"], ["--out"]))
 def test_a_wrong_argument_is_one_line_and_status_2(argv, capsys):
     with pytest.raises(SystemExit) as stop:
-        common.OneLineParser("python -m figures.none", "").parse_args(argv)
+        _cli.OneLineParser("python -m figures.none", "").parse_args(argv)
     assert stop.value.code == 2
     assert one_line(capsys).startswith("python -m figures.none: error: ")
 
@@ -71,14 +74,14 @@ def test_an_error_of_the_user_is_one_line_and_status_2(error, line, capsys):
         raise error
 
     with pytest.raises(SystemExit) as stop:
-        common.run(main, "python -m figures.none", {})
+        _cli.run(main, "python -m figures.none", {})
     assert stop.value.code == 2
     assert one_line(capsys) == f"python -m figures.none: error: {line}"
 
 
 def test_an_error_of_the_program_keeps_its_traceback():
     with pytest.raises(KeyError):
-        common.run(lambda: {}["key"], "p", {})
+        _cli.run(lambda: {}["key"], "p", {})
 
 
 def test_an_interruption_is_silent_with_status_130(capsys):
@@ -86,13 +89,13 @@ def test_an_interruption_is_silent_with_status_130(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as stop:
-        common.run(main, "p", {})
+        _cli.run(main, "p", {})
     assert stop.value.code == 130
     assert capsys.readouterr() == ("", "")
 
 
 def test_what_goes_well_ends_without_exiting(capsys):
-    common.run(lambda: print("done"), "p", {})
+    _cli.run(lambda: print("done"), "p", {})
     assert capsys.readouterr() == ("done\n", "")
 
 
@@ -101,9 +104,24 @@ def test_what_goes_well_ends_without_exiting(capsys):
 
 def test_the_output_directory_is_made_with_its_parents(tmp_path):
     directory = tmp_path / "a" / "b c"
-    assert common.output_directory(directory) == directory
-    assert common.output_directory(directory) == directory
-    assert names(directory) == []
+    for _ in range(2):
+        with common.output_directory(directory) as made:
+            assert made == directory
+            (made / "kept").touch()
+        assert names(directory) == ["kept"]
+
+
+@pytest.mark.parametrize("error", (None, ValueError, KeyboardInterrupt))
+def test_a_directory_without_a_file_is_removed_with_its_new_parents_and_no_others(tmp_path, error):
+    (tmp_path / "old").mkdir()
+    with contextlib.suppress(ValueError, KeyboardInterrupt), common.output_directory(tmp_path / "old" / "a" / "b"):
+        if error:
+            raise error
+    assert names(tmp_path) == ["old"]
+    assert names(tmp_path / "old") == []
+    with common.output_directory(tmp_path / "old"):
+        pass
+    assert names(tmp_path) == ["old"]
 
 
 @pytest.mark.parametrize("below", ("", "sub", "sub/sub"))
@@ -111,7 +129,7 @@ def test_a_file_is_no_output_directory(tmp_path, below):
     taken = tmp_path / "taken"
     taken.write_text("mine")
     with pytest.raises(ValueError, match=r"^--out .*taken.* cannot be written: "):
-        common.output_directory(taken / below)
+        common.output_directory(taken / below).__enter__()
     assert taken.read_text() == "mine"
     assert names(tmp_path) == ["taken"]
 
@@ -119,7 +137,7 @@ def test_a_file_is_no_output_directory(tmp_path, below):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where not even root can make a directory")
 def test_a_directory_that_cannot_be_made_is_refused():
     with pytest.raises(ValueError, match=r"^--out /proc/x cannot be written: No such file or directory$"):
-        common.output_directory(Path("/proc/x"))
+        common.output_directory(Path("/proc/x")).__enter__()
 
 
 # Files
@@ -170,8 +188,8 @@ def test_an_interrupted_first_save_leaves_nothing(tmp_path):
 
 def test_arrays_come_back_as_they_were_saved(tmp_path):
     saved = {"x": np.arange(6.0).reshape(2, 3), "names": np.array(["a", "σ"]), "empty": np.empty((0, 0))}
-    np.savez_compressed(tmp_path / "a.npz", **saved)
-    loaded = common.load_data(tmp_path / "a.npz", saved)
+    common.save_data(tmp_path / "a.npz", "fig0", saved)
+    loaded = common.load_data(tmp_path / "a.npz", "fig0")
     assert list(loaded) == list(saved)
     for key, array in saved.items():
         assert loaded[key].dtype == array.dtype
@@ -182,32 +200,58 @@ def test_arrays_come_back_as_they_were_saved(tmp_path):
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     for path in (tmp_path / "a.npz", tmp_path):
         with pytest.raises(ValueError, match=r"--replot needs .*, which is not there: run without --replot first"):
-            common.load_data(path, ["x"])
+            common.load_data(path, "fig0")
 
 
-def test_a_missing_array_is_named(tmp_path):
-    np.savez(tmp_path / "a.npz", x=1.0)
-    with pytest.raises(ValueError, match=r"a.npz lacks y, z: run without --replot"):
-        common.load_data(tmp_path / "a.npz", ["x", "y", "z"])
+ARRAYS = {"x": np.arange(4.0), "y": np.ones((2, 2))}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"x": np.arange(5.0)}, {"x": np.arange(4)}, {"x": np.arange(4.0)[None]}, {"x": -np.arange(4.0)}, {"y": None},
+        {"z": np.zeros(1)}, {"x": np.ones((2, 2)), "y": np.arange(4.0)},
+    ],
+)  # fmt: skip
+def test_arrays_that_were_changed_added_or_taken_out_are_noticed(changed, tmp_path):
+    """The format and the digest are those of the file as it was written."""
+    common.save_data(tmp_path / "a.npz", "fig0", ARRAYS)
+    with np.load(tmp_path / "a.npz") as archive:
+        arrays = dict(archive) | changed
+    np.savez(tmp_path / "a.npz", **{key: array for key, array in arrays.items() if array is not None})
+    with pytest.raises(ValueError, match=r"a.npz is damaged \(its digest differs\): run without --replot"):
+        common.load_data(tmp_path / "a.npz", "fig0")
+
+
+def test_arrays_of_another_figure_format_or_program_are_refused(tmp_path, monkeypatch):
+    common.save_data(tmp_path / "a.npz", "fig0", ARRAYS)
+    with pytest.raises(ValueError, match=r"a.npz is not of this figure and format \(fig0 1\)"):
+        common.load_data(tmp_path / "a.npz", "fig1")
+    monkeypatch.setattr(common, "FORMAT", 2)
+    with pytest.raises(ValueError, match=r"is not of this figure and format \(fig0 1\)"):
+        common.load_data(tmp_path / "a.npz", "fig0")
+    np.savez(tmp_path / "a.npz", **ARRAYS)
+    with pytest.raises(ValueError, match=r"is not of this figure and format \(none\)"):
+        common.load_data(tmp_path / "a.npz", "fig0")
 
 
 def test_a_file_cut_anywhere_is_said_to_be_damaged(tmp_path):
     whole, path = tmp_path / "whole.npz", tmp_path / "a.npz"
-    np.savez_compressed(whole, x=np.arange(100.0), y=np.ones(3))
+    common.save_data(whole, "fig0", {"x": np.arange(100.0), "y": np.ones(3)})
     content = whole.read_bytes()
     for end in range(0, len(content), 7):
         path.write_bytes(content[:end])
         with pytest.raises(ValueError, match=r"a.npz is damaged \(\w+\): run without --replot"):
-            common.load_data(path, ["x", "y"])
+            common.load_data(path, "fig0")
 
 
 def test_a_flipped_bit_in_an_array_is_noticed(tmp_path):
-    np.savez_compressed(tmp_path / "a.npz", x=np.random.default_rng(0).random(100))
+    common.save_data(tmp_path / "a.npz", "fig0", {"x": np.random.default_rng(0).random(100)})
     content = bytearray((tmp_path / "a.npz").read_bytes())
-    content[len(content) // 2] ^= 1
+    content[len(content) // 3] ^= 1
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"a.npz is damaged"):
-        common.load_data(tmp_path / "a.npz", ["x"])
+        common.load_data(tmp_path / "a.npz", "fig0")
 
 
 def test_no_pickle_is_opened(tmp_path):
@@ -217,8 +261,36 @@ def test_no_pickle_is_opened(tmp_path):
 
     np.savez(tmp_path / "a.npz", x=np.array([Trap()], dtype=object))
     with pytest.raises(ValueError, match="is damaged"):
-        common.load_data(tmp_path / "a.npz", ["x"])
+        common.load_data(tmp_path / "a.npz", "fig0")
     assert names(tmp_path) == ["a.npz"]
+
+
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_pictures_have_three_formats_and_one_figure_gives_one_file(kind, start, tmp_path):
+    _style.use_style()
+    for name in ("a", "b"):
+        figure = Figure(figsize=(2, 2))
+        figure.subplots().plot([0, 1], [1, 0])
+        common.save_picture(figure, tmp_path / f"{name}.{kind}")
+    first, second = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("a", "b"))
+    assert first.startswith(start)
+    assert first == second
+
+
+# Networks
+
+
+def test_a_network_has_one_spelling_and_one_look_of_its_own():
+    names = ("resnet20", "en1_resnet20", "en2_resnet20", "en5_resnet20")
+    looks = [_style.network(name) for name in names]
+    looks += [_style.network("en2_resnet20", noisy=False), _style.network("resnet20", natural=True)]
+    assert [look.label for look in looks] == [
+        "ResNet-20", "En1ResNet-20", "En2ResNet-20", "En5ResNet-20", "En2ResNet-20 without noise",
+        "ResNet-20, natural training",
+    ]  # fmt: skip
+    assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
+    # The depth changes neither.
+    assert _style.network("en2_resnet110")[1:] == looks[2][1:]
 
 
 # Provenance

@@ -7,7 +7,7 @@ import pytest
 
 import figures.__main__
 from figures import _io as common
-from figures import mlmc
+from figures import _style, mlmc
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,6 @@ def run(*arguments):
 
 
 def test_quick_run_has_the_shapes_and_slopes(data):
-    assert mlmc._sound(data, "here") is data
     found = mlmc.findings(data)
     slopes = found["slopes"]
     # 48 points tell an error to 1 / sqrt(96) = 0.10: over three halvings the slopes have an s.d. of p * 0.1 / (log 2
@@ -89,26 +88,6 @@ def test_replot_draws_the_same_picture_and_computes_nothing(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("changed", "what"),
-    [
-        ({"cost": np.ones(3)}, "cost"),
-        ({"error": np.array([1.0, -1.0, 1.0, 1.0])}, "error"),
-        ({"option": np.array([1.0, 2.0])}, "option"),
-        ({"level_mean": np.full(7, np.nan)}, "level_mean"),
-    ],
-)
-def test_damaged_data_are_refused(changed, what, tmp_path, capsys):
-    np.savez(tmp_path / "mlmc.npz", **made_up(**changed))
-    with pytest.raises(SystemExit) as stop:
-        run("--replot", "--out", tmp_path)
-    assert stop.value.code == 2
-    message = capsys.readouterr().err
-    assert what in message
-    assert "run without --replot" in message
-    assert message.count("\n") == 1
-
-
-@pytest.mark.parametrize(
     ("arguments", "message"),
     [(["--seed", "-1"], "--seed must be >= 0, got -1"), (["--replot"], "run without --replot first")],
 )
@@ -133,6 +112,6 @@ def test_the_figure_is_listed(capsys):
 
 
 def test_picture_is_drawn_from_the_quick_data(data, tmp_path):
-    common.use_style()
+    _style.use_style()
     common.save_picture(mlmc.plot(data), tmp_path / "mlmc.png")
     assert (tmp_path / "mlmc.png").stat().st_size > 20_000

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from figures import _runs, sparsity
-from figures._comparable import most_of
+from figures._runs import most_of
 from nets.evaluation._intervals import interval
 from nets.sparsity import measure, members
 
@@ -116,19 +116,3 @@ def test_command_prints_the_table_and_replot_draws_the_same_picture(quick_runs, 
     run("--replot", "--out", tmp_path)
     assert (tmp_path / "sparsity.png").read_bytes() == first
     assert capsys.readouterr().out.partition("\n\n")[2] == text
-
-
-@pytest.mark.parametrize(
-    ("key", "array", "fault"),
-    [
-        ("layer_below", np.full((6, 22), np.nan), "layer_below: wrong shape or kind, or negative"),
-        ("below", np.full(5, 0.1), "below"),
-        ("network", np.array(["natural", "plain", "en1", "en2"]), "network: no adversarial one"),
-    ],
-)
-def test_damaged_data_are_refused(key, array, fault, data, tmp_path, capsys):
-    np.savez(tmp_path / "sparsity.npz", **data | {key: array})
-    with pytest.raises(SystemExit) as stop:
-        run("--replot", "--out", tmp_path)
-    assert stop.value.code == 2
-    assert fault in capsys.readouterr().err

@@ -1,0 +1,335 @@
+"""The verdict: which claims of the paper hold, by the numbers in results/ and a rule that was written down before them.
+
+A row per claim: what the paper prints, what was measured here with its standard error and number of images and seeds,
+and "holds", "holds in part", "does not hold" or "not reached". figures/_claims.py has the claims and the rule.
+
+Read are the comparisons of `nets.compare` (results/*.json with "runs" and "rows"), whose differences are paired image
+by image; where there is none, the evaluations of `nets.evaluate`, whose difference is then one of independent
+accuracies and has a larger error; and the JSON files of the figures sparsity, fig4, fig4_forensics and theorems.
+Networks are told apart by the recipes in the evaluations; of several trainings the one on the most images counts.
+
+    python -m figures.verdict --results DIR
+
+Writes verdict.png, verdict.npz (the arrays) and verdict.json (arguments, versions, rows) to --out, and prints the table
+in Markdown. Seconds, with --quick or without; nothing is computed.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from figures import _io
+from figures._claims import CLAIMS, LEFT, WORDS, Gain, Left, decide, decide_at_most
+from figures._cli import make_main
+from figures._style import BLACK, BLUE, GREEN, GREY, ORANGE, RED
+
+__all__ = ["compute", "findings", "kind_of", "main", "plot", "table"]
+
+HOLDS, IN_PART, FAILS, NOT_REACHED = WORDS
+COLOURS = {HOLDS: GREEN, IN_PART: BLUE, FAILS: RED, NOT_REACHED: GREY}
+# Reading of the recipe as it is printed, in the figure of the readings.
+AS_PRINTED = ("grid noise (as printed)", "ν = σ²/2, T = 1")
+
+
+class Measured(NamedTuple):
+    """A row's result: a number with its error where it is one, as text, and what it comes from."""
+
+    verdict: str
+    text: str = "–"
+    value: float = math.nan
+    stderr: float = math.nan
+    n: str = "–"
+
+
+MISSING = Measured(NOT_REACHED)
+
+
+class Library(NamedTuple):
+    """Evaluations by kind of network, comparisons by pairs of kinds, records of figures by name."""
+
+    evaluations: dict
+    comparisons: dict
+    figures: dict
+
+
+def kind_of(recipe, *, oracle=None):
+    """Name a kind of network by its recipe: "en1_resnet20", "resnet20, natural", "en2_resnet20, no noise", ...
+
+    >>> kind_of({"model": "en1_resnet20", "method": "fast", "noise": "laplace", "coef": 0.1, "std_over": "batch"})
+    'en1_resnet20, laplace'
+    """
+    parts = [recipe["model"]]
+    if recipe["method"] == "natural":
+        parts.append("natural")
+    if "en" in recipe["model"][:2]:
+        noise, coef = recipe.get("noise", "gaussian"), recipe.get("coef", 0.1)
+        if noise == "none" or coef == 0:
+            parts.append("no noise")
+        else:
+            parts += [noise] * (noise != "gaussian") + [f"coef {coef:g}"] * (coef != 0.1)
+            parts += [f"std over {recipe['std_over']}"] * (recipe.get("std_over", "batch") != "batch")
+    return ", ".join(parts + ["blind"] * (oracle is not None))
+
+
+def _read(directory):
+    evaluations, comparisons, figures, by_path = {}, {}, {}, {}
+    reports = {}
+    for path in sorted(Path(directory).glob("*.json")):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise ValueError(f"{path} is damaged: remove it, or make it again") from None
+        if isinstance(report, dict):
+            reports[path.stem] = report
+    try:
+        for name, report in reports.items():  # noqa: B007
+            run = report.get("run")
+            if isinstance(run, dict) and "rows" in report:
+                by_path[run["path"]] = kind_of(run["recipe"])
+                kind = kind_of(run["recipe"], oracle=report.get("oracle"))
+                evaluations.setdefault(kind, []).append(report)
+        for name, report in reports.items():
+            if "runs" in report and "rows" in report and isinstance(report["runs"], dict) and "first" in report["runs"]:
+                sides = [{by_path.get(path) for path in report["runs"][side]} for side in ("first", "second")]
+                if all(len(side) == 1 and None not in side for side in sides):
+                    comparisons.setdefault((sides[0].pop(), sides[1].pop()), []).append(report)
+            elif "run" not in report:
+                figures[name] = report
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{directory}/{name}.json is damaged ({error!r}): remove it, or make it again") from None
+    return Library({kind: _longest(found) for kind, found in evaluations.items()}, comparisons, figures)
+
+
+def _longest(reports):
+    """The evaluations of one kind of network that were trained on the most images."""
+    seen = [report["data"]["n_train"] * report["run"]["recipe"]["epochs"] for report in reports]
+    return [report for report, n in zip(reports, seen, strict=True) if n == max(seen)]
+
+
+def _row(rows, attacks, key="name"):
+    """The first of the attacks that is there, on the most images."""
+    for attack in attacks:
+        found = [row for row in rows if row[key] == attack or (attack == "worst case" and row[key].startswith(attack))]
+        if found:
+            return max(found, key=lambda row: row["n"])
+    return None
+
+
+def _measure_gain(claim, library):
+    for sign, pair in ((1, (claim.first, claim.second)), (-1, (claim.second, claim.first))):
+        for report in library.comparisons.get(pair, ()):
+            row = _row(report["rows"], claim.attacks, "attack" if sign == 1 else "attack_on_first")
+            if row:
+                n = f"{row['n']} × {row['n_first']} and {row['n_second']}"
+                return _gained(claim, sign * row["difference"], row["stderr"], n)
+    sides = [_pooled(library.evaluations.get(kind, ()), claim.attacks) for kind in (claim.first, claim.second)]
+    if None in sides:
+        return MISSING
+    (p, s, n, k), (q, t, m, j) = sides
+    return _gained(claim, q - p, math.hypot(s, t), f"{min(n, m)} × {k} and {j}, unpaired")
+
+
+def _gained(claim, gain, stderr, n):
+    word = decide(gain, stderr, claim.published)
+    return Measured(word, f"{100 * gain:+.2f} ± {100 * stderr:.2f}", 100 * gain, 100 * stderr, n)
+
+
+def _pooled(reports, attacks):
+    """Mean over the seeds, standard error of images and seeds, images, seeds: see figures.tables for the error."""
+    rows = [row for row in (_row(report["rows"], attacks) for report in reports) if row]
+    if not rows:
+        return None
+    n = max(row["n"] for row in rows)
+    rows = [row for row in rows if row["n"] == n]
+    values = np.array([row["accuracy"] for row in rows])
+    p, k = float(values.mean()), len(rows)
+    if k == 1:
+        return p, rows[0]["stderr"], n, k
+    return p, math.sqrt(p * (1 - p) / n + values.var(ddof=1) / k), n, k
+
+
+def _measure_left(claim, library):
+    found = _pooled(library.evaluations.get(claim.kind, ()), claim.attacks)
+    if found is None:
+        return MISSING
+    p, s, n, k = found
+    # None of n images: at 95 % at most 3 / n are right.
+    s = s or 1.5 / n
+    return Measured(decide_at_most(p, s, LEFT), f"{100 * p:.2f} ± {100 * s:.2f}", 100 * p, 100 * s, f"{n} × {k}")
+
+
+def _measure_record(claim, library):
+    record = library.figures.get(claim.figure)
+    try:
+        return MISSING if record is None else MEASURES[claim.measure](record)
+    except (KeyError, TypeError, IndexError):
+        # Made before these numbers were in it, or of networks that it lacks.
+        return MISSING
+
+
+def _difference(network, key, sign=1, *, percent=True, published=None):
+    def measure(record):
+        one = record["networks"][network]["difference"][key]
+        gain, factor = sign * one["mean"], 100 if percent else 1
+        n = f"{record['networks'][network][key]['n']} seeds"
+        if one["stderr"] is None:
+            return Measured(NOT_REACHED, f"{factor * gain:+.2f}", factor * gain, n="1 seed")
+        text = f"{factor * gain:+.2f} ± {factor * one['stderr']:.2f}" + " points" * percent
+        return Measured(
+            decide(gain, one["stderr"], published), text, factor * gain, factor * one["stderr"], n
+        )  # fmt: skip
+
+    return measure
+
+
+def _literal(record):
+    sups = [one["literal_recipe_sup_norm"] for one in record["solutions"]]
+    worst = math.inf if None in sups else max(sups)
+    return Measured(HOLDS if worst <= 1.01 else FAILS, f"{worst:.0e}", n=f"{len(sups)} σ")
+
+
+def _printed(record):
+    (one,) = (one for one in record["readings"] if (one["group"], one["name"]) == AS_PRINTED)
+    fitting = sum(panel["compatible"] for panel in one["panels"])
+    word = HOLDS if fitting == 3 else IN_PART if fitting == 2 else FAILS
+    others = len(record["compatible"])
+    text = f"{fitting} of 3 panels; {others} of {len(record['readings'])} readings fit all"
+    return Measured(word, text, n=f"{record['n_seeds']} seeds")
+
+
+def _hoelder(record):
+    one = record["hoelder"]
+    ratio = max(c / b for row in one["constant"] for c, b in zip(row, one["bound"], strict=True))
+    # Kept by the constant of docs/theorem-2-2.md, section 6, which also shows that the printed one cannot exist.
+    text = f"{ratio:.2f} of the bound; C must depend on ∇v"
+    return Measured(IN_PART if ratio <= 1 else FAILS, text, n=f"{len(one['sigma'])} σ")
+
+
+def _gradient(record):
+    one = record["counterexample"]
+    kept = one["measured"] <= one["published"]
+    return Measured(HOLDS if kept else FAILS, f"{one['measured']:.3f}, bound {one['published']:.3f}", n="closed form")
+
+
+def _natural(record):
+    published = record["networks"]["natural"]["paper_below"] - record["networks"]["adversarial"]["paper_below"]
+    return _difference("natural", "below", published=published)(record)
+
+
+MEASURES = {
+    "natural_less_adversarial": _natural,
+    "en2_below": _difference("en2", "below"),
+    "en2_relative": _difference("en2", "relative"),
+    "en2_smoother": _difference("en2", "smoothness", -1, percent=False),
+    "literal": _literal,
+    "printed": _printed,
+    "hoelder": _hoelder,
+    "gradient": _gradient,
+}
+
+
+def compute(*, quick=False, seed=0, results=None):
+    """Columns of the table (c,): texts, `value` and `stderr` in points, NaN where the measure is none, `verdict`."""
+    results = _io.results_directory() if results is None else results
+    if not Path(results).is_dir():
+        raise ValueError(f"--results {results} is not a directory")
+    library = _read(results)
+    rows = []
+    for claim in CLAIMS:
+        measure = {Gain: _measure_gain, Left: _measure_left}.get(type(claim), _measure_record)
+        published = claim.published
+        if isinstance(claim, Gain):
+            text, number = ("–", math.nan) if published is None else (f"{100 * published:+.2f}", 100 * published)
+        elif isinstance(claim, Left):
+            text, number = f"{100 * published:.2f}", 100 * published
+        else:
+            text, number = published, math.nan
+        found = measure(claim, library)
+        rows.append((claim.claim, claim.what, claim.section, text, number, *found, isinstance(claim, Gain)))
+    names = ("claim", "what", "section", "paper", "published", "verdict", "measured", "value", "stderr", "n", "is_gain")
+    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def findings(data):
+    """Return what the JSON file holds: the rows, and how many of each verdict."""
+    verdicts = data["verdict"].tolist()
+    keys = ("claim", "what", "section", "paper", "measured", "n", "verdict")
+    rows = [dict(zip(keys, row, strict=True)) for row in zip(*(data[key].tolist() for key in keys), strict=True)]
+    caption = (
+        "Points: gain measured here, in points of accuracy, with two standard errors; stars: the paper's gain. "
+        "The rule was written down before the numbers were read: figures/_claims.py."
+    )
+    return {"count": {word: verdicts.count(word) for word in WORDS}, "rows": rows, "captions": {"": caption}}
+
+
+def table(found):
+    """Write the verdict as a Markdown table."""
+    lines = ["| claim | test | paper | here ± s.e. | n: images × seeds | verdict |", "|---|---|---:|---:|---|---|"]
+    before = None
+    for row in found["rows"]:
+        claim = "" if row["claim"] == before else f"{row['claim']} ({row['section']})"
+        before = row["claim"]
+        cells = (claim, row["what"], row["paper"], row["measured"], row["n"], f"**{row['verdict']}**")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    counts = ", ".join(f"{word}: {n}" for word, n in found["count"].items())
+    return "\n".join([*lines, "", f"{counts}. Gains in points of accuracy; a minus sign is a loss."]).replace(
+        " -", " −"
+    )
+
+
+def plot(data):
+    """Draw a heading per claim, and a row per test: the gain and the paper's, the number, the verdict."""
+    places, heads, last = [], {}, 0.0
+    for claim in data["claim"].tolist():
+        if claim not in heads:
+            heads[claim], last = last + 0.2, last + 1.1
+        places.append(last)
+        last += 0.9
+    figure = Figure(figsize=(11.5, 0.9 + 0.27 * last), layout="constrained")
+    words, axes, right = figure.subplots(1, 3, sharey=True, width_ratios=(1.0, 1.0, 1.25))
+    axes.set_ylim(last, -0.6)
+    for claim, place in heads.items():
+        words.text(0, place, claim, va="center", fontsize=9.5, fontweight="bold")
+        for part in (words, axes, right):
+            part.axhline(place - 0.6, color=GREY, lw=0.4, alpha=0.6)
+    for row, place in enumerate(places):
+        verdict = str(data["verdict"][row])
+        words.text(0.04, place, str(data["what"][row]), va="center", fontsize=8.5)
+        right.text(0, place, _minus(data["measured"][row]), va="center", fontsize=8.5)
+        right.text(0.74, place, verdict, va="center", fontsize=9, color=COLOURS[verdict], fontweight="bold")
+        _gains(axes, data, row, place, COLOURS[verdict])
+    for part in (words, right):
+        part.set(xlim=(0, 1))
+        part.axis("off")
+    axes.axvline(0, color=BLACK, lw=0.8)
+    axes.tick_params(left=False, labelleft=False)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("gain in accuracy (points)\ndots: here ± 2 standard errors; stars: the paper")
+    return figure
+
+
+def _gains(axes, data, row, place, colour):
+    if not data["is_gain"][row]:
+        return
+    if np.isfinite(data["value"][row]):
+        axes.errorbar(data["value"][row], place, xerr=2 * data["stderr"][row], fmt="o", color=colour, ms=6, capsize=3)
+    if np.isfinite(data["published"][row]):
+        axes.plot(data["published"][row], place, "*", color=ORANGE, mec=BLACK, ms=11, mew=0.6)
+
+
+def _minus(text):
+    return str(text).replace("-", "−")
+
+
+main = make_main(
+    "verdict", __doc__, compute=compute, plot=plot, findings=findings, table=table,
+    options={"results": {"type": Path, "help": "directory of comparisons and evaluations (default results)"}},
+)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
