@@ -14,6 +14,8 @@ arrays) and fig4.json (arguments, versions, seconds, captions, and what was foun
 About half a minute on two cores, five seconds with --quick; the first run compiles, which takes ten seconds more.
 """
 
+# Over 300 lines: the computation and the drawing of one figure stay in one file.
+
 import math
 
 import numpy as np

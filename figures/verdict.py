@@ -14,6 +14,8 @@ Writes verdict.png, verdict.npz (the arrays) and verdict.json (arguments, versio
 in Markdown. Seconds, with --quick or without; nothing is computed.
 """
 
+# Over 300 lines: the computation and the drawing of one figure stay in one file.
+
 import json
 import math
 from pathlib import Path

@@ -104,12 +104,13 @@ def make(directory, name, colour=(200, 100, 0), **findings):
 # The page
 
 
-def test_a_page_of_nothing_says_what_would_make_it(tmp_path):
+def test_a_page_of_nothing_says_in_one_fold_what_would_make_it(tmp_path):
     assert gallery.write(tmp_path) == tmp_path / "index.html"
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     page = read(tmp_path)
-    assert [section["id"] for section in page.all("section")] == list(FIGURES)
-    assert page.words.count(" missing ") == len(FIGURES)
+    assert [section["id"] for section in page.all("section")] == ["missing"]
+    assert page.all("details") == [{}]
+    assert f"{len(FIGURES)} missing: " in page.words
     for name in FIGURES:
         assert f"python -m figures.{name} --out {tmp_path}" in page.words
     assert pictures(page) == {}
@@ -118,7 +119,7 @@ def test_a_page_of_nothing_says_what_would_make_it(tmp_path):
 
 def test_what_is_there_is_shown_pixel_by_pixel(tmp_path):
     make(tmp_path, "fig1", (10, 20, 30), n_parameters=272282, order={"order": 0.98765, "stderr": 0.012})
-    make(tmp_path, "fig4", (40, 50, 60))
+    make(tmp_path, "fig4", (40, 50, 60), captions={"": "a caption with a < sign", "evidence": "another"})
     draw(tmp_path / "fig4-evidence.png", (70, 80, 90), (9, 2))
     # Of Figure 10, and of none.
     draw(tmp_path / "fig10.png", (1, 2, 3))
@@ -133,10 +134,13 @@ def test_what_is_there_is_shown_pixel_by_pixel(tmp_path):
     assert len(shown) == 4
     assert next(iter(shown)).startswith("Figure 1: the residual mapping of a ResNet")
     assert "evidence" in list(shown)[2]
+    assert "a caption with a < sign" in page.words
     for said in ("n parameters 272282", "order 0.9877 ± 0.012", "commit", "numpy", "1.5 s", "python -m figures.fig1"):
         assert said in page.words, said
-    assert "fig10.json, which says how it was made, is not there" in page.words
-    assert page.words.count(" missing ") == len(FIGURES) - 3
+    assert "another" in page.words
+    assert "captions ·" not in page.words
+    assert "fig10.json, which records how it was made, is not there" in page.words
+    assert f"{len(FIGURES) - 3} missing: " in page.words
 
 
 def test_the_page_can_be_used_without_a_mouse_and_at_any_size(tmp_path):
@@ -146,14 +150,16 @@ def test_the_page_can_be_used_without_a_mouse_and_at_any_size(tmp_path):
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = [attributes["href"] for attributes in page.all("a")]
-    # The first thing that can be reached leads to what matters, and every figure can be reached.
-    assert links == ["#main", *(f"#{name}" for name in FIGURES)]
+    # The first thing that can be reached leads to what matters, and every figure that is there by its title.
+    assert links == ["#main", "#fig7"]
+    assert "Figure 7: histograms of a ResNet-20's weights, after natural and after adversarial training" in page.words
     assert {link[1:] for link in links} <= set(ids)
     assert page.all("html") == [{"lang": "en"}]
     assert all(image["alt"] for image in page.all("img"))
     assert {len(page.all(tag)) for tag in ("h1", "main", "nav", "title")} == {1}
     assert len(page.all("h2")) == len(FIGURES)
-    for rule in ("max-width: 100%", "color-scheme: light dark", "prefers-color-scheme: dark", "overflow-x: auto"):
+    for rule in ("max-width: 100%", "color-scheme: light dark", "prefers-color-scheme: dark", "overflow-x: auto",
+                 "@media (max-width: 40rem)"):  # fmt: skip
         assert rule in html
     # What scrolls by itself can be scrolled by the keyboard, and has a name.
     for region in (attributes for attributes in page.all("div") if attributes.get("class") == "wide"):
@@ -172,15 +178,15 @@ def test_what_stands_in_files_is_text_and_no_markup(tmp_path):
     assert page.words.count("<script>alert('&')</script>\"'") == 3
 
 
-def test_quick_looks_are_called_so(tmp_path):
+def test_quick_runs_are_called_so(tmp_path):
     make(tmp_path, "fig8")
     gallery.write(tmp_path)
-    assert "A quick look" not in read(tmp_path).words
+    assert "A quick run" not in read(tmp_path).words
     record = json.loads((tmp_path / "fig8.json").read_text())
     record["arguments"]["quick"] = True
     common.write_json(tmp_path / "fig8.json", record)
     gallery.write(tmp_path)
-    assert "A quick look" in read(tmp_path).words
+    assert "A quick run" in read(tmp_path).words
 
 
 @pytest.mark.parametrize("content", (b"", b"\x89PNG\r\n\x1a\n", b"<svg>", None))
@@ -218,8 +224,12 @@ def test_tables_show_the_paper_and_ours(tmp_path):
     gallery.write(tmp_path)
     page = read(tmp_path)
     words = page.words
-    assert "resnet20 natural 75.11 54.12 ± 0.50 (1000 × 2) −20.99 stand-in cpu/resnet20; c10 (JPEG)" in words
-    assert "en5_resnet20 ifgsm20 51.48 missing – –" in words
+    assert "ResNet-20 natural 75.11 54.12 ± 0.50 (1000 × 2) −20.99" in words
+    assert "Ours: stand-in cpu/resnet20; c10 (JPEG)." in words
+    assert "En5ResNet-20 ifgsm20 51.48 missing –" in words
+    # On a narrow page a row's cells name their columns.
+    heads = [cell.get("data-head") for cell in page.all("td") if "data-head" in cell]
+    assert heads == ["paper", "ours", "difference"] * 4
     titles = ["Table 2: PGD networks (1 of 2 numbers are ours)", "table10 (0 of 1", "section4-4 (0 of 1"]
     assert sorted(titles, key=words.index) == titles
     assert "a --b c" in words
@@ -242,7 +252,7 @@ def test_the_page_is_written_alone_and_whole_or_not_at_all(tmp_path, capsys, mon
     gallery.main(["--out", str(tmp_path)])
     assert capsys.readouterr() == (f"{tmp_path / 'index.html'}\n", "")
     before = (tmp_path / "index.html").read_bytes()
-    monkeypatch.setattr(gallery._gallery_page, "page", lambda sections: 1 / 0)
+    monkeypatch.setattr(gallery._page, "page", lambda sections: 1 / 0)
     with pytest.raises(SystemExit):
         gallery.main(["--out", str(tmp_path)])
     assert (tmp_path / "index.html").read_bytes() == before
@@ -254,7 +264,7 @@ def test_no_directory_is_one_line(tmp_path, capsys):
         gallery.main(["--out", str(tmp_path / "none")])
     assert stop.value.code == 2
     assert capsys.readouterr().err == (
-        f"python -m figures.gallery: error: --out {tmp_path / 'none'} is no directory: python -m figures makes it\n"
+        f"python -m figures.gallery: error: --out {tmp_path / 'none'} is not a directory: python -m figures makes it\n"
     )
 
 
@@ -275,18 +285,26 @@ def test_findings_are_rounded_and_long_lists_told_by_their_range():
     assert [line.name for line in found if line.is_item] == ["boxes · 1 · n", "boxes · 2 · n"]
 
 
-def test_descriptions_in_lists_do_not_stand_for_the_findings(tmp_path):
-    make(tmp_path, "fig1", boxes=[{"role": "one"}, {"role": "other"}], n_parameters=7)
+def test_the_page_shows_a_dozen_findings_and_counts_the_others(tmp_path):
+    make(tmp_path, "fig1", boxes=[{"role": "one"}, {"role": "other"}], **{f"number_{k}": k for k in range(15)})
     gallery.write(tmp_path)
-    html = (tmp_path / "index.html").read_text()
-    assert html.index("n parameters") < html.index("<summary>2 further numbers") < html.index("boxes · 1 · role")
+    words = read(tmp_path).words
+    assert "number 11 11" in words
+    assert "number 12" not in words
+    assert "boxes" not in words
+    # 15 + 2 less 12.
+    assert "Findings, from fig1.json, which holds 5 more numbers" in words
+
+
+def names_of(node):
+    return [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
 
 
 def test_every_public_module_with_a_command_is_listed_and_nothing_else():
     commands = set()
     for path in (ROOT / "figures").glob("[!_]*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
+        if any("main" in (getattr(node, "name", ""), *names_of(node)) for node in tree.body):
             commands.add(path.stem)
     assert commands == {*FIGURES, "gallery"}
 
@@ -476,7 +494,7 @@ def test_what_lies_in_files_too_is_not_printed(fake, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--seed", "-1"], "--seed must be >= 0, got -1"),
-        (["--runs", "/nowhere"], "--runs /nowhere is no directory"),
+        (["--runs", "/nowhere"], "--runs /nowhere is not a directory"),
         (["gallery"], "no figure gallery; there are "),
     ],
 )

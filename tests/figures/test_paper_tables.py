@@ -661,8 +661,8 @@ def complaint(capsys, *arguments):
         (["12"], "no table 12; there are 1 to 11, and 4.4"),
         (["2", "two"], "no table two"),
         (["--seed", "-1"], "--seed must be >= 0, got -1"),
-        (["--results", "elsewhere"], "--results elsewhere is no directory"),
-        (["--runs", "elsewhere"], "--runs elsewhere is no directory"),
+        (["--results", "elsewhere"], "--results elsewhere is not a directory"),
+        (["--runs", "elsewhere"], "--runs elsewhere is not a directory"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(folder, capsys, arguments, said):
