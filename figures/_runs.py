@@ -10,7 +10,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 import nets
+import nets.zoo
 from nets import data
 from nets.checkpoint import load_model
 from nets.evaluation import balanced_order
@@ -197,7 +200,7 @@ def load_data(run, name=None):
     """Load the data set of a run: `name`, the path it was trained on, or the sample that ships with the network."""
     trained_on = run.config["data"]["name"]
     if name is None and run.directory is None:
-        return nets.zoo.sample()
+        return _sample()
     name = name or run.config["recipe"]["data"]
     try:
         images = data.load(name)
@@ -206,6 +209,13 @@ def load_data(run, name=None):
     if images.provenance()["digest"] != run.config["data"]["digest"]:
         raise ValueError(f"{run.name} was trained on {trained_on}, {name} holds other images")
     return images
+
+
+def _sample():
+    """The test images that ship, as a data set whose training images they are as well."""
+    sample = nets.zoo.sample()
+    images, labels = (255 * sample.x).round().to(torch.uint8), sample.y
+    return data.Dataset(sample.name, images, labels, images, labels, sample.classes, sample.encoding)
 
 
 def test_images(images, n):

@@ -14,11 +14,16 @@ import numpy as np
 
 from figures import _io
 
-__all__ = ["LARGEST", "load", "note"]
+__all__ = ["LARGEST", "is_there", "load", "note"]
 
 DIRECTORY = Path(__file__).with_name("data")
 # Bytes.
 LARGEST = 150_000
+
+
+def is_there(name):
+    """Whether the arrays of a figure ship."""
+    return (DIRECTORY / f"{name}.npz").is_file()
 
 
 def load(name):
