@@ -133,6 +133,9 @@ def estimate_cuda(
     checks.one_of("dtype", dtype, DTYPES)
     if max(n_paths, n_steps, points.size) >= 2**32:
         raise ValueError("n_paths, n_steps and the number of points must be < 2**32, the range of the counters")
+    n_layers = problem.n_layers or 1
+    if n_steps % n_layers:
+        raise ValueError(f"n_steps must be a multiple of the {n_layers} layers on device='cuda', got n_steps={n_steps}")
     if antithetic and n_paths % 2:
         raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
     if reason := _why_no_device():

@@ -174,9 +174,6 @@ def _on_cuda(problem, points, n_paths, n_steps, rng, ways, n_shards, checkpoint,
             "device='cuda' needs scheme='euler', increments='gaussian', n_shards=1, bias=False and no checkpoint"
         )
     problem.refuse("device='cuda'")
-    n_layers = problem.n_layers or 1
-    if n_steps % n_layers:
-        raise ValueError(f"n_steps must be a multiple of the {n_layers} layers on device='cuda', got n_steps={n_steps}")
     from pde.feynman_kac import _cuda  # Loads numba's CUDA target.
 
     options = {"common_paths": ways.common_paths, "antithetic": ways.antithetic, "dtype": ways.dtype}

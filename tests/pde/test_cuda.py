@@ -75,9 +75,8 @@ CASES = {
     "odd grid": (make_problem(n=7, length=2.5, horizon=0.7), 5, {"n_paths": 8, "n_steps": 6}, {}),
     "one path": (make_problem(), 20, {"n_paths": 1, "n_steps": 5}, {}),
     "one point": (make_problem(), None, {"n_paths": 37, "n_steps": 5}, {}),
-    "layers": (make_problem(n_layers=4), 3, {"n_paths": 8, "n_steps": 13}, {}),
-    "layers in shared memory": (make_problem(n_layers=2), 2, {"n_paths": 10, "n_steps": 33}, {}),
-    "more layers than steps": (make_problem(n_layers=4), 3, {"n_paths": 8, "n_steps": 3}, {}),
+    "layers": (make_problem(n_layers=4), 3, {"n_paths": 8, "n_steps": 12}, {}),
+    "layers in shared memory": (make_problem(n_layers=2), 2, {"n_paths": 10, "n_steps": 34}, {}),
     "antithetic": (make_problem(), 3, {"n_paths": 20, "n_steps": 6, "antithetic": True}, {}),
     "common": (make_problem(), 3, {"n_paths": 20, "n_steps": 6, "common_paths": True}, {}),
     "shared noise": (make_problem(), 12, {"n_paths": 6, "n_steps": 4, "common_paths": True}, SHARED_NOISE),
@@ -302,6 +301,11 @@ def test_bad_input_is_refused_at_the_door(changed, message):
     arguments = {"points": [[0.1, 0.2]], "n_paths": 4, "n_steps": 2} | changed
     with pytest.raises(ValueError, match=message):
         fk_cuda.estimate_cuda(make_problem(), **arguments)
+
+
+def test_layers_that_do_not_divide_the_steps_are_refused():
+    with pytest.raises(ValueError, match="n_steps must be a multiple of the 4 layers on device='cuda', got n_steps=13"):
+        fk_cuda.estimate_cuda(make_problem(n_layers=4), [0.1, 0.2], 4, 13)
 
 
 @pytest.mark.parametrize("shape", [(1,), (2, 3), (7, 2), (16, 1)])
