@@ -2,13 +2,14 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 
 from bridge import checks
 from bridge.fields import CallableField, TorchField
 from bridge.residual import NoisyResidual
-from pde import PeriodicField
+from pde import PeriodicField, feynman_kac
 
 __all__ = ["ResidualNetwork", "network_from_velocity"]
 
@@ -88,8 +89,9 @@ def network_from_velocity(problem, n_layers: int, *, noise: str = "gaussian") ->
 
     x_(l+1) = x_l + dt v(x_l, t_l) + sigma(x_l, t_l) dB_l,  dt = T / n_layers,  t_l = l dt;  the output is f(x_L)
 
-    Its mean over the noise tends to u(x, 0) = E[f(X_T) | X_0 = x] as n_layers grows, with order 1 (paper: (3.1)). A
-    velocity piecewise constant in time is taken at layer (l n_t) // n_layers, as by `pde.feynman_kac`.
+    Its mean over the noise tends to u(x, 0) = E[f(X_T) | X_0 = x] as n_layers grows, with order 1 (paper: (3.1)). Where
+    the layers of a velocity piecewise constant in time do not divide n_layers, blocks have the steps of
+    `pde.feynman_kac.time_steps`, which end on these layers.
 
     Parameters
     ----------
@@ -111,8 +113,8 @@ def network_from_velocity(problem, n_layers: int, *, noise: str = "gaussian") ->
     Raises
     ------
     ValueError
-        If n_layers < 1, noise is unknown, or the problem has a potential, a source, a sigma that is not one constant
-        or several terminal data (raised by a helper).
+        If n_layers is less than the number of layers of the problem, noise is unknown, or the problem has a potential
+        or a source.
 
     Examples
     --------
@@ -127,11 +129,14 @@ def network_from_velocity(problem, n_layers: int, *, noise: str = "gaussian") ->
     """
     n_layers = checks.integer("n_layers", n_layers, at_least=1)
     problem.refuse("network_from_velocity", "potential", "source")
-    branches, noises = _velocities(problem, n_layers), _noises(problem, n_layers)
+    if n_layers < (problem.n_layers or 1):
+        raise ValueError(f"n_layers must be >= {problem.n_layers}, one per layer of the problem, got {n_layers}")
+    steps = feynman_kac.time_steps(problem, n_layers)
+    branches, noises = _velocities(problem, steps), _noises(problem, steps)
     blocks = []
-    for branch, (coef, scale) in zip(branches, noises, strict=True):
+    for branch, (coef, scale), dt in zip(branches, noises, steps.tolist(), strict=True):
         law = noise if coef else None
-        blocks.append(NoisyResidual(branch, dt=problem.horizon / n_layers, noise=law, coef=coef, scale=scale))
+        blocks.append(NoisyResidual(branch, dt=dt, noise=law, coef=coef, scale=scale))
     return ResidualNetwork(blocks, _output(problem))
 
 
@@ -146,21 +151,27 @@ class _Sigma(nn.Module):
         return self.sigma(points)[..., None]
 
 
-def _noises(problem, n_layers):
+def _layer_of_each(problem, steps, count):
+    """Which of `count` layers holds in the middle of each step."""
+    middles = np.cumsum(steps) - steps / 2
+    return (middles / problem.horizon * count).astype(int).tolist()
+
+
+def _noises(problem, steps):
     """Pairs (coef, scale), one per block; blocks of one sigma share its module."""
     if problem.has_constant_sigma:
-        return [(problem.sigma, "additive")] * n_layers
+        return [(problem.sigma, "additive")] * len(steps)
     sigmas = [problem.sigma_layer(layer) for layer in range(problem.n_layers or 1)]
     pairs = [(1.0, _Sigma(s)) if isinstance(s, PeriodicField) else (s, "additive") for s in sigmas]
-    return [pairs[layer * len(pairs) // n_layers] for layer in range(n_layers)]
+    return [pairs[layer] for layer in _layer_of_each(problem, steps, len(pairs))]
 
 
-def _velocities(problem, n_layers):
+def _velocities(problem, steps):
     """v(., t_l) of each block; blocks of one velocity share its module."""
     if problem.n_layers is not None:
         fields = [TorchField(problem.layer_field(j)) for j in range(problem.n_layers)]
-        return [fields[layer * problem.n_layers // n_layers] for layer in range(n_layers)]
-    times = [layer * (problem.horizon / n_layers) for layer in range(n_layers)]
+        return [fields[layer] for layer in _layer_of_each(problem, steps, problem.n_layers)]
+    times = [layer * (problem.horizon / len(steps)) for layer in range(len(steps))]
     if problem.velocity_is_of_points:
         return [CallableField(partial(problem.velocity_at, t=t)) for t in times]
     return [TorchField(problem.velocity_field(t)) for t in times]

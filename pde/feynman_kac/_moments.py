@@ -9,6 +9,8 @@ __all__ = ["Moments", "quantile_factor", "rare_points", "refuse_unless_finite", 
 
 # Fewer samples than this on the rarer side of a two-valued result, and the normal law is no guide to its error.
 _FEWEST_HITS = 10
+# With fewer samples than this, a smooth result looks two-valued by chance, and Student's quantiles are wide anyway.
+_ENOUGH_TO_TELL = 100
 
 
 class Moments:
@@ -109,7 +111,7 @@ def warn_if_rare(mean, stderr, n_samples, lowest, highest, *, pairs=False):
             RuntimeWarning,
             stacklevel=3,
         )
-    elif few:
+    elif few and n_samples >= _ENOUGH_TO_TELL:
         warnings.warn(
             f"at {few} of {mean.size} points fewer than {_FEWEST_HITS} of {n_samples} samples make up the mean: its "
             "error is skewed, and larger than stderr suggests on one side; take more paths",

@@ -116,7 +116,7 @@ def test_network_is_euler_maruyama(interpolation, length, horizon):
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-@pytest.mark.parametrize("n_steps", [3, 12, 13])
+@pytest.mark.parametrize("n_steps", [4, 12, 13])
 def test_layers_of_a_velocity_are_crossed_in_order(interpolation, n_steps):
     assert_is_euler_maruyama(rough(interpolation, n_layers=4), n_steps, 2, 3)
 
@@ -581,6 +581,8 @@ def test_networks_that_cannot_be_are_refused():
     for n_layers in (0, 2.5):
         with pytest.raises(ValueError, match="n_layers must be an integer"):
             network_from_velocity(problem, n_layers)
+    with pytest.raises(ValueError, match="n_layers must be >= 4, one per layer of the problem, got 3"):
+        network_from_velocity(rough("bilinear", n_layers=4), 3)
     with pytest.raises(ValueError, match="noise must be one of"):
         network_from_velocity(problem, 2, noise="two-point")
     net = network_from_velocity(problem, 3)
