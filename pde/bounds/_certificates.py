@@ -5,8 +5,8 @@
     smoothing   s (Phi^-1(p) - Phi^-1(p_0)),  p = (|u(x)| - e - a) / (b - a),  p_0 = -a / (b - a),
                 s**2 = integral from 0 to T of sigma**2 exp(-2 g(t)) dt,  g(t) = integral of gamma from 0 to t
 
-e is the error of u(x), a <= f <= b (of -f where u < 0), Phi the normal distribution function. For v = 0, s =
-sigma sqrt(T) and `smoothing` is randomized smoothing. Proofs: docs/certificates.md.
+e is the error of u(x), a <= f <= b (of -f where u < 0), Phi the normal distribution function. Proofs:
+docs/certificates.md.
 """
 
 import math
@@ -23,7 +23,7 @@ from pde.bounds._zero_set import distance_to_zeros
 __all__ = ["Certificates", "certificates", "certified_radius", "network_spread", "smoothing_radius"]
 
 METHODS = ("auto", "spectral", "monte-carlo")
-# Relative error that a grid of twice as many points per side, eight times the work, seldom mends.
+# Relative error that twice as many points per side seldom mend.
 _HOPELESS = 0.02
 # `feynman_kac.estimate` evaluates splines that differ from trigonometric fields by less, of velocity and data.
 _TABLES = 2e-6
@@ -155,7 +155,6 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
                 f"method='monte-carlo', got n_layers={n_layers}, method={method!r}"
             )
         method = "monte-carlo"
-    # Callables are refused here.
     low, high, slope = _gradient.terminal_range(problem)
     if n_layers:
         spread, stretching = network_spread(problem, n_layers)
@@ -163,12 +162,11 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
     else:
         lipschitz, spread, exact = _of_equation(problem)
     local, solution = np.zeros(points.shape[:-1]), None
-    if method != "monte-carlo":
+    if method == "spectral" or (method == "auto" and problem.has_constant_sigma):
         solution = _resolved(problem, raises=method == "spectral")
     if solution is not None:
         field, error = solution.field, float(solution.error_estimate)
         u, errors = field(points), np.full(points.shape[:-1], error)
-        # |u| > 2 e leaves room for the rounding of the field's values.
         local = np.where(np.abs(u) > 2 * error, distance_to_zeros(field, 2 * error, points), 0.0)
     else:
         u, errors = _by_paths(problem, points, n_layers, n_paths, alpha, rng, (low, high), exact)
@@ -179,7 +177,7 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
     )
     smoothing = np.where(certain > 0, smoothing, 0.0)
     radius = np.maximum(np.maximum(sharp, smoothing), local)
-    kind = ("monte-carlo", 1 - alpha) if solution is None else ("spectral", 1.0)
+    kind = ("spectral", 1.0) if solution is not None else ("monte-carlo", 1 - alpha)
     return Certificates(radius, sharp, local, smoothing, u, errors, spread, *kind)
 
 
@@ -272,12 +270,19 @@ def _by_paths(problem, points, n_layers, n_paths, alpha, rng, value_range, exact
     """Means, and half widths that hold for all points together with probability 1 - alpha."""
     n_points = max(points[..., 0].size, 1)
     oscillation = value_range[1] - value_range[0]
-    scheme = "heun" if _rates.rates(problem).constant_sigma else "euler"
+    scheme = "heun" if problem.has_constant_sigma else "euler"
     unit = problem.n_layers
     n_steps = n_layers or (unit if exact else unit * -(-_STEPS // unit))
     run = _estimate(problem, points, n_paths, n_steps, rng, "euler" if n_layers or exact else scheme)
-    noisy = _rates.rates(problem).sigmas.any()
-    width = _half_width(run.stderr, n_paths, oscillation, alpha / n_points) if noisy else np.zeros(run.mean.shape)
+    rates = _rates.rates(problem)
+    if not rates.only_transport:
+        # A potential or a source takes the samples out of the range of f.
+        return run.mean, np.full(run.mean.shape, np.inf)
+    width = (
+        _half_width(run.stderr, n_paths, oscillation, alpha / n_points)
+        if rates.sigmas.any()
+        else np.zeros(run.mean.shape)
+    )
     if not exact:
         # The change from half as many steps, its noise included, is larger than the error of any order >= 1.
         coarse = _estimate(problem, points, n_paths, max(unit, n_steps // 2), rng, scheme)
@@ -286,8 +291,7 @@ def _by_paths(problem, points, n_layers, n_paths, alpha, rng, value_range, exact
 
 
 def _estimate(problem, points, n_paths, n_steps, rng, scheme):
-    with warnings.catch_warnings():
-        # Few samples skew a standard error: the bounds below hold for any number.
+    with warnings.catch_warnings():  # Few samples skew a standard error: the bounds below hold for any number.
         warnings.simplefilter("ignore", RuntimeWarning)
         return feynman_kac.estimate(problem, points, n_paths, n_steps, rng, scheme=scheme)
 

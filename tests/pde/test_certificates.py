@@ -226,6 +226,17 @@ def test_rates_of_sigma_per_layer_and_as_a_field():
     assert rates.gammas[0] == pytest.approx(gamma + (0.1 * np.pi) ** 2 / 2)
 
 
+def test_potential_leaves_the_local_certificate():
+    base, points = band_limited(0, 0.2, speed=0.0), random_points(30)
+    args = base.velocity.values[0], base.terminal
+    # A constant potential multiplies u by a constant, and moves no zero.
+    plain = bounds.certificates(base, points)
+    grown = bounds.certificates(pde.ConvectionDiffusion(*args, sigma=0.2, potential=0.5), points)
+    np.testing.assert_allclose(grown.local, plain.local, atol=1e-3)
+    assert not grown.sharp.any()
+    assert not grown.smoothing.any()
+
+
 def test_what_samples_do_not_bound_is_refused():
     smooth, points = band_limited(0, 0.2), random_points(3)
     with pytest.raises(ValueError, match="velocity must be a field"):
