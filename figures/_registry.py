@@ -32,6 +32,7 @@ FIGURES = {
     "theorems": Figure("the two theorems: printed, corrected and sharp bounds"),
     "mlmc": Figure("cost against accuracy of plain and multilevel Monte Carlo"),
     "convergence": Figure("network ensembles tend to the equation's solution"),
+    "tradeoff": Figure("price and gain of diffusion: exact, certified and attacked robustness in the plane"),
     "mixing": Figure("effective diffusivity of a shear and of a cellular flow"),
     "robustness_curve": Figure("accuracy against the radius of the attack", OF_NETWORKS),
     "effective_diffusion": Figure("the diffusion that a trained EnResNet chose", OF_NETWORKS),

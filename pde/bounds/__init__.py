@@ -17,7 +17,6 @@ from pde.bounds._certificates import (
     Certificates,
     certificates,
     certified_radius,
-    network_spread,
     smoothing_radius,
 )
 from pde.bounds._certified_maxima import largest_gradient, value_range
@@ -36,7 +35,7 @@ from pde.bounds._gradient import (
     sharp_gradient_bound,
 )
 from pde.bounds._hoelder import HoelderConstant, hoelder_constant, hoelder_exponent, largest_differences
-from pde.bounds._rates import stretching
+from pde.bounds._rates import network_spread, stretching
 from pde.bounds._zero_set import boundary_distance
 
 __all__ = [

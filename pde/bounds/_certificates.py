@@ -17,10 +17,10 @@ import numpy as np
 from scipy.special import ndtri
 
 from pde import checks, feynman_kac, spectral
-from pde.bounds import _certified_maxima, _gradient, _rates
+from pde.bounds import _gradient, _rates
 from pde.bounds._zero_set import distance_to_zeros
 
-__all__ = ["Certificates", "certificates", "certified_radius", "network_spread", "smoothing_radius"]
+__all__ = ["Certificates", "certificates", "certified_radius", "smoothing_radius"]
 
 METHODS = ("auto", "spectral", "monte-carlo")
 # Relative error that twice as many points per side seldom mend.
@@ -157,7 +157,7 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
         method = "monte-carlo"
     low, high, slope = _gradient.terminal_range(problem)
     if n_layers:
-        spread, stretching = network_spread(problem, n_layers)
+        spread, stretching = _rates.network_spread(problem, n_layers)
         lipschitz, exact = slope * stretching, True
     else:
         lipschitz, spread, exact = _of_equation(problem)
@@ -218,39 +218,6 @@ def _of_equation(problem):
         lipschitz = math.inf
     spread = rates.spread if rates.only_transport and rates.constant_sigma else 0.0
     return lipschitz, spread, rates.only_transport and rates.constant_sigma and not rates.gammas.any()
-
-
-def network_spread(problem, n_layers):
-    """Return s and the largest stretching of a network of Gaussian steps x + dt v(x) + sigma dB.
-
-    s**2 = sum over l of sigma_l**2 dt / (K_0 ... K_l)**2,  K_l = max |I + dt grad v_l|
-
-    Parameters
-    ----------
-    problem : ConvectionDiffusion
-        Velocity a field, sigma constant or per layer, as from `bridge.problem_from_network`.
-    n_layers : int
-        Steps, a multiple of the velocity's layers.
-
-    Returns
-    -------
-    spread, stretching : float
-        s, in length, and K_0 ... K_(L-1), which bounds |x_L - y_L| / |x - y|.
-
-    Raises
-    ------
-    ValueError
-        If the problem has a potential, a source, a callable velocity or sigma as a field.
-    """
-    rates = _rates.rates(problem)
-    if not (rates.only_transport and rates.constant_sigma):
-        raise ValueError("n_layers must be None with a potential, a source or sigma as a field: a network has none")
-    dt, repeat = problem.horizon / n_layers, n_layers // problem.n_layers
-    steps = [_certified_maxima.largest_step(problem.layer_field(j), dt).at_most for j in range(problem.n_layers)]
-    logarithms = np.cumsum(np.repeat(np.log(steps), repeat))
-    variances = np.repeat(rates.sigmas**2, repeat) * dt
-    spread = math.sqrt(float((variances * np.exp(-2 * logarithms)).sum()))
-    return spread, math.exp(min(logarithms[-1], 700.0))
 
 
 def _resolved(problem, *, raises):

@@ -82,3 +82,36 @@ def stretching(problem):
         )
     layers = (problem.layer_field(j) for j in range(problem.n_layers))
     return np.array([max(_certified_maxima.largest_stretching(layer).at_most, 0.0) for layer in layers])
+
+
+def network_spread(problem, n_layers):
+    """Return s and the largest stretching of a network of Gaussian steps x + dt v(x) + sigma dB.
+
+    s**2 = sum over l of sigma_l**2 dt / (K_0 ... K_l)**2,  K_l = max |I + dt grad v_l|
+
+    Parameters
+    ----------
+    problem : ConvectionDiffusion
+        Velocity a field, sigma constant or per layer, as from `bridge.problem_from_network`.
+    n_layers : int
+        Steps, a multiple of the velocity's layers.
+
+    Returns
+    -------
+    spread, stretching : float
+        s, in length, and K_0 ... K_(L-1), which bounds |x_L - y_L| / |x - y|.
+
+    Raises
+    ------
+    ValueError
+        If the problem has a potential, a source, a callable velocity or sigma as a field.
+    """
+    found = rates(problem)
+    if not (found.only_transport and found.constant_sigma):
+        raise ValueError("n_layers must be None with a potential, a source or sigma as a field: a network has none")
+    dt, repeat = problem.horizon / n_layers, n_layers // problem.n_layers
+    steps = [_certified_maxima.largest_step(problem.layer_field(j), dt).at_most for j in range(problem.n_layers)]
+    logarithms = np.cumsum(np.repeat(np.log(steps), repeat))
+    variances = np.repeat(found.sigmas**2, repeat) * dt
+    spread = math.sqrt(float((variances * np.exp(-2 * logarithms)).sum()))
+    return spread, math.exp(min(logarithms[-1], 700.0))
