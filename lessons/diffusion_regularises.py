@@ -12,7 +12,7 @@ with app.setup:
     import pde
     from lessons._drawing import as_image
     from lessons._exercise import verdict
-    from lessons._figures._boundary import FINE, crossing, draw, field_at_zero, in_units
+    from lessons._figures.boundary import FINE, crossing, draw, field_at_zero, in_units
     from lessons._source import show_source
 
     VELOCITIES = {"smooth, four modes": "band-limited", "the paper's: random on each grid point": "grid-noise"}

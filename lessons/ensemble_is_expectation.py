@@ -13,7 +13,7 @@ with app.setup:
     import nets
     from lessons._drawing import as_image
     from lessons._exercise import verdict
-    from lessons._figures._regions import accuracy, draw_regions, draw_shares, logit_differences, one_draw_allowed
+    from lessons._figures.regions import accuracy, draw_regions, draw_shares, logit_differences, one_draw_allowed
     from lessons._planar import noise_scaled, spirals, train
     from lessons._source import show_source
     from nets.attacks import Objective

@@ -12,7 +12,7 @@ with app.setup:
     import bridge
     from lessons._drawing import as_image
     from lessons._exercise import verdict
-    from lessons._figures._steps import draw_refinement, draw_steps, largest_slopes, noiseless, other_steps
+    from lessons._figures.steps import draw_refinement, draw_steps, largest_slopes, noiseless, other_steps
     from lessons._planar import noise_scaled, spirals, train
     from lessons._source import show_source
 
