@@ -17,7 +17,7 @@ standard errors over seeds of the initial weights and the noise.
 
 Writes tradeoff.png, tradeoff.npz (the arrays) and tradeoff.json (arguments, versions, seconds, findings) to --out.
 
-Five minutes of processor time, under ten seconds with --quick.
+Two minutes of processor time on one core; ten seconds with --quick.
 """
 
 import numpy as np
@@ -192,7 +192,7 @@ def plot(data):
         _against_radius(axes[2], data, d, sorted({0, chosen, len(data["sigma"]) - 1}))
         _against_sigma(axes[3], data, d)
     for place, axis in enumerate(grid[0]):
-        axis.set_title(f"{letter(place)} {axis.get_title()}")
+        axis.set_title(f"{letter(place)} {axis.get_title(loc='left')}")
     for axis in grid[-1]:
         axis.set_xlabel(axis.get_xlabel() or "$x$")
     return figure
