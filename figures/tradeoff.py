@@ -56,8 +56,8 @@ def compute(*, quick=False, seed=0):
     """
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
-    names, sigmas, n_seeds, n_test = (DATASETS[:1], SIGMAS[:3], 2, 60) if quick else (DATASETS, SIGMAS, 5, 150)
-    n_iter, n_attack = (60, 3) if quick else (N_ITER, N_ATTACK)
+    names, sigmas, n_seeds, n_test = (DATASETS[:1], SIGMAS[:2], 2, 40) if quick else (DATASETS, SIGMAS, 5, 150)
+    n_iter, n_attack = (40, 2) if quick else (N_ITER, N_ATTACK)
     found = {key: [] for key in ("natural", "lower", "upper", "certified", "attacked", "field")}
     points = []
     rows = len(names) * len(TRAININGS)
