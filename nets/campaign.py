@@ -45,7 +45,7 @@ N_QUICK_EPOCHS = 2
 
 @dataclass(frozen=True)
 class Options:
-    """Of the command.
+    """Command-line options.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Options:
     compile : str
         off, default, reduce-overhead; auto: off on a CPU; on a GPU what is fastest for the first recipe.
     preset : str
-        Of the evaluations: quick, cpu or full.
+        Preset of the evaluations: quick, cpu or full.
     also : tuple of str
         Attacks beside those of the preset, as for `nets.evaluate`.
     quick : bool
@@ -171,7 +171,7 @@ def _time(recipe, images, device, seed):
     model = recipe.build(len(images.classes), mean, std, seeds.derive(seed, "weights"))
     training = Training(model, images, recipe, World(device), seed=seed)
     first, later = training.seconds_per_step()
-    # Validation asks for as many gradients an image as a step, about.
+    # Validation takes about as many gradients per image as a step.
     n_steps = training.n_steps + training.n_held_out / recipe.batch_size
     return recipe.batch_size / later, later * n_steps, max(0.0, first - later)
 

@@ -67,7 +67,7 @@ def write(path, kind, tensors, record):
     path : Path
         Where; replaced if it exists.
     kind : str
-        What the file holds, to be asked for in `read`.
+        What the file holds, as `read` is to expect it.
     tensors : dict of str to Tensor
         Of any shapes (...), on any device; kept in the order of their indices, not of memory.
     record : dict
@@ -93,7 +93,7 @@ def read(path, kind):
     Returns
     -------
     tensors : dict of str to Tensor
-        Of the shapes (...) that were written, on the CPU.
+        On the CPU, with the shapes (...) that were written.
     record : dict
         As written.
 

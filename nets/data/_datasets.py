@@ -35,7 +35,7 @@ class Dataset:
     Parameters
     ----------
     name : str
-        As given to `load`; of a path, its last part.
+        As given to `load`; the last part of a path.
     train_images, test_images : Tensor of shape (n_images, n_channels, height, width)
         uint8.
     train_labels, test_labels : Tensor of shape (n_images,)
@@ -77,7 +77,7 @@ class Dataset:
         Returns
         -------
         dict of str to Tensor
-            Of the shapes above: images (n_images, n_channels, height, width), labels (n_images,).
+            Images (n_images, n_channels, height, width), labels (n_images,).
         """
         names = ("train_images", "train_labels", "test_images", "test_labels")
         return {name: getattr(self, name) for name in names}

@@ -17,7 +17,7 @@ def split(n_images, share, seed):
     share : float
         Of them, held out: in [0, 1). The paper's 45K/5K is 0.1.
     seed : int
-        Of the permutation.
+        Seed of the permutation.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def balanced_order(labels, seed):
     labels : Tensor of shape (n_images,)
         Labels.
     seed : int
-        Of the order.
+        Seed of the order.
 
     Returns
     -------

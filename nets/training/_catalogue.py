@@ -61,7 +61,7 @@ def recipe(name):
 
 
 def _from_tables():
-    """One recipe a row. Rows of blind attacks differ by their oracles from those of the models' own training."""
+    """One recipe per row. Rows of blind attacks differ by their oracles from those of the models' own training."""
     settings = {
         "table1": {"method": "natural"},
         "table4": {"method": "natural", "data": "cifar100"},

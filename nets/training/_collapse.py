@@ -1,6 +1,6 @@
 """The collapse of adversarial training by one step: catastrophic overfitting, seen before it is trained to the end.
 
-The network learns to hide from the attack that it is trained with: its accuracy under that attack goes on rising, under
+The network learns to hide from the attack that it is trained with: its accuracy under that attack keeps rising, under
 an attack of several steps it falls to nothing. Within an epoch or two, and seldom back (Wong et al. 2020, section 5.4).
 """
 
@@ -9,7 +9,7 @@ import math
 __all__ = ["CollapseError", "check_collapse"]
 
 # On 500 validation images and the curves of eight trainings: those that collapsed were found within an epoch of the
-# first accuracy under 10 %; robust overfitting, from 50 % to 43 % say, is no collapse.
+# first accuracy under 10 %; robust overfitting, from 50 % to 43 % say, is not a collapse.
 SHARE_OF_TRAINING, SHARE_OF_BEST, N_EPOCHS = 1 / 2, 3 / 4, 2
 
 

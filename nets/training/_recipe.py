@@ -51,7 +51,7 @@ class Recipe:
     std_over : {"batch", "sample"}
         Var over the whole batch, as released, or over each image.
     weights : {"equal", "learned"}
-        Of the terms of a sum of models, learned once an epoch (section 5).
+        Weights of the terms of a sum of models, learned once per epoch (section 5).
     weights_step_size : float
         Step of the learned weights along the mean gradient over the epoch; the paper gives none.
     eps, step_size : float
@@ -133,7 +133,7 @@ class Recipe:
         Mode of torch.compile; "reduce-overhead" uses CUDA graphs. The noise then comes from PyTorch's own generator,
         seeded each epoch. "graph": the whole step as one CUDA graph, without torch.compile, the noise as with "off".
     n_threads : int or None
-        Threads of each process, on a CPU. None: PyTorch's choice, by default one a core.
+        Threads of each process, on a CPU. None: PyTorch's choice, by default one per core.
     sync_batch_norm : bool
         Several processes: normalise by the statistics of the whole batch. By default each by those of its part.
 
@@ -246,7 +246,7 @@ class Recipe:
         return build(**self.model_arguments(n_classes, mean, std), seed=seed)
 
     def cannot_change_epochs(self, before, n_done):
-        """Why a run of `before` epochs, n_done of them done, cannot go on by this recipe; None where it can.
+        """Why a run of `before` epochs, n_done of them done, cannot be resumed by this recipe; None where it can.
 
         It can where the learning rates of the epochs done are those of this recipe.
         """

@@ -27,7 +27,7 @@ __all__ = ["Run", "configuration"]
 
 CONFIG, METRICS, LAST, BEST = "config.json", "metrics.csv", "last.safetensors", "best.safetensors"
 LOCK = ".lock"
-# Of the configuration, what must be the same for a run to go on; "recipe" is compared field by field.
+# Keys of the configuration that must agree for a run to be resumed; "recipe" is compared field by field.
 IDENTITY = ("seed", "model", "data")
 # What may differ, though the same bits cannot be promised then.
 ENVIRONMENT = ("versions", "device", "n_ranks", "n_threads", "precision")
@@ -45,7 +45,7 @@ class Run:
     recipe : Recipe
         That of the configuration.
     resume : bool, default=False
-        Go on with the run that is there, if there is one.
+        Resume the run that is there, if there is one.
 
     Attributes
     ----------
@@ -111,12 +111,12 @@ class Run:
 
     @staticmethod
     def read_state(directory):
-        """Read where a run is to go on from, without holding its directory.
+        """Read the state to resume from, without holding the directory.
 
         Parameters
         ----------
         directory : Path
-            Of the run.
+            The run's.
 
         Returns
         -------
@@ -131,7 +131,7 @@ class Run:
         Parameters
         ----------
         state : dict of str to Tensor
-            Where to go on from, of any shapes (...).
+            State to resume from, of any shapes (...).
         row : dict
             Line of the metrics; "epoch", and "selected", the accuracy by which the best epoch is found.
         model : Module

@@ -35,7 +35,7 @@ class Training:
     world : World
         Device and processes.
     seed : int, default=0
-        Of the split, the order, crops and reflections, random starts and noise.
+        Seed of the split, the order, crops and reflections, random starts and noise.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class Training:
         }
 
     def _steps(self, number, advance):
-        """The steps of an epoch: the rate of the last one, and the sums of the losses and of the right answers."""
+        """Take the steps of an epoch; return the last rate, and the sums of losses and of right predictions."""
         recipe = self.recipe
         totals = torch.zeros(2, dtype=torch.float64, device=self.world.device)
         with self._drawing("noise", number):
@@ -204,7 +204,7 @@ class Training:
 
     @torch.no_grad()
     def _finish_average(self):
-        """What is no weight, the counts of batch normalisation, is that of the model."""
+        """Copy what is not a weight, the counts of batch normalisation, from the model."""
         for ours, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             if not ours.is_floating_point():
                 ours.copy_(theirs)

@@ -13,7 +13,7 @@ def check_directory(directory):
     Parameters
     ----------
     directory : Path
-        Of the run.
+        The run's.
 
     Raises
     ------
