@@ -105,7 +105,7 @@ def test_a_rehearsal_trains_evaluates_and_repeats_nothing(rehearsal, capsys):
         (["--minutes", "5"], "is the plan of another campaign: give another --runs"),
         (["--device", "cuda:99"], "device cuda:99 is not there: PyTorch sees"),
         (["--also", "fgms"], "there is no attack 'fgms'"),
-        (["--device", "tpu9"], "device must be auto, cpu, cuda or cuda:N, got device='tpu9'"),
+        (["--device", "tpu9"], "--device must be auto, cpu, cuda or cuda:N, got --device='tpu9'"),
     ],
 )
 def test_another_campaign_in_the_same_place_is_one_line(rehearsal, change, what, capsys):
