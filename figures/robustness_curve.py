@@ -185,7 +185,7 @@ def _curve(evaluation, order, name, radii, noisy):
     for number in radii:
         right, share = torch.zeros_like(rights[0]), torch.zeros_like(shares[0])
         places = alive.nonzero().flatten()
-        eps = number / WHITE
+        eps = _radius(number)
         attack = parse(
             name, is_noisy=noisy, eps=eps, step_size=eps / STEPS_A_RADIUS, n_images=len(places), n_iter=N_ITER
         )
@@ -202,6 +202,11 @@ def _curve(evaluation, order, name, radii, noisy):
         worst = worst_case(torch.stack(rights), torch.stack(shares))
         curve.append(min(curve[-1], worst, key=lambda part: part.double().mean().item()))
     return _Curve((0, *radii), curve, n_eot, n_gradients, seconds)
+
+
+def _radius(number):
+    """Radius in [0, 1] of a number of units of 1 / 255."""
+    return number / WHITE
 
 
 def findings(data):

@@ -102,8 +102,7 @@ def _rough(sigmas, quick, seed, bar):
         if method != "spectral":
             points = pde.grid.points(n)
             again = pde.feynman_kac.estimate(problem, points, n_paths, n_steps, seed + 1, common_paths=True).mean
-            # The half-difference of two estimates is as noisy as their mean.
-            u, noise = (u + again) / 2, (u - again) / 2
+            u, noise = _mean_and_noise(u, again)
         result = bounds.hoelder_constant(problem, u, alphas=ALPHAS)
         noise = bounds.hoelder_constant(problem, noise, alphas=ALPHAS)
         found, gamma = _bounds(problem)
@@ -124,6 +123,11 @@ def _rough(sigmas, quick, seed, bar):
         "rough_method": np.array(methods), "alpha": np.array(ALPHAS), "exponent": np.array(fit.order),
         "exponent_stderr": np.array(fit.stderr),
     }  # fmt: skip
+
+
+def _mean_and_noise(u, again):
+    """Mean of two independent estimates, and their half-difference, which is as noisy as the mean."""
+    return (u + again) / 2, (u - again) / 2
 
 
 def _gaussian(n_times):

@@ -184,3 +184,8 @@ def test_the_walk_goes_through_the_trained_member_itself(quick_runs):
     with torch.no_grad():
         start = model.net.members[0].stem((x - model.mean) / model.std)
     assert found["state"][0] == pytest.approx(start.flatten(1).square().mean(1).sqrt().double().numpy(), rel=1e-5)
+
+
+def test_the_spread_is_the_mean_and_the_tenths_of_all_images_and_networks():
+    found = [{"sigma": np.arange(51.0)[None]}, {"sigma": np.arange(51.0, 101)[None]}]
+    assert effective_diffusion._spread(found, "sigma") == pytest.approx(np.array([[50.0, 10, 90]]))

@@ -198,3 +198,8 @@ def test_bad_arguments_end_in_one_line(arguments, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_radii_are_in_units_of_the_whitest_byte():
+    assert robustness_curve._radius(255) == 1
+    assert robustness_curve._radius(8) == 8 / 255

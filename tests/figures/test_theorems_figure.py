@@ -125,3 +125,12 @@ def test_picture_is_drawn_from_the_quick_data(data, tmp_path):
     _style.use_style()
     common.save_picture(theorems.plot(data), tmp_path / "theorems.png")
     assert (tmp_path / "theorems.png").stat().st_size > 20_000
+
+
+def test_the_half_difference_of_two_estimates_is_as_noisy_as_their_mean():
+    rng, truth = np.random.default_rng(0), 3.0
+    mean, noise = theorems._mean_and_noise(truth + rng.normal(size=40_000), truth + rng.normal(size=40_000))
+    # Both have the deviation 1 / sqrt(2), known to 1 / sqrt(80 000) of itself; five of these are passed with 6e-7.
+    for values in (mean - truth, noise):
+        assert values.std() == pytest.approx(np.sqrt(0.5), rel=5 / np.sqrt(80_000))
+    assert abs(noise.mean()) < 5 * np.sqrt(0.5 / 40_000)

@@ -1,0 +1,158 @@
+"""The verdict: the rule at its edges, and rows from made-up comparisons and evaluations, whichever there are."""
+
+import json
+import math
+
+import pytest
+
+pytest.importorskip("torch")
+
+from figures import verdict
+from figures._claims import CLAIMS, WORDS, Gain, decide, decide_at_most
+
+HOLDS, IN_PART, FAILS, NOT_REACHED = WORDS
+
+
+@pytest.mark.parametrize(
+    ("gain", "stderr", "published", "word"),
+    [
+        # Two standard errors on either side, of zero and of the paper's gain.
+        (0.021, 0.01, 0.04, HOLDS), (0.019, 0.01, 0.035, NOT_REACHED), (0.019, 0.01, 0.04, FAILS),
+        (0.05, 0.01, 0.0299, IN_PART), (0.05, 0.01, 0.0301, HOLDS), (0.05, 0.01, 0.08, IN_PART),
+        (-0.05, 0.01, 0.03, FAILS), (0.0, 0.05, 0.03, NOT_REACHED),
+        # A loss: the signs are turned.
+        (-0.02, 0.005, -0.016, HOLDS), (0.02, 0.005, -0.016, FAILS),
+        # Without a number, the direction alone.
+        (0.021, 0.01, None, HOLDS), (-0.021, 0.01, None, FAILS), (0.01, 0.01, None, NOT_REACHED),
+    ],
+)  # fmt: skip
+def test_the_rule_at_its_edges(gain, stderr, published, word):
+    assert decide(gain, stderr, published) == word
+
+
+def test_a_limit_at_its_edges():
+    assert decide_at_most(0.0079, 0.001, 0.01) == HOLDS
+    assert decide_at_most(0.0081, 0.001, 0.01) == NOT_REACHED
+    assert decide_at_most(0.0121, 0.001, 0.01) == FAILS
+
+
+def recipe(model, **changed):
+    return {
+        "model": model,
+        "method": "fast",
+        "noise": "gaussian",
+        "coef": 0.1,
+        "std_over": "batch",
+        "epochs": 30,
+    } | changed
+
+
+def evaluation(path, plan, rows, *, oracle=None):
+    return {
+        "run": {"path": path, "recipe": plan}, "oracle": oracle, "data": {"n_train": 100},
+        "rows": [{"name": name, "accuracy": p, "stderr": math.sqrt(p * (1 - p) / n), "n": n} for name, p, n in rows],
+    }  # fmt: skip
+
+
+def compared(first, second, rows):
+    return {
+        "runs": {"first": first, "second": second},
+        "rows": [
+            {
+                "attack": name, "attack_on_first": on_first, "difference": gain, "stderr": s, "n": 1000,
+                "n_first": len(first), "n_second": len(second),
+            }
+            for name, on_first, gain, s in rows
+        ],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path):
+    reports = {
+        "a": evaluation("runs/p0", recipe("resnet20"), [("natural", 0.70, 1000), ("ifgsm20", 0.4, 1000)]),
+        # Sorts before the run's own evaluation, and is another kind.
+        "a-blind": evaluation("runs/p0", recipe("resnet20"), [("blind-ifgsm20", 0.5, 1000)], oracle={}),
+        "b": evaluation("runs/e0", recipe("en1_resnet20"), [("natural", 0.72, 1000)]),
+        "c": evaluation("runs/n0", recipe("en2_resnet20", noise="none"), [("natural", 0.7, 1000)]),
+        "d": evaluation("runs/m0", recipe("en1_resnet20", method="natural"), [("ifgsm20-eot20", 0.0, 1000)]),
+        "e": evaluation("runs/q0", recipe("en2_resnet20"), [("natural", 0.75, 1000)]),
+        # Fewer epochs: not pooled with the others of its kind.
+        "f": evaluation("runs/old", recipe("resnet20", epochs=4), [("natural", 0.1, 1000)]),
+        "z": compared(["runs/p0"], ["runs/e0"], [("natural", "natural", 0.021, 0.005),
+                                                 ("ifgsm20-eot20", "ifgsm20", -0.01, 0.004)]),
+        "other": [1],
+    }  # fmt: skip
+    for name, report in reports.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+    return tmp_path
+
+
+def rows_of(results):
+    found = verdict.findings(verdict.compute(results=results))
+    return {(row["claim"], row["what"]): row for row in found["rows"]}
+
+
+def test_rows_are_the_paired_differences_where_there_are_some(results):
+    rows = rows_of(results)
+    natural = rows["Noise raises natural accuracy", "En1ResNet-20 − ResNet-20, natural images"]
+    assert (natural["measured"], natural["paper"], natural["n"]) == ("+2.10 ± 0.50", "+2.10", "1000 × 1 and 1")
+    assert natural["verdict"] == HOLDS
+    # The attack that averages goes before the plain one.
+    robust = rows["Noise raises robust accuracy", "En1ResNet-20 − ResNet-20, IFGSM²⁰"]
+    assert (robust["measured"], robust["verdict"]) == ("-1.00 ± 0.40", FAILS)
+
+
+def test_rows_without_a_comparison_are_differences_of_evaluations(results):
+    row = rows_of(results)[
+        "It is the noise, not the ensemble", "En2ResNet-20 − En2ResNet-20 without noise, natural images"
+    ]
+    stderr = 100 * math.sqrt(0.75 * 0.25 / 1000 + 0.7 * 0.3 / 1000)
+    assert row["measured"] == f"+5.00 ± {stderr:.2f}"
+    assert row["n"].endswith("unpaired")
+    assert row["verdict"] == HOLDS
+
+
+def test_none_of_n_images_is_not_taken_for_none_at_all(results):
+    row = rows_of(results)["Noise masks no gradients", "En1ResNet-20 trained naturally, IFGSM²⁰"]
+    # 1.5 / 1000: two of these are the 95 % limit of 3 / n.
+    assert (row["measured"], row["verdict"]) == ("0.00 ± 0.15", HOLDS)
+
+
+def test_what_was_not_measured_is_not_reached_and_nothing_is_left_out(results):
+    rows = rows_of(results)
+    assert len(rows) == len(CLAIMS)
+    assert rows["Ensembling adds", "En2ResNet-20 − En1ResNet-20, IFGSM²⁰"]["verdict"] == NOT_REACHED
+    text = verdict.table(verdict.findings(verdict.compute(results=results)))
+    assert all(claim.what.replace("|", "\\|") in text for claim in CLAIMS)
+
+
+def test_kinds_of_networks_are_told_apart_by_their_recipes():
+    kinds = [
+        recipe("en1_resnet20"), recipe("en1_resnet20", noise="laplace"), recipe("en1_resnet20", coef=0.2),
+        recipe("en1_resnet20", std_over="sample"), recipe("en1_resnet20", method="natural"),
+        recipe("en2_resnet20", noise="none"), recipe("resnet20"), recipe("resnet20", noise="none"),
+    ]  # fmt: skip
+    assert [verdict.kind_of(plan) for plan in kinds] == [
+        "en1_resnet20", "en1_resnet20, laplace", "en1_resnet20, coef 0.2", "en1_resnet20, std over sample",
+        "en1_resnet20, natural", "en2_resnet20, no noise", "resnet20", "resnet20",
+    ]  # fmt: skip
+
+
+def test_the_papers_gains_are_those_of_its_tables():
+    gains = {(claim.what, claim.section): claim.published for claim in CLAIMS if isinstance(claim, Gain)}
+    assert gains["En1ResNet-20 − ResNet-20, IFGSM²⁰", "Table 2"] == pytest.approx(0.4906 - 0.4603)
+    assert gains["En2ResNet-20 − En2ResNet-20 without noise, IFGSM²⁰", "section 4.4"] == pytest.approx(0.5006 - 0.4728)
+    assert gains["En1ResNet-20, Laplace − Gaussian, IFGSM²⁰", "Table 11"] == pytest.approx(0.4744 - 0.4906)
+
+
+def test_command_writes_the_table_and_a_damaged_file_is_one_line(results, tmp_path, capsys):
+    out = tmp_path / "out"
+    verdict.main(["--results", str(results), "--out", str(out)])
+    assert sorted(path.name for path in out.iterdir()) == ["verdict.json", "verdict.npz", "verdict.png"]
+    assert "| claim | test | paper |" in capsys.readouterr().out
+    (results / "g.json").write_text("{")
+    with pytest.raises(SystemExit) as stop:
+        verdict.main(["--results", str(results), "--out", str(out)])
+    assert stop.value.code == 2
+    assert "g.json is damaged" in capsys.readouterr().err
