@@ -14,15 +14,17 @@ import torch
 from tqdm import tqdm
 
 from bridge import checks
-from nets.attacks._balls import LinfBall, choose, make_ball, per_image
-from nets.attacks._decisions import Best, check_classes, mean_logits, resolve_draws
+from nets.attacks._balls import EPS, LinfBall, choose, make_ball, per_image
+from nets.attacks._decisions import Best, check_classes, resolve_draws
 from nets.attacks._image_rng import ImageStreams
-from nets.attacks._losses import dlr, dlr_targeted
-from nets.attacks._objective import LOSSES, Objective, attacked, check_images
+from nets.attacks._inputs import admit
+from nets.attacks._losses import LOSSES, dlr, dlr_targeted
+from nets.attacks._objective import EOT, Objective
+from nets.attacks._passes import mean_logits
+from nets.attacks._state import attacked
 
-__all__ = ["apgd", "checkpoints"]
+__all__ = ["apgd"]
 
-EPS = 8 / 255
 # Of Croce & Hein 2020, section 3; the checkpoints in hundredths of n_iter.
 ALPHA, RHO = 0.75, 0.75
 FIRST, SHORTER, SHORTEST = 22, 3, 6
@@ -54,8 +56,8 @@ def apgd(
 
     Parameters
     ----------
-    model : Module
-        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    model : callable
+        Images in [0, 1] to logits. A Module is held still, see `attacked`.
     x : Tensor of shape (n_images, ...)
         Images in [0, 1].
     y : Tensor of shape (n_images,)
@@ -80,7 +82,7 @@ def apgd(
         Passes whose mean logits decide whether an image is misclassified; by default 1, and for a model that draws, 10
         or n_eot if that is more: never one lucky draw.
     generator : torch.Generator, optional
-        Source of random starts and noise; by default PyTorch's own.
+        Source of random starts and of the model's noise; by default PyTorch's own.
     progress : bool, default=False
         Show a progress bar, if standard error is a terminal.
 
@@ -115,10 +117,9 @@ def apgd(
     if not callable(loss):
         checks.one_of("loss", loss, (*APGD_LOSSES, "dlr-targeted"))
         loss = APGD_LOSSES.get(loss, dlr_targeted)
-    # Checks n_eot and eot before the model is asked for anything.
-    Objective(model, y, loss=loss, n_eot=n_eot, eot=eot)
-    check_images(model, x, y, n_eot=n_eot)
-    x, y = x.detach(), y.long()
+    n_eot = checks.integer("n_eot", n_eot, at_least=1)
+    checks.one_of("eot", eot, EOT)
+    model, x, y = admit(model, x, y, n_eot=n_eot, eps=ball.eps, norm=norm, generator=generator)
     if not len(x):
         return x.clone()
     with attacked(model, generator=generator):
@@ -208,7 +209,7 @@ def _ascend(objective, ball, x, start, n_iter, bar):
         x_before, x_now = x_now, project(x_now + (z - x_now) * alpha + (x_now - x_before) * (1 - alpha))
         old = value
         gradient, value, logits = objective.gradient(x_now)
-        # Looked at once, at the end: asking a GPU at every step would wait for it at every step.
+        # Read once, at the end: reading it at every step would make a GPU wait at every step.
         finite &= value.isfinite().all() & gradient.isfinite().all()
         n_rises += value > old
         rises = value > value_best

@@ -16,14 +16,16 @@ from tqdm import tqdm
 
 from bridge import checks
 from nets.attacks._apgd import apgd
-from nets.attacks._balls import make_ball
-from nets.attacks._decisions import Best, check_classes, is_noisy, mean_logits, resolve_draws
-from nets.attacks._objective import EOT, NoisyModelWarning, attacked, check_images
+from nets.attacks._balls import EPS, make_ball
+from nets.attacks._decisions import Best, check_classes, is_noisy, resolve_draws
+from nets.attacks._inputs import NoisyModelWarning, admit
+from nets.attacks._objective import EOT, NoGradientError
+from nets.attacks._passes import mean_logits
 from nets.attacks._square import square
+from nets.attacks._state import attacked
 
 __all__ = ["AutoAttackResult", "autoattack", "parts"]
 
-EPS = 8 / 255
 VERSIONS = ("auto", "standard", "rand")
 
 
@@ -73,8 +75,8 @@ def autoattack(
 
     Parameters
     ----------
-    model : Module
-        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    model : callable
+        Images in [0, 1] to logits. A Module is held still, see `attacked`.
     x : Tensor of shape (n_images, n_channels, height, width)
         Images in [0, 1], one at least.
     y : Tensor of shape (n_images,)
@@ -126,12 +128,12 @@ def autoattack(
     checks.integer("n_queries", n_queries, at_least=1)
     n_eot = checks.integer("n_eot", n_eot, at_least=1)
     batch_size = checks.integer("batch_size", batch_size, at_least=1)
-    check_images(model, x, y, n_eot=1 if version == "standard" else n_eot)
-    if x.dim() != 4 or not x.numel():
-        raise ValueError(f"x must be of shape (n_images, n_channels, height, width), got {tuple(x.shape)}")
-    x, y = x.detach(), y.long()
+    seen = 1 if version == "standard" else n_eot
+    model, x, y = admit(model, x, y, n_eot=seen, eps=eps, norm=norm, as_images=True, generator=generator)
+    if not len(x):
+        raise ValueError(f"x must hold at least one image, got shape {tuple(x.shape)}")
     with attacked(model, generator=generator), warnings.catch_warnings():
-        # Said at the door.
+        # Already warned on entry.
         warnings.simplefilter("ignore", NoisyModelWarning)
         if version == "auto":
             version = "rand" if is_noisy(model, x[:batch_size]) else "standard"
@@ -144,12 +146,17 @@ def autoattack(
         accuracies = {"clean": _share(best.right)}
         bar = tqdm(attacks.items(), disable=None if progress else True, unit="attack", desc="autoattack")
         for name, attack in bar:
-            for images in best.right.nonzero().flatten().split(batch_size):
-                x_adv = attack(model, x[images], y[images], generator=generator, progress=progress)
-                best.offer(images, x_adv, mean_logits(model, x_adv, n_draws))
+            try:
+                for images in best.right.nonzero().flatten().split(batch_size):
+                    x_adv = attack(model, x[images], y[images], generator=generator, progress=progress)
+                    best.offer(images, x_adv, mean_logits(model, x_adv, n_draws))
+            except NoGradientError:
+                # Square goes on without one; `version` then does not name this attack.
+                continue
             accuracies[name] = _share(best.right)
             bar.set_postfix(accuracies)
-    return best.x_adv, AutoAttackResult("+".join(attacks), accuracies, best.right, n_draws, batch_size)
+    ran = "+".join(name for name in accuracies if name != "clean")
+    return best.x_adv, AutoAttackResult(ran, accuracies, best.right, n_draws, batch_size)
 
 
 def parts(

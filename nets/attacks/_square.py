@@ -11,14 +11,15 @@ import torch
 from tqdm import tqdm
 
 from bridge import checks
-from nets.attacks._balls import LinfBall, make_ball
-from nets.attacks._decisions import Best, check_classes, mean_logits, resolve_draws
+from nets.attacks._balls import EPS, LinfBall, make_ball
+from nets.attacks._decisions import Best, check_classes, resolve_draws
 from nets.attacks._image_rng import ImageStreams
-from nets.attacks._objective import attacked, check_images
+from nets.attacks._inputs import admit
+from nets.attacks._passes import mean_logits
+from nets.attacks._state import attacked
 
-__all__ = ["square", "window_side"]
+__all__ = ["square"]
 
-EPS = 8 / 255
 # p is halved after these queries of 10 000 (section 4.1).
 HALVINGS, PLANNED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000), 10_000
 # Queries whose random numbers are drawn at once.
@@ -48,8 +49,8 @@ def square(
 
     Parameters
     ----------
-    model : Module
-        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    model : callable
+        Images in [0, 1] to logits. A Module is held still, see `attacked`.
     x : Tensor of shape (n_images, n_channels, height, width)
         Images in [0, 1].
     y : Tensor of shape (n_images,)
@@ -97,10 +98,7 @@ def square(
     n_eot = checks.integer("n_eot", n_eot, at_least=1)
     if p_init > 1:
         raise ValueError(f"p_init must be in (0, 1], got p_init={p_init:g}")
-    check_images(model, x, y, n_eot=n_eot)
-    if x.dim() != 4 or not min(x.shape[1:]):
-        raise ValueError(f"x must be of shape (n_images, n_channels, height, width), got {tuple(x.shape)}")
-    x, y = x.detach(), y.long()
+    model, x, y = admit(model, x, y, n_eot=n_eot, eps=ball.eps, norm=norm, as_images=True, generator=generator)
     if not len(x):
         return x.clone()
     bar = tqdm(total=n_queries, disable=None if progress else True, unit="query", desc="square")

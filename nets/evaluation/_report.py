@@ -5,12 +5,10 @@ import torch
 from nets.evaluation._runner import ROUNDING
 from nets.evaluation._statistics import robust, score, worst_case
 from nets.published import MASK
-from nets.red_flags import BLACK_BOX, WHITE_BOX
+from nets.red_flags import BLACK_BOX, NOTHING, WHITE_BOX
 
 __all__ = ["accuracies_for_flags", "gradient_mask", "make_row", "markdown", "notes", "worst_answers", "worst_rows"]
 
-# What an attack that may change an image at will, or any attack on natural training, leaves right by accident.
-NOTHING = 0.05
 # Names of rows whose numbers the paper prints, and of its columns.
 COLUMNS = {"natural": "natural", "fgsm": "fgsm", "ifgsm20": "ifgsm20", "cw": "cw"}
 

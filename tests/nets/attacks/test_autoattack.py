@@ -9,9 +9,8 @@ torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 
 from attack_models import N_CLASSES, Linear, Lucky, accuracy, distance, generator, images, trained
 
-from nets.attacks import NoisyModelWarning, apgd, autoattack, square
+from nets.attacks import NoisyModelWarning, apgd, autoattack, mean_logits, square
 from nets.attacks import _autoattack as module
-from nets.attacks._decisions import mean_logits
 
 SHORT = {"eps": 0.07, "n_iter": 6, "n_queries": 20}
 
