@@ -5,6 +5,7 @@ Carlini et al. 2019); the others show an evaluation of something else than the m
 (Croce & Hein 2020) are among them: randomised, dynamic ("optimises"), probabilities, zero gradients, Square winning.
 """
 
+# Over 300 lines: one function per flag, and the docstring that says what each means.
 import math
 import warnings
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ from nets.attacks._autoattack import autoattack
 from nets.attacks._balls import EPS, make_ball
 from nets.attacks._carlini_wagner import cw, cw_as_released
 from nets.attacks._decisions import N_DRAWS, check_classes, draws_differ, is_noisy, resolve_draws
+from nets.attacks._fab import fab
 from nets.attacks._inputs import NoisyModelWarning, admit
 from nets.attacks._objective import NoGradientError, Objective
 from nets.attacks._passes import draw_logits, mean_logits
@@ -35,6 +36,7 @@ __all__ = [
     "cw_as_released",
     "draw_logits",
     "draws_differ",
+    "fab",
     "fgsm",
     "ifgsm",
     "is_noisy",

@@ -1,10 +1,10 @@
 """AutoAttack: attacks of different kinds one after the other, each on the images that the ones before left right.
 
-    "standard"    APGD-CE, APGD-T, Square           for models that draw nothing
+    "standard"    APGD-CE, APGD-T, FAB-T, Square    for deterministic models
     "rand"        APGD-CE, APGD-DLR                 gradients averaged over 20 draws, for models that draw
 
-(Croce & Hein 2020.) The authors' standard version has FAB-T as well, which is left out here: so the result's `version`
-spells the parts. An image counts as broken if the mean logits over n_draws >= 10 passes, fresh ones, are wrong.
+(Croce & Hein 2020.) The result's `version` spells the parts that ran. An image of a model that draws counts as broken
+if the mean logits over n_draws >= 10 fresh passes are wrong.
 """
 
 import functools
@@ -18,6 +18,7 @@ from bridge import checks
 from nets.attacks._apgd import apgd
 from nets.attacks._balls import EPS, make_ball
 from nets.attacks._decisions import Best, check_classes, is_noisy, resolve_draws
+from nets.attacks._fab import fab
 from nets.attacks._inputs import NoisyModelWarning, admit
 from nets.attacks._objective import EOT, NoGradientError
 from nets.attacks._passes import mean_logits
@@ -88,7 +89,7 @@ def autoattack(
     version : {"auto", "standard", "rand"}
         See above; "auto" takes "rand" for a model that draws.
     n_iter : int, default=100
-        Steps of APGD; >= 1.
+        Steps of APGD and FAB; >= 1.
     n_queries : int, default=5000
         Queries of Square; >= 1.
     n_eot : int, default=20
@@ -197,6 +198,7 @@ def parts(
         "apgd-t" if other == "dlr-targeted" else f"apgd-{other}": functools.partial(by_loss, loss=other),
     }
     if version == "standard":
+        attacks["fab-t"] = functools.partial(fab, targeted=True, n_iter=n_iter, **options)
         # The schedule of 10 000 queries, of which the standard asks the first 5000.
         attacks["square"] = functools.partial(square, n_queries=n_queries, rescale=False, **options)
     return attacks

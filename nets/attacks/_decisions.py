@@ -9,7 +9,7 @@ from bridge import checks, noisy_blocks
 from nets.attacks._losses import margin
 from nets.attacks._passes import mean_logits
 
-__all__ = ["Best", "N_DRAWS", "check_classes", "draws_differ", "is_noisy", "resolve_draws"]
+__all__ = ["N_DRAWS", "check_classes", "draws_differ", "is_noisy", "resolve_draws"]
 
 # The least over which a noisy model's answer is averaged.
 N_DRAWS = 10
@@ -119,39 +119,29 @@ def check_classes(logits, y, *, at_least=2):
 
 
 class Best:
-    """The best adversarial images found so far: misclassified, or else of the greatest margin.
+    """The best adversarial images found so far: those that deceive, or else of the greatest margin.
 
-    Parameters
-    ----------
-    x : Tensor of shape (n_images, ...)
-        Images.
-    y : Tensor of shape (n_images,)
-        Labels.
-    logits : Tensor of shape (n_images, n_classes)
-        Of x, mean over the draws.
+    `right` (n_images,) marks the images that do not deceive yet. `logits` (n_images, n_classes) are means over draws
+    that guided no step; with targeted, y are the classes to be reached.
     """
 
-    def __init__(self, x, y, logits):
-        self.x_adv, self.y = x.clone(), y
-        self.right = logits.argmax(1) == y
+    def __init__(self, x, y, logits, *, targeted=False):
+        self.x_adv, self.y, self.targeted = x.clone(), y, targeted
+        self.right = ~self.deceives(logits, y)
         # The first attempt at an image that is right replaces it, whatever it brings.
-        self.margin = torch.where(self.right, float("-inf"), margin(logits, y))
+        self.margin = torch.where(self.right, float("-inf"), self._margin(logits, y))
+
+    def deceives(self, logits, y):
+        return (logits.argmax(1) == y) == self.targeted
 
     def offer(self, images, candidates, logits):
-        """Take what is better.
-
-        Parameters
-        ----------
-        images : Tensor of shape (n_chosen,)
-            Numbers of the images.
-        candidates : Tensor of shape (n_chosen, ...)
-            Of these.
-        logits : Tensor of shape (n_chosen, n_classes)
-            Of the candidates, mean over the draws.
-        """
+        """Take what is better among candidates (n_chosen, ...) for the images of these numbers (n_chosen,)."""
         y = self.y[images]
-        right, gap = logits.argmax(1) == y, margin(logits, y)
+        right, gap = ~self.deceives(logits, y), self._margin(logits, y)
         take = (self.right[images] & ~right) | ((self.right[images] == right) & (gap > self.margin[images]))
         chosen = images[take]
         self.x_adv[chosen] = candidates[take]
         self.right[chosen], self.margin[chosen] = right[take], gap[take]
+
+    def _margin(self, logits, y):
+        return -margin(logits, y) if self.targeted else margin(logits, y)

@@ -15,11 +15,45 @@ class NoisyModelWarning(UserWarning):
 
 
 def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, generator=None):
-    """Check what every attack is given; return the model, the images and the labels it works on.
+    """Check what every attack is given.
 
     A model in evaluation mode that draws, found by five passes, brings a NoisyModelWarning if n_eot is 1, and an eps
-    larger than the cube of images brings a UserWarning. Raises ValueError, and RuntimeError inside
-    `torch.inference_mode`.
+    larger than the cube of images brings a UserWarning.
+
+    Parameters
+    ----------
+    model : callable
+        Images in [0, 1] to logits.
+    x : Tensor of shape (n_images, ...)
+        Images in [0, 1].
+    y : Tensor of shape (n_images,)
+        Labels.
+    n_eot : int, default=1
+        Passes that the attack averages.
+    eps : float, optional
+        Its radius.
+    norm : {"linf", "l2"}
+        Its norm.
+    as_images : bool, default=False
+        Whether x must be of shape (n_images, n_channels, height, width).
+    generator : torch.Generator, optional
+        The attack's, which stays as it is.
+
+    Returns
+    -------
+    model : callable
+        The model, or the module of an exported program.
+    x : Tensor of shape (n_images, ...)
+        Images without a gradient.
+    y : Tensor of shape (n_images,)
+        Labels as int64.
+
+    Raises
+    ------
+    ValueError
+        If the model is not callable, or images or labels are not as above.
+    RuntimeError
+        Inside `torch.inference_mode`, where there are no gradients.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("an attack needs gradients: leave torch.inference_mode (torch.no_grad is fine)")

@@ -122,12 +122,12 @@ class Objective:
             if self.eot == "logits" or self.n_eot == 1:
                 logits = self._mean_logits(x)
                 value = self.value(logits)
-                return _gradient(value, x), value.detach(), logits.detach()
+                return gradient_of(value, x), value.detach(), logits.detach()
             total = None
             for _ in range(self.n_eot):
                 logits = self._pass(x)
                 value = self.value(logits)
-                terms = _gradient(value, x), value.detach(), logits.detach()
+                terms = gradient_of(value, x), value.detach(), logits.detach()
                 total = terms if total is None else tuple(a.add_(b) for a, b in zip(total, terms, strict=True))
         return tuple(sum_ / self.n_eot for sum_ in total)
 
@@ -148,10 +148,11 @@ class Objective:
         return unmasked(logits) if self._masks else logits
 
 
-def _gradient(value, x):
+def gradient_of(value, x, **options):
+    """Gradient of the sum of values with respect to x; NoGradientError where there is none."""
     if not value.requires_grad:
         raise NoGradientError
-    (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True)
+    (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True, **options)
     if gradient is None:
         raise NoGradientError
     return gradient

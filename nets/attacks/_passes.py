@@ -40,7 +40,27 @@ def unmasked(logits):
 
 
 def draw_logits(model, x, n_draws=1):
-    """Return the finite logits (n_draws, n_images, n_classes) of passes with independent noise, without gradients."""
+    """Return the logits of passes with independent noise, without gradients.
+
+    Parameters
+    ----------
+    model : callable
+        Images to logits.
+    x : Tensor of shape (n_images, ...)
+        Images.
+    n_draws : int, default=1
+        Passes; >= 1.
+
+    Returns
+    -------
+    Tensor of shape (n_draws, n_images, n_classes)
+        In single precision at least, and finite: -inf, by which a class is excluded, becomes a very small logit.
+
+    Raises
+    ------
+    FloatingPointError
+        If a logit is NaN or +inf.
+    """
     with torch.no_grad():
         logits = torch.stack([single(call(model, x)) for _ in range(n_draws)])
     if not logits.isfinite().all():

@@ -36,6 +36,7 @@ def square(
     n_queries=5000,
     p_init=0.8,
     rescale=True,
+    targeted=False,
     n_eot=1,
     n_draws=None,
     generator=None,
@@ -54,7 +55,7 @@ def square(
     x : Tensor of shape (n_images, n_channels, height, width)
         Images in [0, 1].
     y : Tensor of shape (n_images,)
-        Labels.
+        Labels; with targeted, the labels to be reached.
     eps : float, default=8/255
         Radius, in units of x and in the norm; >= 0.
     norm : {"linf", "l2"}
@@ -65,6 +66,8 @@ def square(
         Share of the image that the first windows cover; in (0, 1].
     rescale : bool, default=True
         Stretch the schedule of p, made for 10 000 queries, to n_queries. AutoAttack does not.
+    targeted : bool, default=False
+        Seek images that are classified as y.
     n_eot : int, default=1
         Passes with independent noise whose mean logits are one answer; >= 1.
     n_draws : int, optional
@@ -107,7 +110,7 @@ def square(
         logits = mean_logits(model, x, n_draws)
         check_classes(logits, y)
         search = (_LinfSearch if isinstance(ball, LinfBall) else _L2Search)(ball, x, ImageStreams(len(x), generator))
-        best = Best(x, y, logits)
+        best = Best(x, y, logits, targeted=targeted)
         for query in range(n_queries):
             images = best.right.nonzero().flatten()
             if not len(images):
@@ -119,7 +122,7 @@ def square(
                 candidates = search.step(query, images, best.x_adv[images], p)
             logits = mean_logits(model, candidates, n_eot)
             if n_draws > n_eot:
-                hits = (logits.argmax(1) != y[images]).nonzero().flatten()
+                hits = best.deceives(logits, y[images]).nonzero().flatten()
                 if len(hits):
                     logits[hits] = mean_logits(model, candidates[hits], n_draws)
             best.offer(images, candidates, logits)

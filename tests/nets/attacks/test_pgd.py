@@ -141,7 +141,7 @@ def test_a_targeted_attack_goes_the_other_way_on_a_linear_model():
 
 
 @given(
-    norm=st.sampled_from(["linf", "l2"]), eps=st.floats(0, 1.5), step_size=st.floats(1e-3, 3), n_iter=st.integers(1, 3),
+    norm=st.sampled_from(["linf", "l2"]), eps=st.floats(0, 1), step_size=st.floats(1e-3, 3), n_iter=st.integers(1, 3),
     random_start=st.booleans(), targeted=st.booleans(), seed=st.integers(0, 2**30),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
