@@ -1,9 +1,9 @@
 """The networks of the paper, built from the residual block of `bridge`.
 
 `build` makes a network by name, `load` gives a trained one (`zoo` lists those that come with the package), `attacks`
-contains the attacks, `red_flags` checks whether a robust accuracy can be trusted, and `evaluate_model` does all of it to
-any classifier. Images are tensors of shape (n_images, n_channels, height, width) with values in [0, 1], labels integers
-of shape (n_images,), and models map images to logits of shape (n_images, n_classes).
+contains the attacks, `red_flags` checks whether a robust accuracy can be trusted, and `evaluate_model` does all of it
+to any classifier. Images are tensors of shape (n_images, n_channels, height, width) with values in [0, 1], labels
+integers of shape (n_images,), and models map images to logits of shape (n_images, n_classes).
 """
 
 import _enresnet
