@@ -6,8 +6,8 @@
 The case: 128 images of 32 x 32, ResNet-20 in evaluation mode, the paper's IFGSM (20 steps of 2/255, eps = 8/255, no
 random start). The peers attack the network as one writes it down; "prepared" is what a user of torchattacks could do to
 it by hand, frozen parameters and channels-last order. Ours are `nets.attacks.ifgsm` on `nets.build("resnet20")` in
-single precision and under `torch.autocast` in bfloat16, plain and through `nets.attacks.compiled`. Every tool runs in
-a process of its own that compiles and warms up outside the timer, once with one thread and once with two; the tools
+single precision and under `torch.autocast` in bfloat16; "same model" is the very network of the peers. Every tool runs
+in a process of its own that warms up outside the timer, once with one thread and once with two; the tools
 take turns. "ratio" is the median over the rounds of torchattacks' time over the tool's in the same round, "core" that
 of their least processor times, which a busy machine changes less. Rates want the machine for themselves.
 
@@ -18,7 +18,7 @@ an attack computed in double precision. In single precision rounding turns the s
 20 steps pixels differ by far more than rounding, at no cost to the loss. In bfloat16 about a sixth of the signs differ:
 that is for crafting images to train on, not for evaluation.
 
-About a quarter of an hour on two cores, some minutes of which compile; `--quick` one or two, without compilation.
+About ten minutes on two cores; `--quick` one or two.
 """
 
 import argparse
@@ -45,12 +45,10 @@ EPS, STEP_SIZE, N_ITER, N_ITER_QUICK, BATCH = 8 / 255, 2 / 255, 20, 3, 128
 SINGLE, HALF = {"step": 2e-3, "loss": 0.01}, {"step": 0.25, "loss": 0.2}
 
 OURS = _driver.Tool("ours", "ours_pgd.py")
-# A process of its own: the compiler's allocations make what is not compiled beside it a tenth slower.
-COMPILED = _driver.Tool("ours, compiled", "ours_pgd.py", None, {"compiled": True})
 TORCHATTACKS = _driver.Tool("torchattacks", "torchattacks_pgd.py")
 FOOLBOX = _driver.Tool("foolbox", "foolbox_pgd.py")
 ART = _driver.Tool("ART", "art_pgd.py", "art")
-TOOLS = (OURS, COMPILED, TORCHATTACKS, FOOLBOX, ART)
+TOOLS = (OURS, TORCHATTACKS, FOOLBOX, ART)
 
 
 @dataclass(frozen=True)
@@ -69,10 +67,9 @@ CASES = (
     Case(TORCHATTACKS, "PGD, prepared", {"prepared": True}),
     Case(FOOLBOX, "LinfPGD"),
     Case(ART, "PGD, PyTorch"),
+    Case(OURS, "float32, same model", {"same": True}),
     Case(OURS, "float32"),
-    Case(COMPILED, "float32"),
     Case(OURS, "bfloat16", {"bf16": True}, HALF),
-    Case(COMPILED, "bfloat16", {"bf16": True}, HALF),
 )
 
 
@@ -144,7 +141,7 @@ class Judge:
 
 
 def measure(workers, cases, path, judge, *, n_iter, rounds, threads):
-    """The rows: first a run each to compile, warm up and judge, then the tools in turn."""
+    """The rows: first a run each to warm up and judge, then the tools in turn."""
     turns = []
     for case in cases:
         if case.tool.name not in workers:
@@ -199,7 +196,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setup", action="store_true", help="make the toolbox's environment and stop")
     parser.add_argument("--envs", type=Path, default=_driver.ENVS, help="where it is (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="three steps, two rounds, nothing compiled")
+    parser.add_argument("--quick", action="store_true", help="three steps, two rounds")
     parser.add_argument("--rounds", type=int, help="turns of each tool (default: 7, quick: 2)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
     parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
@@ -216,7 +213,7 @@ def main():
         return
     where = _driver.machine()
     n_iter = N_ITER_QUICK if args.quick else N_ITER
-    cases = [case for case in CASES if not (args.quick and case.tool == COMPILED)]
+    cases = list(CASES)
     model, x, y = make_network()
     numbers = {f"weight{i:03}": value.numpy() for i, value in enumerate(model.state_dict().values())}
     judge = Judge(model, x, y, n_iter)

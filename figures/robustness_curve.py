@@ -39,7 +39,7 @@ from figures._runs import comparable
 from figures._style import GREY, letter, network
 from nets import checkpoint
 from nets import data as image_sets
-from nets.evaluation import NOTHING, Evaluation, balanced_order, parse, robust, score, worst_case
+from nets.evaluation import NOTHING, AttackRunner, balanced_order, parse, robust, score, worst_case
 
 __all__ = ["Plan", "compute", "findings", "main", "plot"]
 
@@ -162,7 +162,7 @@ def _curves(run, images, order, plan, seed):
     kept = (run.directory or image_sets.cache_directory() / "figures" / run.name) / "evaluation"
     noisy = any(block.is_noisy for block in noisy_blocks(model))
     evaluation = partial(
-        Evaluation,
+        AttackRunner,
         model,
         image_sets.Batches(images.test_images, images.test_labels, images.white),
         directory=kept,

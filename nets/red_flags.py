@@ -1,10 +1,11 @@
-"""Signs that a robust accuracy is not to be believed: what to look at before a number is written down.
+"""Signs that a robust accuracy cannot be trusted: what to look at before a number is published.
 
 Most are symptoms of gradients that do not lead to adversarial images although there are some (Athalye et al. 2018;
-Carlini et al. 2019); the others, of an evaluation that asks the model something else than it says. After the checks of
-auto-attack (Croce & Hein 2020).
+Carlini et al. 2019); the others show an evaluation of something else than the model. All five checks of auto-attack
+(Croce & Hein 2020) are among them: randomised, dynamic ("optimises"), probabilities, zero gradients, Square winning.
 """
 
+# Over 300 lines: one function per flag, and the docstring that says what each means.
 import math
 import warnings
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ import torch
 
 from bridge import checks, noise_from
 from nets.attacks import (
+    EPS,
     N_DRAWS,
-    NoisyModelWarning,
+    NoGradientError,
     Objective,
+    admit,
     attacked,
     check_classes,
-    check_images,
+    draw_logits,
     draws_differ,
     fgsm,
     ifgsm,
@@ -28,23 +31,24 @@ from nets.attacks import (
     resolve_draws,
 )
 
-__all__ = ["BLACK_BOX", "WHITE_BOX", "RedFlag", "check"]
+__all__ = ["BLACK_BOX", "NOTHING", "WHITE_BOX", "RedFlag", "check"]
 
-EPS = 8 / 255
 # Names of accuracies that are compared; `fgsm` alone is of one step.
-WHITE_BOX = ("ifgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-margin")
+WHITE_BOX = ("ifgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-margin", "fab", "fab-t")
 BLACK_BOX = ("square", "transfer", "blind")
 N_ITER = 20
 # A softmax in single precision sums to 1 within this (auto-attack's).
 SUMS_TO_ONE = 1e-5
-# Of the images' logits, relative to their norm: above what other kernels for other neighbours round.
+# Change of an image's logits relative to their norm: above the rounding of other kernels for other neighbours.
 COUPLED = 1e-3
 # One-sided, of a normal law: one false alarm in 740.
 N_STDERR = 3
-# Of the images, the share whose loss rises: of a direction that means nothing, half.
+# Share of the images whose loss must rise; a direction without meaning reaches one half.
 RISING = 0.75
-# Of the images, the share that an attack without bounds may leave right.
-LEFT = 0.05
+# Share of the images that an attack without bounds, or any attack on natural training, leaves right by accident.
+NOTHING = 0.05
+# Passes whose disagreement shows that a model draws.
+N_PASSES = 5
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,10 @@ class RedFlag:
     Attributes
     ----------
     name : str
-        "randomised", "probabilities", "zero-gradients", "loss-stalls", "weak-iterations", "black-box-wins",
-        "unbounded-attack-fails" or "batch-coupling".
+        "randomised", "optimises", "probabilities", "eps-range", "zero-gradients", "loss-stalls", "weak-iterations",
+        "black-box-wins", "unbounded-attack-fails" or "batch-coupling".
     what : str
-        What was seen, with figures.
+        What was observed, with figures.
     remedy : str
         What to do about it.
     """
@@ -89,10 +93,10 @@ def check(
 
     Parameters
     ----------
-    model : Module
-        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    model : callable
+        Images in [0, 1] to logits. A Module is held still, see `attacks.attacked`.
     x : Tensor of shape (n_images, ...)
-        Images in [0, 1], one at least; 100 say.
+        Images in [0, 1]: at least one, preferably 100.
     y : Tensor of shape (n_images,)
         Labels.
     eps : float, default=8/255
@@ -114,7 +118,7 @@ def check(
     Returns
     -------
     list of RedFlag
-        Empty if nothing was seen.
+        Empty if there is none.
 
     Raises
     ------
@@ -130,7 +134,8 @@ def check(
     and more rarely for the same images. So they are blind to gaps below 0.2 on 100 images. "loss-stalls" asks for a
     loss that rises in 75 % of the images, of which a direction without meaning gives 50 %, and "unbounded-attack-fails"
     for 5 % of the images at most that survive; both look at the images that are right and have a gradient, since those
-    without have a flag of their own. The others compare passes, beyond rounding: no false alarm by chance.
+    without have a flag of their own. The others compare passes, beyond rounding: no false alarm by chance. A model that
+    PyTorch cannot differentiate brings "zero-gradients" alone of those that need gradients.
 
     References
     ----------
@@ -144,18 +149,22 @@ def check(
     if not 0 <= zero_share <= 1:
         raise ValueError(f"zero_share must be in [0, 1], got zero_share={zero_share}")
     with warnings.catch_warnings():
-        # Among the flags.
-        warnings.simplefilter("ignore", NoisyModelWarning)
-        check_images(model, x, y)
+        # Reported as flags instead.
+        warnings.simplefilter("ignore", UserWarning)
+        model, x, y = admit(model, x, y, n_eot=2)
         if not x.numel():
-            raise ValueError(f"x must hold an image at least, got shape {tuple(x.shape)}")
-        x, y = x.detach(), y.long()
+            raise ValueError(f"x must hold at least one image, got shape {tuple(x.shape)}")
         with attacked(model, generator=generator):
             n_draws = resolve_draws(model, x, n_draws, n_eot)
             clean = mean_logits(model, x, n_draws)
             check_classes(clean, y)
-            flags = [_randomised(model, x, n_eot), _probabilities(clean), _batch_coupling(model, x)]
-            gradient, _, _ = Objective(model, y, n_eot=n_eot).gradient(x)
+            flags = [_randomised(model, x, n_eot), _optimises(model, x), _probabilities(clean)]
+            flags += [_eps_range(x, eps, norm), _batch_coupling(model, x)]
+            try:
+                gradient, _, _ = Objective(model, y, n_eot=n_eot).gradient(x)
+            except NoGradientError:
+                flags += [_no_gradient(), _black_box_wins(accuracies or {}, len(x))]
+                return [flag for flag in flags if flag is not None]
             has_gradient = gradient.flatten(1).abs().amax(1) > torch.finfo(gradient.dtype).tiny
             flags.append(_zero_gradients(has_gradient, zero_share))
             options = {"eps": eps, "norm": norm, "n_eot": n_eot, "generator": generator}
@@ -177,14 +186,41 @@ def _accuracy(logits, y):
 
 
 def _randomised(model, x, n_eot):
-    first, second = mean_logits(model, x), mean_logits(model, x)
-    if n_eot > 1 or not draws_differ(first, second):
+    if n_eot > 1:
         return None
-    change = (first.argmax(1) != second.argmax(1)).double().mean().item()
+    first, *others = draw_logits(model, x, N_PASSES)
+    if not any(draws_differ(first, other) for other in others):
+        return None
+    changes = [(first.argmax(1) != other.argmax(1)).double().mean().item() for other in others]
     return RedFlag(
         "randomised",
-        f"two passes differ, in the class of {change:.1%} of the images, and the attack sees one draw a step",
+        f"{N_PASSES} passes differ, in the class of {max(changes):.1%} of images; the attack sees one draw per step",
         f"average the attack over draws (n_eot=20, autoattack's version 'rand') and decide by >= {N_DRAWS} draws",
+    )
+
+
+def _optimises(model, x):
+    """Auto-attack's dynamic defences: the forward pass computes gradients, of its input or its weights."""
+    grad, backward, calls = torch.autograd.grad, torch.autograd.backward, []
+
+    def counted(function):
+        def call(*args, **kwargs):
+            calls.append(function)
+            return function(*args, **kwargs)
+
+        return call
+
+    torch.autograd.grad, torch.autograd.backward = counted(grad), counted(backward)
+    try:
+        mean_logits(model, x[:2])
+    finally:
+        torch.autograd.grad, torch.autograd.backward = grad, backward
+    if not calls:
+        return None
+    return RedFlag(
+        "optimises",
+        "the forward pass computes gradients itself: the defence adapts to the image it is shown",
+        "the attack must differentiate through that optimisation, or adapt to it; standard attacks may be too weak",
     )
 
 
@@ -200,8 +236,19 @@ def _probabilities(logits):
     )
 
 
+def _eps_range(x, eps, norm):
+    largest = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
+    if eps <= largest:
+        return None
+    return RedFlag(
+        "eps-range",
+        f"eps={eps:g} is larger than the cube of images, {largest:.3g}",
+        "eps is in units of images in [0, 1]: divide by 255",
+    )
+
+
 def _batch_coupling(model, x):
-    """Half of a batch, with the same noise and other neighbours: does its answer change?"""
+    """Whether the logits of half a batch change with its neighbours, at equal noise."""
     half = (len(x) + 1) // 2
     neighbours = torch.cat([x[half:], x[: half - len(x[half:])]])
     first = _same_noise(model, torch.cat([x[:half], neighbours]))[:half]
@@ -224,6 +271,14 @@ def _same_noise(model, x):
         torch.manual_seed(0)
         with noise_from(model, torch.Generator(x.device).manual_seed(0)):
             return mean_logits(model, x)
+
+
+def _no_gradient():
+    return RedFlag(
+        "zero-gradients",
+        "the model has no gradient with respect to its images at all: PyTorch cannot differentiate it",
+        "attack through a differentiable stand-in (BPDA, surrogate=), by transfer, and by Square",
+    )
 
 
 def _zero_gradients(has_gradient, zero_share):
@@ -261,9 +316,9 @@ def _weak_iterations(accuracies, n):
 
 
 def _black_box_wins(accuracies, n):
-    white = min(accuracies[name] for name in WHITE_BOX if name in accuracies)
+    white = min((accuracies[name] for name in WHITE_BOX if name in accuracies), default=None)
     black = {name: accuracies[name] for name in BLACK_BOX if name in accuracies}
-    if not black:
+    if not black or white is None:
         return None
     name = min(black, key=black.get)
     if not _above(white, black[name], n):
@@ -284,7 +339,7 @@ def _unbounded(model, x, y, norm, n_eot, n_draws, generator):
     eps = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
     options = {"step_size": eps / 20, "n_iter": 40, "norm": norm, "n_eot": n_eot, "generator": generator}
     accuracy = _accuracy(mean_logits(model, pgd(model, x, y, eps=eps, **options), n_draws), y)
-    if accuracy <= LEFT:
+    if accuracy <= NOTHING:
         return None
     return RedFlag(
         "unbounded-attack-fails",

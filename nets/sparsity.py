@@ -266,7 +266,7 @@ def intervals(models, *, level=0.95, **options):
     models : iterable of Module
         One of each seed; they are taken one after the other.
     level : float, default=0.95
-        See `nets.evaluation._intervals.interval`.
+        See `nets.evaluation.interval`.
     **options : optional
         Of `measure`.
 

@@ -1,16 +1,15 @@
-"""This project: `nets.attacks.ifgsm` on `nets.build("resnet20")`."""
+"""This project: `nets.attacks.ifgsm` on `nets.build("resnet20")`, or on the network that the peers attack."""
 
 import torch
-from plain_resnet20 import load, problem
+from plain_resnet20 import ResNet20, load, problem
 from worker import serve
 
 import nets
 
 
-def make_solve(fields, n, n_iter, eps, step_size, bf16=False, compiled=False):
-    model = load(nets.build("resnet20"), fields)
-    if compiled:
-        model = nets.attacks.compiled(model)
+def make_solve(fields, n, n_iter, eps, step_size, bf16=False, same=False):
+    # "same": as its owner hands it over, contiguous and with weights that require gradients.
+    model = load(ResNet20() if same else nets.build("resnet20"), fields)
     x, y = problem(fields)
 
     def solve():

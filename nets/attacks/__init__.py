@@ -1,34 +1,42 @@
 """Attacks on classifiers of images in [0, 1]: those of the paper, and the present standard.
 
-x_adv = fgsm(model, x, y, eps=8/255) and so on: model, images, labels in; images inside the ball out. Every attack takes
-`n_eot`, the number of passes with independent noise that it averages over (expectation over transformation).
-Before a number is believed, `nets.red_flags.check` looks for the signs that it should not be.
+x_adv = fgsm(model, x, y, eps=8/255) and so on: model, images, labels in; images inside the ball out. A model is any
+callable from images to logits. Every attack takes `n_eot`, the number of passes with independent noise that it averages
+over (expectation over transformation). Before a number is believed, `nets.red_flags.check` looks for the signs that it
+should not be.
 """
 
 from nets.attacks._apgd import apgd
 from nets.attacks._autoattack import autoattack
-from nets.attacks._balls import make_ball
+from nets.attacks._balls import EPS, make_ball
 from nets.attacks._carlini_wagner import cw, cw_as_released
-from nets.attacks._decisions import N_DRAWS, check_classes, draws_differ, is_noisy, mean_logits, resolve_draws
-from nets.attacks._objective import NoisyModelWarning, Objective, attacked, check_images, compiled
+from nets.attacks._decisions import N_DRAWS, check_classes, draws_differ, is_noisy, resolve_draws
+from nets.attacks._fab import fab
+from nets.attacks._inputs import NoisyModelWarning, admit
+from nets.attacks._objective import NoGradientError, Objective
+from nets.attacks._passes import draw_logits, mean_logits
 from nets.attacks._pgd import ascend, fgsm, ifgsm, pgd
 from nets.attacks._square import square
+from nets.attacks._state import attacked
 from nets.attacks._transfer import transfer
 
 __all__ = [
+    "EPS",
     "N_DRAWS",
+    "NoGradientError",
     "NoisyModelWarning",
     "Objective",
+    "admit",
     "apgd",
     "ascend",
     "attacked",
     "autoattack",
     "check_classes",
-    "check_images",
-    "compiled",
     "cw",
     "cw_as_released",
+    "draw_logits",
     "draws_differ",
+    "fab",
     "fgsm",
     "ifgsm",
     "is_noisy",

@@ -14,15 +14,17 @@ import torch
 from tqdm import tqdm
 
 from bridge import checks
-from nets.attacks._balls import LinfBall, choose, make_ball, per_image
-from nets.attacks._decisions import Best, check_classes, mean_logits, resolve_draws
+from nets.attacks._balls import EPS, LinfBall, choose, make_ball, per_image
+from nets.attacks._decisions import Best, check_classes, resolve_draws
 from nets.attacks._image_rng import ImageStreams
-from nets.attacks._losses import dlr, dlr_targeted
-from nets.attacks._objective import LOSSES, Objective, attacked, check_images
+from nets.attacks._inputs import admit
+from nets.attacks._losses import LOSSES, dlr, dlr_targeted
+from nets.attacks._objective import EOT, Objective
+from nets.attacks._passes import mean_logits
+from nets.attacks._state import attacked
 
-__all__ = ["apgd", "checkpoints"]
+__all__ = ["apgd"]
 
-EPS = 8 / 255
 # Of Croce & Hein 2020, section 3; the checkpoints in hundredths of n_iter.
 ALPHA, RHO = 0.75, 0.75
 FIRST, SHORTER, SHORTEST = 22, 3, 6
@@ -40,6 +42,7 @@ def apgd(
     n_restarts=1,
     loss="ce",
     n_target_classes=9,
+    targeted=False,
     n_eot=1,
     eot="gradients",
     n_draws=None,
@@ -54,12 +57,12 @@ def apgd(
 
     Parameters
     ----------
-    model : Module
-        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    model : callable
+        Images in [0, 1] to logits. A Module is held still, see `attacked`.
     x : Tensor of shape (n_images, ...)
         Images in [0, 1].
     y : Tensor of shape (n_images,)
-        Labels.
+        Labels; with targeted, the labels to be reached.
     eps : float, default=8/255
         Radius, in units of x and in the norm; >= 0.
     norm : {"linf", "l2"}
@@ -72,6 +75,9 @@ def apgd(
         What is maximised. "dlr-targeted" makes a run for each of the n_target_classes likeliest wrong classes (APGD-T).
     n_target_classes : int, default=9
         Targets; >= 1. With fewer wrong classes than that, all of them.
+    targeted : bool, default=False
+        Seek images that are classified as y: the loss with respect to y is minimised. Not with "dlr-targeted", which
+        chooses its targets itself.
     n_eot : int, default=1
         Passes with independent noise that a gradient and a loss are averaged over; >= 1.
     eot : {"gradients", "logits"}
@@ -80,7 +86,7 @@ def apgd(
         Passes whose mean logits decide whether an image is misclassified; by default 1, and for a model that draws, 10
         or n_eot if that is more: never one lucky draw.
     generator : torch.Generator, optional
-        Source of random starts and noise; by default PyTorch's own.
+        Source of random starts and of the model's noise; by default PyTorch's own.
     progress : bool, default=False
         Show a progress bar, if standard error is a terminal.
 
@@ -111,23 +117,24 @@ def apgd(
     n_iter = checks.integer("n_iter", n_iter, at_least=1)
     n_restarts = checks.integer("n_restarts", n_restarts, at_least=1)
     n_target_classes = checks.integer("n_target_classes", n_target_classes, at_least=1)
-    targeted = loss == "dlr-targeted"
+    chooses = loss == "dlr-targeted"
+    if chooses and targeted:
+        raise ValueError("loss='dlr-targeted' chooses its targets itself: take loss='dlr' with targeted=True")
     if not callable(loss):
         checks.one_of("loss", loss, (*APGD_LOSSES, "dlr-targeted"))
         loss = APGD_LOSSES.get(loss, dlr_targeted)
-    # Checks n_eot and eot before the model is asked for anything.
-    Objective(model, y, loss=loss, n_eot=n_eot, eot=eot)
-    check_images(model, x, y, n_eot=n_eot)
-    x, y = x.detach(), y.long()
+    n_eot = checks.integer("n_eot", n_eot, at_least=1)
+    checks.one_of("eot", eot, EOT)
+    model, x, y = admit(model, x, y, n_eot=n_eot, eps=ball.eps, norm=norm, generator=generator)
     if not len(x):
         return x.clone()
     with attacked(model, generator=generator):
         n_draws = resolve_draws(model, x, n_draws, n_eot)
         logits = mean_logits(model, x, n_draws)
-        check_classes(logits, y, at_least=4 if targeted else 3 if loss is dlr else 2)
-        targets = _targets(logits, y, n_target_classes) if targeted else [None]
+        check_classes(logits, y, at_least=4 if chooses else 3 if loss is dlr else 2)
+        targets = _targets(logits, y, n_target_classes) if chooses else [None]
         streams = ImageStreams(len(x), generator)
-        best = Best(x, y, logits)
+        best = Best(x, y, logits, targeted=targeted)
         bar = tqdm(
             total=len(targets) * n_restarts * n_iter, disable=None if progress else True, unit="step", desc="apgd"
         )
@@ -137,7 +144,7 @@ def apgd(
                 if not len(images):
                     break
                 value = loss if target is None else functools.partial(loss, target=target[images])
-                objective = Objective(model, y[images], loss=value, n_eot=n_eot, eot=eot)
+                objective = Objective(model, y[images], loss=value, n_eot=n_eot, eot=eot, targeted=targeted)
                 start = _start(ball, x[images], streams, images)
                 for candidate in _ascend(objective, ball, x[images], start, n_iter, bar):
                     best.offer(images, candidate, mean_logits(model, candidate, n_draws))
@@ -197,7 +204,8 @@ def _ascend(objective, ball, x, start, n_iter, bar):
     gradient, value, logits = objective.gradient(x_now)
     finite = value.isfinite().all() & gradient.isfinite().all()
     x_best, gradient_best, value_best = x_now, gradient, value
-    wrong = logits.argmax(1) != objective.y
+    targeted = objective.sign < 0
+    wrong = (logits.argmax(1) == objective.y) == targeted
     x_wrong, value_wrong = x_now, torch.where(wrong, value, float("-inf"))
     step_size = per_image(torch.full_like(x.flatten(1)[:, 0], 2 * ball.eps), x)
     n_rises, halved = torch.zeros_like(value), torch.zeros_like(wrong)
@@ -208,13 +216,13 @@ def _ascend(objective, ball, x, start, n_iter, bar):
         x_before, x_now = x_now, project(x_now + (z - x_now) * alpha + (x_now - x_before) * (1 - alpha))
         old = value
         gradient, value, logits = objective.gradient(x_now)
-        # Looked at once, at the end: asking a GPU at every step would wait for it at every step.
+        # Read once, at the end: reading it at every step would make a GPU wait at every step.
         finite &= value.isfinite().all() & gradient.isfinite().all()
         n_rises += value > old
         rises = value > value_best
         x_best, gradient_best = choose(rises, x_now, x_best), choose(rises, gradient, gradient_best)
         value_best = torch.where(rises, value, value_best)
-        better = (logits.argmax(1) != objective.y) & (value > value_wrong)
+        better = ((logits.argmax(1) == objective.y) == targeted) & (value > value_wrong)
         x_wrong, value_wrong = choose(better, x_now, x_wrong), torch.where(better, value, value_wrong)
         if k in checks:
             oscillates = n_rises <= RHO * (k - last)  # condition 1

@@ -1,10 +1,10 @@
 """AutoAttack: attacks of different kinds one after the other, each on the images that the ones before left right.
 
-    "standard"    APGD-CE, APGD-T, Square           for models that draw nothing
+    "standard"    APGD-CE, APGD-T, FAB-T, Square    for deterministic models
     "rand"        APGD-CE, APGD-DLR                 gradients averaged over 20 draws, for models that draw
 
-(Croce & Hein 2020.) The authors' standard version has FAB-T as well, which is left out here: so the result's `version`
-spells the parts. An image counts as broken if the mean logits over n_draws >= 10 passes, fresh ones, are wrong.
+(Croce & Hein 2020.) The result's `version` spells the parts that ran. An image of a model that draws counts as broken
+if the mean logits over n_draws >= 10 fresh passes are wrong.
 """
 
 import functools
@@ -16,14 +16,17 @@ from tqdm import tqdm
 
 from bridge import checks
 from nets.attacks._apgd import apgd
-from nets.attacks._balls import make_ball
-from nets.attacks._decisions import Best, check_classes, is_noisy, mean_logits, resolve_draws
-from nets.attacks._objective import EOT, NoisyModelWarning, attacked, check_images
+from nets.attacks._balls import EPS, make_ball
+from nets.attacks._decisions import Best, check_classes, is_noisy, resolve_draws
+from nets.attacks._fab import fab
+from nets.attacks._inputs import NoisyModelWarning, admit
+from nets.attacks._objective import EOT, NoGradientError
+from nets.attacks._passes import mean_logits
 from nets.attacks._square import square
+from nets.attacks._state import attacked
 
 __all__ = ["AutoAttackResult", "autoattack", "parts"]
 
-EPS = 8 / 255
 VERSIONS = ("auto", "standard", "rand")
 
 
@@ -73,8 +76,8 @@ def autoattack(
 
     Parameters
     ----------
-    model : Module
-        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    model : callable
+        Images in [0, 1] to logits. A Module is held still, see `attacked`.
     x : Tensor of shape (n_images, n_channels, height, width)
         Images in [0, 1], one at least.
     y : Tensor of shape (n_images,)
@@ -86,7 +89,7 @@ def autoattack(
     version : {"auto", "standard", "rand"}
         See above; "auto" takes "rand" for a model that draws.
     n_iter : int, default=100
-        Steps of APGD; >= 1.
+        Steps of APGD and FAB; >= 1.
     n_queries : int, default=5000
         Queries of Square; >= 1.
     n_eot : int, default=20
@@ -126,12 +129,12 @@ def autoattack(
     checks.integer("n_queries", n_queries, at_least=1)
     n_eot = checks.integer("n_eot", n_eot, at_least=1)
     batch_size = checks.integer("batch_size", batch_size, at_least=1)
-    check_images(model, x, y, n_eot=1 if version == "standard" else n_eot)
-    if x.dim() != 4 or not x.numel():
-        raise ValueError(f"x must be of shape (n_images, n_channels, height, width), got {tuple(x.shape)}")
-    x, y = x.detach(), y.long()
+    seen = 1 if version == "standard" else n_eot
+    model, x, y = admit(model, x, y, n_eot=seen, eps=eps, norm=norm, as_images=True, generator=generator)
+    if not len(x):
+        raise ValueError(f"x must hold at least one image, got shape {tuple(x.shape)}")
     with attacked(model, generator=generator), warnings.catch_warnings():
-        # Said at the door.
+        # Already warned on entry.
         warnings.simplefilter("ignore", NoisyModelWarning)
         if version == "auto":
             version = "rand" if is_noisy(model, x[:batch_size]) else "standard"
@@ -144,12 +147,17 @@ def autoattack(
         accuracies = {"clean": _share(best.right)}
         bar = tqdm(attacks.items(), disable=None if progress else True, unit="attack", desc="autoattack")
         for name, attack in bar:
-            for images in best.right.nonzero().flatten().split(batch_size):
-                x_adv = attack(model, x[images], y[images], generator=generator, progress=progress)
-                best.offer(images, x_adv, mean_logits(model, x_adv, n_draws))
+            try:
+                for images in best.right.nonzero().flatten().split(batch_size):
+                    x_adv = attack(model, x[images], y[images], generator=generator, progress=progress)
+                    best.offer(images, x_adv, mean_logits(model, x_adv, n_draws))
+            except NoGradientError:
+                # Square goes on without one; `version` then does not name this attack.
+                continue
             accuracies[name] = _share(best.right)
             bar.set_postfix(accuracies)
-    return best.x_adv, AutoAttackResult("+".join(attacks), accuracies, best.right, n_draws, batch_size)
+    ran = "+".join(name for name in accuracies if name != "clean")
+    return best.x_adv, AutoAttackResult(ran, accuracies, best.right, n_draws, batch_size)
 
 
 def parts(
@@ -190,6 +198,7 @@ def parts(
         "apgd-t" if other == "dlr-targeted" else f"apgd-{other}": functools.partial(by_loss, loss=other),
     }
     if version == "standard":
+        attacks["fab-t"] = functools.partial(fab, targeted=True, n_iter=n_iter, **options)
         # The schedule of 10 000 queries, of which the standard asks the first 5000.
         attacks["square"] = functools.partial(square, n_queries=n_queries, rescale=False, **options)
     return attacks

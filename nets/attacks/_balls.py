@@ -12,7 +12,10 @@ import torch
 
 from bridge import checks
 
-__all__ = ["NORMS", "L2Ball", "LinfBall", "choose", "make_ball", "per_image"]
+__all__ = ["make_ball"]
+
+# The paper's radius in the maximum norm (section 3.2), in units of images in [0, 1].
+EPS = 8 / 255
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a model answers: for a noisy one, the mean of its logits over draws of the noise, never one draw.
+"""What a model predicts: if it draws, by the mean of its logits over draws of its noise, never by one draw.
 
 argmax_i (1 / n_draws) sum_j f_j(x)_i                                              (paper: section 2.4)
 """
@@ -6,9 +6,10 @@ argmax_i (1 / n_draws) sum_j f_j(x)_i                                           
 import torch
 
 from bridge import checks, noisy_blocks
-from nets.attacks._objective import margin
+from nets.attacks._losses import margin
+from nets.attacks._passes import mean_logits
 
-__all__ = ["Best", "N_DRAWS", "check_classes", "draws_differ", "is_noisy", "mean_logits", "resolve_draws"]
+__all__ = ["N_DRAWS", "check_classes", "draws_differ", "is_noisy", "resolve_draws"]
 
 # The least over which a noisy model's answer is averaged.
 N_DRAWS = 10
@@ -18,45 +19,8 @@ N_PASSES, N_SHOWN = 5, 16
 SAME = 1e-4
 
 
-def mean_logits(model, x, n_draws=1):
-    """Return the mean of the logits over independent passes, without a gradient.
-
-    Parameters
-    ----------
-    model : Module
-        Images to logits, in evaluation mode.
-    x : Tensor of shape (n_images, ...)
-        Images.
-    n_draws : int, default=1
-        Passes; >= 1.
-
-    Returns
-    -------
-    Tensor of shape (n_images, n_classes)
-        In single precision at least.
-
-    Raises
-    ------
-    ValueError
-        If the model does not return logits of this shape.
-    FloatingPointError
-        If a logit is not finite.
-    """
-    total = None
-    with torch.no_grad():
-        for _ in range(n_draws):
-            logits = model(x)
-            if logits.dim() != 2 or len(logits) != len(x):
-                raise ValueError(f"model must return logits of shape ({len(x)}, n_classes), got {tuple(logits.shape)}")
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            total = logits if total is None else total + logits
-    if not total.isfinite().all():
-        raise FloatingPointError("the logits are not finite: check the model's weights, or its precision")
-    return total / n_draws
-
-
 def draws_differ(first, second):
-    """Say whether two passes are of a model that draws, and do not merely round differently.
+    """Tell whether two passes are those of a model that draws, and not merely rounded differently.
 
     ||f_1(x) - f_2(x)|| > 1e-4 ||f_1(x)|| for one image at least
 
@@ -73,23 +37,32 @@ def draws_differ(first, second):
 
 
 def is_noisy(model, x):
-    """Say whether a model draws random numbers: by its noisy blocks, or because two of five passes differ.
+    """Tell whether a model draws random numbers: by the project's noisy blocks, or since two of five passes differ.
+
+    The one place where this is decided, for all attacks and evaluations.
 
     Parameters
     ----------
-    model : Module
-        Images to logits, in evaluation mode.
+    model : callable
+        Images to logits, in the modes in which it is evaluated.
     x : Tensor of shape (n_images, ...)
-        Images.
+        Images; the first 16 are shown to it.
 
     Returns
     -------
     bool
     """
-    if any(block.is_noisy for block in noisy_blocks(model)):
+    if isinstance(model, torch.nn.Module) and any(block.is_noisy for block in noisy_blocks(model)):
         return True
-    x = x[:N_SHOWN]
-    first = mean_logits(model, x)
+    try:
+        first = mean_logits(model, x[:N_SHOWN])
+    except RuntimeError:
+        # Exported programs and traced modules may insist on the size of a batch.
+        if len(x) <= N_SHOWN:
+            raise
+    else:
+        x = x[:N_SHOWN]
+    first = mean_logits(model, x) if len(x) > N_SHOWN else first
     return any(draws_differ(first, mean_logits(model, x)) for _ in range(N_PASSES - 1))
 
 
@@ -98,12 +71,12 @@ def resolve_draws(model, x, n_draws=None, n_eot=1):
 
     Parameters
     ----------
-    model : Module
-        Images to logits, in evaluation mode.
+    model : callable
+        Images to logits, in the modes in which it is evaluated.
     x : Tensor of shape (n_images, ...)
         Images.
     n_draws : int, optional
-        By default 1 for a model that draws nothing, else 10, or n_eot if that is more.
+        By default 1 for a deterministic model, else 10, or n_eot if that is more.
     n_eot : int, default=1
         Passes that the attack averages.
 
@@ -122,7 +95,7 @@ def resolve_draws(model, x, n_draws=None, n_eot=1):
 
 
 def check_classes(logits, y, *, at_least=2):
-    """Check labels and loss against the number of classes, which the model's answer tells.
+    """Check labels and loss against the number of classes of the logits.
 
     Parameters
     ----------
@@ -131,12 +104,12 @@ def check_classes(logits, y, *, at_least=2):
     y : Tensor of shape (n_images,)
         Labels.
     at_least : int, default=2
-        Classes that the loss asks for.
+        Classes that the loss needs.
 
     Raises
     ------
     ValueError
-        If a label is no class, or there are too few.
+        If a label is not a class, or there are too few.
     """
     n_classes = logits.shape[1]
     if n_classes < at_least:
@@ -146,39 +119,29 @@ def check_classes(logits, y, *, at_least=2):
 
 
 class Best:
-    """The best adversarial images found so far: misclassified, or else of the greatest margin.
+    """The best adversarial images found so far: those that deceive, or else of the greatest margin.
 
-    Parameters
-    ----------
-    x : Tensor of shape (n_images, ...)
-        Images.
-    y : Tensor of shape (n_images,)
-        Labels.
-    logits : Tensor of shape (n_images, n_classes)
-        Of x, mean over the draws.
+    `right` (n_images,) marks the images that do not deceive yet. `logits` (n_images, n_classes) are means over draws
+    that guided no step; with targeted, y are the classes to be reached.
     """
 
-    def __init__(self, x, y, logits):
-        self.x_adv, self.y = x.clone(), y
-        self.right = logits.argmax(1) == y
+    def __init__(self, x, y, logits, *, targeted=False):
+        self.x_adv, self.y, self.targeted = x.clone(), y, targeted
+        self.right = ~self.deceives(logits, y)
         # The first attempt at an image that is right replaces it, whatever it brings.
-        self.margin = torch.where(self.right, float("-inf"), margin(logits, y))
+        self.margin = torch.where(self.right, float("-inf"), self._margin(logits, y))
+
+    def deceives(self, logits, y):
+        return (logits.argmax(1) == y) == self.targeted
 
     def offer(self, images, candidates, logits):
-        """Take what is better.
-
-        Parameters
-        ----------
-        images : Tensor of shape (n_chosen,)
-            Numbers of the images.
-        candidates : Tensor of shape (n_chosen, ...)
-            Of these.
-        logits : Tensor of shape (n_chosen, n_classes)
-            Of the candidates, mean over the draws.
-        """
+        """Take what is better among candidates (n_chosen, ...) for the images of these numbers (n_chosen,)."""
         y = self.y[images]
-        right, gap = logits.argmax(1) == y, margin(logits, y)
+        right, gap = ~self.deceives(logits, y), self._margin(logits, y)
         take = (self.right[images] & ~right) | ((self.right[images] == right) & (gap > self.margin[images]))
         chosen = images[take]
         self.x_adv[chosen] = candidates[take]
         self.right[chosen], self.margin[chosen] = right[take], gap[take]
+
+    def _margin(self, logits, y):
+        return -margin(logits, y) if self.targeted else margin(logits, y)

@@ -1,41 +1,36 @@
-"""Losses of logits that neither a shift nor a scaling of the logits changes: what APGD maximises beside cross-entropy.
+"""Losses of logits: cross-entropy, the margin, and those that neither a shift nor a scaling of the logits changes.
 
     DLR(z, y) = -(z_y - max_{i != y} z_i) / (z_p1 - z_p3),  z_p1 >= z_p2 >= ... the logits      (Croce & Hein 2020)
 
 Cross-entropy vanishes in finite precision for a confident model, and with it the gradient that an attack needs.
 """
 
-__all__ = ["dlr", "dlr_targeted"]
+from torch.nn import functional
+
+__all__ = ["LOSSES", "cross_entropy", "dlr", "dlr_targeted", "margin"]
 
 # The authors': a ratio of equal logits is 0, not NaN.
 TINY = 1e-12
 
 
+def cross_entropy(logits, y):
+    """-log softmax(z)_y (paper: section 3.2)."""
+    return functional.cross_entropy(logits, y, reduction="none")
+
+
+def margin(logits, y):
+    """max_{i != y} z_i - z_y: positive where the prediction is wrong (paper: (3.5), untargeted)."""
+    others = logits.scatter(1, y[:, None], float("-inf"))
+    return others.amax(1) - _of(logits, y)
+
+
+LOSSES = {"ce": cross_entropy, "margin": margin}
+
+
 def dlr(logits, y):
     """Difference of logits ratio: positive where the prediction is wrong.
 
-    -(z_y - max_{i != y} z_i) / (z_p1 - z_p3)
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n_images, n_classes)
-        At least three classes.
-    y : Tensor of shape (n_images,)
-        Labels.
-
-    Returns
-    -------
-    Tensor of shape (n_images,)
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than three classes.
-
-    References
-    ----------
-    .. [1] Croce & Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-       attacks, section 4.
+    -(z_y - max_{i != y} z_i) / (z_p1 - z_p3), of logits (n_images, n_classes), at least three classes, as (n_images,)
 
     Examples
     --------
@@ -52,27 +47,7 @@ def dlr(logits, y):
 def dlr_targeted(logits, y, target):
     """Difference of logits ratio towards a class: positive where the target is above the label.
 
-    -(z_y - z_t) / (z_p1 - (z_p3 + z_p4) / 2)
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n_images, n_classes)
-        At least four classes.
-    y, target : Tensor of shape (n_images,)
-        Labels, and the classes to be reached.
-
-    Returns
-    -------
-    Tensor of shape (n_images,)
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than four classes.
-
-    References
-    ----------
-    .. [1] Croce & Hein 2020, section 4.
+    -(z_y - z_t) / (z_p1 - (z_p3 + z_p4) / 2), of logits (n_images, n_classes), at least four classes, as (n_images,)
     """
     _enough("dlr-targeted", logits, 4)
     top = logits.topk(4, dim=1).values

@@ -10,14 +10,17 @@ import torch
 from tqdm import tqdm
 
 from bridge import checks
-from nets.attacks._balls import choose, make_ball
-from nets.attacks._decisions import mean_logits, resolve_draws
-from nets.attacks._objective import Objective, attacked, check_images
+from nets.attacks._balls import EPS, choose, make_ball
+from nets.attacks._decisions import resolve_draws
+from nets.attacks._inputs import admit
+from nets.attacks._objective import Objective
+from nets.attacks._passes import mean_logits
+from nets.attacks._state import attacked
 
 __all__ = ["ascend", "fgsm", "ifgsm", "pgd"]
 
 # The paper's section 3.2, in units of images in [0, 1].
-EPS, STEP_SIZE, N_ITER = 8 / 255, 2 / 255, 20
+STEP_SIZE, N_ITER = 2 / 255, 20
 
 
 def pgd(
@@ -44,13 +47,13 @@ def pgd(
 
     x_(m) = P[ x_(m-1) + step_size d(g(x_(m-1))) ],  m = 1, ..., n_iter                            (paper: (3.3))
 
-    The model is in evaluation mode meanwhile, its parameters ask for no gradient, and all is put back at the end.
-    `torch.autocast` around the call is respected.
+    `torch.autocast` around the call is respected. Images in half precision are attacked in half precision: a pixel of
+    x_adv may then be 0.002 (float16: 0.0003) farther from x than eps, half a unit in the last place of 1.
 
     Parameters
     ----------
-    model : Module
-        Images in [0, 1] to logits.
+    model : callable
+        Images in [0, 1] to logits: a Module, which is held still (see `attacked`), or any differentiable function.
     x : Tensor of shape (n_images, ...)
         Images in [0, 1].
     y : Tensor of shape (n_images,)
@@ -80,9 +83,9 @@ def pgd(
     targeted : bool, default=False
         Minimise the loss with respect to y instead.
     batch_norm : {"running", "batch"}
-        Statistics of batch normalisation, see `gradients.attacked`.
+        Statistics of batch normalisation, see `attacked`.
     generator : torch.Generator, optional
-        Source of random starts and noise; by default PyTorch's own.
+        Source of random starts and of the model's noise; by default PyTorch's own.
     progress : bool, default=False
         Show a progress bar, if standard error is a terminal.
 
@@ -97,6 +100,8 @@ def pgd(
         If x, y or an option is out of range.
     FloatingPointError
         If the loss or its gradient is not finite.
+    NoGradientError
+        If the model is not differentiable (raised by a helper).
 
     References
     ----------
@@ -109,9 +114,9 @@ def pgd(
     n_restarts = checks.integer("n_restarts", n_restarts, at_least=1)
     if n_restarts > 1 and not random_start:
         raise ValueError(f"n_restarts must be 1 without a random start, got n_restarts={n_restarts}")
+    n_eot = checks.integer("n_eot", n_eot, at_least=1)
+    model, x, y = admit(model, x, y, n_eot=n_eot, eps=ball.eps, norm=norm, generator=generator)
     objective = Objective(model, y, loss=loss, n_eot=n_eot, eot=eot, targeted=targeted)
-    check_images(model, x, y, n_eot=n_eot)
-    x = x.detach()
     bar = tqdm(total=n_restarts * n_iter, disable=None if progress else True, unit="step", desc="pgd")
     with attacked(model, generator=generator, batch_norm=batch_norm), bar:
         best = None
@@ -156,6 +161,7 @@ def ascend(objective, ball, x, start, step_size, n_iter, advance=None):
     finite = torch.ones((), dtype=torch.bool, device=x.device)
     for _ in range(n_iter):
         gradient, value, _ = objective.gradient(x_adv)
+        # Read once, at the end: reading it at every step would make a GPU wait at every step.
         finite &= value.isfinite().all() & gradient.isfinite().all()
         x_adv = project(x_adv.add(ball.ascent(gradient), alpha=step_size))
         if advance is not None:
@@ -203,7 +209,7 @@ def fgsm(model, x, y, *, eps=EPS, step_size=None, n_eot=1, random_start=False, *
     Parameters
     ----------
     model, x, y, eps, n_eot, random_start, **options : optional
-        Those of `pgd`, without n_iter. With random_start it is the step of fast adversarial training (Wong et al.
+        Those of `pgd`, without n_iter. With random_start this is the step of fast adversarial training (Wong et al.
         2020).
     step_size : float, optional
         By default eps.
@@ -213,6 +219,6 @@ def fgsm(model, x, y, *, eps=EPS, step_size=None, n_eot=1, random_start=False, *
     Tensor of shape (n_images, ...)
         x_adv.
     """
-    # eps = 0 asks for x itself, by a step of any size.
+    # With eps = 0 the result is x, by a step of any size.
     step_size = (eps or 1.0) if step_size is None else step_size
     return pgd(model, x, y, eps=eps, step_size=step_size, n_iter=1, n_eot=n_eot, random_start=random_start, **options)

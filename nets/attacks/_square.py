@@ -11,14 +11,15 @@ import torch
 from tqdm import tqdm
 
 from bridge import checks
-from nets.attacks._balls import LinfBall, make_ball
-from nets.attacks._decisions import Best, check_classes, mean_logits, resolve_draws
+from nets.attacks._balls import EPS, LinfBall, make_ball
+from nets.attacks._decisions import Best, check_classes, resolve_draws
 from nets.attacks._image_rng import ImageStreams
-from nets.attacks._objective import attacked, check_images
+from nets.attacks._inputs import admit
+from nets.attacks._passes import mean_logits
+from nets.attacks._state import attacked
 
-__all__ = ["square", "window_side"]
+__all__ = ["square"]
 
-EPS = 8 / 255
 # p is halved after these queries of 10 000 (section 4.1).
 HALVINGS, PLANNED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000), 10_000
 # Queries whose random numbers are drawn at once.
@@ -35,6 +36,7 @@ def square(
     n_queries=5000,
     p_init=0.8,
     rescale=True,
+    targeted=False,
     n_eot=1,
     n_draws=None,
     generator=None,
@@ -48,12 +50,12 @@ def square(
 
     Parameters
     ----------
-    model : Module
-        Images in [0, 1] to logits. In evaluation mode meanwhile; all is put back at the end.
+    model : callable
+        Images in [0, 1] to logits. A Module is held still, see `attacked`.
     x : Tensor of shape (n_images, n_channels, height, width)
         Images in [0, 1].
     y : Tensor of shape (n_images,)
-        Labels.
+        Labels; with targeted, the labels to be reached.
     eps : float, default=8/255
         Radius, in units of x and in the norm; >= 0.
     norm : {"linf", "l2"}
@@ -64,6 +66,8 @@ def square(
         Share of the image that the first windows cover; in (0, 1].
     rescale : bool, default=True
         Stretch the schedule of p, made for 10 000 queries, to n_queries. AutoAttack does not.
+    targeted : bool, default=False
+        Seek images that are classified as y.
     n_eot : int, default=1
         Passes with independent noise whose mean logits are one answer; >= 1.
     n_draws : int, optional
@@ -97,10 +101,7 @@ def square(
     n_eot = checks.integer("n_eot", n_eot, at_least=1)
     if p_init > 1:
         raise ValueError(f"p_init must be in (0, 1], got p_init={p_init:g}")
-    check_images(model, x, y, n_eot=n_eot)
-    if x.dim() != 4 or not min(x.shape[1:]):
-        raise ValueError(f"x must be of shape (n_images, n_channels, height, width), got {tuple(x.shape)}")
-    x, y = x.detach(), y.long()
+    model, x, y = admit(model, x, y, n_eot=n_eot, eps=ball.eps, norm=norm, as_images=True, generator=generator)
     if not len(x):
         return x.clone()
     bar = tqdm(total=n_queries, disable=None if progress else True, unit="query", desc="square")
@@ -109,7 +110,7 @@ def square(
         logits = mean_logits(model, x, n_draws)
         check_classes(logits, y)
         search = (_LinfSearch if isinstance(ball, LinfBall) else _L2Search)(ball, x, ImageStreams(len(x), generator))
-        best = Best(x, y, logits)
+        best = Best(x, y, logits, targeted=targeted)
         for query in range(n_queries):
             images = best.right.nonzero().flatten()
             if not len(images):
@@ -121,7 +122,7 @@ def square(
                 candidates = search.step(query, images, best.x_adv[images], p)
             logits = mean_logits(model, candidates, n_eot)
             if n_draws > n_eot:
-                hits = (logits.argmax(1) != y[images]).nonzero().flatten()
+                hits = best.deceives(logits, y[images]).nonzero().flatten()
                 if len(hits):
                     logits[hits] = mean_logits(model, candidates[hits], n_draws)
             best.offer(images, candidates, logits)

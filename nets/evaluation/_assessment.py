@@ -11,7 +11,8 @@ import torch
 from tqdm import tqdm
 
 from nets import checkpoint, red_flags, seeds
-from nets.evaluation._report import accuracies_for_flags, gradient_mask, make_row, notes, worst_rows
+from nets.evaluation._report import gradient_mask, notes
+from nets.evaluation._rows import accuracies_for_flags, make_row, worst_rows
 from nets.evaluation._setup import Options, exact, prepare
 from nets.provenance import environment, epochs_done
 from nets.training import published
@@ -97,7 +98,7 @@ def evaluate(run, options=None, *, progress=True):
             "batch_size": evaluation.batch_size,
             "std_over": record["model"]["std_over"] if noisy else None,
             "dtype": "float32",
-            "norm": "linf",
+            "norm": options.norm,
             "eps": ready.eps,
             "seed": evaluation.seed,
             "subset_seed": options.subset_seed,
@@ -125,7 +126,14 @@ def _red_flags(ready, compared):
         return json.loads(path.read_text(encoding="utf-8"))
     generator = seeds.make_generator(evaluation.seed, "red flags", device=x.device)
     found = red_flags.check(
-        evaluation.model, x, y, eps=eps, n_eot=n_eot, accuracies=compared["accuracies"], generator=generator
+        evaluation.model,
+        x,
+        y,
+        eps=eps,
+        norm=evaluation.norm,
+        n_eot=n_eot,
+        accuracies=compared["accuracies"],
+        generator=generator,
     )
     flags = {"n_images": len(x), "n_eot": n_eot, **compared, "found": [asdict(flag) for flag in found]}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from nets.evaluation._report import worst_answers
+from nets.evaluation._rows import worst_answers
 from nets.evaluation._setup import exact, prepare
 from nets.evaluation._statistics import robust
 

@@ -1,28 +1,12 @@
-"""Which attacks an evaluation runs, and at which size: seconds, minutes on two cores, or all that a GPU allows."""
+"""What the command runs by default: seconds, minutes on two cores, or all that a GPU allows."""
 
 from dataclasses import dataclass
-
-__all__ = ["PRESETS", "Preset"]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What is run unless the command line says otherwise.
-
-    Parameters
-    ----------
-    n_images : int
-        Images.
-    n_repeats : int
-        Answers to an image, each the mean over the draws.
-    n_iter : int
-        Steps of APGD.
-    n_queries : int
-        Of Square.
-    n_flagged, n_eot_flagged : int
-        Images that the red flags are looked for on, and draws a gradient there.
-    plain, noisy, blind : tuple of str
-        Attacks on models that draw nothing, and on those that do; those through an oracle.
+    """What the command runs by default: `plain` attacks on deterministic models, `noisy` ones on models that draw,
+    `blind` ones through an oracle; `n_flagged` images and `n_eot_flagged` draws per gradient for the red flags.
     """
 
     n_images: int

@@ -1,193 +1,17 @@
-"""What an evaluation found, as rows of fractions with standard errors, for JSON and as a table in Markdown."""
+"""Reports of evaluations: as JSON, and as a table in Markdown."""
 
-import torch
+import json
+from dataclasses import dataclass, field
 
-from nets.evaluation._runner import ROUNDING
-from nets.evaluation._statistics import robust, score, worst_case
 from nets.published import MASK
-from nets.red_flags import BLACK_BOX, WHITE_BOX
-
-__all__ = ["accuracies_for_flags", "gradient_mask", "make_row", "markdown", "notes", "worst_answers", "worst_rows"]
-
-# What an attack that may change an image at will, or any attack on natural training, leaves right by accident.
-NOTHING = 0.05
-# Names of rows whose numbers the paper prints, and of its columns.
-COLUMNS = {"natural": "natural", "fgsm": "fgsm", "ifgsm20": "ifgsm20", "cw": "cw"}
-
-
-def make_row(outcome, natural, published=None):
-    """Return an attack's row.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        Of the attack, or of natural images.
-    natural : Outcome
-        Of natural images: an image counts as robust if it is right in both, repeat by repeat.
-    published : published.Row, optional
-        What the paper prints of this model.
-
-    Returns
-    -------
-    dict
-        "accuracy", "stderr", "spread" over the repeats, each of n_draws draws; "one_draw", of single passes, on the
-        attacked images alone: the paper's measure, where all images are attacked.
-    """
-    attack = outcome.attack
-    is_natural = attack.base == "natural"
-    right = outcome.right if is_natural else robust(natural.right, outcome.right)
-    result = score(right)
-    single = score(outcome.draws.flatten(1))
-    passes = outcome.draws.flatten(1).double().mean(0)
-    n_attacked = int(outcome.attacked.sum())
-    distance = outcome.distance[outcome.attacked]
-    seconds = outcome.seconds
-    row = {
-        "name": attack.name,
-        **result._asdict(),
-        "n_draws": outcome.draws.shape[2],
-        "one_draw": {
-            "accuracy": single.accuracy,
-            "stderr": single.stderr,
-            "spread": single.spread,
-            "least": passes.min().item(),
-            "greatest": passes.max().item(),
-            "n_draws": len(passes),
-        },
-        "n_attacked": n_attacked,
-        "seconds": round(seconds, 2),
-        "images_per_second": round(n_attacked / seconds, 2) if seconds else None,
-        "n_passes": outcome.n_passes,
-        "n_gradients": outcome.n_gradients,
-        "settings": attack.settings(),
-    }
-    if not is_natural and n_attacked:
-        row["distance"] = {"median": distance.median().item(), "greatest": distance.max().item()}
-    return row | {"paper": _paper(attack, published)}
-
-
-def _paper(attack, published):
-    """The paper's number as a fraction: of blind attacks from a row with an oracle, else from one without."""
-    blind = published is not None and published.oracle is not None
-    name = attack.name.removeprefix("blind-") if blind else attack.name
-    if published is None or blind != (attack.source == "oracle") or name not in COLUMNS:
-        return None
-    percent = getattr(published, COLUMNS[name])
-    return None if percent is None else round(percent / 100, 6)
-
-
-def _within(outcome, natural, eps, n):
-    """Robust images among the first n under what the attack reached inside the ball, and the shares of single draws."""
-    right = robust(natural.right, outcome.right)[:n]
-    shares = outcome.draws.double().mean(2)[:n]
-    # C&W's images may lie outside: then it has not attacked this image.
-    outside = (outcome.distance[:n] > eps + ROUNDING)[:, None]
-    unharmed = natural.right[:n], natural.draws.double().mean(2)[:n]
-    return torch.where(outside, unharmed[0], right), torch.where(outside, unharmed[1], shares)
-
-
-def _inside(outcomes):
-    return [outcome for outcome in outcomes if outcome.attack.is_compared]
-
-
-def worst_rows(outcomes, natural, eps):
-    """Return the rows of the worst attack on every image: for each number of images, of all attacks on so many.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Of the attacks.
-    natural : Outcome
-        Of natural images.
-    eps : float
-        Radius: images further away count as not attacked.
-
-    Returns
-    -------
-    list of dict
-        The greatest number of images first.
-    """
-    rows = []
-    for n in sorted({o.attack.n_images for o in _inside(outcomes)}, reverse=True):
-        right, names = worst_answers(outcomes, natural, eps, n)
-        rows.append({"name": f"worst case of {len(names)}", **score(right)._asdict(), "attacks": names})
-    return rows
-
-
-def worst_answers(outcomes, natural, eps, n):
-    """Say which of the first images are right whatever attack was made on so many.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Of the attacks.
-    natural : Outcome
-        Of natural images.
-    eps : float
-        Radius: images further away count as not attacked.
-    n : int
-        Images, at most as many as one of the attacks was made on.
-
-    Returns
-    -------
-    right : Tensor of shape (n, n_repeats)
-        See `scores.worst_case`.
-    names : list of str
-        Of the attacks.
-    """
-    chosen = [o for o in _inside(outcomes) if o.attack.n_images >= n]
-    pairs = [_within(o, natural, eps, n) for o in chosen]
-    return worst_case(*(torch.stack(parts) for parts in zip(*pairs, strict=True))), [o.attack.name for o in chosen]
-
-
-def accuracies_for_flags(outcomes, natural, eps):
-    """Return the accuracies that `red_flags.check` compares, all on the same images.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Of the attacks.
-    natural : Outcome
-        Of natural images.
-    eps : float
-        Radius.
-
-    Returns
-    -------
-    accuracies : dict of str to float
-        Of several attacks of one name the least.
-    n : int
-        Images.
-    """
-    named = []
-    for outcome in _inside(outcomes):
-        attack = outcome.attack
-        name = {"noise-off": "transfer", "oracle": "blind"}.get(attack.source, attack.base)
-        if name in ("fgsm", *WHITE_BOX, *BLACK_BOX):
-            named.append((name, outcome))
-    n = min((outcome.attack.n_images for _, outcome in named), default=0)
-    accuracies = {}
-    for name, outcome in named:
-        accuracy = score(_within(outcome, natural, eps, n)[0]).accuracy
-        accuracies[name] = min(accuracy, accuracies.get(name, 1.0))
-    return accuracies, n
+from nets.red_flags import NOTHING
 
 
 def gradient_mask(rows, record):
     """Look for masked gradients as the paper's section 4.4 does: without a defence or bounds, nothing may be left.
 
-    Parameters
-    ----------
-    rows : list of dict
-        Of the attacks.
-    record : dict
-        Of the run.
-
-    Returns
-    -------
-    dict
-        "ifgsm20", the accuracy under it of a naturally trained network, beside the paper's; "unbounded", under an
-        attack in the whole cube; "nothing", up to which they count as none.
+    "ifgsm20" is the accuracy under it of a naturally trained network, beside the paper's; "unbounded" that under an
+    attack in the whole cube; "nothing" the accuracy up to which they count as none.
     """
     accuracy = {row["name"]: row["accuracy"] for row in rows}
     natural = record["recipe"]["method"] == "natural"
@@ -202,25 +26,7 @@ def gradient_mask(rows, record):
 
 
 def notes(mask, record, data, n_epochs, *, is_noisy):
-    """Say what a reader must know beside the numbers.
-
-    Parameters
-    ----------
-    mask : dict
-        Of `gradient_mask`.
-    record : dict
-        Of the run.
-    data : dict
-        Provenance of the images.
-    n_epochs : int or None
-        Epochs behind the run.
-    is_noisy : bool
-        Whether the model draws.
-
-    Returns
-    -------
-    list of str
-    """
+    """List what a reader must know beside the numbers of a run."""
     said, epochs = [], record["recipe"]["epochs"]
     if data["encoding"] == "JPEG":
         said.append("the images went through JPEG encoding")
@@ -253,7 +59,7 @@ def markdown(report):
     str
     """
     has_paper = any(row.get("paper") is not None for row in report["rows"])
-    heads = ["attack", "accuracy ± s.e.", "one draw", "draws a gradient", "n", "seconds"] + ["paper"] * has_paper
+    heads = ["attack", "accuracy ± s.e.", "one draw", "draws per gradient", "n", "seconds"] + ["paper"] * has_paper
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in report["rows"]:
         n_eot = row.get("settings", {}).get("n_eot")
@@ -273,3 +79,95 @@ def markdown(report):
     lines += ["", f"Red flags ({n} images): none" if not flags else f"Red flags ({n} images):", *flags]
     lines += ["", "Notes:", *(f"- {note}" for note in report["notes"])] if report["notes"] else []
     return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The result of `evaluate_model`; str() of it is a table in Markdown.
+
+    Attributes
+    ----------
+    attacked_by_gradients : bool
+        False if neither the model nor a surrogate has a gradient: the first line of the table then says so.
+    rows : list of dict
+        One per attack, "natural" first: "name", "accuracy" (a fraction) and "stderr" among others.
+    worst_case : list of dict
+        Accuracy under the worst attack on every image; the last attacks on most images first.
+    red_flags : list of dict
+        "name", "what" and "remedy", see `nets.red_flags`.
+    n_flagged : int
+        Images on which red flags were looked for.
+    eot_curve : list of dict
+        Robust accuracy against "n_eot", the draws per gradient, if the model draws.
+    notes : list of str
+        What a reader must know beside the numbers.
+    settings, provenance : dict
+        How the numbers were made, and by what.
+    seconds : float
+        Time of the call.
+    x_adv : dict of str to Tensor of shape (n_images, ...)
+        Attacked images by attack, if they were asked for.
+    """
+
+    attacked_by_gradients: bool
+    rows: list
+    worst_case: list
+    red_flags: list
+    n_flagged: int
+    eot_curve: list
+    notes: list
+    settings: dict
+    provenance: dict
+    seconds: float
+    x_adv: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def accuracy(self):
+        """Accuracy on the clean images."""
+        return self.rows[0]["accuracy"]
+
+    @property
+    def robust_accuracy(self):
+        """Accuracy under the worst attack on every image, None if there was no attack."""
+        return self.worst_case[0]["accuracy"] if self.worst_case else None
+
+    def to_json(self, path=None):
+        """Return the report, without images, as JSON; write it to a file as well if a path is given.
+
+        Parameters
+        ----------
+        path : path, optional
+            File.
+
+        Returns
+        -------
+        str
+        """
+        text = json.dumps({k: v for k, v in vars(self).items() if k != "x_adv"}, indent=2, allow_nan=False) + "\n"
+        if path is not None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        return text
+
+    def __str__(self):
+        settings = self.settings
+        told = [] if self.attacked_by_gradients else ["**Not attacked by gradients**: the model has none.", ""]
+        told.append(f"{settings['n_images']} images, eps = {settings['eps']:.4g} in {settings['norm']}.")
+        if settings["is_noisy"]:
+            told[-1] += f" The model draws: predictions are means over {settings['n_draws']} draws, "
+            told[-1] += f"repeated {settings['n_repeats']} times."
+        flags = {"n_images": self.n_flagged, "found": self.red_flags}
+        table = markdown({"rows": self.rows + self.worst_case, "red_flags": flags, "notes": self.notes})
+        head, _, rest = table.partition("\n\n")
+        lines = [*told, "", head, *self._curve_lines(), "", rest.rstrip(), "", f"{self.seconds:.0f} seconds"]
+        return "\n".join(lines)
+
+    def _curve_lines(self):
+        if not self.eot_curve:
+            return []
+        first = self.eot_curve[0]
+        lines = ["", f"{first['attack']} against the draws averaged over ({first['n']} images):", ""]
+        lines += ["| draws | accuracy ± s.e. |", "|---|---|"]
+        lines += [f"| {p['n_eot']} | {p['accuracy']:.4f} ± {p['stderr']:.4f} |" for p in self.eot_curve]
+        reached = self.eot_curve[-1].get("plateau", False)
+        return [*lines, "", "The plateau is reached." if reached else "The plateau is not reached: take more draws."]

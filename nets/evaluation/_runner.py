@@ -1,8 +1,8 @@
-"""Attacks on a model one after the other, every batch kept as soon as it is done.
+"""Runs attacks on a model one after the other, saving each batch as soon as it is finished.
 
-Results lie in a directory of files, one an attack, named by a digest of all they depend on: settings, weights, images,
-seed. A second call goes on where the first one ended, and a changed setting finds no file. Random numbers are those of
-the file and the batch, so that what is interrupted gives what it would have given.
+Results are kept in a directory, one file per attack, named by a digest of all they depend on: settings, weights,
+images, seed. A second call resumes where the first one ended; a changed setting finds no file. Random numbers are keyed
+by file and batch, so that an interrupted evaluation gives what it would have given.
 """
 
 import contextlib
@@ -16,19 +16,16 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from bridge import noise_off, noisy_blocks
+from bridge import noise_off
 from nets import checkpoint, seeds
-from nets.attacks import NoisyModelWarning
-from nets.evaluation._answers import answers
-from nets.evaluation._attack_specs import Attack, parse
+from nets.attacks import NoisyModelWarning, attacked, draw_logits, is_noisy, make_ball
+from nets.evaluation._attack_specs import AttackSpec, parse
 
-__all__ = ["Evaluation", "Outcome"]
-
-# Of this program: results of an older way to compute them are not taken for those of a newer.
-PROTOCOL = 2
-# Least time between two writes of one file.
+# Bump when the computation changes, so that cached results are not reused.
+PROTOCOL = 3
+# Least time between two writes of one file, in seconds.
 SECONDS = 1.0
-# Of x + eps in single precision.
+# Rounding of x + eps in single precision, relative to the largest distance; absolute where that is below 1.
 ROUNDING = 1e-6
 # Passes whose graphs a batch of full size holds at once.
 GRAPHS = 5
@@ -36,27 +33,15 @@ GRAPHS = 5
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an attack made of the images.
+    """What an attack made of the images: bool `right` (n_images, n_repeats) by the mean over the draws, `draws`
+    (n_images, n_repeats, n_draws) by each draw alone, `attacked` (n_images,), `distance` (n_images,) in the norm.
 
-    Parameters
-    ----------
-    attack : Attack
-        The attack.
-    right : Tensor of shape (n_images, n_repeats)
-        bool: whether the mean over the draws is right. False for images that were not attacked.
-    draws : Tensor of shape (n_images, n_repeats, n_draws)
-        bool: whether each draw alone is right.
-    attacked : Tensor of shape (n_images,)
-        bool: whether the image was attacked; the others are answered wrong in every repeat.
-    distance : Tensor of shape (n_images,)
-        Of the attacked image in the maximum norm.
-    seconds : float
-        Time.
-    n_passes, n_gradients : int
-        Images that went through networks, and of these the ones that came back with a gradient.
+    `right` is False for images that were not attacked, since they are misclassified in every repeat. `n_passes` and
+    `n_gradients` count images that went through networks, and those for which a gradient was computed. `x_adv` are the
+    attacked images where they are kept.
     """
 
-    attack: Attack
+    attack: AttackSpec
     right: torch.Tensor
     draws: torch.Tensor
     attacked: torch.Tensor
@@ -64,40 +49,51 @@ class Outcome:
     seconds: float
     n_passes: int
     n_gradients: int
+    x_adv: torch.Tensor | None = None
 
 
-class Evaluation:
+def predictions(model, x, y, *, n_repeats, n_draws, generator=None):
+    """Record which predictions are correct: (n_images, n_repeats) by means over n_draws, and of each draw alone."""
+    right, draws = [], []
+    with attacked(model, generator=generator):
+        for _ in range(n_repeats):
+            logits = draw_logits(model, x, n_draws)
+            draws.append((logits.argmax(2) == y).T)
+            right.append(logits.mean(0).argmax(1) == y)
+    return torch.stack(right, 1), torch.stack(draws, 1)
+
+
+class AttackRunner:
     """A model, images, and the results so far.
 
     Parameters
     ----------
     model : Module
-        Images to logits; with `bridge.NoisyResidual` blocks where it draws.
+        Images to logits.
     images : Batches
-        On the model's device.
+        With the tensor `images`, and `take(indices)`, which gives images in [0, 1] and labels.
     order : Tensor of shape (n_images,)
-        Images in the order in which attacks take their first so many.
-    directory : Path
-        Of the files.
+        Indices of images; attacks take the first of them.
+    directory : Path or None
+        Where the files are kept; None: nowhere.
     identity : dict
-        What JSON can hold of weights and data: the results are theirs.
-    oracle : Module, optional
-        Attacked by blind attacks.
-    oracle_identity : str, optional
-        The same of the oracle.
+        Describes in JSON what the results are results of: weights and data.
+    norm : {"linf", "l2"}
+        Norm of the attacks.
+    oracle : (Module, str), optional
+        What blind attacks attack, and its identity.
+    guide : Module, optional
+        What attacks that need gradients attack in the model's place.
     seed : int, default=0
-        Of attacks and noise.
+        Seed of attacks and noise.
     n_draws, n_repeats : int
-        Of the answers of a model that draws.
+        Draws per prediction and predictions per image, if the model draws.
     batch_size : int, default=128
-        Images attacked, and asked about, at once.
+        Images at once.
+    keep_images : bool, default=False
+        Keep attacked images.
     progress : bool, default=False
-        Show a progress bar, if standard error is a terminal.
-
-    Attributes
-    ----------
-    is_noisy : bool
-        Whether the model draws.
+        Show progress bars, if standard error is a terminal.
     """
 
     def __init__(
@@ -108,31 +104,37 @@ class Evaluation:
         directory,
         identity,
         *,
+        norm="linf",
         oracle=None,
-        oracle_identity=None,
+        guide=None,
         seed=0,
         n_draws=10,
         n_repeats=5,
         batch_size=128,
+        keep_images=False,
         progress=False,
     ):
-        self.model, self.images = model, images
-        self.oracle, self.oracle_identity = oracle, oracle_identity
+        self.model, self.images, self.guide = model, images, guide
+        self.oracle, self.oracle_identity = (None, None) if oracle is None else oracle
         self.order, self.directory = order.to(images.images.device), directory
+        self.norm, self.ball = norm, make_ball(norm, 1.0)
         self.seed, self.n_draws, self.n_repeats, self.batch_size = seed, n_draws, n_repeats, batch_size
-        self.progress = progress
-        self.is_noisy = any(block.is_noisy for block in noisy_blocks(model))
+        self.keep_images, self.progress = keep_images, progress
+        x, _ = images.take(self.order[:batch_size])
+        with attacked(model, generator=seeds.make_generator(seed, "does it draw?", device=x.device)):
+            self.is_noisy = is_noisy(model, x)
         conditions = {"seed": seed, "n_draws": n_draws, "n_repeats": n_repeats, "batch_size": batch_size}
+        conditions |= {"norm": norm, "is_noisy": self.is_noisy, "kept": keep_images, "guided": guide is not None}
         device = images.images.device.type
         self.identity = identity | conditions | {"order": order.tolist(), "device": device, "protocol": PROTOCOL}
         self._done = {}
 
     def natural(self, attack):
-        """Return how the images are answered that an attack begins with: with the noise as it is after the attack.
+        """Return the outcome on the clean images that an attack starts from, with the noise as it is after the attack.
 
         Parameters
         ----------
-        attack : Attack
+        attack : AttackSpec
             Attack.
 
         Returns
@@ -140,15 +142,15 @@ class Evaluation:
         Outcome
         """
         name = "natural" if attack.noise else "noise-off-natural"
-        return self.run(parse(name, is_noisy=self.is_noisy, n_images=len(self.order)))
+        return self.run(parse(name, is_noisy=self.is_noisy, norm=self.norm, n_images=len(self.order)))
 
     def run(self, attack):
-        """Attack, or go on with it, or return what is there.
+        """Attack, or resume, or return the outcome that is there.
 
         Parameters
         ----------
-        attack : Attack
-            Its n_images are those of `order` at most.
+        attack : AttackSpec
+            Attack, on at most as many images as `order` has.
 
         Returns
         -------
@@ -157,7 +159,7 @@ class Evaluation:
         Raises
         ------
         ArithmeticError
-            If the attack leaves its ball or the cube of images, or the logits are not finite.
+            If images leave the ball or the cube, or the logits are not finite (raised by a helper).
         """
         is_natural = attack.base == "natural"
         key = self._key(attack, None if is_natural else self._key(self.natural(attack).attack, None))
@@ -166,10 +168,10 @@ class Evaluation:
         return self._done[key]
 
     def _key(self, attack, reference):
-        told = {"settings": attack.settings(), "identity": self.identity, "natural": reference}
+        depends = {"settings": attack.settings(), "identity": self.identity, "natural": reference}
         if attack.source == "oracle":
-            told["oracle"] = self.oracle_identity
-        return hashlib.sha256(json.dumps(told, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
+            depends["oracle"] = self.oracle_identity
+        return hashlib.sha256(json.dumps(depends, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
 
     def _run(self, attack, key, is_natural):
         n, noisy = attack.n_images, self.is_noisy and attack.noise
@@ -179,22 +181,13 @@ class Evaluation:
         size = self.batch_size
         if attack.eot == "logits":
             size = max(1, size * GRAPHS // max(GRAPHS, attack.n_eot))
-        # Of an empty part, split makes an empty batch.
+        # An empty tensor splits into one empty batch.
         batches = list(filter(len, chosen.nonzero().flatten().split(size)))
-        path = self.directory / f"{attack.source}-{attack.base}-{key}.safetensors"
-        state, record = self._read(path, key) or (
-            {
-                "right": torch.zeros(n, n_repeats, dtype=torch.bool),
-                "draws": torch.zeros(n, n_repeats, n_draws, dtype=torch.bool),
-                "distance": torch.zeros(n),
-            },
-            {"key": key, "attack": attack.settings(), "n_batches": 0, "seconds": 0.0, "n_passes": 0, "n_gradients": 0},
-        )
+        state, record = self._read(attack, key) or self._blank(attack, key, n, n_repeats, n_draws)
         began = written = time.monotonic()
-        n_done = sum(len(batch) for batch in batches[: record["n_batches"]])
         bar = tqdm(
             total=sum(map(len, batches)),
-            initial=n_done,
+            initial=sum(len(batch) for batch in batches[: record["n_batches"]]),
             desc=attack.name,
             unit="img",
             leave=False,
@@ -208,29 +201,51 @@ class Evaluation:
                 off = contextlib.nullcontext() if attack.noise else noise_off(self.model)
                 generator = self._generator(key, "answers", number, x)
                 with off:
-                    right, draws = answers(
+                    right, draws = predictions(
                         self.model, x_adv, y, n_repeats=n_repeats, n_draws=n_draws, generator=generator
                     )
                 state["right"][batch], state["draws"][batch] = right.cpu(), draws.cpu()
-                state["distance"][batch] = (x_adv - x).abs().flatten(1).amax(1).cpu()
+                state["distance"][batch] = self.ball.distance(x_adv, x).float().cpu()
+                if "x_adv" in state:
+                    state["x_adv"][batch] = x_adv.cpu().to(state["x_adv"].dtype)
                 now = time.monotonic()
                 record["seconds"], began = record["seconds"] + now - began, now
                 record["n_batches"] = number + 1
                 if now - written >= SECONDS or number + 1 == len(batches):
-                    self.directory.mkdir(parents=True, exist_ok=True)
-                    checkpoint.write(path, "evaluation", state, record)
+                    self._write(attack, key, state, record)
                     written = now
                 bar.update(len(batch))
-        told = {name: record[name] for name in ("seconds", "n_passes", "n_gradients")}
-        return Outcome(attack, attacked=chosen, **state, **told)
+        return Outcome(
+            attack, attacked=chosen, **state, **{k: record[k] for k in ("seconds", "n_passes", "n_gradients")}
+        )
 
-    def _read(self, path, key):
-        if not path.is_file():
+    def _blank(self, attack, key, n, n_repeats, n_draws):
+        state = {
+            "right": torch.zeros(n, n_repeats, dtype=torch.bool),
+            "draws": torch.zeros(n, n_repeats, n_draws, dtype=torch.bool),
+            "distance": torch.zeros(n),
+        }
+        if self.keep_images and attack.base != "natural":
+            # Those that are not attacked are what they are.
+            state["x_adv"] = self.images.take(self.order[:n])[0].cpu().clone()
+        settings = {"key": key, "attack": attack.settings()}
+        return state, settings | {"n_batches": 0, "seconds": 0.0, "n_passes": 0, "n_gradients": 0}
+
+    def _path(self, attack, key):
+        return self.directory / f"{attack.source}-{attack.base}-{key}.safetensors"
+
+    def _write(self, attack, key, state, record):
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            checkpoint.write(self._path(attack, key), "evaluation", state, record)
+
+    def _read(self, attack, key):
+        if self.directory is None or not self._path(attack, key).is_file():
             return None
         try:
-            state, record = checkpoint.read(path, "evaluation")
+            state, record = checkpoint.read(self._path(attack, key), "evaluation")
         except ValueError as error:
-            sys.stderr.write(f"{error}: it is made again\n")
+            sys.stderr.write(f"{error}: recomputing it\n")
             return None
         return (state, record) if record.get("key") == key else None
 
@@ -239,15 +254,18 @@ class Evaluation:
 
     def _attack(self, attack, x, y, generator):
         model = self.oracle if attack.source == "oracle" else self.model
+        if model is self.model and self.guide is not None and attack.needs_gradients:
+            model = self.guide
         off = noise_off(model) if attack.source == "noise-off" else contextlib.nullcontext()
         with off, warnings.catch_warnings():
-            # One draw a step is one of the rows, and named so.
+            # Single-draw attacks are reported as such; no warning needed.
             warnings.simplefilter("ignore", NoisyModelWarning)
             x_adv = attack(model, x, y, generator=generator)
-        far = (x_adv - x).abs().max().item()
+        far = self.ball.distance(x_adv, x).max().item()
         # What was released does not clip.
         outside = attack.base != "cw-as-released" and not (x_adv.min() >= 0 and x_adv.max() <= 1)
-        if outside or (attack.is_bounded and not far <= attack.eps + ROUNDING):
+        limit = attack.eps + ROUNDING * max(1.0, attack.eps)
+        if outside or (attack.is_bounded and attack.base != "unbounded" and not far <= limit):
             raise ArithmeticError(f"{attack.name} went {far:g} away with eps={attack.eps:g}, or left the images' cube")
         return x_adv
 

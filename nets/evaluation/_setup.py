@@ -9,22 +9,24 @@ import torch
 from bridge import checks
 from nets import data
 from nets.attacks import is_noisy
-from nets.evaluation._answers import balanced_order
+from nets.data import balanced_order
 from nets.evaluation._attack_specs import attacks_of
 from nets.evaluation._presets import PRESETS, Preset
-from nets.evaluation._runner import Evaluation
+from nets.evaluation._runner import AttackRunner
 from nets.provenance import load_run
 from nets.training import device_of
 
 __all__ = ["Options", "Ready", "exact", "prepare"]
 
 DIRECTORY = "evaluation"
+# RobustBench's radius in l2.
+EPS_L2 = 0.5
 BATCH_SIZES = {"cpu": 128, "cuda": 1000}
 
 
 @dataclass(frozen=True)
 class Options:
-    """Of the command.
+    """Command-line options.
 
     Parameters
     ----------
@@ -43,27 +45,29 @@ class Options:
     oracle : Path or None
         Run whose network makes the images of blind attacks.
     draws : int
-        Passes whose mean logits are an answer of a model that draws.
+        Passes whose mean logits make a prediction, if the model draws.
     repeats : int or None
-        Such answers to every image. By default 5.
+        Such predictions per image. By default 5.
+    norm : str
+        linf or l2.
     eps : float or None
-        Radius, in units of images in [0, 1]; 8/255 is understood. By default the run's.
+        Radius, in units of images in [0, 1]; 8/255 is understood. By default the run's or 8/255; in l2 0.5.
     step_size : float or None
-        Of IFGSM and PGD, in the same units. By default the run's.
+        Step of IFGSM and PGD, in the same units. By default the run's; in l2 a quarter of eps.
     n_iter : int or None
-        Steps of APGD. By default 20 (cpu) or 100 (full).
+        Steps of APGD and FAB. By default 20 (cpu) or 100 (full).
     n_queries : int or None
-        Of Square. By default 500 (cpu) or 5000 (full).
+        Queries of Square. By default 500 (cpu) or 5000 (full).
     version : str
-        Of autoattack: auto, standard, rand.
+        Version of autoattack: auto, standard, rand.
     batch_size : int or None
         Images at once. By default 128, on a GPU 1000. It is recorded: noise scaled over the batch couples its images.
     device : str
         cpu, cuda, cuda:1; auto: a GPU, if there is one.
     seed : int
-        Of attacks and noise.
+        Seed of attacks and noise.
     subset_seed : int
-        Of the order of the test images.
+        Seed of the order of the test images.
     n_threads : int or None
         Threads, on a CPU. By default the run's, or PyTorch's choice.
     out : Path or None
@@ -81,6 +85,7 @@ class Options:
     oracle: Path | None = None
     draws: int = 10
     repeats: int | None = None
+    norm: str = "linf"
     eps: float | None = None
     step_size: float | None = None
     n_iter: int | None = None
@@ -97,34 +102,8 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A run that can be evaluated.
-
-    Parameters
-    ----------
-    options : Options
-        As given.
-    preset_name : str
-        "quick", "cpu" or "full".
-    preset : Preset
-        That of the name.
-    device : torch.device
-        Where the model is.
-    record : dict
-        Of the run, see `checkpoint.load_model`.
-    weights : dict
-        Hashes, see `provenance.load_run`.
-    oracle_record, oracle_weights : dict or None
-        The same of the oracle.
-    images : Dataset
-        On the CPU.
-    provenance : dict
-        Of the images.
-    eps : float
-        Radius.
-    attacks : list of Attack
-        "natural" first.
-    evaluation : Evaluation
-        Runs them.
+    """A run that can be evaluated: options as given, the run's record and the hashes of its weights, and the same of
+    the oracle; images on the CPU and their provenance; attacks, "natural" first, and the runner for them.
     """
 
     options: Options
@@ -139,31 +118,11 @@ class Ready:
     provenance: dict
     eps: float
     attacks: list
-    evaluation: Evaluation
+    evaluation: AttackRunner
 
 
 def prepare(run, options=None, *, progress=True):
-    """Read a run and its images, and check the options.
-
-    Parameters
-    ----------
-    run : Path
-        The run's directory, see `nets.training._run_directory`.
-    options : Options, optional
-        See there.
-    progress : bool, default=True
-        Show progress bars, if standard error is a terminal.
-
-    Returns
-    -------
-    Ready
-
-    Raises
-    ------
-    ValueError
-        If the run, the oracle or the data are not there or do not fit, or an option is out of range (raised by
-        helpers).
-    """
+    """Read a run's directory and its images, and check the options; ValueError where something does not fit."""
     options = Options() if options is None else options
     run = Path(run)
     device = device_of(options.device)
@@ -184,37 +143,41 @@ def prepare(run, options=None, *, progress=True):
     batch_size = checks.integer("batch_size", _given(options.batch_size, BATCH_SIZES[device.type]), at_least=1)
     n_images = checks.integer("n_images", _given(options.n_images, preset.n_images), at_least=1)
     seed = checks.integer("seed", options.seed, at_least=0)
-    eps = checks.real("eps", _given(options.eps, recipe["eps"]), positive=True)
+    checks.one_of("norm", options.norm, ("linf", "l2"))
+    linf = options.norm == "linf"
+    eps = checks.real("eps", _given(options.eps, recipe["eps"] if linf else EPS_L2), positive=True)
+    if linf and eps > 1:
+        raise ValueError(f"eps must be at most 1, in units of images in [0, 1]: 8/255 and not 8, got eps={eps:g}")
     order = balanced_order(images.test_labels, options.subset_seed)[:n_images]
     batches = data.Batches(images.test_images.to(device), images.test_labels.to(device), images.white)
-    x, _ = batches.take(order[:2].to(device))
-    noisy = is_noisy(model, x)
-    names = options.attacks or (*(preset.noisy if noisy else preset.plain), *(preset.blind if oracle else ()))
-    attacks = attacks_of(
-        (*names, *options.also),
-        is_noisy=noisy,
-        has_oracle=oracle is not None,
-        oracle_is_noisy=oracle is not None and is_noisy(oracle, x),
-        eps=eps,
-        step_size=_given(options.step_size, recipe["step_size"]),
-        n_images=len(order),
-        n_iter=_given(options.n_iter, preset.n_iter),
-        n_queries=_given(options.n_queries, preset.n_queries),
-        version=options.version,
-    )
-    evaluation = Evaluation(
+    evaluation = AttackRunner(
         model,
         batches,
         order,
         run / DIRECTORY,
         {"weights": weights["digest"], "data": provenance["digest"]},
-        oracle=oracle,
-        oracle_identity=None if oracle is None else oracle_weights["digest"],
+        norm=options.norm,
+        oracle=None if oracle is None else (oracle, oracle_weights["digest"]),
         seed=seed,
         n_draws=n_draws,
         n_repeats=n_repeats,
         batch_size=batch_size,
         progress=progress,
+    )
+    noisy = evaluation.is_noisy
+    names = options.attacks or (*(preset.noisy if noisy else preset.plain), *(preset.blind if oracle else ()))
+    attacks = attacks_of(
+        (*names, *options.also),
+        is_noisy=noisy,
+        has_oracle=oracle is not None,
+        oracle_is_noisy=oracle is not None and is_noisy(oracle, batches.take(order[:16].to(device))[0]),
+        eps=eps,
+        norm=options.norm,
+        step_size=_given(options.step_size, recipe["step_size"] if linf else None),
+        n_images=len(order),
+        n_iter=_given(options.n_iter, preset.n_iter),
+        n_queries=_given(options.n_queries, preset.n_queries),
+        version=options.version,
     )
     return Ready(
         options=options,
@@ -235,17 +198,7 @@ def prepare(run, options=None, *, progress=True):
 
 @contextlib.contextmanager
 def exact(device):
-    """Compute with float32 as it is, on GPUs that would round products to TF32, for the length of a `with` block.
-
-    Parameters
-    ----------
-    device : torch.device
-        Of the computation.
-
-    Yields
-    ------
-    None
-    """
+    """Disable TF32 on GPUs inside a `with` block: it would round the products of float32."""
     if device.type != "cuda":
         yield
         return

@@ -12,7 +12,7 @@ from figures import _runs, _style, robustness_curve
 from figures._runs import comparable
 from nets import attacks, evaluation
 from nets import data as image_sets
-from nets.evaluation._answers import balanced_order
+from nets.evaluation import balanced_order
 
 
 def copy_of(quick_runs, root, *names):
@@ -109,7 +109,7 @@ def test_the_noisy_model_is_attacked_by_averages_and_answers_by_means(data, runs
 
 
 def test_a_second_call_makes_no_attack_and_gives_the_same(data, runs, monkeypatch):
-    monkeypatch.setattr(evaluation.Evaluation, "_attack", None)
+    monkeypatch.setattr(evaluation.AttackRunner, "_attack", None)
     again = robustness_curve.compute(quick=True, seed=0, runs=runs)
     for key, values in data.items():
         np.testing.assert_array_equal(values, again[key])
@@ -117,13 +117,13 @@ def test_a_second_call_makes_no_attack_and_gives_the_same(data, runs, monkeypatc
 
 def test_what_is_broken_in_all_answers_is_not_attacked_again(runs, data, monkeypatch):
     asked = []
-    attack = evaluation.Evaluation._attack
+    attack = evaluation.AttackRunner._attack
 
     def counted(self, what, x, y, generator):
         asked.append((what.name, round(255 * what.eps), len(x)))
         return attack(self, what, x, y, generator)
 
-    monkeypatch.setattr(evaluation.Evaluation, "_attack", counted)
+    monkeypatch.setattr(evaluation.AttackRunner, "_attack", counted)
     # Another seed, so that nothing is kept.
     again = robustness_curve.compute(quick=True, seed=7, runs=runs)
     row = (again["model"] == "resnet20") & (again["attack"] == "fgsm")

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from figures import _runs, sparsity
 from figures._runs import most_of
-from nets.evaluation._intervals import interval
+from nets.evaluation import interval
 from nets.sparsity import measure, members
 
 

@@ -7,7 +7,7 @@ import torch
 from attack_models import N_CLASSES, generator, images
 from torch import nn
 
-import nets
+import bridge
 from nets.models import Architecture, ImageClassifier, ResNet
 
 
@@ -58,7 +58,7 @@ def state(model):
         "values": {name: value.clone() for name, value in model.state_dict().items()},
         "flags": [{k: v for k, v in vars(m).items() if isinstance(v, (bool, int, float))} for m in model.modules()],
         "names": [sorted(vars(module)) for module in model.modules()],
-        "generators": [block.generator for block in nets.attacks._objective.noisy_blocks(model)],
+        "generators": [block.generator for block in bridge.noisy_blocks(model)],
     }
 
 

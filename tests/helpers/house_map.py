@@ -26,7 +26,19 @@ REASON = re.compile(r"over 300 lines", re.IGNORECASE)
 KERNELS = re.compile(r"(^|/)_(kernels\w*|cuda\w*|simd\w*|normals|random)\.py$")
 # Names that the README and the scripts of users hold on to; they do not count.
 FLAT_NAMES = frozenset(
-    {"n_eot", "eot", "n_iter", "step_size", "random_start", "keep", "loss", "norm", "n_restarts", "n_draws"}
+    {
+        "n_eot",
+        "eot",
+        "n_iter",
+        "n_queries",
+        "step_size",
+        "random_start",
+        "keep",
+        "loss",
+        "norm",
+        "n_restarts",
+        "n_draws",
+    }
     | {"generator", "seed", "device", "dtype", "progress"}
     | {"scheme", "increments", "antithetic", "common_paths", "interpolation", "n_shards", "checkpoint"}
 )

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from nets import build, sparsity
 from nets._geary import picture, smoothness
-from nets.evaluation._intervals import interval
+from nets.evaluation import interval
 from nets.sparsity import intervals, measure, members, numbers, weights
 
 FALSE_ALARM = 1e-6

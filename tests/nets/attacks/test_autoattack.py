@@ -9,9 +9,8 @@ torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 
 from attack_models import N_CLASSES, Linear, Lucky, accuracy, distance, generator, images, trained
 
-from nets.attacks import NoisyModelWarning, apgd, autoattack, square
+from nets.attacks import NoisyModelWarning, apgd, autoattack, fab, mean_logits, square
 from nets.attacks import _autoattack as module
-from nets.attacks._decisions import mean_logits
 
 SHORT = {"eps": 0.07, "n_iter": 6, "n_queries": 20}
 
@@ -25,8 +24,8 @@ def test_the_result_says_what_the_images_say(norm):
     model, (x, y) = trained(), images(50, seed=7)
     eps = {"linf": 0.07, "l2": 0.4}[norm]
     x_adv, result = short(model, x, y, norm=norm, eps=eps)
-    assert result.version == "apgd-ce+apgd-t+square"
-    assert list(result.accuracies) == ["clean", "apgd-ce", "apgd-t", "square"]
+    assert result.version == "apgd-ce+apgd-t+fab-t+square"
+    assert list(result.accuracies) == ["clean", "apgd-ce", "apgd-t", "fab-t", "square"]
     assert result.accuracies["clean"] == accuracy(model, x, y)
     assert result.accuracies["square"] == accuracy(model, x_adv, y) == result.robust.double().mean().item()
     shares = list(result.accuracies.values())
@@ -55,6 +54,7 @@ def test_parts_are_the_attacks_of_the_paper():
     expected = {
         "apgd-ce": lambda **o: apgd(model, x, y, loss="ce", **options, **o),
         "apgd-t": lambda **o: apgd(model, x, y, loss="dlr-targeted", **options, **o),
+        "fab-t": lambda **o: fab(model, x, y, targeted=True, **options, **o),
         # Its schedule is that of 10 000 queries.
         "square": lambda **o: square(model, x, y, eps=0.07, n_queries=20, rescale=False, **o),
     }
@@ -67,9 +67,9 @@ def test_parts_are_the_attacks_of_the_paper():
 @pytest.mark.parametrize(
     ("version", "n_classes", "names"),
     [
-        ("standard", 2, "apgd-ce+apgd-margin+square"),
-        ("standard", 3, "apgd-ce+apgd-dlr+square"),
-        ("standard", 4, "apgd-ce+apgd-t+square"),
+        ("standard", 2, "apgd-ce+apgd-margin+fab-t+square"),
+        ("standard", 3, "apgd-ce+apgd-dlr+fab-t+square"),
+        ("standard", 4, "apgd-ce+apgd-t+fab-t+square"),
         ("rand", 2, "apgd-ce+apgd-margin"),
         ("rand", 3, "apgd-ce+apgd-dlr"),
         ("rand", 4, "apgd-ce+apgd-dlr"),

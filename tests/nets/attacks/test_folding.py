@@ -11,9 +11,8 @@ from attack_models import generator, images
 from attack_nets import residual_net, same, state
 from torch import nn
 
-from nets.attacks import ifgsm
+from nets.attacks import attacked, ifgsm
 from nets.attacks._folding import folded
-from nets.attacks._objective import attacked
 
 
 def randomised(sequence, dtype=torch.float64):

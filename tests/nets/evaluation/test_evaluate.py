@@ -24,11 +24,11 @@ from nets import attacks, checkpoint, data, evaluation
 from nets.evaluate import main
 from nets.evaluation import _assessment as assessment
 from nets.evaluation import _attack_specs as protocol
-from nets.evaluation._answers import answers, balanced_order
+from nets.evaluation import balanced_order
 from nets.evaluation._attack_specs import attacks_of, parse
 from nets.evaluation._presets import PRESETS
-from nets.evaluation._report import make_row, worst_rows
-from nets.evaluation._runner import Evaluation, Outcome
+from nets.evaluation._rows import make_row, worst_rows
+from nets.evaluation._runner import AttackRunner, Outcome, predictions
 from nets.evaluation._statistics import robust, score, worst_case
 from nets.models import build
 from nets.training import RECIPES, published
@@ -152,7 +152,7 @@ def test_means_are_right_where_single_draws_are_wrong():
     x, y = torch.rand(4000, 1, 2, 2), torch.zeros(4000, dtype=torch.long)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        right, draws = answers(attack_models.Lucky(), x, y, n_repeats=3, n_draws=10)
+        right, draws = predictions(attack_models.Lucky(), x, y, n_repeats=3, n_draws=10)
     assert right.shape == (4000, 3)
     assert draws.shape == (4000, 3, 10)
     for found, argument in ((right, 0.52 * math.sqrt(10)), (draws, 0.52)):
@@ -187,7 +187,7 @@ def one_hot(n):
 def make(model, images, folder, identity="a", **options):
     options = {"batch_size": 16, "n_draws": 3, "n_repeats": 2} | options
     order = balanced_order(images.labels, 0)
-    return Evaluation(model, images, order, folder, {"weights": identity}, **options)
+    return AttackRunner(model, images, order, folder, {"weights": identity}, **options)
 
 
 def rows_of(e, names, n_images, is_noisy, **options):
@@ -312,13 +312,13 @@ def same(a, b):
 
 def count_calls(monkeypatch):
     """A list that grows with every batch that is attacked."""
-    done, call = [], protocol.Attack.__call__
+    done, call = [], protocol.AttackSpec.__call__
 
     def counted(*arguments, **options):
         done.append(arguments[0].name)
         return call(*arguments, **options)
 
-    monkeypatch.setattr(protocol.Attack, "__call__", counted)
+    monkeypatch.setattr(protocol.AttackSpec, "__call__", counted)
     return done
 
 
@@ -331,7 +331,7 @@ def test_what_is_interrupted_after_any_batch_goes_on_to_the_same_bits(name, fitt
     _, noisy, images = fitted
     attack = parse(name, is_noisy=True, n_images=50, n_iter=3, n_queries=6)
     whole = make(noisy, images, tmp_path / "whole").run(attack)
-    call = protocol.Attack.__call__
+    call = protocol.AttackSpec.__call__
     for n_batches in range(3):
         left = iter(range(n_batches))
 
@@ -342,7 +342,7 @@ def test_what_is_interrupted_after_any_batch_goes_on_to_the_same_bits(name, fitt
 
         folder = tmp_path / str(n_batches)
         with monkeypatch.context() as patch:
-            patch.setattr(protocol.Attack, "__call__", limited)
+            patch.setattr(protocol.AttackSpec, "__call__", limited)
             with pytest.raises(Interrupted):
                 make(noisy, images, folder).run(attack)
         with monkeypatch.context() as patch:
@@ -382,7 +382,7 @@ def test_only_blind_attacks_depend_on_the_oracle(fitted, tmp_path):
     plain, noisy, images = fitted
     folders = []
     for identity in ("x", "y"):
-        e = make(plain, images, tmp_path, oracle=noisy, oracle_identity=identity)
+        e = make(plain, images, tmp_path, oracle=(noisy, identity))
         rows_of(e, ["fgsm", "blind-fgsm"], 120, False, has_oracle=True, oracle_is_noisy=True)
         folders.append({path.name for path in tmp_path.iterdir()})
     assert len(folders[0]) == 3

@@ -215,7 +215,7 @@ def test_one_image_is_enough():
         ({"n_eot": 0}, "n_eot"),
         ({"n_draws": 0}, "n_draws"),
         ({"zero_share": 1.5}, "zero_share"),
-        ({"x": torch.rand(0, 1, 8, 8), "y": torch.zeros(0).long()}, "an image at least"),
+        ({"x": torch.rand(0, 1, 8, 8), "y": torch.zeros(0).long()}, "at least one image"),
         ({"y": torch.tensor([0, N_CLASSES])}, "y must lie"),
     ],
 )

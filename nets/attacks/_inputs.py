@@ -1,0 +1,117 @@
+"""What an attack is given, checked once: a model, images in [0, 1] and their labels."""
+
+import math
+import warnings
+
+import torch
+from torch import nn
+
+from nets.attacks._decisions import is_noisy
+from nets.attacks._state import attacked
+
+
+class NoisyModelWarning(UserWarning):
+    """A model that draws is attacked by steps that each see a single draw of its noise."""
+
+
+def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, generator=None):
+    """Check what every attack is given.
+
+    A model in evaluation mode that draws, found by five passes, brings a NoisyModelWarning if n_eot is 1, and an eps
+    larger than the cube of images brings a UserWarning.
+
+    Parameters
+    ----------
+    model : callable
+        Images in [0, 1] to logits.
+    x : Tensor of shape (n_images, ...)
+        Images in [0, 1].
+    y : Tensor of shape (n_images,)
+        Labels.
+    n_eot : int, default=1
+        Passes that the attack averages.
+    eps : float, optional
+        Its radius.
+    norm : {"linf", "l2"}
+        Its norm.
+    as_images : bool, default=False
+        Whether x must be of shape (n_images, n_channels, height, width).
+    generator : torch.Generator, optional
+        The attack's, which stays as it is.
+
+    Returns
+    -------
+    model : callable
+        The model, or the module of an exported program.
+    x : Tensor of shape (n_images, ...)
+        Images without a gradient.
+    y : Tensor of shape (n_images,)
+        Labels as int64.
+
+    Raises
+    ------
+    ValueError
+        If the model is not callable, or images or labels are not as above.
+    RuntimeError
+        Inside `torch.inference_mode`, where there are no gradients.
+    """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("an attack needs gradients: leave torch.inference_mode (torch.no_grad is fine)")
+    model = _callable(model)
+    x, y = check_images(x, y)
+    if as_images and (x.dim() != 4 or not min(x.shape[1:])):
+        raise ValueError(f"x must be of shape (n_images, n_channels, height, width), got {tuple(x.shape)}")
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    if parameters and not any(p.device == x.device for p in parameters):
+        raise ValueError(f"x must be on the device of the model, {parameters[0].device}, got {x.device}")
+    if eps is not None and x.numel() and eps > (1 if norm == "linf" else math.sqrt(x[0].numel())):
+        warnings.warn(
+            f"eps={eps:g} is larger than the cube of images: it is in units of images in [0, 1], 8/255 and not 8",
+            UserWarning,
+            stacklevel=3,
+        )
+    if n_eot == 1 and len(x) and not getattr(model, "training", False):
+        with attacked(model, generator=_twin(generator)):
+            noisy = is_noisy(model, x)
+        if noisy:
+            warnings.warn(
+                "the model draws noise and the attack sees one draw per step: average over draws, n_eot=20 say, before "
+                "you call the model robust",
+                NoisyModelWarning,
+                stacklevel=3,
+            )
+    return model, x, y
+
+
+def check_images(x, y):
+    """Check images (n_images, ...) and labels (n_images,); return them detached, labels as int64."""
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}: use torch.as_tensor")
+    if not x.is_floating_point() or x.dim() < 2:
+        raise ValueError(f"x must be images (n_images, ...) of floating point, got {tuple(x.shape)} of {x.dtype}")
+    if y.shape != x.shape[:1] or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ValueError(f"y must be {len(x)} integers, one per image, got {tuple(y.shape)} of {y.dtype}")
+    if y.device != x.device:
+        raise ValueError(f"y must be on the device of x, {x.device}, got {y.device}")
+    # `not <=` finds NaN as well.
+    if x.numel() and not (x.min().item() >= 0 and x.max().item() <= 1):
+        raise ValueError(f"x must lie in [0, 1], got values from {x.min().item():g} to {x.max().item():g}")
+    # A tensor of inference mode takes part in no gradient; its copy does.
+    x, y = (value.clone() if value.is_inference() else value.detach() for value in (x, y))
+    return x, y.long()
+
+
+def _callable(model):
+    if isinstance(model, torch.export.ExportedProgram):
+        return model.module()
+    if isinstance(model, type) or not callable(model):
+        raise ValueError(f"model must be a function of images that returns logits, got {model!r:.80}")
+    return model
+
+
+def _twin(generator):
+    """A generator with the same state, so that looking at the model's noise changes no later number."""
+    if generator is None:
+        return None
+    return torch.Generator(generator.device).set_state(generator.get_state())

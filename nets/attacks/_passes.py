@@ -1,0 +1,98 @@
+"""Passes of a model, and the mean of its logits over draws of its noise, for all attacks and evaluations."""
+
+import torch
+
+# Below the least other logit by this much: a class that a model masks by -inf has probability e^-20 of it.
+MASKED = 20.0
+
+
+def call(model, x):
+    """Return the logits (n_images, n_classes) of one pass, checked for type and shape; x is never changed."""
+    try:
+        # A copy: what a model does to its images in place must not reach the attack's.
+        logits = model(x.clone())
+    except RuntimeError as error:
+        if "does not require grad" in str(error):
+            raise RuntimeError(
+                "the model's forward pass asks for gradients of its own weights, which an attack freezes: let it call "
+                "requires_grad_ on copies of them"
+            ) from error
+        raise
+    if not isinstance(logits, torch.Tensor):
+        raise ValueError(f"model must return a Tensor of logits, got {type(logits).__name__}")
+    if logits.dim() != 2 or len(logits) != len(x) or not logits.is_floating_point():
+        raise ValueError(
+            f"model must return logits of shape ({len(x)}, n_classes), got {tuple(logits.shape)} of {logits.dtype}"
+        )
+    return logits
+
+
+def single(logits):
+    """Logits in single precision at least: in half, losses and means would be rounded."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def unmasked(logits):
+    """Replace -inf, by which models exclude a class, by a finite logit below all others of the image."""
+    masked = logits.isneginf()
+    least = logits.masked_fill(masked, float("inf")).amin(1, keepdim=True)
+    return torch.where(masked, torch.where(least.isinf(), 0.0, least - MASKED), logits)
+
+
+def draw_logits(model, x, n_draws=1):
+    """Return the logits of passes with independent noise, without gradients.
+
+    Parameters
+    ----------
+    model : callable
+        Images to logits.
+    x : Tensor of shape (n_images, ...)
+        Images.
+    n_draws : int, default=1
+        Passes; >= 1.
+
+    Returns
+    -------
+    Tensor of shape (n_draws, n_images, n_classes)
+        In single precision at least, and finite: -inf, by which a class is excluded, becomes a very small logit.
+
+    Raises
+    ------
+    FloatingPointError
+        If a logit is NaN or +inf.
+    """
+    with torch.no_grad():
+        logits = torch.stack([single(call(model, x)) for _ in range(n_draws)])
+    if not logits.isfinite().all():
+        if logits.isnan().any() or logits.isposinf().any():
+            raise FloatingPointError("the logits are not finite: check the model's weights, or its precision")
+        logits = unmasked(logits.flatten(0, 1)).view_as(logits)
+    return logits
+
+
+def mean_logits(model, x, n_draws=1):
+    """Return the mean of the logits over independent passes, without a gradient.
+
+    Parameters
+    ----------
+    model : callable
+        Images to logits.
+    x : Tensor of shape (n_images, ...)
+        Images.
+    n_draws : int, default=1
+        Passes; >= 1.
+
+    Returns
+    -------
+    Tensor of shape (n_images, n_classes)
+        In single precision at least.
+
+    Raises
+    ------
+    ValueError
+        If the model does not return logits of this shape (raised by a helper).
+    FloatingPointError
+        If a logit is NaN or infinite; -inf, by which a class is excluded, counts as a very small logit (raised by a
+        helper).
+    """
+    return draw_logits(model, x, n_draws).mean(0)

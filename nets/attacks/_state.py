@@ -1,0 +1,122 @@
+"""A model held still while it is attacked, and left as it was."""
+
+import contextlib
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bridge import checks, noise_from
+from nets.attacks._folding import folded
+from nets.attacks._layout import channels_last
+
+BATCH_NORMS = ("running", "batch")
+# Keeps the model's noise apart from the random starts that the same seed makes.
+APART = 0x5DEECE66D
+
+
+@contextlib.contextmanager
+def attacked(model, *, generator=None, batch_norm="running", fold=True):
+    """Hold a model still while it is attacked, and leave it as it was.
+
+    A model in training mode is in evaluation mode inside. One in evaluation mode keeps the mode of every submodule: a
+    Dropout that was left in training mode draws, and a batch normalisation there normalises by the batch and records
+    nothing. Parameters require no gradient inside. All of it, buffers included, is put back at the end.
+
+    Parameters
+    ----------
+    model : Module or callable
+        Of a callable that is not a Module only the noise is governed.
+    generator : torch.Generator, optional
+        Source of the model's noise: of the project's blocks directly, of all others by a seed for PyTorch's default
+        generators, whose state is put back. By default PyTorch's own.
+    batch_norm : {"running", "batch"}
+        Normalise by the running statistics, or by those of the batch, as the released code does while it trains; the
+        running statistics stay as they are in both cases.
+    fold : bool, default=True
+        Compute running normalisations as part of their neighbours and convolutions in channels-last order where the
+        model allows it: faster, equal up to rounding.
+
+    Yields
+    ------
+    Module or callable
+        The model.
+
+    Raises
+    ------
+    ValueError
+        If batch_norm is unknown (raised by a helper).
+    """
+    checks.one_of("batch_norm", batch_norm, BATCH_NORMS)
+    with contextlib.ExitStack() as stack:
+        if generator is not None:
+            stack.enter_context(_seeded(generator))
+        if isinstance(model, nn.Module):
+            stack.enter_context(_still(model, batch_norm))
+            if generator is not None:
+                stack.enter_context(noise_from(model, generator))
+            if fold and batch_norm == "running":
+                stack.enter_context(folded(model))
+                stack.enter_context(channels_last(model))
+        yield model
+
+
+@contextlib.contextmanager
+def _still(model, batch_norm):
+    modules, parameters = list(model.modules()), list(model.parameters())
+    modes = [module.training for module in modules]
+    needs = [parameter.requires_grad for parameter in parameters]
+    saved, norms = [], []
+    try:
+        if model.training:
+            # Exported programs have one mode only.
+            with contextlib.suppress(NotImplementedError):
+                model.eval()
+        elif any(modes):
+            saved = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        norms = [m for m in modules if isinstance(m, _BatchNorm) and (m.training or batch_norm == "batch")]
+        tracks = [norm.track_running_stats for norm in norms]
+        for norm in norms:
+            # Training mode without tracked statistics: the batch's are used, and nothing is written.
+            norm.training, norm.track_running_stats = True, False
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, needed in zip(parameters, needs, strict=True):
+            parameter.requires_grad_(needed)
+        for norm, track in zip(norms, tracks if norms else [], strict=True):
+            norm.track_running_stats = track
+        for module, mode in zip(modules, modes, strict=True):
+            if module.training != mode:
+                module.training = mode
+        with torch.no_grad():
+            for buffer, value in saved:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+@contextlib.contextmanager
+def _seeded(generator):
+    """Let what draws from PyTorch's default generators draw numbers that the generator decides; put those back."""
+    defaults = [torch.default_generator]
+    if torch.cuda.is_initialized():
+        defaults += torch.cuda.default_generators
+    if any(generator is default for default in defaults):
+        yield
+        return
+    before = [default.get_state() for default in defaults]
+    # Looked up, not drawn: a model that draws nothing leaves the generator to the attack.
+    twin = torch.Generator(generator.device).set_state(generator.get_state())
+    seed = torch.randint(2**62, (), generator=twin, device=twin.device).item() ^ APART
+    try:
+        for default in defaults:
+            default.manual_seed(seed)
+        seeded = [default.get_state() for default in defaults]
+        yield
+    finally:
+        if any(not torch.equal(d.get_state(), state) for d, state in zip(defaults, seeded, strict=True)):
+            # The next call with this generator then sees other noise.
+            torch.randint(2, (), generator=generator, device=generator.device)
+        for default, state in zip(defaults, before, strict=True):
+            default.set_state(state)

@@ -1,0 +1,87 @@
+"""Anybody's model and images, as the runner takes them."""
+
+import hashlib
+import warnings
+
+import torch
+from torch import nn
+
+from nets import checkpoint, seeds
+from nets.attacks import NoGradientError, Objective, attacked, mean_logits
+
+
+class ImageSet:
+    """Images and labels as `AttackRunner` takes them."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    def take(self, indices):
+        return self.images[indices], self.labels[indices]
+
+
+class Foreign(nn.Module):
+    """A callable as a Module, in the mode of what it holds."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.training = getattr(model, "training", False)
+
+    def forward(self, x):
+        return self.model(x)
+
+
+class Guided(nn.Module):
+    """The logits of the model with the gradient of the surrogate."""
+
+    def __init__(self, model, surrogate):
+        super().__init__()
+        self.model, self.surrogate = model, surrogate
+        self.training = model.training
+
+    def forward(self, x):
+        guide = self.surrogate(x)
+        with torch.no_grad():
+            logits = self.model(x.detach())
+        return guide + (logits - guide).detach()
+
+
+def warn_of_modes(model):
+    if not getattr(model, "training", False) or isinstance(model, torch.fx.GraphModule):
+        return
+    matters = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
+    names = [name or "the model" for name, module in model.named_modules() if isinstance(module, matters)]
+    if names:
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        warnings.warn(
+            f"the model is in training mode and evaluated in evaluation mode, which changes {shown}: call "
+            "model.eval(), and train() on the parts that are to draw",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def digest_of(*tensors):
+    return checkpoint.digest({str(i): tensor for i, tensor in enumerate(tensors)})
+
+
+def digest(model, x):
+    """Of a model's name, modes and weights; of a bare function, which has none, its predictions."""
+    modes = [(name, type(m).__qualname__, m.training) for name, m in model.named_modules()]
+    name = getattr(model.model, "__qualname__", "")
+    state = {key: value for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    if not state:
+        with attacked(model, generator=seeds.make_generator(0, "identity", device=x.device)):
+            state = {"predictions": mean_logits(model, x[:64]).argmax(1)}
+    return hashlib.sha256(f"{name}{modes}{checkpoint.digest(state)}".encode()).hexdigest()
+
+
+def is_differentiable(model, x, y):
+    """Whether a gradient reaches the images at all: that of the margin, which does not saturate."""
+    with attacked(model):
+        try:
+            gradient, _, _ = Objective(model, y, loss="margin").gradient(x)
+        except NoGradientError:
+            return False
+    return bool((gradient != 0).any())

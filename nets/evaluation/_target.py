@@ -1,0 +1,90 @@
+"""Evaluation of a model that a command names: MODULE:CALLABLE, or zoo:NAME."""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import nets
+from bridge import checks
+from nets import data
+from nets.attacks import EPS
+from nets.data import balanced_order
+from nets.evaluation._evaluate_model import evaluate_model
+from nets.evaluation._presets import PRESETS
+from nets.evaluation._setup import EPS_L2, exact
+from nets.training import device_of
+
+
+def evaluate_target(target, options):
+    """Evaluate what the command names by "MODULE:CALLABLE" or "zoo:NAME".
+
+    Parameters
+    ----------
+    target : str
+        Name.
+    options : Options
+        Those of the command.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, no data, or an option is out of range.
+    """
+    if options.data is None:
+        raise ValueError("data must be given for a model that is not a run: --data PATH")
+    device = device_of(options.device)
+    zoo = target.startswith("zoo:")
+    model = nets.load(target.removeprefix("zoo:"), device=device) if zoo else find_model(target, device)
+    name = "quick" if options.quick else options.preset
+    preset = PRESETS[("full" if device.type == "cuda" else "cpu") if name == "auto" else name]
+    if options.n_threads is not None:
+        torch.set_num_threads(checks.integer("n_threads", options.n_threads, at_least=1))
+    dataset = data.load(options.data)
+    order = balanced_order(dataset.test_labels, options.subset_seed)[: options.n_images or preset.n_images]
+    images, labels = data.Batches(dataset.test_images, dataset.test_labels, dataset.white).take(order)
+    with exact(device):
+        return evaluate_model(
+            model,
+            images.to(device),
+            labels.to(device),
+            eps=options.eps or (EPS if options.norm == "linf" else EPS_L2),
+            norm=options.norm,
+            attacks=(*options.attacks, *options.also) or None,
+            n_draws=options.draws,
+            n_repeats=options.repeats or preset.n_repeats,
+            out=options.out,
+            n_iter=options.n_iter or preset.n_iter,
+            n_queries=options.n_queries or preset.n_queries,
+            batch_size=options.batch_size,
+            seed=options.seed,
+        )
+
+
+def find_model(target, device):
+    """Return the model of "MODULE:CALLABLE" on a device: a Module, a function of images, or what makes one of them.
+
+    A class, and a function without parameters, is called to make the model. MODULE is imported with the working
+    directory on the path.
+    """
+    module_name, _, name = target.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        model = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"{module_name} cannot be imported: {error}") from None
+    for part in name.split("."):
+        if not hasattr(model, part):
+            raise ValueError(f"{module_name} has no {name}")
+        model = getattr(model, part)
+    if isinstance(model, type) or (inspect.isfunction(model) and not inspect.signature(model).parameters):
+        model = model()
+    return model.to(device) if isinstance(model, nn.Module) else model

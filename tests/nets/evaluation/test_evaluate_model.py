@@ -1,0 +1,191 @@
+"""The protocol on models that are not ours."""
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from attack_models import generator
+from torch import nn
+
+import nets
+from nets.evaluation import _evaluate_model as module
+from nets.evaluation import _runner
+
+SHORT = {"eps": 0.03, "n_iter": 3, "n_queries": 6, "progress": False}
+N = 12
+
+
+def linear():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+    with torch.no_grad():
+        for i, parameter in enumerate(model.parameters()):
+            parameter.copy_(torch.randn(parameter.shape, generator=generator(i)) / 3)
+    return model.eval()
+
+
+def batch(model=None):
+    x = torch.rand(N, 3, 4, 4, generator=generator(5))
+    with torch.no_grad():
+        return x, (model or linear())(x).argmax(1)
+
+
+class Noisy(nn.Module):
+    def __init__(self, noise=0.1):
+        super().__init__()
+        self.net, self.noise = linear(), noise
+        self.eval()
+
+    def forward(self, x):
+        return self.net(x + self.noise * torch.randn_like(x))
+
+
+def rounding(x):
+    return linear()((x.detach() * 15).round() / 15)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_deterministic_model_is_evaluated_by_the_standard(norm):
+    model, (x, y) = linear(), batch()
+    report = nets.evaluate_model(model, x, y, norm=norm, **(SHORT | {"eps": {"linf": 0.03, "l2": 0.1}[norm]}))
+    assert [row["name"] for row in report.rows] == ["natural", *module.STANDARD]
+    assert not report.settings["is_noisy"] and report.eot_curve == [] and report.attacked_by_gradients
+    # A linear model of few classes: the margin's exact bound is what is left at most, m <= eps ||w||_q for some class.
+    with torch.no_grad():
+        logits, weight = model(x).double(), model[1].weight.double()
+    gaps = logits.gather(1, y[:, None]) - logits
+    reach = torch.linalg.vector_norm(weight[y][:, None] - weight[None], ord=1 if norm == "linf" else 2, dim=2)
+    broken = ((gaps < report.settings["eps"] * reach) & (torch.arange(5) != y[:, None])).any(1)
+    # No attack breaks more than that, the cube aside, which only hinders.
+    assert report.robust_accuracy >= 1 - broken.double().mean().item()
+    assert report.robust_accuracy == min(row["accuracy"] for row in report.rows + report.worst_case)
+    text = str(report)
+    assert "| apgd-t |" in text and f"in {norm}" in text and "Red flags" in text
+    assert json.loads(report.to_json())["rows"][0]["accuracy"] == 1.0
+
+
+def test_a_drawing_model_is_evaluated_by_fresh_draws_up_to_the_plateau(tmp_path):
+    model = Noisy()
+    x, y = batch()
+    report = nets.evaluate_model(model, x, y, n_draws=4, n_repeats=2, keep_images=True, **SHORT)
+    assert report.settings["is_noisy"]
+    assert [row["name"] for row in report.rows] == ["natural", *module.RAND]
+    assert [point["n_eot"] for point in report.eot_curve][:5] == [1, 2, 5, 10, 20]
+    assert report.rows[0]["n_draws"] == 4 and report.rows[0]["n_repeats"] == 2
+    assert set(report.x_adv) == set(module.RAND)
+    for x_adv in report.x_adv.values():
+        assert (x_adv - x).abs().max() <= 0.03 + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
+    report.to_json(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["eot_curve"] == report.eot_curve
+
+
+def test_the_same_seed_gives_the_same_report_and_leaves_the_random_state():
+    x, y = batch()
+    state = torch.get_rng_state()
+    options = {"attacks": ["ifgsm20-eot2"], "n_draws": 3, "n_repeats": 2, **SHORT}
+    one, same = (nets.evaluate_model(Noisy(), x, y, **options) for _ in range(2))
+    other = nets.evaluate_model(Noisy(), x, y, seed=1, **options)
+    assert [row["one_draw"] for row in one.rows] == [row["one_draw"] for row in same.rows]
+    assert [row["one_draw"] for row in one.rows] != [row["one_draw"] for row in other.rows]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_a_gradient_the_first_line_says_so():
+    x, y = batch(rounding)
+    report = nets.evaluate_model(rounding, x, y, **SHORT)
+    assert str(report).splitlines()[0].startswith("**Not attacked by gradients**")
+    assert [row["name"] for row in report.rows] == ["natural", "square"]
+    assert [flag["name"] for flag in report.red_flags] == ["zero-gradients"]
+    named = nets.evaluate_model(rounding, x, y, attacks=["ifgsm20", "square"], **SHORT)
+    assert any("ifgsm20 was not run" in note for note in named.notes)
+
+
+def test_a_surrogate_guides_and_the_model_decides():
+    x, y = batch(rounding)
+    report = nets.evaluate_model(rounding, x, y, surrogate=linear(), **SHORT, keep_images=True)
+    rows = {row["name"]: row["accuracy"] for row in report.rows}
+    assert report.attacked_by_gradients and {"apgd-ce", "square", "blind-apgd-ce"} <= rows.keys()
+    with torch.no_grad():
+        right = (rounding(report.x_adv["apgd-ce"]).argmax(1) == y).double().mean().item()
+    # The attacked images are decided by the model itself.
+    assert rows["apgd-ce"] == right < rows["natural"]
+
+
+def test_an_interrupted_evaluation_resumes(tmp_path, monkeypatch):
+    x, y = batch()
+    options = {"attacks": ["ifgsm20"], "batch_size": 4, **SHORT}
+    whole = nets.evaluate_model(linear(), x, y, **options)
+    monkeypatch.setattr(_runner, "SECONDS", 0.0)
+    calls, attack = [], _runner.AttackRunner._attack
+
+    def limited(self, *args):
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return attack(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_runner.AttackRunner, "_attack", limited)
+        with pytest.raises(KeyboardInterrupt):
+            nets.evaluate_model(linear(), x, y, out=tmp_path, **options)
+        resumed = nets.evaluate_model(linear(), x, y, out=tmp_path, **options)
+    # Two batches before, the third again: not all three.
+    assert len(calls) == 4
+    for row, expected in zip(resumed.rows, whole.rows, strict=True):
+        assert row["accuracy"] == expected["accuracy"]
+    changed = linear()
+    changed[1].weight.data.mul_(2)
+    nets.evaluate_model(changed, x, y, out=tmp_path, **options)
+    # Other weights find none of the files.
+    assert len(list(tmp_path.glob("model-ifgsm*"))) == 2
+
+
+def test_a_model_that_begins_to_draw_is_flagged():
+    class Later(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.n = linear(), 0
+            self.eval()
+
+        def forward(self, x):
+            self.n += 1
+            return self.net(x) + (torch.randn(len(x), 5) if self.n > 12 else 0)
+
+    x, y = batch()
+    report = nets.evaluate_model(Later(), x, y, attacks=["fgsm"], **SHORT)
+    assert not report.settings["is_noisy"]
+    assert "randomised" in [flag["name"] for flag in report.red_flags]
+
+
+def test_a_model_in_training_mode_is_named():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 5))
+    with pytest.warns(UserWarning, match=r"training mode and evaluated in evaluation mode, which changes 1"):
+        nets.evaluate_model(model, *batch(), attacks=["fgsm"], **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eps": 8}, "eps must be at most 1"),
+        ({"eps": 0}, "eps"),
+        ({"norm": "l1"}, "norm"),
+        ({"attacks": "fgsm"}, "sequence of names"),
+        ({"attacks": ["nosuch"]}, "there is no attack 'nosuch'"),
+        ({"attacks": ["blind-fgsm"]}, "surrogate="),
+        ({"n_repeats": 0}, "n_repeats"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"surrogate": 3}, "model must be a function"),
+        ({"labels": [0] * N}, "y must be a torch.Tensor"),
+    ],
+)
+def test_what_is_wrong_is_refused_in_one_line(options, message):
+    x, y = batch()
+    given = {"images": x, "labels": y} | SHORT | options
+    with pytest.raises(ValueError, match=message):
+        nets.evaluate_model(linear(), given.pop("images"), given.pop("labels"), **given)
+
+
+def test_noise_that_cannot_be_switched_off_is_named():
+    with pytest.raises(ValueError, match="cannot be switched off"):
+        nets.evaluate_model(Noisy(), *batch(), attacks=["transfer-ifgsm20"], **SHORT)
