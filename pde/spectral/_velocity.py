@@ -7,7 +7,7 @@ import numpy as np
 from pde import grid
 from pde.fields import PeriodicField
 
-_FINEST = 1024
+_FINEST = 512
 # Times, as fractions of the horizon without a pattern, at which a callable is looked at beforehand.
 _TIMES = (0.0, 0.136, 0.3819, 0.6271, 0.8743, 1.0)
 
@@ -41,8 +41,8 @@ class Velocity:
         return float(miss), float(np.sqrt((grid.from_coefficients(d, n) ** 2).sum(axis=0)).max())
 
     def at(self, t):
-        """v(., t) of a callable as a field."""
-        return self.problem.velocity_field(t, self.size or None)
+        """v(., t) of a callable as a field, on the modes that matter."""
+        return self.problem.velocity_field(t, self.size or None).band_limited(3 * self.k_max)
 
     def missed(self, t):
         """Estimated max |error| of at(t); 0 for fields. A vanishing difference of rounding counts as 0."""

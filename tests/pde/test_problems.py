@@ -1,5 +1,8 @@
 """Problems: every closed form solves its equation, and every form of velocity is the same velocity."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -546,3 +549,18 @@ def test_callables_count_within_the_cell_and_a_jump_at_its_edge_warns():
         ConvectionDiffusion(STEADY, lambda x: x[..., 0], sigma=0.1)
     with pytest.warns(UserWarning, match=r"velocity\(x, t\) jumps by [12] at the edge"):
         ConvectionDiffusion(lambda x, t: x * (t + 1), F, sigma=0.1)
+
+
+@pytest.mark.parametrize(
+    "make", [problems.fourier_mode, problems.crossed_shears, problems.eigenfunction, problems.doob, problems.figure4]
+)
+def test_problems_and_their_copies_are_the_same_problem(make):
+    problem, points = make(), points_in(1.0)
+    for other in (pickle.loads(pickle.dumps(problem)), copy.deepcopy(problem)):
+        assert np.array_equal(other.velocity_at(points, 0.3), problem.velocity_at(points, 0.3))
+        assert np.array_equal(other.terminal_at(points), problem.terminal_at(points))
+        if make is not problems.figure4:
+            assert np.array_equal(other.exact(points, 0.2), problem.exact(points, 0.2))
+        # Values are frozen, as coefficients are kept.
+        with pytest.raises(ValueError, match="read-only"):
+            other.terminal.values[:] = 0
