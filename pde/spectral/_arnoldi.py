@@ -5,8 +5,9 @@ Vectors are rows; rows of r and g are columns of R and G.
 
 import functools
 
-import numba
 import numpy as np
+
+from pde._compiled import njit
 
 __all__ = ["back_substitute", "begin", "dot", "extend", "signs_of", "weighted_sum"]
 
@@ -20,7 +21,7 @@ def signs_of(size):
     return np.random.default_rng(160).choice([-1.0, 1.0], size)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def dot(a, b):
     total = 0.0
     for k in range(a.size):
@@ -28,7 +29,7 @@ def dot(a, b):
     return total
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def _sketch(v, signs, out):
     """Sum the entries of v, with their signs, into bins by index."""
     n = out.size
@@ -42,7 +43,7 @@ def _sketch(v, signs, out):
         out[k] += signs[whole + k] * v[whole + k]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def _orthonormalise(q, size, r):
     """Gram-Schmidt of row `size` of q against the rows before it; coefficients into r[:size + 1]."""
     v = q[size]
@@ -82,7 +83,7 @@ def _orthonormalise(q, size, r):
             v[k] /= norm
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def back_substitute(r, c):
     """x of R x = c; row j of r is column j of R."""
     x = c.copy()
@@ -93,7 +94,7 @@ def back_substitute(r, c):
     return x
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def begin(w, scale, signs, vectors, q, r):
     for k in range(w.size):
         vectors[0, k] = scale * w[k]
@@ -101,7 +102,7 @@ def begin(w, scale, signs, vectors, q, r):
     _orthonormalise(q, 0, r[0])
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def _take_last_four(vectors, size, v, h):
     """Take from v its parts along the last four vectors; return the norms squared before and after."""
     if size >= 4:
@@ -125,7 +126,7 @@ def _take_last_four(vectors, size, v, h):
     return before, dot(v, v)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def extend(v, size, signs, vectors, q, r, g):
     """Make v = A (row size - 1 of vectors) row `size`; 1 if the space is invariant, -1 if v is not finite, else 0.
 
@@ -180,7 +181,7 @@ def extend(v, size, signs, vectors, q, r, g):
     return 1 if norm == 0.0 else 0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def weighted_sum(vectors, weights):
     out = np.zeros(vectors.shape[1])
     i = 0

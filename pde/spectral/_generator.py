@@ -5,10 +5,10 @@ w(., 0) = f. The product is formed on a grid large enough that no alias reaches 
 points for modes |k_i| <= K and a velocity of bandwidth K_v.
 """
 
-import numba
 import numpy as np
 
 from pde import grid
+from pde._compiled import njit
 from pde._transforms import to_spectrum, to_values
 
 __all__ = ["Generator", "product_grid"]
@@ -42,7 +42,7 @@ class Generator:
 
     def __init__(self, velocity, nu, modes, n_grid=None):
         self.field, self.nu, self.modes = velocity, nu, modes
-        self.n_grid = n_grid or product_grid(velocity, modes.k_max)
+        self.n_grid = n_grid or grid.fast_size(2 * modes.k_max + velocity.n_modes + 1)
         self._aliases = self.n_grid < 2 * modes.k_max + velocity.n_modes + 1
         self._velocity = velocity.on_grid(self.n_grid)
         self._decay = np.repeat(nu * modes.k_squared, 2)
@@ -147,7 +147,7 @@ class Generator:
 
 # Each of these is one pass over arrays that fit the cache, where NumPy would make three or four. Complex numbers are
 # taken as pairs of reals, and rows as slices, so that the loops vectorise.
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _fill_gradient(state, layout, unit, spectra):
     """Write unit i (k_1, k_2) times a state into two real transforms (2, n, n + 2), pairs of reals like the state."""
     n = spectra.shape[1]
@@ -162,7 +162,7 @@ def _fill_gradient(state, layout, unit, spectra):
             spectra[0, n - k1, 0], spectra[0, n - k1, 1] = row_x[0], -row_x[1]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _dot(slope_x, slope_y, velocity):
     """Leave v . (slope_x, slope_y) in slope_x."""
     for i in range(slope_x.shape[0]):
@@ -170,7 +170,7 @@ def _dot(slope_x, slope_y, velocity):
             slope_x[i, j] = slope_x[i, j] * velocity[0, i, j] + slope_y[i, j] * velocity[1, i, j]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _gather_with_decay(spectrum, layout, state, decay, out):
     """out <- the modes of a real transform less decay * state, all of them pairs of reals."""
     n = spectrum.shape[0]
@@ -181,7 +181,7 @@ def _gather_with_decay(spectrum, layout, state, decay, out):
             target[j] = row[j] - fading[j] * w[j]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _subtract(state, layout, spectrum):
     """Take a state from a real transform."""
     n = spectrum.shape[0]
@@ -193,7 +193,7 @@ def _subtract(state, layout, spectrum):
             spectrum[n - k1, 0] -= np.conj(state[place])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _damp(spectrum, tau, rate):
     """Multiply mode k of a real transform by min(tau, 1 / (rate |k|**2))."""
     n = spectrum.shape[0]

@@ -5,9 +5,9 @@ term, where scaling and squaring costs products of matrices, and pass all times 
 Plain loops: the BLAS would wake its threads for these small matrices and wait for them.
 """
 
-import numba
 import numpy as np
 
+from pde._compiled import njit
 from pde.spectral._arnoldi import dot
 
 __all__ = ["estimate", "exponential_column", "longest_time", "two_norm"]
@@ -18,7 +18,7 @@ _EPS = float(np.finfo(float).eps)
 _NORMS_PER_STEP = 4.0
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def two_norm(a):
     """2-norm of the upper Hessenberg matrix with the columns a, to a few per cent from below, by power iteration."""
     n = len(a)
@@ -37,7 +37,7 @@ def two_norm(a):
     return norm
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def _taylor_step(columns, h, x, term, other):
     """x <- exp(h a) x, for an upper Hessenberg a given by its columns."""
     n = x.size
@@ -70,7 +70,7 @@ def _taylor_step(columns, h, x, term, other):
             break
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def exponential_column(a, norm, tau):
     """First column of the exponential of tau times the Hessenberg matrix with columns a and 2-norm `norm`."""
     n_steps = max(1, int(np.ceil(tau * norm / _NORMS_PER_STEP)))
@@ -81,7 +81,7 @@ def exponential_column(a, norm, tau):
     return x
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def estimate(uncorrected, corrected, growth):
     """Error of the exponential by the first two terms of its expansion, relative to the norm of w(0)."""
     uncorrected, corrected = abs(uncorrected), abs(corrected) * growth
@@ -96,7 +96,7 @@ def estimate(uncorrected, corrected, growth):
     return max(error, 4 * _EPS)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def longest_time(a, norm, tau_max, allowed, growth):
     """Largest tau <= tau_max with estimate <= allowed * tau, to 1 / 16 of a Taylor step; and its column."""
     n = len(a)

@@ -83,7 +83,8 @@ def krylov_layer(march, velocity, duration, rtol, radius):
         scale = max(march.sup_f, march.sup_norms[-1])
         if generator is None or march.modes.radius != radius:
             march.change_modes(radius)
-            generator = Generator(sampled, problem.nu, march.modes)
+            n_grid = product_grid(sampled, march.modes.k_max)
+            generator = Generator(sampled, problem.nu, march.modes, n_grid)
         trials.clear()
         rate = rtol * scale / (_SUP_PER_NORM * problem.horizon)
         # The generator maps constants to 0: without the mean, rounding is relative to what still moves.

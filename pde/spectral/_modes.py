@@ -9,9 +9,9 @@ be the stiffest modes.
 
 import math
 
-import numba
 import numpy as np
 
+from pde._compiled import njit
 from pde._transforms import to_spectrum, to_values
 
 __all__ = ["Modes"]
@@ -144,7 +144,7 @@ class Modes:
         return np.bincount(shell, 2 * np.abs(state))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _gather(spectrum, layout, state):
     for k1, first, stop, place in layout:
         row = spectrum[k1 % spectrum.shape[0]]
@@ -152,7 +152,7 @@ def _gather(spectrum, layout, state):
             state[place + j - first] = row[j]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _scatter(state, layout, spectrum):
     n = spectrum.shape[0]
     for k1, first, stop, place in layout:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pde import PeriodicField, _transforms, grid
-from pde.spectral._generator import Generator
+from pde.spectral._generator import Generator, product_grid
 from pde.spectral._modes import Modes
 
 EPS = np.finfo(float).eps
@@ -184,7 +184,8 @@ def test_small_product_grid_spoils_the_edge_alone():
     velocity = PeriodicField(np.stack([values(v, 16, 0), values(v, 16, 1)]), length=2.5)
     modes = Modes(15.0, 20, length=2.5)
     state = modes.from_grid(values(w, 40))
-    generator, clean = Generator(velocity, 0.3, modes), Generator(velocity, 0.3, modes, n_grid=40)
+    generator = Generator(velocity, 0.3, modes, product_grid(velocity, 15))
+    clean = Generator(velocity, 0.3, modes, n_grid=40)
     assert generator.n_grid < 2 * 15 + 3 + 1 <= clean.n_grid
     wrong = np.abs(generator(state) - clean(state)) > 1e-10
     assert wrong.any()
