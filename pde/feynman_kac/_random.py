@@ -54,7 +54,23 @@ _inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath
 
 
 def key_from(rng):
-    """The key, two 32-bit words as uint64 (2,), of a seed >= 0 or of a Generator, from which two words are drawn."""
+    """Return the 64-bit key that a seed or a generator stands for.
+
+    Parameters
+    ----------
+    rng : int, numpy.random.SeedSequence or numpy.random.Generator
+        A seed >= 0, a seed sequence, or a generator, from which two numbers are drawn.
+
+    Returns
+    -------
+    ndarray of shape (2,)
+        Two 32-bit words.
+
+    Raises
+    ------
+    ValueError
+        If rng is neither.
+    """
     if isinstance(rng, np.random.Generator):
         return rng.integers(0, 2**32, size=2, dtype=np.uint64)
     if isinstance(rng, np.random.SeedSequence):

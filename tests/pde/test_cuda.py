@@ -20,7 +20,7 @@ import scipy.stats
 import pde
 from pde import convergence, feynman_kac, problems
 from pde.feynman_kac import _cuda as fk_cuda
-from pde.feynman_kac import _cuda_kernel, _increments
+from pde.feynman_kac import _cuda_device, _increments
 from pde.feynman_kac._cuda import cuda
 
 KEYS = np.array([[0, 0], [0xFFFFFFFF, 0xFFFFFFFF], [0xA4093822, 0x299F31D0]], dtype=np.uint32)
@@ -115,8 +115,8 @@ def arguments_of(case):
 
 def on_device():
     """Philox and the normals of both precisions, by a kernel."""
-    philox = _cuda_kernel.make_philox()
-    normals = {name: _cuda_kernel.make_normals(np.dtype(name)) for name in fk_cuda.DTYPES}
+    philox = _cuda_device.make_philox()
+    normals = {name: _cuda_device.make_normals(np.dtype(name)) for name in fk_cuda.DTYPES}
     double, single = normals["float64"], normals["float32"]
 
     @cuda.jit

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from pde.feynman_kac import _cuda_compile
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import cuda_kernels
 
 needs_compiler = pytest.mark.skipif(
-    cuda_kernels.missing() is not None, reason=f"compiling for CUDA: {cuda_kernels.missing()}"
+    _cuda_compile.missing() is not None, reason=f"compiling for CUDA: {_cuda_compile.missing()}"
 )
 
 
 def rows_of(*options):
     # A process of its own: numba's CUDA target is not to be loaded beside the simulator or without need.
-    command = [sys.executable, str(ROOT / "benchmarks" / "cuda_kernels.py"), *options]
+    command = [sys.executable, "-m", "pde.feynman_kac._cuda_compile", *options]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stderr[-3000:]
     return [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
@@ -56,7 +56,7 @@ def test_step_loop_is_found_in_machine_code_and_its_local_accesses_counted():
     rounds = ["  /*0010*/ IMAD.WIDE.U32 R2, R4, -0x2daee0ad, RZ ;"] * 10
     code = [".L_x_1:", "  /*0000*/ LDL R1, [R2] ;", ".L_x_2:", *rounds, "  /*0200*/ LDG.E R7, [R8] ;"]
     code += ["  /*0210*/ STL [R1], R7 ;", "  /*0220*/ @P0 BRA `(.L_x_2) ;", "  /*0230*/ BRA `(.L_x_1) ;"]
-    found = cuda_kernels.step_loop("\n".join(code))
+    found = _cuda_compile.step_loop("\n".join(code))
     assert found == {
         "step_instructions": 13, "step_local_accesses": 1, "step_global_loads": 1, "step_shared_loads": 0,
     }  # fmt: skip

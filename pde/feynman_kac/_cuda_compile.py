@@ -1,6 +1,6 @@
 """Compile every variant of the CUDA kernel to PTX and machine code, without a GPU, and record what the compiler made.
 
-    python benchmarks/cuda_kernels.py [--quick] [--out results/cuda_kernels.json]
+    python -m pde.feynman_kac._cuda_compile [--quick] [--out results/cuda_kernels.json]
 
 Needs numba-cuda with a CUDA toolkit from pip (the extra `gpu`), ptxas, and nvdisasm for the instructions of the step
 loop; those that triton brings are found, too. For each of sm_75, sm_80 and sm_90: registers per thread, bytes spilled,
@@ -23,8 +23,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import _driver
 import numpy as np
+
+from pde.feynman_kac import _cuda_kernel
+from pde.feynman_kac._cuda_kernel import THREADS_AROUND_A_TABLE, Kind
 
 ARCHITECTURES = ((7, 5), (8, 0), (9, 0))
 # The multiplier of Philox, as nvdisasm writes it: it marks the loop over the steps.
@@ -32,10 +34,10 @@ PHILOX = re.compile(r"-0x2daee0ad|0xd2511f53", re.IGNORECASE)
 
 
 def tool(name):
-    """Path of one of CUDA's tools: on PATH, in pip's packages of NVIDIA, or in triton's; None without it."""
-    if found := shutil.which(name):
-        return found
-    return _found("nvidia", f"**/bin/{name}") or _found("triton", f"backends/nvidia/bin/{name}")
+    """Path of one of CUDA's tools: in pip's packages of NVIDIA, in triton, or on PATH; None without it."""
+    ours = _found("nvidia", f"**/bin/{name}") or _found("triton", f"backends/nvidia/bin/{name}")
+    # A system's tools may be too old for the PTX of pip's compiler.
+    return ours or shutil.which(name)
 
 
 def _found(package, pattern):
@@ -59,8 +61,6 @@ def missing():
 
 def kinds():
     """All variants: precision, degree of the velocity, table and noise in shared memory or not."""
-    from pde.feynman_kac._cuda_kernel import THREADS_AROUND_A_TABLE, Kind
-
     variants = itertools.product(("float32", "float64"), (1, 3), (False, True), (False, True))
     for dtype, degree, table_shared, noise_shared in variants:
         n_threads = THREADS_AROUND_A_TABLE if table_shared else 256
@@ -100,8 +100,6 @@ def device_of(capability):
 
 def compile_kind(kind, capability, folder):
     """One variant for one architecture: a dictionary of what the compiler made of it."""
-    from pde.feynman_kac import _cuda_kernel
-
     with device_of(capability) as cuda:
         kernel = _cuda_kernel.make_kernel.__wrapped__(kind)
         compiled = cuda.compile(
@@ -155,7 +153,7 @@ def main():
     parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
     args = parser.parse_args()
     if reason := missing():
-        sys.exit(f"cuda_kernels: {reason}")
+        sys.exit(f"_cuda_compile: {reason}")
     # The simulator compiles nothing.
     os.environ.pop("NUMBA_ENABLE_CUDASIM", None)
     rows = []
@@ -168,9 +166,8 @@ def main():
     if args.out:
         names = ("numba", "numba-cuda")
         versions = {name: importlib.metadata.version(name) for name in names}
-        _driver.write_json(args.out, {"machine": _driver.machine(), "versions": versions, "rows": rows})
+        args.out.write_text(json.dumps({"versions": versions, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     main()
