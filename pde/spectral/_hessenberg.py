@@ -107,7 +107,8 @@ def longest_time(a, norm, tau_max, allowed, growth):
     while left > 0:
         trial[:] = x
         _taylor_step(a, h, trial, term, other)
-        if estimate(trial[n - 2], trial[n - 1], growth) <= allowed * (tau + h):
+        # Below 32 eps the estimate is rounding, which no shorter step would lessen.
+        if estimate(trial[n - 2], trial[n - 1], growth) <= max(allowed * (tau + h), 32 * _EPS):
             x[:] = trial
             tau += h
             if halvings == 0:

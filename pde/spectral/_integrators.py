@@ -83,7 +83,8 @@ def krylov_layer(march, velocity, duration, rtol, radius):
         scale = max(march.sup_f, march.sup_norms[-1])
         if generator is None or march.modes.radius != radius:
             march.change_modes(radius)
-            n_grid = product_grid(sampled, march.modes.k_max)
+            # Aliases are allowed where more modes can make up for them.
+            n_grid = product_grid(sampled, march.modes.k_max) if march.modes.k_max < march.k_max else None
             generator = Generator(sampled, problem.nu, march.modes, n_grid)
         trials.clear()
         rate = rtol * scale / (_SUP_PER_NORM * problem.horizon)
