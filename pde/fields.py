@@ -73,11 +73,13 @@ class PeriodicField:
         return self._cached("_n_modes", self._count_modes)
 
     def _count_modes(self):
-        size = np.abs(self._coefficients).reshape(-1, *self._coefficients.shape[-2:]).max(axis=0)
+        # The other half of the spectrum is the conjugate of this one.
+        c = self._coefficients[..., self.n // 2 :].reshape(-1, 2 * (self.n // 2) + 1, self.n // 2 + 1)
+        size = np.abs(c).max(axis=0)
         # FFT rounding leaves about eps in absent modes.
         present = size > 4 * np.finfo(float).eps * size.max()
-        k = np.abs(np.arange(-(self.n // 2), self.n // 2 + 1))
-        return int(max(k[present.any(axis=0)].max(initial=0), k[present.any(axis=1)].max(initial=0)))
+        k1 = np.abs(np.arange(-(self.n // 2), self.n // 2 + 1))[present.any(axis=1)]
+        return int(max(k1.max(initial=0), np.flatnonzero(present.any(axis=0)).max(initial=0)))
 
     @property
     def _coefficients(self):

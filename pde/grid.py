@@ -13,6 +13,7 @@ import numpy as np
 import scipy.fft
 
 from pde import checks
+from pde._transforms import to_spectrum, to_values
 
 __all__ = ["coefficients", "dealiased_modes", "fast_size", "from_coefficients", "points", "resample"]
 
@@ -115,15 +116,18 @@ def coefficients(values: np.ndarray, n_modes: int | None = None) -> np.ndarray:
     n = values.shape[-1]
     n_modes = n // 2 if n_modes is None else n_modes
     kept = min(n_modes, n // 2)
-    k = np.arange(-kept, kept + 1)
-    # An even grid cannot tell n/2 from -n/2: the entry is shared between them.
-    share = np.where(2 * np.abs(k) == n, 0.5, 1.0)
-    half = scipy.fft.rfft2(values, norm="forward")[..., k % n, : kept + 1] * share[:, None] * share[kept:]
+    half = to_spectrum(values)[..., : kept + 1]
     c = np.zeros(values.shape[:-2] + (2 * n_modes + 1,) * 2, dtype=complex)
-    rows = slice(n_modes - kept, n_modes + kept + 1)
-    c[..., rows, n_modes : n_modes + kept + 1] = half
+    last = n_modes + kept
+    c[..., n_modes : last + 1, n_modes : last + 1] = half[..., : kept + 1, :]
+    c[..., n_modes - kept : n_modes, n_modes : last + 1] = half[..., n - kept :, :]
+    if 2 * kept == n:
+        # An even grid cannot tell n/2 from -n/2: the entry is shared between them.
+        c[..., [n_modes - kept, last], :] *= 0.5
+        c[..., last] *= 0.5
     # The values are real: c_(-k) is the conjugate of c_k.
-    c[..., rows, n_modes - kept : n_modes] = np.conj(half[..., ::-1, :0:-1])
+    rows = slice(n_modes - kept, last + 1)
+    c[..., rows, n_modes - kept : n_modes] = np.conj(c[..., rows, last:n_modes:-1][..., ::-1, :])
     return c
 
 
@@ -156,7 +160,7 @@ def from_coefficients(c: np.ndarray, n: int) -> np.ndarray:
         spectrum = np.zeros(c.shape[:-2] + (n, n), dtype=complex)
         np.add.at(spectrum, (..., places), folded)  # type: ignore[arg-type]
         half = spectrum[..., : n // 2 + 1]
-    return scipy.fft.irfft2(half, s=(n, n), norm="forward")
+    return to_values(half, n)
 
 
 def resample(values: np.ndarray, n: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from pde import checks, convergence, spectral
+from pde._compiled import njit
 
 __all__ = ["HoelderConstant", "hoelder_constant", "hoelder_exponent", "largest_differences"]
 
@@ -149,7 +150,7 @@ def largest_differences(u, *, length=1.0):
     return np.sqrt(found[1:]) * (length / n), largest[1:]
 
 
-@numba.njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@njit(parallel=True, error_model="numpy")
 def _over_shifts(doubled):
     """max_x |u(x + (a, b)) - u(x)| for 0 <= a <= n / 2, 0 <= b < n, from u and its copy beside it, (n, 2 n)."""
     n = doubled.shape[0]

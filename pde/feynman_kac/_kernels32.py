@@ -11,47 +11,30 @@ import math
 import numba
 import numpy as np
 
-from pde.feynman_kac._random import philox
+from pde._compiled import njit
+from pde.feynman_kac._normals16 import normal_table, normals_of_words
+from pde.feynman_kac._random import GAUSSIAN32, TWO_POINT32, threefry
 from pde.feynman_kac._simd_gather import load_rows
 
-__all__ = ["advance32", "cell_table", "increments32", "normals32"]
+__all__ = ["advance32", "cell_table", "increments32"]
 
 _U, _W, _I, _F = np.uint64, np.uint32, np.int32, np.float32
-_HALF_BITS, _8, _9, _30, _31, _32 = _W(0x20000000), _W(8), _W(9), _W(30), _W(31), _U(32)
-# Streams of the counters, apart from that of double precision (0).
-GAUSSIAN32, TWO_POINT = 1, 2
+_8, _32 = _W(8), _U(32)
 
 _fast = {"contract", "nsz", "reassoc"}
 _inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath=_fast)
 
-_LOG = tuple(_F(1 / (2 * k + 1)) for k in range(5))
-_SIN = tuple(_F((-1.0) ** k / math.factorial(2 * k + 1)) for k in range(5))
-_COS = tuple(_F((-1.0) ** k / math.factorial(2 * k)) for k in range(6))
-_LN2, _TURN = _F(math.log(2.0)), _F(2 * math.pi / 2**32)
-_SQRT_HALF = _I(0x3F3504F3)
 _SIGN = _W(0x80000000)
 _UNIT = _F(2.0**-24)
 
 
 def cell_table(table):
-    """Return the coefficients of a table as the loops of single precision want them.
+    """The coefficients of a table scaled by dt / length as the loops want them: float32, in units of 2**-32 periods.
 
     v(x, y) = c_0 + c_1 gx + gy (c_2 + c_3 gx) in a cell, (gx, gy) the place in it in units of 2**-24    (bilinear)
 
-    Parameters
-    ----------
-    table : tables.Table
-        Scaled by dt / length.
-
-    Returns
-    -------
-    ndarray of shape (m,)
-        float32, in units of 2**-32 periods: eight numbers a cell for degree 1, the table's own layout for degree 3.
-
-    Raises
-    ------
-    ValueError
-        If a step could cross half a period.
+    Eight numbers per cell for degree 1, the table's own layout for degree 3. ValueError where a step could cross a
+    quarter of a period.
     """
     values = table.coefficients.reshape(table.n + table.degree + 1, table.n + table.degree + 1, 2)
     if np.abs(values).max() >= 0.25:
@@ -69,92 +52,25 @@ def cell_table(table):
 
 
 @_inline
-def _log(u):
-    bits = np.float32(u).view(np.int32)
-    e = _I(_I(bits - _SQRT_HALF) >> _I(23))
-    m = _I(bits - _I(e << _I(23))).view(np.float32)
-    s = (m - _F(1)) / (m + _F(1))
-    z = s * s
-    p = _LOG[4]
-    p = p * z + _LOG[3]
-    p = p * z + _LOG[2]
-    p = p * z + _LOG[1]
-    p = p * z + _F(1)
-    return np.float32(e) * _LN2 + _F(2) * s * p
-
-
-@_inline
-def _sin_cos(word):
-    """Sine and cosine of 2 pi word / 2**32."""
-    quarter = _W(word + _HALF_BITS) >> _30
-    r = np.float32(_W(word - _W(quarter << _30)).view(np.int32)) * _TURN
-    z = r * r
-    s = _SIN[4]
-    s = s * z + _SIN[3]
-    s = s * z + _SIN[2]
-    s = s * z + _SIN[1]
-    s = (s * z + _F(1)) * r
-    c = _COS[5]
-    c = c * z + _COS[4]
-    c = c * z + _COS[3]
-    c = c * z + _COS[2]
-    c = c * z + _COS[1]
-    c = c * z + _F(1)
-    odd = (quarter & _W(1)) != 0
-    sine, cosine = (c, s) if odd else (s, c)
-    sine = -sine if (quarter & _W(2)) != 0 else sine
-    return sine, (-cosine if ((quarter + _W(1)) & _W(2)) != 0 else cosine)
-
-
-@_inline
-def _words(words, count, step, step_stride, path, path_stride, antithetic, point, stream, key):
-    """Four words of Philox for each lane."""
-    k0, k1 = key[0], key[1]
+def _words(words, count, call, path, path_stride, antithetic, point, stream, key):
+    """Four words of Threefry for each lane: counters (call, path, point, stream)."""
+    k0, k1 = _W(key[0]), _W(key[1])
     for lane in range(count):
-        c1 = _U((path + path_stride * lane) >> antithetic)
-        a0, a1, a2, a3 = philox(_U(step + step_stride * lane), c1, _U(point), _U(stream), k0, k1)
-        words[0, lane] = _W(a0)
-        words[1, lane] = _W(a1)
-        words[2, lane] = _W(a2)
-        words[3, lane] = _W(a3)
+        c1 = _W((path + path_stride * lane) >> antithetic)
+        words[0, lane], words[1, lane], words[2, lane], words[3, lane] = threefry(
+            _W(call), c1, _W(point), _W(stream), k0, k1
+        )
 
 
 @_inline
-def _normals(words, z, count, scale, path, path_stride, antithetic):
-    """Two pairs of normals from four words, by Box and Muller: z[0], z[1] of one step, z[2], z[3] of the next."""
-    for half in range(0, 4, 2):
-        for lane in range(count):
-            u = (np.float32(_I(words[half, lane] >> _8)) + _F(0.5)) * _UNIT
-            z[half, lane] = np.sqrt(_F(-2) * _log(u)) * scale
-        for lane in range(count):
-            sine, cosine = _sin_cos(words[half + 1, lane])
-            z[half + 1, lane] = z[half, lane] * sine
-            z[half, lane] = z[half, lane] * cosine
+def _normals(words, table, z, step, count, path, path_stride, antithetic):
+    """A pair of normals for each lane, a multiple of sixteen, from one word: four steps share four words."""
+    normals_of_words(words[step & 3], table, z[0], z[1], count)
     if antithetic:
-        for row in range(4):
-            for lane in range(count):
-                z[row, lane] *= _F(1 - 2 * ((path + path_stride * lane) & 1))
-
-
-@_inline
-def normals32(words, z, count, block, stream, key):
-    """Write four standard normals for each lane: counters (block, lane) of a stream.
-
-    Parameters
-    ----------
-    words : ndarray of shape (4, m)
-        Room for 32-bit words.
-    z : ndarray of shape (4, m)
-        Result, float32, in the first `count` places of each row.
-    count : int
-        Lanes, <= m.
-    block, stream : int
-        Counters.
-    key : ndarray of shape (2,)
-        As from `random_numbers.key_from`.
-    """
-    _words(words, count, block, 0, 0, 1, 0, 0, stream, key)
-    _normals(words, z, count, _F(1), 0, 1, 0)
+        for lane in range(count):
+            sign = _F(1 - 2 * ((path + path_stride * lane) & 1))
+            z[0, lane] *= sign
+            z[1, lane] *= sign
 
 
 @_inline
@@ -231,16 +147,17 @@ def _shift(position, displacement):
 def _make_advance(block):
     """The loop for blocks of so many lanes, a constant, for which the compiler unrolls the loops over lanes."""
 
-    @numba.njit(parallel=True, cache=True, nogil=True, error_model="numpy", fastmath=_fast)
+    @njit(parallel=True, error_model="numpy", fastmath=_fast)
     def advance(
-        x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, heun, key
-    ):
+        x, y, tables, layers, degree, n, scale, normal, step, first_path, first_point, common, antithetic, two_point,
+        heun, key,
+    ):  # fmt: skip
         n_rows, n_lanes = x.shape
         n_blocks = (n_lanes + block - 1) // block
-        unit = np.float32(scale * 2.0**32)
-        stream = TWO_POINT if two_point else GAUSSIAN32
-        # Steps that one call of Philox serves.
-        per_call = 64 if two_point else 2
+        unit = _F(scale * 2.0**32)
+        stream = TWO_POINT32 if two_point else GAUSSIAN32
+        # Steps that one call of Threefry serves.
+        per_call = 64 if two_point else 4
         for work in numba.prange(n_rows * n_blocks):
             row, start = work // n_blocks, (work % n_blocks) * block
             count = min(block, n_lanes - start)
@@ -250,44 +167,41 @@ def _make_advance(block):
             gx, gy = np.empty(block, np.float32), np.empty(block, np.float32)
             dx, dy = np.empty(block, np.float32), np.empty(block, np.float32)
             ex, ey = np.empty(block, np.float32), np.empty(block, np.float32)
-            words, z = np.zeros((4, block), np.uint32), np.zeros((4, block), np.float32)
+            words, z = np.zeros((4, block), np.uint32), np.zeros((2, block), np.float32)
             px[:count] = x[row, start : start + count]
             py[:count] = y[row, start : start + count]
             path = first_path + row if common else first_path + start
-            stride = 0 if common else 1
             point = 0 if common else first_point + row
             for k in range(len(layers)):
-                if k % per_call == 0:
-                    call = (step + k) // per_call
-                    if common:
-                        _words(words, 1, call, 0, path, stride, antithetic, point, stream, key)
+                # A common path needs one lane of numbers, and normals come by sixteen.
+                if k % per_call == 0 and common:
+                    _words(words, 1, (step + k) // per_call, path, 0, antithetic, point, stream, key)
+                elif k % per_call == 0:
+                    _words(words, block, (step + k) // per_call, path, 1, antithetic, point, stream, key)
+                if common:
+                    if two_point:
+                        _signs(words, z, k, 1, unit, path, 0, antithetic)
                     else:
-                        _words(words, block, call, 0, path, 1, antithetic, point, stream, key)
-                    if not two_point and common:
-                        _normals(words, z, 1, unit, path, 0, antithetic)
-                    elif not two_point:
-                        _normals(words, z, block, unit, path, 1, antithetic)
-                half = 0 if two_point else 2 * (k & 1)
-                if two_point and common:
-                    _signs(words, z, k, 1, unit, path, 0, antithetic)
+                        _normals(words, normal, z, k, 16, path, 0, antithetic)
+                    for lane in range(1, block):
+                        z[0, lane] = z[0, 0]
+                        z[1, lane] = z[1, 0]
                 elif two_point:
                     _signs(words, z, k, block, unit, path, 1, antithetic)
-                if common:
-                    for lane in range(1, count):
-                        z[half, lane] = z[half, 0]
-                        z[half + 1, lane] = z[half + 1, 0]
+                else:
+                    _normals(words, normal, z, k, block, path, 1, antithetic)
                 _drift(degree, tables[layers[k, 0]], n, px, py, places, gx, gy, rows, dx, dy, block)
                 if heun:
                     for lane in range(block):
-                        qx[lane] = _shift(px[lane], dx[lane] + z[half, lane])
-                        qy[lane] = _shift(py[lane], dy[lane] + z[half + 1, lane])
+                        qx[lane] = _shift(px[lane], dx[lane] + z[0, lane])
+                        qy[lane] = _shift(py[lane], dy[lane] + z[1, lane])
                     _drift(degree, tables[layers[k, 1]], n, qx, qy, places, gx, gy, rows, ex, ey, block)
                     for lane in range(block):
                         dx[lane] = _F(0.5) * (dx[lane] + ex[lane])
                         dy[lane] = _F(0.5) * (dy[lane] + ey[lane])
                 for lane in range(block):
-                    px[lane] = _shift(px[lane], dx[lane] + z[half, lane])
-                    py[lane] = _shift(py[lane], dy[lane] + z[half + 1, lane])
+                    px[lane] = _shift(px[lane], dx[lane] + z[0, lane])
+                    py[lane] = _shift(py[lane], dy[lane] + z[1, lane])
             x[row, start : start + count] = px[:count]
             y[row, start : start + count] = py[:count]
 
@@ -302,81 +216,41 @@ def advance32(
 ):
     """Advance all particles by len(layers) Euler-Maruyama or stochastic Heun steps, in place.
 
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_rows, n_lanes)
-        uint32. Rows are points and lanes paths; or, with `common`, rows are paths and lanes points.
-    tables : ndarray of shape (n_tables, m)
-        As from `cell_table`.
-    layers : ndarray of shape (n_steps, 2)
-        Indices of the tables at the beginning and the end of each step.
-    degree : int
-        Of the B-splines: 1 or 3.
-    n : int
-        Points per side of the tables.
-    scale : float
-        sigma sqrt(dt) / length.
-    step : int
-        Counter of the first step, a multiple of 64.
-    first_path, first_point : int
-        Counters of the first path and the first point.
-    common : bool
-        One set of increments for all points; their point counter is 0.
-    antithetic : int
-        1: paths 2 i and 2 i + 1 have opposite increments.
-    two_point : bool
-        Increments +- sigma sqrt(dt) instead of Gaussian ones.
-    heun : bool
-        Stochastic Heun instead of Euler-Maruyama.
-    key : ndarray of shape (2,)
-        As from `random_numbers.key_from`.
+    x, y are uint32 of shape (n_rows, n_lanes): rows are points and lanes paths or, with `common` increments, rows are
+    paths and lanes points. tables (n_tables, m) are as from `cell_table`, layers (n_steps, 2) their indices at the
+    beginning and the end of each step, scale = sigma sqrt(dt) / length. step is a multiple of 64; it, first_path and
+    first_point are counters (point 0 with `common`), key that of `_random.key_from`. antithetic = 1: paths 2 i and
+    2 i + 1 have opposite increments.
     """
     # Whole blocks are advanced, full or not.
     advance = _advance_narrow if x.shape[1] <= 32 else _advance_wide
+    table = normal_table().ravel() * np.float32(scale * 2.0**32)
     advance(
-        x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, heun, key
-    )
+        x, y, tables, layers, degree, n, scale, table, step, first_path, first_point, common, antithetic, two_point,
+        heun, key,
+    )  # fmt: skip
 
 
 def increments32(key, n_steps, n_paths, dt, point, antithetic, two_point):
-    """Return the Brownian increments of the loops of single precision.
-
-    Parameters
-    ----------
-    key : ndarray of shape (2,)
-        As from `random_numbers.key_from`.
-    n_steps, n_paths : int
-        Steps and paths.
-    dt : float
-        Step in time.
-    point : int
-        Counter of the point.
-    antithetic : int
-        1: paths 2 i and 2 i + 1 have opposite increments.
-    two_point : bool
-        Increments +- sqrt(dt).
-
-    Returns
-    -------
-    ndarray of shape (n_steps, n_paths, 2)
-    """
+    """The Brownian increments of the loops of single precision, (n_steps, n_paths, 2), for one point."""
     out = np.empty((n_steps, n_paths, 2), np.float32)
-    _fill_increments(out, math.sqrt(dt), antithetic, point, two_point, key)
+    table = normal_table().ravel() * np.float32(math.sqrt(dt))
+    _fill_increments(out, math.sqrt(dt), table, antithetic, point, two_point, key)
     return out.astype(float)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_fast)
-def _fill_increments(out, scale, antithetic, point, two_point, key):
+@njit(error_model="numpy", fastmath=_fast)
+def _fill_increments(out, scale, table, antithetic, point, two_point, key):
     n_steps, n_paths = out.shape[:2]
-    words, z = np.zeros((4, n_paths), np.uint32), np.zeros((4, n_paths), np.float32)
-    per_call, stream = (64, TWO_POINT) if two_point else (2, GAUSSIAN32)
+    whole = (n_paths + 15) // 16 * 16
+    words, z = np.zeros((4, whole), np.uint32), np.zeros((2, whole), np.float32)
+    per_call, stream = (64, TWO_POINT32) if two_point else (4, GAUSSIAN32)
     for k in range(n_steps):
         if k % per_call == 0:
-            _words(words, n_paths, k // per_call, 0, 0, 1, antithetic, point, stream, key)
-            if not two_point:
-                _normals(words, z, n_paths, np.float32(scale), 0, 1, antithetic)
-        half = 0 if two_point else 2 * (k & 1)
+            _words(words, n_paths, k // per_call, 0, 1, antithetic, point, stream, key)
         if two_point:
-            _signs(words, z, k, n_paths, np.float32(scale), 0, 1, antithetic)
-        out[k, :, 0] = z[half]
-        out[k, :, 1] = z[half + 1]
+            _signs(words, z, k, n_paths, _F(scale), 0, 1, antithetic)
+        else:
+            _normals(words, table, z, k, whole, 0, 1, antithetic)
+        out[k, :, 0] = z[0, :n_paths]
+        out[k, :, 1] = z[1, :n_paths]

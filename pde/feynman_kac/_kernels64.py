@@ -9,6 +9,7 @@ number of threads.
 import numba
 import numpy as np
 
+from pde._compiled import njit
 from pde.feynman_kac._random import fill_normals, fill_signs
 
 __all__ = ["advance_euler", "advance_heun", "advance_rk4", "evaluate", "terminal_moments"]
@@ -22,7 +23,7 @@ _RK4_WEIGHTS = (1 / 6, 2 / 6, 2 / 6, 1 / 6)
 _RK4_REACH = (0.5, 0.5, 1.0, 0.0)
 
 _inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
-_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+_options = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 
 @_inline
@@ -91,7 +92,7 @@ def _wrap(x):
 def _make_advance(heun):
     """The loop of Euler-Maruyama or of the stochastic Heun method, each compiled without the other."""
 
-    @numba.njit(parallel=True, **_options)
+    @njit(parallel=True, **_options)
     def advance(
         x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, key
     ):
@@ -180,7 +181,7 @@ advance_euler = _make_advance(heun=False)
 advance_heun = _make_advance(heun=True)
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def advance_rk4(x, y, tables, layers, degree, n):
     """Advance all particles along characteristics by len(layers) classical Runge-Kutta steps, in place.
 
@@ -228,7 +229,7 @@ def advance_rk4(x, y, tables, layers, degree, n):
             y[row, start + lane] = py[lane]
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def terminal_moments(x, y, unit, table, degree, n, common, antithetic, mean, squares):
     """Evaluate the terminal data at the positions, and reduce them to means and sums of squared deviations.
 
@@ -298,7 +299,7 @@ def _add(mean, squares, index, value, count):
     squares[index] += gap * (value - mean[index])
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def evaluate(x, y, table, degree, n, out):
     """Write the table's first component at the positions into out.
 

@@ -8,6 +8,7 @@ counter alone and blocks are independent: the result does not depend on the numb
 import numba
 import numpy as np
 
+from pde._compiled import njit
 from pde.feynman_kac._kernels64 import _drift, _wrap
 from pde.feynman_kac._random import fill_normals
 
@@ -19,10 +20,10 @@ _BLOCK = 128
 # What the second path of `advance_pair` does.
 ALONE, STILL, COARSE = 0, 1, 2
 
-_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+_options = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first_path, first_point, second, key):
     """Advance Euler-Maruyama paths by len(layers) steps, and with them second paths of the same increments, in place.
 
@@ -93,7 +94,7 @@ def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first
             cy[row, start : start + count] = qy[:count]
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def advance_martingale(
     x, y, m, tables, layers, degree, n, slopes, snapshots, slope_n, dt, scale, step, first_path, first_point, key
 ):
@@ -156,7 +157,7 @@ def advance_martingale(
         m[row, start : start + count] = total[:count]
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def advance_given(x, y, increments, tables, layers, degree, n, dt, step):
     """Advance Euler-Maruyama paths by len(layers) steps along given increments, in place.
 
@@ -200,7 +201,7 @@ def advance_given(x, y, increments, tables, layers, degree, n, dt, step):
         y[row, start : start + count] = py[:count]
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def bridge(normals, order, weights, scale, increments):
     """Write the increments of Brownian paths built from normals in the order of a Brownian bridge.
 

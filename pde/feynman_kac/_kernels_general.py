@@ -11,6 +11,7 @@ depend on their counters alone, as in `_kernels64`, whose paths these are where 
 import numba
 import numpy as np
 
+from pde._compiled import njit
 from pde.feynman_kac._kernels64 import _drift, _wrap
 from pde.feynman_kac._random import fill_normals, fill_signs
 
@@ -21,7 +22,7 @@ _U = np.uint64
 _BLOCK = 128
 
 _inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
-_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+_options = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 
 @_inline
@@ -61,7 +62,7 @@ def _rates(potential, source, k, stage, px, py, c, g, unused, count):
                 values[lane] = 0.0
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def advance_general(
     x, y, log_weight, integral, velocity, potential, source, spread, dts, scales, counters, given, ways, key
 ):
@@ -130,7 +131,7 @@ def advance_general(
             integral[row, start : start + count] = g[:count]
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def advance_weighted_rk4(x, y, log_weight, integral, velocity, potential, source, dts):
     """Advance characteristics with C and G by the classical Runge-Kutta method, in place.
 
@@ -203,7 +204,7 @@ def _value_and_slopes(degree, table, n, x, y, wx, sx, wy, sy, out):
                 out[3 + 2 * c] += n * wx[p] * sy[q] * a
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def advance_jacobian(x, y, jacobian, weight, velocity, dts, scales, counters, given, n_window, ways, key):
     """Advance paths with their derivatives J and, by Euler-Maruyama in the first n_window steps, W, in place.
 

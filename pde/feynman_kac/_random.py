@@ -1,4 +1,4 @@
-"""Counter-based normal numbers for the compiled loops: Philox4x32-10 and the Box-Muller transform.
+"""Counter-based random numbers for the compiled loops: Philox4x32-10 with the Box-Muller transform, Threefry4x32-12.
 
 (z_1, z_2) = sqrt(-2 log u_1) (cos 2 pi u_2, sin 2 pi u_2),  (u_1, u_2) = Philox(step, path, point, stream; key)
 
@@ -12,14 +12,28 @@ import math
 import numba
 import numpy as np
 
-from pde import checks
-
-__all__ = ["DTYPES", "INCREMENTS", "brownian_increments", "fill_normals", "fill_signs", "key_from"]
+__all__ = [
+    "DTYPES",
+    "GAUSSIAN32",
+    "GAUSSIAN64",
+    "INCREMENTS",
+    "NORMALS",
+    "SIGNS",
+    "TWO_POINT32",
+    "fill_normals",
+    "fill_signs",
+    "key_from",
+    "philox",
+    "threefry",
+]
 
 INCREMENTS = ("gaussian", "two-point")
 DTYPES = ("float64", "float32")
-# Fourth counter: the normals are stream 0, and each other use has its own.
-SIGNS = 3
+# The register of streams: the fourth counter keeps apart whatever draws with one key.
+# Philox: increments in double precision, and two-point ones; normal numbers in bulk (`_normals`).
+GAUSSIAN64, NORMALS, SIGNS = 0, 3, 4
+# Threefry: increments in single precision, Gaussian and two-point.
+GAUSSIAN32, TWO_POINT32 = 1, 2
 
 _U = np.uint64
 _MULTIPLIERS = _U(0xD2511F53), _U(0xCD9E8D57)
@@ -40,7 +54,7 @@ _inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath
 
 
 def key_from(rng):
-    """Return the 64-bit Philox key that a seed or a generator stands for.
+    """Return the 64-bit key that a seed or a generator stands for.
 
     Parameters
     ----------
@@ -86,6 +100,49 @@ def philox(c0, c1, c2, c3, k0, k1):
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[7], k1 + _K1[7])
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + _K0[8], k1 + _K1[8])
     return _round(c0, c1, c2, c3, k0 + _K0[9], k1 + _K1[9])
+
+
+# Threefry4x32: rotations of eight rounds, and the parity of the key schedule (Salmon et al. 2011).
+_W = np.uint32
+_EARLY, _LATE = (10, 26, 11, 21, 13, 27, 23, 5), (6, 20, 17, 11, 25, 10, 18, 20)
+_PARITY = _W(0x1BD11BDA)
+
+
+@_inline
+def _add(a, b):
+    return _W(_W(a) + _W(b))
+
+
+@_inline
+def _mix(a, b, rotation):
+    a = _add(a, b)
+    return a, _W(_W(_W(b << _W(rotation)) | _W(b >> _W(32 - rotation))) ^ a)
+
+
+@_inline
+def _four_rounds(x0, x1, x2, x3, rotations):
+    x0, x1 = _mix(x0, x1, rotations[0])
+    x2, x3 = _mix(x2, x3, rotations[1])
+    x0, x3 = _mix(x0, x3, rotations[2])
+    x2, x1 = _mix(x2, x1, rotations[3])
+    x0, x1 = _mix(x0, x1, rotations[4])
+    x2, x3 = _mix(x2, x3, rotations[5])
+    x0, x3 = _mix(x0, x3, rotations[6])
+    x2, x1 = _mix(x2, x1, rotations[7])
+    return x0, x1, x2, x3
+
+
+@_inline
+def threefry(c0, c1, c2, c3, k0, k1):
+    """Threefry4x32-12: four 32-bit words from a counter of four and a key of two (and two zeros)."""
+    k4 = _W(_PARITY ^ k0 ^ k1)
+    x0, x1, x2, x3 = _add(c0, k0), _add(c1, k1), c2, c3
+    x0, x1, x2, x3 = _four_rounds(x0, x1, x2, x3, _EARLY)
+    x0, x3 = _add(x0, k1), _add(x3, _add(k4, _W(1)))
+    x0, x1, x2, x3 = _four_rounds(x0, x1, x2, x3, _LATE)
+    x2, x3 = _add(x2, k4), _add(x3, _add(k0, _W(2)))
+    x0, x1, x2, x3 = _four_rounds(x0, x1, x2, x3, _EARLY)
+    return x0, _add(x1, k4), _add(x2, k0), _add(x3, _add(k1, _W(3)))
 
 
 @_inline
@@ -149,33 +206,16 @@ def _sin_cos_turn(u):
 
 @_inline
 def fill_normals(z1, z2, count, scale, step, step_stride, path, path_stride, antithetic, point, key):
-    """Write `count` pairs of normals of standard deviation `scale`: counters (step, path, point), strided in lanes.
+    """Write `count` pairs of normals of standard deviation `scale` into z1, z2, with the counters (step, path, point).
 
-    Parameters
-    ----------
-    z1, z2 : ndarray of shape (m,)
-        Result, in the first `count` places.
-    count : int
-        Pairs wanted, <= m.
-    scale : float
-        Standard deviation.
-    step, path : int
-        Counters of the first pair.
-    step_stride, path_stride : int
-        What a lane adds to them.
-    antithetic : int
-        1: paths 2 i and 2 i + 1 share a counter and have opposite signs.
-    point : int
-        Counter of the point.
-    key : ndarray of shape (2,)
-        As from `key_from`.
+    A lane adds the strides to step and path; antithetic = 1: paths 2 i, 2 i + 1 share a counter, with opposite signs.
     """
     k0, k1 = key[0], key[1]
     # Three loops, because one would be too large to be vectorised.
     for lane in range(count):
         c0 = _U(step + step_stride * lane)
         c1 = _U((path + path_stride * lane) >> antithetic)
-        a0, a1, a2, a3 = philox(c0, c1, _U(point), _U(0), k0, k1)
+        a0, a1, a2, a3 = philox(c0, c1, _U(point), _U(GAUSSIAN64), k0, k1)
         z1[lane] = 1.0 - _unit(a0, a1)
         z2[lane] = _unit(a2, a3)
     for lane in range(count):
@@ -189,88 +229,10 @@ def fill_normals(z1, z2, count, scale, step, step_stride, path, path_stride, ant
 
 @_inline
 def fill_signs(z1, z2, count, scale, step, step_stride, path, path_stride, antithetic, point, key):
-    """Write `count` pairs of +-scale with equal probability, with the counters of `fill_normals`.
-
-    Parameters
-    ----------
-    z1, z2 : ndarray of shape (m,)
-        Result, in the first `count` places.
-    count : int
-        Pairs wanted, <= m.
-    scale : float
-        Standard deviation.
-    step, path : int
-        Counters of the first pair.
-    step_stride, path_stride : int
-        What a lane adds to them.
-    antithetic : int
-        1: paths 2 i and 2 i + 1 share a counter and have opposite signs.
-    point : int
-        Counter of the point.
-    key : ndarray of shape (2,)
-        As from `key_from`.
-    """
+    """Write `count` pairs of +-scale with equal probability, with the counters of `fill_normals`."""
     for lane in range(count):
         c1 = _U((path + path_stride * lane) >> antithetic)
         a0, a1, _, _ = philox(_U(step + step_stride * lane), c1, _U(point), _U(SIGNS), key[0], key[1])
         sign = 1 - 2 * ((path + path_stride * lane) & antithetic)
         z1[lane] = (scale * sign) * (1.0 - 2.0 * np.float64(a0 >> _U(31)))
         z2[lane] = (scale * sign) * (1.0 - 2.0 * np.float64(a1 >> _U(31)))
-
-
-@numba.njit(cache=True, nogil=True)
-def _increments(n_steps, n_paths, scale, antithetic, point, key, two_point=False):
-    out = np.empty((n_steps, n_paths, 2))
-    z1, z2 = np.empty(n_paths), np.empty(n_paths)
-    for step in range(n_steps):
-        if two_point:
-            fill_signs(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
-        else:
-            fill_normals(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
-        out[step, :, 0] = z1
-        out[step, :, 1] = z2
-    return out
-
-
-def brownian_increments(
-    rng, n_steps, n_paths, dt, *, point=0, antithetic=False, increments="gaussian", dtype="float64"
-):
-    """Return the increments that the compiled path loops use for one starting point.
-
-    increments[k, p] ~ N(0, dt I), or +-sqrt(dt) in each component,  k-th step of path p
-
-    Parameters
-    ----------
-    rng : int or numpy.random.Generator
-        As given to `feynman_kac.estimate`.
-    n_steps : int
-        Steps.
-    n_paths : int
-        Paths.
-    dt : float
-        Step in time.
-    point : int, default=0
-        Index of the starting point in the flattened points; 0 for common paths.
-    antithetic : bool, default=False
-        Paths 2 i and 2 i + 1 have opposite increments.
-    increments : {"gaussian", "two-point"}
-        Their law.
-    dtype : {"float64", "float32"}
-        The loop whose increments are wanted: the two draw different numbers.
-
-    Returns
-    -------
-    ndarray of shape (n_steps, n_paths, 2)
-
-    Raises
-    ------
-    ValueError
-        If rng is neither a seed nor a generator, or increments or dtype is unknown.
-    """
-    two_point = checks.one_of("increments", increments, INCREMENTS) == "two-point"
-    key, scale = key_from(rng), math.sqrt(dt)
-    if checks.one_of("dtype", dtype, DTYPES) == "float32":
-        from pde.feynman_kac._kernels32 import increments32  # Which imports this module.
-
-        return increments32(key, n_steps, n_paths, dt, point, int(antithetic), two_point)
-    return _increments(n_steps, n_paths, scale, int(antithetic), point, key, two_point)

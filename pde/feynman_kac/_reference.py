@@ -3,7 +3,8 @@
 import numpy as np
 
 from pde import checks
-from pde.feynman_kac import _arguments, _random
+from pde.feynman_kac import _arguments
+from pde.feynman_kac._increments import increments_of
 from pde.feynman_kac._time_steps import TimeSteps, runs_of
 
 __all__ = ["brownian_increments", "euler_maruyama", "stochastic_heun"]
@@ -50,8 +51,8 @@ def brownian_increments(
     last = runs[-1]
     options = {"point": point, "antithetic": antithetic, "increments": increments, "dtype": dtype}
     if len(runs) == 1:
-        return _random.brownian_increments(rng, n_steps, n_paths, float(sizes[0]), **options)
-    drawn = _random.brownian_increments(rng, last.counter + last.count, n_paths, 1.0, **options)
+        return increments_of(rng, n_steps, n_paths, float(sizes[0]), **options)
+    drawn = increments_of(rng, last.counter + last.count, n_paths, 1.0, **options)
     places = np.concatenate([run.counter + np.arange(run.count) for run in runs])
     return drawn[places] * np.sqrt(sizes)[:, None, None]
 

@@ -7,12 +7,13 @@ made in that order depend neither on the number of shards nor on the workers, th
 import contextlib
 import math
 import os
-import threading
 import time
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numba
+
+from pde._compiled import turn
 
 __all__ = ["Block", "Blocks", "in_rounds"]
 
@@ -21,7 +22,6 @@ _ROUND_SECONDS = 5.0
 _MOST_LOSSES = 3
 # Errors by which loky, Dask and Ray say that a worker died; by name, because they need not be installed.
 _LOST_WORKER = {"TerminatedWorkerError", "KilledWorker", "RayActorError", "WorkerCrashedError"}
-_turn = threading.Lock()
 
 
 class Block(NamedTuple):
@@ -200,9 +200,7 @@ def _own_threads():
     """
     before = numba.get_num_threads()
     share = int(os.environ.get("NUMBA_NUM_THREADS", "1"))
-    # Numba's own thread pool, used where neither OpenMP nor TBB is found, aborts when two threads enter it at once.
-    turn = _turn if numba.threading_layer() == "workqueue" else contextlib.nullcontext()
-    with turn:
+    with turn():
         numba.set_num_threads(min(share, numba.config.NUMBA_NUM_THREADS))
         try:
             yield

@@ -5,30 +5,23 @@ w(., 0) = f. The product is formed on a grid large enough that no alias reaches 
 points for modes |k_i| <= K and a velocity of bandwidth K_v.
 """
 
-import numba
 import numpy as np
-import scipy.fft
 
 from pde import grid
+from pde._compiled import njit
+from pde._transforms import to_spectrum, to_values
 
 __all__ = ["Generator", "product_grid"]
 
 
 def product_grid(velocity, k_max):
-    """Return the points per side of a grid on which no alias of v . grad w reaches the modes kept.
+    """Points per side of the grid of products: no alias of v . grad w reaches the modes below the edge.
 
-    Parameters
-    ----------
-    velocity : PeriodicField
-        v, of bandwidth `n_modes`.
-    k_max : int
-        Largest |k_i| of w.
-
-    Returns
-    -------
-    int
+    On 2 K + 1 points aliases reach the modes |k_i| > K - K_v, which truncation spoils by as much; the residual counts
+    both. That is allowed while this edge is a quarter of the spectrum.
     """
-    return grid.fast_size(2 * k_max + velocity.n_modes + 1)
+    margin = velocity.n_modes if 4 * velocity.n_modes > k_max else 0
+    return grid.fast_size(2 * k_max + margin + 1)
 
 
 class Generator:
@@ -49,12 +42,12 @@ class Generator:
 
     def __init__(self, velocity, nu, modes, n_grid=None):
         self.field, self.nu, self.modes = velocity, nu, modes
-        self.n_grid = n_grid or product_grid(velocity, modes.k_max)
+        self.n_grid = n_grid or grid.fast_size(2 * modes.k_max + velocity.n_modes + 1)
         self._aliases = self.n_grid < 2 * modes.k_max + velocity.n_modes + 1
         self._velocity = velocity.on_grid(self.n_grid)
-        self._decay = nu * modes.k_squared
+        self._decay = np.repeat(nu * modes.k_squared, 2)
         self._spectra = np.zeros((2, self.n_grid, self.n_grid // 2 + 1), dtype=complex)
-        self._fine, self._fine_velocity, self._fine_k_squared = None, None, None
+        self._fine, self._fine_velocity = None, None
         # Largest |v_1 k_1| + |v_2 k_2| of a mode kept: the imaginary reach of the spectrum.
         self.transport_rate = float(np.abs(self._velocity).sum(axis=0).max() * modes.unit * modes.k_max)
 
@@ -71,7 +64,8 @@ class Generator:
         ndarray of shape (modes.size,)
         """
         out = np.empty_like(state)
-        _gather_with_decay(self._product(state), self.modes.layout, state, self._decay, out)
+        product = self._product(state).view(float)
+        _gather_with_decay(product, self.modes.layout, state.view(float), self._decay, out.view(float))
         return out
 
     def convection(self, state):
@@ -91,10 +85,10 @@ class Generator:
     def _product(self, state):
         """The transform of v . grad w, formed on the grid of products."""
         m = self.n_grid
-        _fill_gradient(state, self.modes.layout, self.modes.unit, self._spectra)
-        slopes = scipy.fft.irfft2(self._spectra, s=(m, m), norm="forward")
-        _dot(slopes, self._velocity)
-        return scipy.fft.rfft2(slopes[0], norm="forward", overwrite_x=True)
+        _fill_gradient(state.view(float), self.modes.layout, self.modes.unit, self._spectra.view(float))
+        slope_x, slope_y = (to_values(spectrum, m) for spectrum in self._spectra)
+        _dot(slope_x, slope_y, self._velocity)
+        return to_spectrum(slope_x)
 
     def with_velocity(self, velocity):
         """Return the same operator with another velocity, on the same modes and grid.
@@ -134,11 +128,9 @@ class Generator:
         if velocity is self.field and not self._aliases:
             self.modes.scatter(np.zeros_like(state), lost)
         else:
-            kept = np.zeros_like(lost)
-            self.modes.scatter(self.convection(state), kept)
-            lost -= kept
-        lost *= tau / np.maximum(1.0, tau * self.nu * self._fine_k_squared)
-        return scipy.fft.irfft2(lost, s=(fine.n_grid,) * 2, norm="forward", overwrite_x=True)
+            _subtract(self.convection(state), self.modes.layout, lost)
+        _damp(lost, tau, self.nu * self.modes.unit**2)
+        return to_values(lost, fine.n_grid)
 
     def _fine_operator(self, velocity):
         """The operator on a grid that holds all of v . grad w."""
@@ -150,38 +142,62 @@ class Generator:
             same = velocity is self.field and n_grid == self.n_grid
             self._fine = self if same else Generator(velocity, self.nu, self.modes, n_grid)
             self._fine_velocity = velocity
-            k1, k2 = scipy.fft.fftfreq(n_grid, 1 / n_grid), np.arange(n_grid // 2 + 1)
-            self._fine_k_squared = (k1[:, None] ** 2 + k2**2) * self.modes.unit**2
         return self._fine
 
 
-# Each of these is one pass over arrays that fit the cache, where NumPy would make three or four.
-@numba.njit(cache=True, nogil=True)
+# Each of these is one pass over arrays that fit the cache, where NumPy would make three or four. Complex numbers are
+# taken as pairs of reals, and rows as slices, so that the loops vectorise.
+@njit()
 def _fill_gradient(state, layout, unit, spectra):
+    """Write unit i (k_1, k_2) times a state into two real transforms (2, n, n + 2), pairs of reals like the state."""
     n = spectra.shape[1]
     for k1, first, stop, place in layout:
-        row_x, row_y, q = spectra[0, k1 % n], spectra[1, k1 % n], unit * k1
-        for j in range(first, stop):
-            w = state[place + j - first]
-            row_x[j] = complex(-q * w.imag, q * w.real)
-            row_y[j] = complex(-unit * j * w.imag, unit * j * w.real)
+        row_x, row_y = spectra[0, k1 % n, 2 * first : 2 * stop], spectra[1, k1 % n, 2 * first : 2 * stop]
+        w, q = state[2 * place : 2 * (place + stop - first)], unit * k1
+        for j in range(stop - first):
+            real, imaginary, p = w[2 * j], w[2 * j + 1], unit * (first + j)
+            row_x[2 * j], row_x[2 * j + 1] = -q * imaginary, q * real
+            row_y[2 * j], row_y[2 * j + 1] = -p * imaginary, p * real
         if k1 > 0:
-            spectra[0, n - k1, 0] = np.conj(row_x[0])
+            spectra[0, n - k1, 0], spectra[0, n - k1, 1] = row_x[0], -row_x[1]
 
 
-@numba.njit(cache=True, nogil=True)
-def _dot(slopes, velocity):
-    """Leave v . slopes in the first of the slopes."""
-    for i in range(slopes.shape[1]):
-        for j in range(slopes.shape[2]):
-            slopes[0, i, j] = slopes[0, i, j] * velocity[0, i, j] + slopes[1, i, j] * velocity[1, i, j]
+@njit()
+def _dot(slope_x, slope_y, velocity):
+    """Leave v . (slope_x, slope_y) in slope_x."""
+    for i in range(slope_x.shape[0]):
+        for j in range(slope_x.shape[1]):
+            slope_x[i, j] = slope_x[i, j] * velocity[0, i, j] + slope_y[i, j] * velocity[1, i, j]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _gather_with_decay(spectrum, layout, state, decay, out):
+    """out <- the modes of a real transform less decay * state, all of them pairs of reals."""
+    n = spectrum.shape[0]
+    for k1, first, stop, place in layout:
+        row, here = spectrum[k1 % n, 2 * first : 2 * stop], slice(2 * place, 2 * (place + stop - first))
+        w, fading, target = state[here], decay[here], out[here]
+        for j in range(row.size):
+            target[j] = row[j] - fading[j] * w[j]
+
+
+@njit()
+def _subtract(state, layout, spectrum):
+    """Take a state from a real transform."""
     n = spectrum.shape[0]
     for k1, first, stop, place in layout:
         row = spectrum[k1 % n]
         for j in range(first, stop):
-            i = place + j - first
-            out[i] = row[j] - decay[i] * state[i]
+            row[j] -= state[place + j - first]
+        if k1 > 0:
+            spectrum[n - k1, 0] -= np.conj(state[place])
+
+
+@njit()
+def _damp(spectrum, tau, rate):
+    """Multiply mode k of a real transform by min(tau, 1 / (rate |k|**2))."""
+    n = spectrum.shape[0]
+    for i in range(n):
+        k1 = min(i, n - i)
+        for k2 in range(spectrum.shape[1]):
+            spectrum[i, k2] *= tau / max(1.0, tau * rate * (k1 * k1 + k2 * k2))

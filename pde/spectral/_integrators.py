@@ -18,6 +18,9 @@ from pde.spectral._krylov import exponential_step
 
 # The sup norm of an error field is about ten times the norm of its state (measured: 8 to 12).
 _SUP_PER_NORM = 10.0
+# A step is accounted for as one if its early losses have faded to this at its end; else in parts, at most so many, of
+# so many radians of the fastest mode.
+_FADED, _PARTS, _RADIANS_PER_PART = 1e-3, 3, 50.0
 # RK4's stability limit on the imaginary axis is 2 sqrt(2).
 _RK4_LIMIT = 2.8
 
@@ -44,17 +47,32 @@ def krylov_layer(march, velocity, duration, rtol, radius):
     if march.s == 0:
         radius = max(radius + 2, _expected_radius(sampled, strain, problem.nu, rtol))
     radius = min(radius, march.largest_radius)
-    left, generator, guess, trials = duration, None, None, []
+    left, generator, trials, proven = duration, None, [], set()
 
     def allowed(tau):
         fading = _fading(march, radius, strain)
         return rtol * scale * max(tau / problem.horizon, -math.expm1(-fading * tau)), math.exp(-fading * tau)
 
-    def accept(state, tau):
-        residual = generator.residual(state, velocity, tau)
-        trials.append((state, residual, float(np.abs(residual).max()) / allowed(tau)[0]))
+    def peak(state, tau):
+        return float(np.abs(generator.residual(state, velocity, tau)).max())
+
+    def probe(at, tau):
+        # Too few modes are found out before the whole basis is made, unless the residual is on its way down.
+        if radius in proven or radius >= march.largest_radius or peak(at(tau), tau) <= 2 * allowed(tau)[0]:
+            return True
+        return peak(at(tau), tau) < peak(at(tau / 2), tau)
+
+    def accept(at, tau):
+        # What was lost long before the end of a step has faded; where it has not, the account is kept on the way.
+        n_parts = min(_PARTS, max(1, round(tau * generator.transport_rate / _RADIANS_PER_PART)))
+        n_parts = 1 if allowed(tau)[1] <= _FADED else n_parts
+        part = tau / n_parts
+        states = [at(part * (i + 1)) for i in range(n_parts)]
+        lost = [peak(state, part) for state in states]
+        excess = max(lost) / allowed(part)[0]
+        trials.append((states, lost, part, excess))
         # One step may spend twice its share: the next has more modes.
-        return trials[-1][-1] <= 2 or radius >= march.largest_radius
+        return excess <= 2 or radius >= march.largest_radius
 
     while left > 0 and march.goes_on:
         if march.has_settled():
@@ -65,25 +83,32 @@ def krylov_layer(march, velocity, duration, rtol, radius):
         scale = max(march.sup_f, march.sup_norms[-1])
         if generator is None or march.modes.radius != radius:
             march.change_modes(radius)
-            generator = Generator(sampled, problem.nu, march.modes)
+            # Aliases are allowed where more modes can make up for them.
+            n_grid = product_grid(sampled, march.modes.k_max) if march.modes.k_max < march.k_max else None
+            generator = Generator(sampled, problem.nu, march.modes, n_grid)
         trials.clear()
         rate = rtol * scale / (_SUP_PER_NORM * problem.horizon)
         # The generator maps constants to 0: without the mean, rounding is relative to what still moves.
         mean, moving = march.state[0], march.state.copy()
         moving[0] = 0.0
-        step = exponential_step(generator, moving, left, rate, tau_guess=guess, accept=accept)
-        step.state[0] += mean
+        step = exponential_step(generator, moving, left, rate, accept=accept, probe=probe)
         march.n_products += step.n_products
         if step.tau > 0:
             left = 0.0 if step.tau >= left else left - step.tau
-            march.state, guess = step.state, step.tau
-            march.s += step.tau
+            # A state that is zero without its mean is not put to the test.
+            states, lost, part, _ = trials[-1] if trials else ([step.state], [0.0], step.tau, 0.0)
+            for state, residual in zip(states, lost, strict=True):
+                march.state = state.copy()
+                march.state[0] += mean
+                march.s += part
+                march.error = march.error * allowed(part)[1] + residual
+                march.record()
+            proven.add(radius)
             march.n_steps += 1
-            march.error = march.error * allowed(step.tau)[1] + float(np.abs(trials[-1][1]).max())
             march.time_error += _SUP_PER_NORM * step.error
-            march.record()
         if left > 0:
-            radius = _next_radius(march, sampled, trials[0][0], trials[0][2], 0.1 * rtol * scale)
+            states, _, _, excess = trials[0]
+            radius = _next_radius(march, sampled, states[-1], excess, 0.1 * rtol * scale)
     return radius
 
 

@@ -9,9 +9,10 @@ be the stiffest modes.
 
 import math
 
-import numba
 import numpy as np
-import scipy.fft
+
+from pde._compiled import njit
+from pde._transforms import to_spectrum, to_values
 
 __all__ = ["Modes"]
 
@@ -88,7 +89,7 @@ class Modes:
         -------
         ndarray of shape (size,)
         """
-        return self.gather(scipy.fft.rfft2(values, norm="forward"))
+        return self.gather(to_spectrum(values))
 
     def to_grid(self, state, n):
         """Evaluate a state on the points of the grid of n per side.
@@ -106,8 +107,7 @@ class Modes:
         """
         spectrum = np.zeros((n, self.k_max + 1), dtype=complex)
         self.scatter(state, spectrum)
-        # Along x first: the columns beyond k_max are zero, and the second transform pads them.
-        return scipy.fft.irfft(scipy.fft.ifft(spectrum, axis=0, norm="forward", overwrite_x=True), n, norm="forward")
+        return to_values(spectrum, n)
 
     def change(self, state, modes):
         """Return a state of these modes on others: new ones are zero, surplus ones are dropped.
@@ -144,7 +144,7 @@ class Modes:
         return np.bincount(shell, 2 * np.abs(state))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _gather(spectrum, layout, state):
     for k1, first, stop, place in layout:
         row = spectrum[k1 % spectrum.shape[0]]
@@ -152,7 +152,7 @@ def _gather(spectrum, layout, state):
             state[place + j - first] = row[j]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _scatter(state, layout, spectrum):
     n = spectrum.shape[0]
     for k1, first, stop, place in layout:

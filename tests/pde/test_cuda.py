@@ -20,6 +20,7 @@ import scipy.stats
 import pde
 from pde import convergence, feynman_kac, problems
 from pde.feynman_kac import _cuda as fk_cuda
+from pde.feynman_kac import _cuda_device, _increments
 from pde.feynman_kac._cuda import cuda
 
 KEYS = np.array([[0, 0], [0xFFFFFFFF, 0xFFFFFFFF], [0xA4093822, 0x299F31D0]], dtype=np.uint32)
@@ -114,8 +115,8 @@ def arguments_of(case):
 
 def on_device():
     """Philox and the normals of both precisions, by a kernel."""
-    philox = fk_cuda._make_philox()
-    normals = {name: fk_cuda._make_normals(np.dtype(name)) for name in fk_cuda.DTYPES}
+    philox = _cuda_device.make_philox()
+    normals = {name: _cuda_device.make_normals(np.dtype(name)) for name in fk_cuda.DTYPES}
     double, single = normals["float64"], normals["float32"]
 
     @cuda.jit
@@ -234,7 +235,7 @@ def test_simulated_philox_gives_the_known_answers(simulated):
 
 def check_normals(normals, single_tolerance):
     key = np.array([7, 11], dtype=np.uint64)
-    increments = pde.feynman_kac._random._increments(3, N_NORMALS, 1.0, 0, 3, key)[2]
+    increments = _increments._increments(3, N_NORMALS, 1.0, 0, 3, key)[2]
     np.testing.assert_allclose(normals[0], increments, atol=2e-15 * 8)
     # 2**-24 in u_1 is 2**-24 / (u_1 r) in the radius r: over 500 draws u_1 r stays above 0.01.
     np.testing.assert_allclose(normals[1], increments, atol=single_tolerance)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pde import PeriodicField, grid
-from pde.spectral._generator import Generator
+from pde import PeriodicField, _transforms, grid
+from pde.spectral._generator import Generator, product_grid
 from pde.spectral._modes import Modes
 
 EPS = np.finfo(float).eps
@@ -162,3 +162,32 @@ def test_constants_are_in_the_kernel(problem):
 def test_default_grid_is_fast_and_even(problem):
     _, _, velocity, modes, _ = problem
     assert Generator(velocity, 0.0, modes).n_grid == grid.fast_size(2 * 6 + 3 + 1)
+
+
+@pytest.mark.parametrize(("n", "n_columns"), [(12, 7), (15, 8), (80, 41), (80, 20)])
+def test_both_transforms_are_the_same_to_rounding(n, n_columns, monkeypatch):
+    pytest.importorskip("ducc0")
+    values = np.random.default_rng(n).standard_normal((2, n, n))
+    fast = _transforms.to_spectrum(values)
+    back = _transforms.to_values(fast[..., :n_columns], n)
+    monkeypatch.setattr(_transforms, "ducc0", None)
+    # Sums of n**2 terms over n**2: rounding of a few eps log2(n) of their root mean square, below 4 / n and 4.
+    assert np.abs(fast - _transforms.to_spectrum(values)).max() <= 100 * EPS / n
+    assert np.abs(back - _transforms.to_values(fast[..., :n_columns], n)).max() <= 100 * EPS
+    if n_columns == n // 2 + 1:
+        assert np.abs(back - values).max() <= 100 * EPS
+
+
+def test_small_product_grid_spoils_the_edge_alone():
+    rng = np.random.default_rng(3)
+    v, w = random_polynomial(rng, 2, 3), random_polynomial(rng, 1, 15, radius=15)
+    velocity = PeriodicField(np.stack([values(v, 16, 0), values(v, 16, 1)]), length=2.5)
+    modes = Modes(15.0, 20, length=2.5)
+    state = modes.from_grid(values(w, 40))
+    generator = Generator(velocity, 0.3, modes, product_grid(velocity, 15))
+    clean = Generator(velocity, 0.3, modes, n_grid=40)
+    assert generator.n_grid < 2 * 15 + 3 + 1 <= clean.n_grid
+    wrong = np.abs(generator(state) - clean(state)) > 1e-10
+    assert wrong.any()
+    # An alias moves k_i by n_grid: it comes from |k_i| <= 18 and lands on |k_i| >= n_grid - 18.
+    assert np.abs(modes.k[:, wrong]).max(axis=0).min() >= generator.n_grid - 18

@@ -1,14 +1,18 @@
 """The counter-based generator: known answers, a second implementation, and the laws of what it makes."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numba
 import numpy as np
 import pytest
 import scipy.stats
 
+from pde.feynman_kac import _normals16, brownian_increments
 from pde.feynman_kac import _random as random_numbers
-from pde.feynman_kac._random import brownian_increments, key_from
+from pde.feynman_kac._random import key_from
 
 MASK = 0xFFFFFFFF
 
@@ -51,6 +55,98 @@ def test_philox_equals_the_second_implementation_at_random_counters():
     words = np.random.default_rng(1).integers(0, 2**32, (20, 6))
     for row in words.tolist():
         assert compiled_philox(row[:4], row[4:]) == philox_in_python(row[:4], row[4:])
+
+
+ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
+
+
+def threefry_in_python(counter, key, n_rounds):
+    """Threefry4x32 with Python's integers (Salmon et al. 2011, section 3.3)."""
+    schedule = [*key, 0x1BD11BDA ^ key[0] ^ key[1] ^ key[2] ^ key[3]]
+    x = [(a + b) & MASK for a, b in zip(counter, key, strict=True)]
+    for r in range(n_rounds):
+        for i, j, rotation in zip((0, 2), (1, 3) if r % 2 == 0 else (3, 1), ROTATIONS[r % 8], strict=True):
+            x[i] = (x[i] + x[j]) & MASK
+            x[j] = ((x[j] << rotation | x[j] >> (32 - rotation)) & MASK) ^ x[i]
+        if r % 4 == 3:
+            turn = r // 4 + 1
+            x = [(x[q] + schedule[(turn + q) % 5] + (turn if q == 3 else 0)) & MASK for q in range(4)]
+    return x
+
+
+def test_threefry_in_python_gives_the_known_answers():
+    # Published with Random123, for 13 and 20 rounds.
+    assert threefry_in_python((0,) * 4, (0,) * 4, 20) == [0x9C6CA96A, 0xE17EAE66, 0xFC10ECD4, 0x5256A7D8]
+    assert threefry_in_python((MASK,) * 4, (MASK,) * 4, 20) == [0x2A881696, 0x57012287, 0xF6C7446E, 0xA16A6732]
+    assert threefry_in_python((0,) * 4, (0,) * 4, 13) == [0x531C7E4F, 0x39491EE5, 0x2C855A92, 0x3D6ABF9A]
+
+
+def test_threefry_has_twelve_rounds_and_a_key_of_two_words():
+    call = numba.njit(lambda c, k: random_numbers.threefry(c[0], c[1], c[2], c[3], k[0], k[1]))
+    words = np.random.default_rng(3).integers(0, 2**32, (20, 6), dtype=np.uint32)
+    for row in words:
+        counter, key = [int(c) for c in row[:4]], [int(k) for k in row[4:]]
+        assert [int(word) for word in call(row[:4], row[4:])] == threefry_in_python(counter, [*key, 0, 0], 12)
+
+
+def test_streams_are_registered_once():
+    streams = ("GAUSSIAN64", "GAUSSIAN32", "TWO_POINT32", "NORMALS", "SIGNS")
+    assert len({getattr(random_numbers, name) for name in streams}) == len(streams)
+
+
+ALL_SIXTEEN_BITS = """
+import numba, numpy as np
+from pde.feynman_kac import _normals16
+words = np.arange(2**16, dtype=np.uint32)
+words |= words[::-1] << np.uint32(16)
+call = numba.njit(lambda words, table, low, high: _normals16.normals_of_words(words, table, low, high, words.size))
+low, high = np.empty((2, 2**16), dtype=np.float32)
+call(words, _normals16.normal_table().ravel(), low, high)
+"""
+
+
+@pytest.fixture(scope="module")
+def sixteen_bits():
+    names = {}
+    exec(ALL_SIXTEEN_BITS, names)
+    return names["low"], names["high"]
+
+
+def test_sixteen_bits_give_the_normal_law(sixteen_bits):
+    low, high = (half.astype(float) for half in sixteen_bits)
+    # Every value of a half word occurs once: these are the moments of the law itself.
+    assert np.array_equal(np.sort(low), np.sort(high))
+    assert np.array_equal(np.sort(low), np.sort(-low)) and low.mean() == 0
+    assert abs((low**2).mean() - 1) < 1e-6
+    assert abs((low**4).mean() / 3 - 1) < 1e-4
+    assert abs((low**6).mean() / 15 - 1) < 1e-3
+    quantiles = scipy.stats.norm.ppf((np.arange(2**16) + 0.5) / 2**16)
+    # The outermost cells of probability 2**-16 hold the root mean square of the law, not its median.
+    assert np.abs(np.sort(low) - quantiles)[50:-50].max() < 1e-3
+    assert 4.3 < low.max() < 4.5
+
+
+def test_half_words_are_a_sign_and_a_distance_to_the_tail(sixteen_bits):
+    low, high = sixteen_bits
+    assert np.array_equal(high, low[::-1])
+    assert np.array_equal(low[2**15 :], -low[: 2**15])
+    # The innermost cubic is exact to a few 1e-4, and each meets the next in order.
+    assert low[: 2**15].min() > -5e-4
+    assert np.diff(low[: 2**15]).max() < 0
+
+
+@pytest.mark.parametrize("processor", ["generic", "haswell"])
+def test_processors_without_wide_permutations_draw_the_same_normals(sixteen_bits, processor, tmp_path):
+    if processor == "haswell" and not _normals16.PERMUTES:
+        pytest.skip("this processor has no AVX2")
+    features = "+avx,+avx2,+fma" if processor == "haswell" else ""
+    environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
+    script = ALL_SIXTEEN_BITS + f"np.savez({str(tmp_path / 'z.npz')!r}, low=low, permutes=_normals16.PERMUTES)"
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+    with np.load(tmp_path / "z.npz") as data:
+        assert data["permutes"] == (8 if processor == "haswell" else 0)
+        # A fused and a separate multiplication differ in the last bit of numbers up to 4.4.
+        np.testing.assert_allclose(data["low"], sixteen_bits[0], rtol=0, atol=1e-6)
 
 
 def test_logarithm_and_trigonometry_are_exact_to_rounding():
@@ -120,5 +216,5 @@ def test_a_generator_is_a_source_of_keys():
 
 @pytest.mark.parametrize("rng", [-1, 1.5, "seed", None, True])
 def test_what_is_no_seed_is_refused(rng):
-    with pytest.raises(ValueError, match="rng must be a seed >= 0 or a"):
+    with pytest.raises(ValueError, match="rng must be a seed >= 0"):
         brownian_increments(rng, 1, 1, 1.0)

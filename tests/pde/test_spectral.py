@@ -164,9 +164,10 @@ def test_krylov_keeps_its_tolerance_and_knows_its_error(case):
         solution = solve(problem, rtol=rtol)
         error = sup(solution.field.on_grid(64) - u)
         assert error <= TOLERANCE * rtol * sup_f + uncertainty
-        # Never a wild underestimate, nor so large that it says nothing (fifty for what fades unseen).
+        # Never a wild underestimate, nor so large that it says nothing (a hundred for what fades unseen, or a fifth
+        # of what was allowed: a long step may end with much less).
         assert solution.error_estimate >= 0.1 * (error - uncertainty)
-        assert solution.error_estimate <= 100 * error + uncertainty + 0.02 * rtol * sup_f
+        assert solution.error_estimate <= 100 * error + uncertainty + 0.2 * rtol * sup_f
         assert solution.error_estimate <= 2 * rtol * sup_f
 
 

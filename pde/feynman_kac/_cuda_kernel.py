@@ -1,0 +1,151 @@
+"""The CUDA kernel of the Monte-Carlo solver: it keeps a particle in registers from its start to f(X_T).
+
+Written for numba-cuda, not Triton: the work is gathers from a table in shared memory at addresses that differ from
+lane to lane and a reduction in a fixed order, which a kernel of threads expresses directly and Triton's blocks cannot;
+and numba's simulator runs the same source, barriers included, where there is no device.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from pde.feynman_kac._cuda_device import cuda, make_normals, make_spline, make_torus, simulated
+
+__all__ = ["REGISTERS", "THREADS_AROUND_A_TABLE", "Kind", "compiled", "cuda", "make_kernel", "simulated"]
+
+_W = np.uint32
+# Threads of a block that fills a multiprocessor, with the table in shared memory.
+THREADS_AROUND_A_TABLE = 1024
+# 64 registers for each of 1024 threads is all a multiprocessor has.
+REGISTERS = 64
+
+
+class Kind(NamedTuple):
+    """What a kernel is compiled for."""
+
+    dtype: np.dtype
+    degree: int
+    terminal_degree: int  # 0: the positions are stored, and f is not evaluated
+    members: int  # paths of a sample: 2 where they are antithetic
+    table_shared: bool  # the velocity's table is copied to shared memory
+    noise_shared: bool  # all threads of a block follow one path, from different points
+    n_threads: int
+
+
+@functools.cache
+def make_kernel(kind):
+    """Compile the kernel of a kind.
+
+    An item of work is a chunk of samples of a point: `width` threads take `depth` samples each. Or, with shared
+    noise, a chunk of samples of as many points as the block has threads; width is then 1.
+    """
+    dtype, degree, terminal_degree, members, table_shared, noise_shared, n_threads = kind
+    number, word = (numba.float64, numba.float64) if dtype == np.float64 else (numba.float32, numba.uint64)
+    normals, spline, (_, moved) = make_normals(dtype), make_spline(dtype, degree), make_torus(dtype)
+    terminal_spline = make_spline(dtype, terminal_degree or 1)
+    n_noise = n_threads if noise_shared else 1
+    options = {"max_registers": REGISTERS} if n_threads == THREADS_AROUND_A_TABLE else {}
+
+    @cuda.jit(**options)
+    def kernel(
+        start_x, start_y, state_x, state_y, resume, stack, runs, n, scale, step, first_sample, n_samples,
+        first_point, k0, k1, terminal, n_terminal, width, depth, means, squares,
+    ):  # fmt: skip
+        thread = cuda.threadIdx.x
+        held_table = cuda.shared.array(0, word)
+        noise = cuda.shared.array((2, n_noise), number)
+        count_of = cuda.shared.array(n_threads, numba.int64)
+        mean_of = cuda.shared.array(n_threads, numba.float64)
+        squares_of = cuda.shared.array(n_threads, numba.float64)
+        n_points, n_chunks = start_x.size, means.shape[0]
+        if noise_shared:
+            n_items = (n_points + n_threads - 1) // n_threads * n_chunks
+        else:
+            n_items = (n_points * n_chunks * width + n_threads - 1) // n_threads
+        held = -1
+        for item in range(cuda.blockIdx.x, n_items, cuda.gridDim.x):
+            if noise_shared:
+                row, chunk, lane = item // n_chunks * n_threads + thread, item % n_chunks, 0
+            else:
+                pair = (item * n_threads + thread) // width
+                row, chunk, lane = pair // n_chunks, pair % n_chunks, thread % width
+            # Threads without work follow another's path, since all must meet at the barriers, and keep nothing.
+            wanted = row < n_points
+            row = min(row, n_points - 1)
+            point = _W(first_point + row) if first_point >= 0 else _W(0)
+            count, mean, square_sum = 0, 0.0, 0.0
+            for turn in range(min(depth, (n_samples - chunk * depth * width + width - 1) // width)):
+                sample = (chunk * depth + turn) * width + lane
+                active = wanted and sample < n_samples
+                sample = min(sample, n_samples - 1)
+                path = _W(first_sample + sample)
+                total = 0.0
+                for member in range(members):
+                    signed = scale if member == 0 else -scale
+                    place = (sample * members + member) * n_points + row
+                    if resume:
+                        x, y = state_x[place], state_y[place]
+                    else:
+                        x, y = start_x[row], start_y[row]
+                    done = 0
+                    for r in range(runs.shape[1]):
+                        layer = runs[0, r]
+                        if table_shared and layer != held:
+                            cuda.syncthreads()
+                            for i in range(thread, stack.shape[1], n_threads):
+                                held_table[i] = stack[layer, i]
+                            cuda.syncthreads()
+                            held = layer
+                        table = held_table if table_shared else stack[layer]
+                        for _ in range(runs[1, r]):
+                            if noise_shared:
+                                slot = done % n_noise
+                                if slot == 0:
+                                    cuda.syncthreads()
+                                    noise[0, thread], noise[1, thread] = normals(
+                                        _W(step + done + thread), path, _W(0), k0, k1
+                                    )
+                                    cuda.syncthreads()
+                                z1, z2 = noise[0, slot], noise[1, slot]
+                            else:
+                                z1, z2 = normals(_W(step + done), path, point, k0, k1)
+                            dx, dy = spline(table, n, x, y)
+                            # A scheme of two stages (Heun) would take the table of the step's end at the particle
+                            # moved so far here, and replace (dx, dy) by the average.
+                            x, y = moved(x, dx + signed * z1), moved(y, dy + signed * z2)
+                            done += 1
+                    if terminal_degree:
+                        value, _ = terminal_spline(terminal, n_terminal, x, y)
+                        total += np.float64(value)
+                    elif active:
+                        state_x[place], state_y[place] = x, y
+                if terminal_degree and active:
+                    count += 1
+                    gap = total / members - mean
+                    mean += gap / count
+                    square_sum += gap * (total / members - mean)
+            if terminal_degree:
+                count_of[thread], mean_of[thread], squares_of[thread] = count, mean, square_sum
+                cuda.syncthreads()
+                half = width // 2
+                while half > 0:
+                    if lane < half and count_of[thread + half] > 0:
+                        a, b = count_of[thread], count_of[thread + half]
+                        gap = mean_of[thread + half] - mean_of[thread]
+                        mean_of[thread] += gap * b / (a + b)
+                        squares_of[thread] += squares_of[thread + half] + gap * gap * a * b / (a + b)
+                        count_of[thread] = a + b
+                    cuda.syncthreads()
+                    half //= 2
+                if lane == 0 and wanted:
+                    means[chunk, row], squares[chunk, row] = mean_of[thread], squares_of[thread]
+                cuda.syncthreads()
+
+    return kernel
+
+
+def compiled(kind, arguments):
+    """The kernel of a kind, compiled for these arguments."""
+    return make_kernel(kind).specialize(*arguments)

@@ -1,0 +1,35 @@
+"""The Brownian increments of the compiled path loops, as arrays: for second implementations of the paths."""
+
+import math
+
+import numpy as np
+
+from pde import checks
+from pde._compiled import njit
+from pde.feynman_kac._kernels32 import increments32
+from pde.feynman_kac._random import DTYPES, INCREMENTS, fill_normals, fill_signs, key_from
+
+__all__ = ["increments_of"]
+
+
+@njit()
+def _increments(n_steps, n_paths, scale, antithetic, point, key, two_point=False):
+    out = np.empty((n_steps, n_paths, 2))
+    z1, z2 = np.empty(n_paths), np.empty(n_paths)
+    for step in range(n_steps):
+        if two_point:
+            fill_signs(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
+        else:
+            fill_normals(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
+        out[step, :, 0] = z1
+        out[step, :, 1] = z2
+    return out
+
+
+def increments_of(rng, n_steps, n_paths, dt, *, point=0, antithetic=False, increments="gaussian", dtype="float64"):
+    """Increments (n_steps, n_paths, 2) of variance dt of one starting point, as the loops of this dtype draw them."""
+    two_point = checks.one_of("increments", increments, INCREMENTS) == "two-point"
+    key, scale = key_from(rng), math.sqrt(dt)
+    if checks.one_of("dtype", dtype, DTYPES) == "float32":
+        return increments32(key, n_steps, n_paths, dt, point, int(antithetic), two_point)
+    return _increments(n_steps, n_paths, scale, int(antithetic), point, key, two_point)

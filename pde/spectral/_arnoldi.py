@@ -1,0 +1,199 @@
+"""The kernels of the sketched Krylov basis: truncated Arnoldi, the sketch, and Gram-Schmidt of the sketches.
+
+Vectors are rows; rows of r and g are columns of R and G.
+"""
+
+import functools
+
+import numpy as np
+
+from pde._compiled import njit
+
+__all__ = ["back_substitute", "begin", "dot", "extend", "signs_of", "weighted_sum"]
+
+_FAST = {"reassoc", "contract", "nsz"}
+# A basis vector this close to the span of the others is orthogonalised against all of them.
+_DEPENDENT = 1e-3
+
+
+@functools.lru_cache(16)
+def signs_of(size):
+    return np.random.default_rng(160).choice([-1.0, 1.0], size)
+
+
+@njit(fastmath=_FAST)
+def dot(a, b):
+    total = 0.0
+    for k in range(a.size):
+        total += a[k] * b[k]
+    return total
+
+
+@njit(fastmath=_FAST)
+def _sketch(v, signs, out):
+    """Sum the entries of v, with their signs, into bins by index."""
+    n = out.size
+    whole = v.size - v.size % n
+    for k in range(n):
+        out[k] = 0.0
+    for start in range(0, whole, n):
+        for k in range(n):
+            out[k] += signs[start + k] * v[start + k]
+    for k in range(v.size - whole):
+        out[k] += signs[whole + k] * v[whole + k]
+
+
+@njit(fastmath=_FAST)
+def _orthonormalise(q, size, r):
+    """Gram-Schmidt of row `size` of q against the rows before it; coefficients into r[:size + 1]."""
+    v = q[size]
+    r[: size + 1] = 0.0
+    before = dot(v, v)
+    for _ in range(2):
+        whole = size - size % 4
+        for i in range(0, whole, 4):
+            a, b, c, d = q[i], q[i + 1], q[i + 2], q[i + 3]
+            s, t, x, y = 0.0, 0.0, 0.0, 0.0
+            for k in range(v.size):
+                s += a[k] * v[k]
+                t += b[k] * v[k]
+                x += c[k] * v[k]
+                y += d[k] * v[k]
+            for k in range(v.size):
+                v[k] -= s * a[k] + t * b[k] + x * c[k] + y * d[k]
+            r[i] += s
+            r[i + 1] += t
+            r[i + 2] += x
+            r[i + 3] += y
+        for i in range(whole, size):
+            row = q[i]
+            s = dot(row, v)
+            r[i] += s
+            for k in range(v.size):
+                v[k] -= s * row[k]
+        after = dot(v, v)
+        # Twice is enough, and once if little was taken (Daniel et al. 1976).
+        if after >= 0.5 * before:
+            break
+        before = after
+    norm = np.sqrt(after)
+    r[size] = norm
+    if norm > 0.0:
+        for k in range(v.size):
+            v[k] /= norm
+
+
+@njit()
+def back_substitute(r, c):
+    """x of R x = c; row j of r is column j of R."""
+    x = c.copy()
+    for j in range(c.size - 1, -1, -1):
+        x[j] /= r[j, j]
+        for i in range(j):
+            x[i] -= r[j, i] * x[j]
+    return x
+
+
+@njit()
+def begin(w, scale, signs, vectors, q, r):
+    for k in range(w.size):
+        vectors[0, k] = scale * w[k]
+    _sketch(vectors[0], signs, q[0])
+    _orthonormalise(q, 0, r[0])
+
+
+@njit(fastmath=_FAST)
+def _take_last_four(vectors, size, v, h):
+    """Take from v its parts along the last four vectors; return the norms squared before and after."""
+    if size >= 4:
+        a, b, c, d = vectors[size - 4], vectors[size - 3], vectors[size - 2], vectors[size - 1]
+        p, q, r, s, before, after = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for k in range(v.size):
+            p += a[k] * v[k]
+            q += b[k] * v[k]
+            r += c[k] * v[k]
+            s += d[k] * v[k]
+            before += v[k] * v[k]
+        for k in range(v.size):
+            v[k] -= p * a[k] + q * b[k] + r * c[k] + s * d[k]
+            after += v[k] * v[k]
+        h[size - 4], h[size - 3], h[size - 2], h[size - 1] = p, q, r, s
+        return before, after
+    before = dot(v, v)
+    for i in range(size):
+        h[i] = dot(vectors[i], v)
+        v -= h[i] * vectors[i]
+    return before, dot(v, v)
+
+
+@njit()
+def extend(v, size, signs, vectors, q, r, g):
+    """Make v = A (row size - 1 of vectors) row `size`; 1 if the space is invariant, -1 if v is not finite, else 0.
+
+    Rows of r and g are columns of R and G.
+    """
+    h = np.zeros(size + 1)
+    before, after = _take_last_four(vectors, size, v, h)
+    if not np.isfinite(before):
+        return -1
+    # Below this the space is invariant and the exponential exact in it.
+    smallest = 1e-14 * np.sqrt(before)
+    norm = np.sqrt(after)
+    new = vectors[size]
+    for attempt in range(3):
+        if norm <= smallest:
+            norm = 0.0
+            new[:] = 0.0
+            r[size] = 0.0
+            break
+        scale = 1 / norm if attempt == 0 else 1.0
+        for k in range(v.size):
+            new[k] = scale * (v[k] if attempt == 0 else new[k])
+        _sketch(new, signs, q[size])
+        _orthonormalise(q, size, r[size])
+        if attempt == 2 or r[size, size] > _DEPENDENT:
+            break
+        # Nearly in the span of all the others: orthogonalise in the sketched product.
+        c = back_substitute(r, r[size, :size])
+        for i in range(size):
+            h[i] += norm * c[i]
+            row, p = vectors[i], c[i]
+            for k in range(v.size):
+                new[k] -= p * row[k]
+        left = np.sqrt(dot(new, new))
+        norm *= left
+        if norm > smallest:
+            for k in range(v.size):
+                new[k] /= left
+    h[size] = norm
+    # Column size - 1 of G = R H R^-1.
+    column = np.zeros(size + 1)
+    for i in range(size + 1):
+        if h[i] != 0.0:
+            for k in range(i + 1):
+                column[k] += h[i] * r[i, k]
+    for j in range(size - 1):
+        p = r[size - 1, j]
+        for k in range(j + 2):
+            column[k] -= p * g[j, k]
+    for k in range(size + 1):
+        g[size - 1, k] = column[k] / r[size - 1, size - 1]
+    return 1 if norm == 0.0 else 0
+
+
+@njit(fastmath=_FAST)
+def weighted_sum(vectors, weights):
+    out = np.zeros(vectors.shape[1])
+    i = 0
+    while i + 4 <= weights.size:
+        a, b, c, d = vectors[i], vectors[i + 1], vectors[i + 2], vectors[i + 3]
+        p, q, r, s = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+        for k in range(out.size):
+            out[k] += p * a[k] + q * b[k] + r * c[k] + s * d[k]
+        i += 4
+    while i < weights.size:
+        row, p = vectors[i], weights[i]
+        for k in range(out.size):
+            out[k] += p * row[k]
+        i += 1
+    return out

@@ -1,0 +1,123 @@
+"""The exponential of a small upper Hessenberg matrix, as an action on the first unit vector, for many times at once.
+
+A matrix is given by its columns: row j of `a` is column j. Taylor steps cost a product of the matrix and a vector per
+term, where scaling and squaring costs products of matrices, and pass all times on the way (Al-Mohy & Higham 2011).
+Plain loops: the BLAS would wake its threads for these small matrices and wait for them.
+"""
+
+import numpy as np
+
+from pde._compiled import njit
+from pde.spectral._arnoldi import dot
+
+__all__ = ["estimate", "exponential_column", "longest_time", "two_norm"]
+
+_FAST = {"reassoc", "contract", "nsz"}
+_EPS = float(np.finfo(float).eps)
+# Taylor steps of this many norms: terms reach exp(4) eps / 2 = 6e-15 before they fall.
+_NORMS_PER_STEP = 4.0
+
+
+@njit()
+def two_norm(a):
+    """2-norm of the upper Hessenberg matrix with the columns a, to a few per cent from below, by power iteration."""
+    n = len(a)
+    x, y, norm = np.ones(n), np.empty(n), 0.0
+    for _ in range(6):
+        x /= np.sqrt(dot(x, x))
+        y[:] = 0.0
+        for j in range(n):
+            for i in range(min(j + 2, n)):
+                y[i] += a[j, i] * x[j]
+        norm = np.sqrt(dot(y, y))
+        if not norm > 0.0:
+            break
+        for j in range(n):
+            x[j] = dot(a[j, : min(j + 2, n)], y[: min(j + 2, n)])
+    return norm
+
+
+@njit(fastmath=_FAST)
+def _taylor_step(columns, h, x, term, other):
+    """x <- exp(h a) x, for an upper Hessenberg a given by its columns."""
+    n = x.size
+    for k in range(n):
+        term[k] = x[k]
+    for degree in range(1, 60):
+        scale = h / degree
+        for k in range(n):
+            other[k] = 0.0
+        j = 0
+        while j + 4 <= n:
+            p, q, r, s = term[j] * scale, term[j + 1] * scale, term[j + 2] * scale, term[j + 3] * scale
+            a, b, c, d = columns[j], columns[j + 1], columns[j + 2], columns[j + 3]
+            for k in range(min(j + 5, n)):
+                other[k] += p * a[k] + q * b[k] + r * c[k] + s * d[k]
+            j += 4
+        while j < n:
+            p, a = term[j] * scale, columns[j]
+            for k in range(min(j + 2, n)):
+                other[k] += p * a[k]
+            j += 1
+        size, total = 0.0, 0.0
+        for k in range(n):
+            x[k] += other[k]
+            size += other[k] * other[k]
+            total += x[k] * x[k]
+            term[k] = other[k]
+        # Accuracy is absolute, and e_1 has norm one.
+        if size <= 1e-34 * max(total, 1.0):
+            break
+
+
+@njit()
+def exponential_column(a, norm, tau):
+    """First column of the exponential of tau times the Hessenberg matrix with columns a and 2-norm `norm`."""
+    n_steps = max(1, int(np.ceil(tau * norm / _NORMS_PER_STEP)))
+    x, term, other = np.zeros(len(a)), np.empty(len(a)), np.empty(len(a))
+    x[0] = 1.0
+    for _ in range(n_steps):
+        _taylor_step(a, tau / n_steps, x, term, other)
+    return x
+
+
+@njit()
+def estimate(uncorrected, corrected, growth):
+    """Error of the exponential by the first two terms of its expansion, relative to the norm of w(0)."""
+    uncorrected, corrected = abs(uncorrected), abs(corrected) * growth
+    if not np.isfinite(uncorrected + corrected):
+        return np.inf
+    if uncorrected > 10 * corrected:
+        error = corrected
+    elif uncorrected > corrected:
+        error = uncorrected * corrected / (uncorrected - corrected)
+    else:
+        error = uncorrected
+    return max(error, 4 * _EPS)
+
+
+@njit()
+def longest_time(a, norm, tau_max, allowed, growth):
+    """Largest tau <= tau_max with estimate <= allowed * tau, to 1 / 16 of a Taylor step; and its column."""
+    n = len(a)
+    n_steps = max(1, int(np.ceil(tau_max * norm / _NORMS_PER_STEP)))
+    h, tau, left, halvings = tau_max / n_steps, 0.0, n_steps, 0
+    x, trial, term, other = np.zeros(n), np.empty(n), np.empty(n), np.empty(n)
+    x[0] = 1.0
+    while left > 0:
+        trial[:] = x
+        _taylor_step(a, h, trial, term, other)
+        # Below 32 eps the estimate is rounding, which no shorter step would lessen.
+        if estimate(trial[n - 2], trial[n - 1], growth) <= max(allowed * (tau + h), 32 * _EPS):
+            x[:] = trial
+            tau += h
+            if halvings == 0:
+                left -= 1
+                if left == 0:
+                    tau = tau_max
+        elif (halvings == 4 and tau > 0.0) or halvings == 60:
+            break
+        else:
+            h /= 2
+            halvings += 1
+    return tau, x

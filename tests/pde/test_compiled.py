@@ -1,0 +1,71 @@
+"""The compiled loops where no cache can be written, and one at a time where the threading layer asks for it."""
+
+import contextlib
+import threading
+
+import numba
+import numpy as np
+import pytest
+
+from pde import _compiled
+
+
+def test_without_a_folder_for_the_cache_loops_are_compiled_with_one_warning(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
+
+    monkeypatch.setattr(numba.core.dispatcher.Dispatcher, "enable_caching", refuse)
+    monkeypatch.setattr(_compiled, "_uncached", [])
+    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR") as caught:
+        first, second = (_compiled.njit()(lambda x, k=k: x + k) for k in (1, 2))
+    assert len(caught) == 1
+    assert (first(1.0), second(1.0)) == (2.0, 3.0)
+
+
+def test_other_errors_of_the_decoration_are_raised(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(numba.core.dispatcher.Dispatcher, "enable_caching", refuse)
+    with pytest.raises(RuntimeError, match="something else"):
+        _compiled.njit()(lambda x: x)
+
+
+def test_parallel_loops_take_turns_in_numbas_own_pool(monkeypatch):
+    inside, most = [], []
+
+    @contextlib.contextmanager
+    def spied():
+        with _compiled._lock:
+            inside.append(1)
+            most.append(len(inside))
+            yield
+            inside.pop()
+
+    # Whichever layer runs here: with the lock of the pool.
+    monkeypatch.setattr(_compiled, "turn", spied)
+
+    @_compiled.njit(parallel=True)
+    def double(x):
+        for i in numba.prange(len(x)):
+            x[i] *= 2
+
+    arrays = [np.ones(1000) for _ in range(4)]
+    threads = [threading.Thread(target=double, args=(x,)) for x in arrays]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all((x == 2).all() for x in arrays)
+    assert len(most) == 4 and max(most) == 1
+
+
+@pytest.mark.parametrize(("layer", "locked"), [("workqueue", True), ("omp", False), ("tbb", False), (None, True)])
+def test_lock_is_for_numbas_own_pool_alone(layer, locked, monkeypatch):
+    def threading_layer():
+        if layer is None:
+            raise ValueError("Threading layer is not initialized.")
+        return layer
+
+    monkeypatch.setattr(numba, "threading_layer", threading_layer)
+    assert (_compiled.turn() is _compiled._lock) == locked
