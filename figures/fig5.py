@@ -101,7 +101,7 @@ def plot(data):
     """Draw a row of panels for each kind of ResNet: natural images, adversarial images."""
     families = {}
     for model in data["model"].tolist():
-        families.setdefault(model.rpartition("_")[2] if model.startswith("en") else model, []).append(model)
+        families.setdefault(model.partition("_")[2] if model.startswith("en") else model, []).append(model)
     figure = Figure(figsize=(10.0, 0.9 + 3.9 * len(families)), layout="constrained")
     grid = figure.subplots(len(families), 2, sharex=True, sharey=True, squeeze=False)
     for number, (row, (base, models)) in enumerate(zip(grid, families.items(), strict=True)):

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from pde import checks, grid, random_fields
+from pde._closed_forms import crossed_waves, decaying_product, doob_solution, doob_velocity, moving_wave
 from pde.equation import ConvectionDiffusion
 
 __all__ = [
@@ -119,7 +120,7 @@ def constant_velocity(
     q = 2 * np.pi * k / length
     nu = sigma**2 / 2
 
-    solution = partial(_moving_wave, c=c, q=q, nu=nu, horizon=horizon)
+    solution = partial(moving_wave, c=c, q=q, nu=nu, horizon=horizon)
     values = np.broadcast_to(c[:, None, None], (2, n, n))
     return _with_solution(values, n, solution, sigma, horizon, length)
 
@@ -156,7 +157,7 @@ def crossed_shears(
     n, _, horizon, length = _checked(n, 5, 0.0, horizon, length)
     q = 2 * np.pi / length
 
-    solution = partial(_crossed_waves, a=a, b=b, q=q, horizon=horizon)
+    solution = partial(crossed_waves, a=a, b=b, q=q, horizon=horizon)
     x, y = np.moveaxis(grid.points(n, length), -1, 0)
     layers = np.stack([[a * np.sin(q * y), 0 * x], [0 * x, b * np.sin(q * x)]])
     return _with_solution(layers, n, solution, 0.0, horizon, length)
@@ -203,7 +204,7 @@ def eigenfunction(
     q, nu = 2 * np.pi / length, sigma**2 / 2
     rates = [nu * q**2 * (1 - 9 * b) / (1 - b) for b in shape]
 
-    solution = partial(_decaying_product, shape=shape, q=q, rate=sum(rates), horizon=horizon)
+    solution = partial(decaying_product, shape=shape, q=q, rate=sum(rates), horizon=horizon)
 
     def component(x, b, rate):
         s, c = np.sin(q * x), np.cos(q * x)
@@ -252,42 +253,8 @@ def doob(
     q, nu = 2 * np.pi / length, sigma**2 / 2
 
     constants = {"weight": weight, "q": q, "nu": nu, "horizon": horizon}
-    velocity, solution = partial(_doob_velocity, **constants), partial(_doob_solution, **constants)
+    velocity, solution = partial(doob_velocity, **constants), partial(doob_solution, **constants)
     return _with_solution(velocity, n, solution, sigma, horizon, length)
-
-
-# Closed forms at the module's level, so that problems can be pickled.
-
-
-def _moving_wave(x, t, *, c, q, nu, horizon):
-    return np.exp(-nu * (q @ q) * (horizon - t)) * np.cos((x + c * (horizon - t)) @ q)
-
-
-def _crossed_waves(points, t, *, a, b, q, horizon):
-    x, y = points[..., 0], points[..., 1]
-    x = x + a * np.sin(q * y) * max(horizon / 2 - t, 0.0)
-    y = y + b * np.sin(q * x) * min(horizon / 2, horizon - t)
-    return np.cos(q * x) + np.sin(2 * q * y)
-
-
-def _decaying_product(points, t, *, shape, q, rate, horizon):
-    factors = [np.sin(q * points[..., i]) + b * np.sin(3 * q * points[..., i]) for i, b in enumerate(shape)]
-    return np.exp(-rate * (horizon - t)) * factors[0] * factors[1]
-
-
-def _doob_h(points, decay, weight, q):
-    return 1 + weight * np.cos(q * points.sum(axis=-1)) * decay
-
-
-def _doob_velocity(points, t, *, weight, q, nu, horizon):
-    decay = np.exp(-2 * nu * q**2 * (horizon - t))
-    slope = -weight * q * np.sin(q * points.sum(axis=-1)) * decay
-    return np.stack([2 * nu * slope / _doob_h(points, decay, weight, q)] * 2, axis=-1)
-
-
-def _doob_solution(points, t, *, weight, q, nu, horizon):
-    decay = np.exp(-2 * nu * q**2 * (horizon - t))
-    return np.cos(q * points[..., 0]) * np.sin(q * points[..., 1]) * decay / _doob_h(points, decay, weight, q)
 
 
 def _checked(n, smallest, sigma, horizon, length):

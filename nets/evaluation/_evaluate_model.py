@@ -23,7 +23,7 @@ from nets.evaluation._report import Report
 from nets.evaluation._rows import accuracies_for_flags, make_row, worst_rows
 from nets.evaluation._runner import AttackRunner
 from nets.evaluation._statistics import robust, score
-from nets.provenance import machine
+from nets.provenance import environment
 
 # By what the model is: AutoAttack's parts, apart, and the paper's attack.
 STANDARD = ("fgsm", "ifgsm20", "apgd-ce", "apgd-t", "fab-t", "square")
@@ -145,19 +145,17 @@ def evaluate_model(
         keep_images=keep_images,
         progress=progress,
     )
-    notes = []
-    has_gradient = surrogate is not None or is_differentiable(model, x[:batch_size], y[:batch_size])
-    names = attacks or _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
-    options = {"norm": norm, "eps": eps, "n_images": len(x), "n_iter": n_iter, "n_queries": n_queries}
-    specs = _specs(names, runner, has_gradient, mean_logits(model, x[:1]).shape[1], options, notes)
-    outcomes = [runner.run(spec) for spec in specs]
-    base = "ifgsm20" if has_gradient else "square" if x.dim() == 4 else None
-    curve = _curve(runner, base, options) if runner.is_noisy and base else []
-    flags, n_flagged = _red_flags(runner, outcomes, eps)
-    if not has_gradient:
-        notes.insert(0, "the model has no gradient: no attack that needs one was run")
-    elif surrogate is not None:
-        notes.insert(0, "the gradients are those of the surrogate, at the logits of the model, which decides")
+    # Passes that look at the model draw as well: reproducible, and nothing of the caller's.
+    with seeds.default_generator_seeded(seeds.derive(runner.seed, "evaluate_model"), x.device):
+        notes = []
+        has_gradient = surrogate is not None or is_differentiable(model, x[:batch_size], y[:batch_size])
+        names = attacks or _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
+        options = {"norm": norm, "eps": eps, "n_images": len(x), "n_iter": n_iter, "n_queries": n_queries}
+        specs = _specs(names, runner, has_gradient, mean_logits(model, x[:1]).shape[1], options, notes)
+        outcomes = [runner.run(spec) for spec in specs]
+        base = "ifgsm20" if has_gradient else "square" if x.dim() == 4 else None
+        curve = _curve(runner, base, options) if runner.is_noisy and base else []
+        flags, n_flagged = _red_flags(runner, outcomes, eps)
     return Report(
         attacked_by_gradients=has_gradient,
         rows=[make_row(outcome, runner.natural(outcome.attack)) for outcome in outcomes],
@@ -165,12 +163,20 @@ def evaluate_model(
         red_flags=[asdict(flag) for flag in flags],
         n_flagged=n_flagged,
         eot_curve=curve,
-        notes=notes,
+        notes=_first_note(has_gradient, surrogate) + notes,
         settings=_settings(runner, specs, eps) | {"surrogate": surrogate is not None},
-        provenance=machine(x.device, "nets.evaluate") | {"identity": runner.identity["model"]},
+        provenance=environment(x.device, "nets.evaluate") | {"identity": runner.identity["model"]},
         seconds=round(time.perf_counter() - began, 2),
         x_adv={o.attack.name: o.x_adv for o in outcomes if o.x_adv is not None},
     )
+
+
+def _first_note(has_gradient, surrogate):
+    if not has_gradient:
+        return ["the model has no gradient: no attack that needs one was run"]
+    if surrogate is not None:
+        return ["the gradients are those of the surrogate, at the logits of the model, which decides"]
+    return []
 
 
 def _settings(runner, specs, eps):

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import nets
 from bridge import checks
 from nets import data
 from nets.attacks import EPS
@@ -17,6 +16,7 @@ from nets.evaluation._evaluate_model import evaluate_model
 from nets.evaluation._presets import PRESETS
 from nets.evaluation._setup import EPS_L2, exact
 from nets.training import device_of
+from nets.zoo import load
 
 
 def evaluate_target(target, options):
@@ -42,7 +42,7 @@ def evaluate_target(target, options):
         raise ValueError("data must be given for a model that is not a run: --data PATH")
     device = device_of(options.device)
     zoo = target.startswith("zoo:")
-    model = nets.load(target.removeprefix("zoo:"), device=device) if zoo else find_model(target, device)
+    model = load(target.removeprefix("zoo:"), device=device) if zoo else find_model(target, device)
     name = "quick" if options.quick else options.preset
     preset = PRESETS[("full" if device.type == "cuda" else "cpu") if name == "auto" else name]
     if options.n_threads is not None:

@@ -105,7 +105,7 @@ def test_rows_agree_with_the_evaluations_that_they_come_from(runs, tmp_path, cap
 
 def test_what_has_been_evaluated_is_not_done_again(runs, monkeypatch):
     evaluate_main([str(runs[0]), "--quick"])
-    monkeypatch.setattr("nets.evaluation.answers", None)
+    monkeypatch.setattr("nets.evaluation._runner.predictions", None)
     rows, _ = comparison.compare([runs[0]], [runs[0]], Options(quick=True), progress=False)
     assert all((row["difference"], row["stderr"]) == (0, 0) for row in rows)
 

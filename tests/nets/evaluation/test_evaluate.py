@@ -20,11 +20,11 @@ torch = pytest.importorskip("torch")
 import attack_models
 
 from bridge import NoisyResidual
-from nets import attacks, checkpoint, data, evaluation
+from nets import attacks, checkpoint, data
 from nets.evaluate import main
 from nets.evaluation import _assessment as assessment
 from nets.evaluation import _attack_specs as protocol
-from nets.evaluation import balanced_order
+from nets.evaluation import _runner, balanced_order
 from nets.evaluation._attack_specs import attacks_of, parse
 from nets.evaluation._presets import PRESETS
 from nets.evaluation._rows import make_row, worst_rows
@@ -45,7 +45,7 @@ def quiet(monkeypatch):
     """Files written after every batch, without waiting for the disk; threads as they were."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(evaluation, "SECONDS", 0.0)
+    monkeypatch.setattr(_runner, "SECONDS", 0.0)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     yield
     torch.set_num_threads(n_threads)
@@ -614,7 +614,7 @@ def test_one_line_and_status_2_for_what_cannot_be_evaluated(tmp_path, capsys, mo
         ([str(folder), "--draws", "0"], "draws must be an integer >= 1"),
         ([str(folder), "--eps", "-1"], "eps must be"),
         ([str(folder), "--eps", "0"], "eps must be"),
-        ([str(folder), "--batch-size", "0"], "batch_size must be"),
+        ([str(folder), "--batch-size", "0"], "--batch-size must be"),
         ([str(folder), "--preset", "huge"], "preset must be one of"),
         ([str(folder), "--device", "tpu9"], "device must be auto, cpu, cuda or cuda:N"),
         ([str(folder), "--device", "cuda:99"], "device cuda:99 is not there"),
@@ -652,9 +652,9 @@ def test_the_list_names_the_attacks(capsys):
 
 COMMAND = """
 import os, sys
-from nets import evaluation
+from nets.evaluation import _runner
 from nets.evaluate import main
-evaluation.SECONDS, os.fsync = 0.0, lambda _: None
+_runner.SECONDS, os.fsync = 0.0, lambda _: None
 main(sys.argv[1:])
 """
 LONG = [

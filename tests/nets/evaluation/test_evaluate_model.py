@@ -81,11 +81,11 @@ def test_a_drawing_model_is_evaluated_by_fresh_draws_up_to_the_plateau(tmp_path)
 
 
 def test_the_same_seed_gives_the_same_report_and_leaves_the_random_state():
-    x, y = batch()
+    model, (x, y) = Noisy(), batch()
     state = torch.get_rng_state()
     options = {"attacks": ["ifgsm20-eot2"], "n_draws": 3, "n_repeats": 2, **SHORT}
-    one, same = (nets.evaluate_model(Noisy(), x, y, **options) for _ in range(2))
-    other = nets.evaluate_model(Noisy(), x, y, seed=1, **options)
+    one, same = (nets.evaluate_model(model, x, y, **options) for _ in range(2))
+    other = nets.evaluate_model(model, x, y, seed=1, **options)
     assert [row["one_draw"] for row in one.rows] == [row["one_draw"] for row in same.rows]
     assert [row["one_draw"] for row in one.rows] != [row["one_draw"] for row in other.rows]
     assert torch.equal(torch.get_rng_state(), state)
