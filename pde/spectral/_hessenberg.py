@@ -101,21 +101,27 @@ def longest_time(a, norm, tau_max, allowed, growth):
     """Largest tau <= tau_max with estimate <= allowed * tau, to 1 / 16 of a Taylor step; and its column."""
     n = len(a)
     n_steps = max(1, int(np.ceil(tau_max * norm / _NORMS_PER_STEP)))
-    h, tau, left, halvings = tau_max / n_steps, 0.0, n_steps, 0
+    h, tau, left, halvings, ceiling = tau_max / n_steps, 0.0, n_steps, 0, np.inf
     x, trial, term, other = np.zeros(n), np.empty(n), np.empty(n), np.empty(n)
     x[0] = 1.0
     while left > 0:
-        trial[:] = x
-        _taylor_step(a, h, trial, term, other)
-        # Below 32 eps the estimate is rounding, which no shorter step would lessen.
-        if estimate(trial[n - 2], trial[n - 1], growth) <= max(allowed * (tau + h), 32 * _EPS):
+        # A time that was refused is not tried again: the estimate of a state at rest falls below rounding.
+        passes = tau + h < ceiling * (1 - 1e-12)
+        if passes:
+            trial[:] = x
+            _taylor_step(a, h, trial, term, other)
+            # Below 32 eps the estimate is rounding, which no shorter step would lessen.
+            passes = estimate(trial[n - 2], trial[n - 1], growth) <= max(allowed * (tau + h), 32 * _EPS)
+            if not passes:
+                ceiling = tau + h
+        if passes:
             x[:] = trial
             tau += h
             if halvings == 0:
                 left -= 1
                 if left == 0:
                     tau = tau_max
-        elif (halvings == 4 and tau > 0.0) or halvings == 60:
+        elif (halvings >= 4 and tau > 0.0) or halvings == 60:
             break
         else:
             h /= 2
