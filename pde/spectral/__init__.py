@@ -264,7 +264,10 @@ def _solution(march, method):
     u, unit = march.values(), math.ldexp(1.0, march.exponent // 2)
     unit_too = math.ldexp(1.0, march.exponent - march.exponent // 2)
     reason = march.violation
-    n_modes, space_error = march.modes.k_max, march.error + march.truncation_error + march.alias_error
+    n_modes, space_error = (
+        march.modes.k_max,
+        march.error + march.truncation_error + march.alias_error + march.tail_error,
+    )
     # Rounding of the transforms.
     time_error = march.time_error + 8 * np.finfo(float).eps * march.sup_f
     if not np.isfinite(u).all():

@@ -16,6 +16,8 @@ _FAST = {"reassoc", "contract", "nsz"}
 _EPS = float(np.finfo(float).eps)
 # Taylor steps of this many norms: terms reach exp(4) eps / 2 = 6e-15 before they fall.
 _NORMS_PER_STEP = 4.0
+# With more steps than this many columns, squaring a matrix is cheaper, and bounded where a norm is not.
+_STEPS_PER_COLUMN = 8
 
 
 @njit()
@@ -71,12 +73,41 @@ def _taylor_step(columns, h, x, term, other):
 
 
 @njit()
+def _exponential(a, h):
+    """Columns of exp(h a), for h of a few norms."""
+    n = len(a)
+    columns, term, other = np.zeros((n, n)), np.empty(n), np.empty(n)
+    for j in range(n):
+        columns[j, j] = 1.0
+        _taylor_step(a, h, columns[j], term, other)
+    return columns
+
+
+@njit(fastmath=_FAST)
+def _product(p, q):
+    """Columns of P Q, of the columns of P and of Q."""
+    n = len(p)
+    columns = np.zeros((n, n))
+    for j in range(n):
+        for k in range(n):
+            for i in range(n):
+                columns[j, i] += q[j, k] * p[k, i]
+    return columns
+
+
+@njit()
 def exponential_column(a, norm, tau):
     """First column of the exponential of tau times the Hessenberg matrix with columns a and 2-norm `norm`."""
-    n_steps = max(1, int(np.ceil(tau * norm / _NORMS_PER_STEP)))
+    n_steps = max(1.0, np.ceil(tau * norm / _NORMS_PER_STEP))
+    if n_steps > _STEPS_PER_COLUMN * len(a):
+        n_squares = int(np.ceil(np.log2(n_steps)))
+        power = _exponential(a, tau / 2.0**n_squares)
+        for _ in range(n_squares):
+            power = _product(power, power)
+        return power[0].copy()
     x, term, other = np.zeros(len(a)), np.empty(len(a)), np.empty(len(a))
     x[0] = 1.0
-    for _ in range(n_steps):
+    for _ in range(int(n_steps)):
         _taylor_step(a, tau / n_steps, x, term, other)
     return x
 
@@ -97,11 +128,44 @@ def estimate(uncorrected, corrected, growth):
 
 
 @njit()
+def _longest_by_squares(a, tau_max, n_steps, allowed, growth):
+    """`longest_time` by the exponentials of h, 2 h, 4 h, ..., tau_max, to 1 / 32; 0 if h itself is too long."""
+    n, n_squares = len(a), int(np.ceil(np.log2(n_steps)))
+    powers = np.empty((n_squares + 1, n, n))
+    h, reached = tau_max / 2.0**n_squares, -1
+    for k in range(n_squares + 1):
+        powers[k] = _exponential(a, h) if k == 0 else _product(powers[k - 1], powers[k - 1])
+        x = powers[k, 0]
+        if not estimate(x[n - 2], x[n - 1], growth) <= max(allowed * h * 2.0**k, 32 * _EPS):
+            break
+        reached = k
+    if reached < 0:
+        return 0.0, np.zeros(n)
+    if reached == n_squares:
+        return tau_max, powers[reached, 0].copy()
+    tau, x = h * 2.0**reached, powers[reached, 0].copy()
+    for k in range(reached - 1, max(reached - 6, -1), -1):
+        trial = np.zeros(n)
+        for j in range(n):
+            trial += x[j] * powers[k, j]
+        longer = tau + h * 2.0**k
+        if estimate(trial[n - 2], trial[n - 1], growth) <= max(allowed * longer, 32 * _EPS):
+            tau, x = longer, trial
+    return tau, x
+
+
+@njit()
 def longest_time(a, norm, tau_max, allowed, growth):
     """Largest tau <= tau_max with estimate <= allowed * tau, to 1 / 16 of a Taylor step; and its column."""
     n = len(a)
-    n_steps = max(1, int(np.ceil(tau_max * norm / _NORMS_PER_STEP)))
-    h, tau, left, halvings, ceiling = tau_max / n_steps, 0.0, n_steps, 0, np.inf
+    n_steps = max(1.0, np.ceil(tau_max * norm / _NORMS_PER_STEP))
+    if n_steps > _STEPS_PER_COLUMN * n:
+        tau, x = _longest_by_squares(a, tau_max, n_steps, allowed, growth)
+        if tau > 0.0:
+            return tau, x
+        tau_max, n_steps = tau_max / n_steps, 1.0
+    left = int(n_steps)
+    h, tau, halvings, ceiling = tau_max / n_steps, 0.0, 0, np.inf
     x, trial, term, other = np.zeros(n), np.empty(n), np.empty(n), np.empty(n)
     x[0] = 1.0
     while left > 0:

@@ -31,9 +31,11 @@ def krylov(march, rtol):
     radius = march.radius_of(march.state, max(1e-2 * rtol, 1e-13) * march.sup_f)
     try:
         for piece in march.pieces():
+            slope = 0.0 if march.velocity.tail(piece.end, piece.layer) is None else march.slope()
             radius = krylov_layer(march, march.velocity_field(piece.end, piece.layer), piece.duration, rtol, radius)
             if not march.goes_on:
                 return
+            march.count_missed(piece.duration, piece.layer, slope)
             march.arrive(piece)
     except FloatingPointError:
         # Overflow: only check=False returns it.
@@ -212,7 +214,7 @@ def ifrk4(march, n_steps, dealias):
                 # Aliases of a product that is not dealiased are low modes, too.
                 fading = _fading(march, k_max, _strain(stages[2].field)) if dealias else 0.0
                 march.error = march.error * math.exp(-fading * elapsed) + float(np.abs(residual).max())
-                march.count_missed(elapsed)
+                march.count_missed(elapsed, piece.layer)
                 if not march.goes_on:
                     return
         march.arrive(piece)

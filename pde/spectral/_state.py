@@ -17,7 +17,7 @@ from pde.spectral import _data
 from pde.spectral._fading import Fading
 from pde.spectral._modes import Modes
 from pde.spectral._reaction import Reaction
-from pde.spectral._velocity import Velocity
+from pde.spectral._velocity import Velocity, tail_error
 
 # A call ends after as many evaluations of v . grad u.
 MOST_PRODUCTS = 100_000
@@ -59,15 +59,14 @@ class March:
         self.data = data
         self.modes = Modes(self.largest_radius, k_max, problem.length)
         self.state = self._kept(data.c)
-        self.error, self.time_error = 0.0, 0.0
+        self.error, self.time_error, self.tail_error, self._follower = 0.0, 0.0, 0.0, 0.0
         self._measure(data)
         self.tolerance = resolution * self.sup_f
         self._bound_data_error = self._prepare(data)
         self.truncation_error, self.alias_error = self._bound_data_error(problem.horizon)
         self.spectrum = _data.weighted_shells(data.c)
         self.largest_alias = 0.0 if data.aliases is None else 2 * float(data.aliases.max())
-        self.s, self.n_steps, self.n_products, self.violation = 0.0, 0, 0, ""
-        self.times, self.sup_norms = [], []
+        self.s, self.n_steps, self.n_products, self.violation, self.times, self.sup_norms = 0.0, 0, 0, "", [], []
         k = 2 * math.pi / problem.length * k_max
         speed = max(float(np.abs(c).sum()) for c in self.velocity.spectra()[0])
         self.out_of_range = not speed * k * problem.horizon + problem.nu * k**2 * problem.horizon < _LARGEST
@@ -158,11 +157,17 @@ class March:
         """v(., t) as a field: one of the layers, or a callable at time t."""
         return self.velocity.at(t) if self.problem.n_layers is None else self.problem.layer_field(layer)
 
-    def count_missed(self, tau):
-        """Add what the samples of a callable velocity miss in a time tau: |error of v| |grad u| tau."""
-        missed = self.velocity.missed(self.times[-1])
-        if missed:
-            self.error += missed * self.slope() * tau
+    def count_missed(self, tau, layer=None, slope=0.0):
+        """Add what samples of v miss in a time tau, and its modes that no product holds; slope: max |grad u| before."""
+        missed, tail = self.velocity.missed(self.times[-1]), self.velocity.tail(self.times[-1], layer)
+        if missed or tail is not None:
+            slope = max(slope, self.slope())
+            self.error += missed * slope * tau
+        if tail is not None:
+            itself, fed_back = tail_error((self.modes.unit * tail[0], tail[1]), self.problem.nu, tau, slope)
+            # What follows the state at once does not add up; what has reached the modes kept does, and does not fade.
+            self.tail_error += fed_back + max(0.0, itself - self._follower)
+            self._follower = max(self._follower, itself)
 
     @property
     def goes_on(self):
@@ -260,7 +265,9 @@ class March:
         for j, t in enumerate(self.save_at):
             if t == piece.begin:
                 self.saved[j] = self.values()
-                self.saved_errors[j] = sum(self._bound_data_error(self.s)) + self.error + self.time_error + time_error
+                self.saved_errors[j] = (
+                    sum(self._bound_data_error(self.s)) + self.error + self.tail_error + self.time_error + time_error
+                )
 
     def values(self):
         """u on the grid, in units of f."""

@@ -8,6 +8,8 @@ from pde import grid
 from pde.fields import PeriodicField
 
 _FINEST = 512
+# Modes of a spline, which has them all, that are looked at beyond those kept.
+_FARTHEST = 768
 # Times, as fractions of the horizon without a pattern, at which a callable is looked at beforehand.
 _TIMES = (0.0, 0.136, 0.3819, 0.6271, 0.8743, 1.0)
 
@@ -17,7 +19,7 @@ class Velocity:
 
     def __init__(self, problem, k_max, negligible):
         self.problem, self.k_max = problem, k_max
-        self.size = 0
+        self.size, self._tails = 0, {}
         if problem.velocity_is_of_points:
             self.size = self._choose_size(negligible)
 
@@ -51,6 +53,25 @@ class Velocity:
         miss, speed = self._miss(t, self.size)
         return miss if miss > 1e-13 * speed else 0.0
 
+    def tail(self, t, layer):
+        """(Wavenumbers r, sums of |v_q| over |q_i| <= r), r > 3 k_max: what `bands` leaves out; None if nothing."""
+        if layer in self._tails:
+            return self._tails[layer]
+        of_points = self.problem.n_layers is None
+        field = self.problem.velocity_field(t, self.size or None) if of_points else self.problem.layer_field(layer)
+        least, reach = 3 * self.k_max, field.n_modes
+        if field.interpolation != "trigonometric":
+            reach = min(max(2 * least, 2 * field.n), max(_FARTHEST, least + 1))
+        tail = None
+        if reach > least:
+            size = np.abs(field.fourier_coefficients(reach)).sum(axis=0)
+            r = np.abs(np.arange(-reach, reach + 1))
+            sums = np.bincount(np.maximum(r[:, None], r).ravel(), size.ravel())[least + 1 :]
+            tail = (np.arange(least + 1, reach + 1), sums)
+        if not of_points:
+            self._tails[layer] = tail
+        return tail
+
     def bands(self, field):
         """(The field on 3 k_max modes, on which the residual is measured; on 2 k_max, all that is needed)."""
         reference = field.band_limited(3 * self.k_max)
@@ -67,6 +88,19 @@ class Velocity:
         for field in dict.fromkeys(self.bands(field)[1] for field in fields):
             bands.append(field.fourier_coefficients(min(2 * self.k_max, field.n_modes)))
         return bands, margin
+
+
+def tail_error(tail, rate, tau, slope):
+    """Bounds of what the modes of a `Velocity.tail` do in a time tau: (to u itself, by that to the modes kept).
+
+    w_q = v_q |grad u| min(tau, 1 / (nu q**2)), and v . grad w for the time tau; together no more than |v| |grad u| tau,
+    by the maximum principle. rate is nu, and q = r: wavenumbers with their unit.
+    """
+    q, sums = tail
+    life = tau / np.maximum(1.0, tau * rate * q**2)
+    forcing = slope * float(sums.sum())
+    itself, fed_back = slope * float((sums * life).sum()), forcing * tau * float((sums * life * q).sum())
+    return (itself, fed_back) if itself + fed_back <= forcing * tau else (0.0, forcing * tau)
 
 
 def combine(fields, weights):
