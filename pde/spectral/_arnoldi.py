@@ -151,7 +151,11 @@ def extend(v, size, signs, vectors, q, r, g):
             new[k] = scale * (v[k] if attempt == 0 else new[k])
         _sketch(new, signs, q[size])
         _orthonormalise(q, size, r[size])
-        if attempt == 2 or r[size, size] > _DEPENDENT:
+        if r[size, size] > _DEPENDENT:
+            break
+        if attempt == 2:
+            # Twice orthogonalised and still in the span: what is left is rounding.
+            norm = 0.0
             break
         # Nearly in the span of all the others: orthogonalise in the sketched product.
         c = back_substitute(r, r[size, :size])

@@ -100,14 +100,19 @@ def weighted_shells(c):
     return np.bincount(np.maximum(np.abs(k1), k2).ravel(), size.ravel())
 
 
-def lost_product(c, velocity, k_max, length):
-    """Half a plane of coefficients of v . grad w, those of |k_i| <= k_max set to zero; w has the coefficients c."""
+def product(c, velocity, length):
+    """Half a plane of coefficients of v . grad w; w has the coefficients c."""
     r = c.shape[1] - 1
     reach = r + velocity.n_modes
     m = grid.fast_size(2 * reach + 1)
     q = 2j * np.pi / length * np.arange(-r, r + 1)
     full = np.concatenate([np.conj(c[::-1, :0:-1]), c], axis=1)
     slopes = grid.from_coefficients(np.stack([full * q[:, None], full * q]), m)
-    product = grid.coefficients((velocity.on_grid(m) * slopes).sum(axis=0), reach)[:, reach:].copy()
-    product[reach - k_max : reach + k_max + 1, : k_max + 1] = 0
-    return product
+    return grid.coefficients((velocity.on_grid(m) * slopes).sum(axis=0), reach)[:, reach:].copy()
+
+
+def without_low_modes(c, k_max):
+    """The coefficients c, those of |k_i| <= k_max set to zero."""
+    r, c = c.shape[1] - 1, c.copy()
+    c[r - k_max : r + k_max + 1, : k_max + 1] = 0
+    return c

@@ -17,7 +17,7 @@ from pde.spectral import _data
 from pde.spectral._fading import Fading
 from pde.spectral._modes import Modes
 from pde.spectral._reaction import Reaction
-from pde.spectral._velocity import Velocity, tail_error
+from pde.spectral._velocity import Velocity
 
 # A call ends after as many evaluations of v . grad u.
 MOST_PRODUCTS = 100_000
@@ -62,9 +62,10 @@ class March:
         self.error, self.time_error, self.tail_error, self._follower = 0.0, 0.0, 0.0, 0.0
         self._measure(data)
         self.tolerance = resolution * self.sup_f
+        # Of f, and of v . grad f where the modes kept cannot hold it.
+        self.spectra = [_data.weighted_shells(data.c)]
         self._bound_data_error = self._prepare(data)
         self.truncation_error, self.alias_error = self._bound_data_error(problem.horizon)
-        self.spectrum = _data.weighted_shells(data.c)
         self.largest_alias = 0.0 if data.aliases is None else 2 * float(data.aliases.max())
         self.s, self.n_steps, self.n_products, self.violation, self.times, self.sup_norms = 0.0, 0, 0, "", [], []
         k = 2 * math.pi / problem.length * k_max
@@ -106,8 +107,7 @@ class March:
         These are modes of f that are not kept, its aliases, and the first residual, which fades like its modes.
         """
         k_max, r = self.k_max, data.c.shape[1] - 1
-        beyond = data.c.copy()
-        beyond[r - k_max : r + k_max + 1, : k_max + 1] = 0
+        beyond = _data.without_low_modes(data.c, k_max)
         dropped = 2 * float(np.abs(beyond).sum())
         rough = dropped > 1e-13 * self.sup_f or data.aliases is not None or data.rest > 0
         first, lost, n_modes = None, None, 0
@@ -116,7 +116,9 @@ class March:
             n_modes = first.n_modes
             if n_modes and self.radius_of(self.state, 1e-13 * self.sup_f) + n_modes > k_max:
                 kept = data.c[r - k_max : r + k_max + 1, : k_max + 1]
-                lost = _data.shells(_data.lost_product(kept, first, k_max, self.problem.length))
+                product = _data.product(kept, first, self.problem.length)
+                lost = _data.shells(_data.without_low_modes(product, k_max))
+                self.spectra.append(_data.weighted_shells(product))
         if not rough and lost is None:
             return lambda s: (dropped, 0.0)
         potentials, growth = (self.reaction.spectra(), self.reaction.growth) if self.reaction else ((), 0.0)
@@ -164,7 +166,7 @@ class March:
             slope = max(slope, self.slope())
             self.error += missed * slope * tau
         if tail is not None:
-            itself, fed_back = tail_error((self.modes.unit * tail[0], tail[1]), self.problem.nu, tau, slope)
+            itself, fed_back = tail.errors(self.problem.nu, tau, slope, self.slope(second=True), self.tolerance)
             # What follows the state at once does not add up; what has reached the modes kept does, and does not fade.
             self.tail_error += fed_back + max(0.0, itself - self._follower)
             self._follower = max(self._follower, itself)
@@ -199,13 +201,14 @@ class March:
         """(The velocity by which the residual is measured, the velocity by which the state moves)."""
         return self.velocity.bands(field)
 
-    def slope(self):
-        """Bound of max |grad u|: the sum of its coefficients, or 1.2 times its maximum on a grid."""
-        k = self.modes.unit * self.modes.k
-        if 2 * np.abs(self.state).sum() * self.modes.unit * self.modes.radius == 0:
+    def slope(self, second=False):
+        """1.2 times max |grad u| on a grid, or that of all second derivatives."""
+        x, y = self.modes.unit * self.modes.k
+        if not self.state.any():
             return 0.0
-        parts = [self.modes.to_grid(1j * part * self.state, 4 * self.modes.k_max + 4) for part in k]
-        return 1.2 * float(np.sqrt(parts[0] ** 2 + parts[1] ** 2).max())
+        factors = (x * x, x * y, x * y, y * y) if second else (1j * x, 1j * y)
+        parts = (self.modes.to_grid(factor * self.state, 4 * self.modes.k_max + 4) for factor in factors)
+        return 1.2 * math.sqrt(sum(part**2 for part in parts).max())
 
     def coarser_data(self):
         """Terminal data for a comparison: of a callable, those of half as fine a grid."""
@@ -222,12 +225,12 @@ class March:
         """
         grids = (part.modes.to_grid(part.state, self.n) for part in (self, coarse))
         difference = 2 * float(np.abs(next(grids) - next(grids)).max())
-        between, beyond = (
-            float(self.spectrum[start:stop].sum())
-            for start, stop in ((coarse.k_max + 1, self.k_max + 1), (self.k_max + 1, None))
-        )
-        if between > 0:
-            self.truncation_error = min(self.truncation_error, max(1.0, beyond / between) * difference)
+        ratio = 1.0
+        for spectrum in self.spectra:
+            between, beyond = spectrum[coarse.k_max + 1 : self.k_max + 1].sum(), float(spectrum[self.k_max + 1 :].sum())
+            if beyond > 0:
+                ratio = max(ratio, beyond / between if between > 0 else math.inf)
+        self.truncation_error = min(self.truncation_error, ratio * difference)
         self.alias_error = min(self.alias_error, difference + self.largest_alias)
 
     def has_settled(self):

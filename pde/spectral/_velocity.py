@@ -6,6 +6,7 @@ import numpy as np
 
 from pde import grid
 from pde.fields import PeriodicField
+from pde.spectral._tail import Tail
 
 _FINEST = 512
 # Modes of a spline, which has them all, that are looked at beyond those kept.
@@ -54,7 +55,7 @@ class Velocity:
         return miss if miss > 1e-13 * speed else 0.0
 
     def tail(self, t, layer):
-        """(Wavenumbers r, sums of |v_q| over |q_i| <= r), r > 3 k_max: what `bands` leaves out; None if nothing."""
+        """What `bands` leaves out, as a `Tail`; None if nothing."""
         if layer in self._tails:
             return self._tails[layer]
         of_points = self.problem.n_layers is None
@@ -64,10 +65,7 @@ class Velocity:
             reach = min(max(2 * least, 2 * field.n), max(_FARTHEST, least + 1))
         tail = None
         if reach > least:
-            size = np.abs(field.fourier_coefficients(reach)).sum(axis=0)
-            r = np.abs(np.arange(-reach, reach + 1))
-            sums = np.bincount(np.maximum(r[:, None], r).ravel(), size.ravel())[least + 1 :]
-            tail = (np.arange(least + 1, reach + 1), sums)
+            tail = Tail(field.fourier_coefficients(reach), least, self.k_max, self.problem.length)
         if not of_points:
             self._tails[layer] = tail
         return tail
@@ -88,19 +86,6 @@ class Velocity:
         for field in dict.fromkeys(self.bands(field)[1] for field in fields):
             bands.append(field.fourier_coefficients(min(2 * self.k_max, field.n_modes)))
         return bands, margin
-
-
-def tail_error(tail, rate, tau, slope):
-    """Bounds of what the modes of a `Velocity.tail` do in a time tau: (to u itself, by that to the modes kept).
-
-    w_q = v_q |grad u| min(tau, 1 / (nu q**2)), and v . grad w for the time tau; together no more than |v| |grad u| tau,
-    by the maximum principle. rate is nu, and q = r: wavenumbers with their unit.
-    """
-    q, sums = tail
-    life = tau / np.maximum(1.0, tau * rate * q**2)
-    forcing = slope * float(sums.sum())
-    itself, fed_back = slope * float((sums * life).sum()), forcing * tau * float((sums * life * q).sum())
-    return (itself, fed_back) if itself + fed_back <= forcing * tau else (0.0, forcing * tau)
 
 
 def combine(fields, weights):
