@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 import warnings
 
@@ -12,6 +13,10 @@ os.environ["MPLBACKEND"] = "Agg"
 # The tests' tensors are small: a second thread of OpenMP brings little, and on a busy machine, where threads wait for
 # each other spinning, it makes a test thirty times slower. A test about threads sets their number itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A suite started in the background of a shell ignores Ctrl-C, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 

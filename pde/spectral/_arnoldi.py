@@ -4,21 +4,51 @@ Vectors are rows; rows of r and g are columns of R and G.
 """
 
 import functools
+import math
 
 import numpy as np
 
 from pde._compiled import njit
 
-__all__ = ["back_substitute", "begin", "dot", "extend", "signs_of", "weighted_sum"]
+__all__ = [
+    "BLIND",
+    "INVARIANT",
+    "NOT_FINITE",
+    "back_substitute",
+    "begin",
+    "blocks_of",
+    "dot",
+    "extend",
+    "extend_fully",
+    "signs_of",
+    "weighted_sum",
+]
 
 _FAST = {"reassoc", "contract", "nsz"}
 # A basis vector this close to the span of the others is orthogonalised against all of them.
 _DEPENDENT = 1e-3
+# Every entry is in a bin of each of so many blocks. In one block alone, two of the few entries of a sparse vector that
+# share a bin could not be told apart.
+_BLOCKS = 4
+# What came of a new vector, if not 0: the space is invariant, the sketch does not see the vector, it is not finite.
+INVARIANT, BLIND, NOT_FINITE = 1, 2, -1
 
 
 @functools.lru_cache(16)
 def signs_of(size):
-    return np.random.default_rng(160).choice([-1.0, 1.0], size)
+    """Signs of the entries in each block, of shape (blocks, size)."""
+    return np.random.default_rng(160).choice([-1.0, 1.0], (_BLOCKS, size))
+
+
+@functools.lru_cache(16)
+def blocks_of(n_bins):
+    """Numbers of bins per block, prime to each other: two entries share a bin of one block or another, not of all."""
+    sizes, size = [], max(2, n_bins // _BLOCKS)
+    while len(sizes) < _BLOCKS:
+        if all(math.gcd(size, other) == 1 for other in sizes):
+            sizes.append(size)
+        size += 1
+    return np.array(sizes)
 
 
 @njit(fastmath=_FAST)
@@ -30,17 +60,24 @@ def dot(a, b):
 
 
 @njit(fastmath=_FAST)
-def _sketch(v, signs, out):
-    """Sum the entries of v, with their signs, into bins by index."""
-    n = out.size
-    whole = v.size - v.size % n
-    for k in range(n):
-        out[k] = 0.0
-    for start in range(0, whole, n):
+def _sketch(v, blocks, signs, out):
+    """Sum the entries of v, with their signs, into bins by index, block by block; a copy if there are bins enough."""
+    if out.size >= v.size:
+        out[: v.size] = v
+        return
+    first = 0
+    for block in range(blocks.size):
+        n = blocks[block]
+        bins, sign = out[first : first + n], signs[block]
+        first += n
+        whole = v.size - v.size % n
         for k in range(n):
-            out[k] += signs[start + k] * v[start + k]
-    for k in range(v.size - whole):
-        out[k] += signs[whole + k] * v[whole + k]
+            bins[k] = 0.0
+        for start in range(0, whole, n):
+            for k in range(n):
+                bins[k] += sign[start + k] * v[start + k]
+        for k in range(v.size - whole):
+            bins[k] += sign[whole + k] * v[whole + k]
 
 
 @njit(fastmath=_FAST)
@@ -95,10 +132,10 @@ def back_substitute(r, c):
 
 
 @njit()
-def begin(w, scale, signs, vectors, q, r):
+def begin(w, scale, blocks, signs, vectors, q, r):
     for k in range(w.size):
         vectors[0, k] = scale * w[k]
-    _sketch(vectors[0], signs, q[0])
+    _sketch(vectors[0], blocks, signs, q[0])
     _orthonormalise(q, 0, r[0])
 
 
@@ -127,15 +164,15 @@ def _take_last_four(vectors, size, v, h):
 
 
 @njit()
-def extend(v, size, signs, vectors, q, r, g):
-    """Make v = A (row size - 1 of vectors) row `size`; 1 if the space is invariant, -1 if v is not finite, else 0.
+def extend(v, size, blocks, signs, vectors, q, r, g):
+    """Make v = A (row size - 1 of vectors) row `size`; return INVARIANT, BLIND, NOT_FINITE or 0.
 
     Rows of r and g are columns of R and G.
     """
     h = np.zeros(size + 1)
     before, after = _take_last_four(vectors, size, v, h)
     if not np.isfinite(before):
-        return -1
+        return NOT_FINITE
     # Below this the space is invariant and the exponential exact in it.
     smallest = 1e-14 * np.sqrt(before)
     norm = np.sqrt(after)
@@ -149,14 +186,13 @@ def extend(v, size, signs, vectors, q, r, g):
         scale = 1 / norm if attempt == 0 else 1.0
         for k in range(v.size):
             new[k] = scale * (v[k] if attempt == 0 else new[k])
-        _sketch(new, signs, q[size])
+        _sketch(new, blocks, signs, q[size])
         _orthonormalise(q, size, r[size])
         if r[size, size] > _DEPENDENT:
             break
         if attempt == 2:
-            # Twice orthogonalised and still in the span: what is left is rounding.
-            norm = 0.0
-            break
+            # Twice orthogonalised, not zero, and yet in the span by its sketch.
+            return BLIND
         # Nearly in the span of all the others: orthogonalise in the sketched product.
         c = back_substitute(r, r[size, :size])
         for i in range(size):
@@ -182,7 +218,29 @@ def extend(v, size, signs, vectors, q, r, g):
             column[k] -= p * g[j, k]
     for k in range(size + 1):
         g[size - 1, k] = column[k] / r[size - 1, size - 1]
-    return 1 if norm == 0.0 else 0
+    return INVARIANT if norm == 0.0 else 0
+
+
+@njit()
+def extend_fully(v, size, vectors, g):
+    """The same by Gram-Schmidt against all vectors, twice, without a sketch: R = I."""
+    before = dot(v, v)
+    if not np.isfinite(before):
+        return NOT_FINITE
+    column = g[size - 1]
+    for _ in range(2):
+        for i in range(size):
+            c = dot(vectors[i], v)
+            column[i] += c
+            for k in range(v.size):
+                v[k] -= c * vectors[i, k]
+    norm = np.sqrt(dot(v, v))
+    if norm <= 1e-14 * np.sqrt(before):
+        return INVARIANT
+    column[size] = norm
+    for k in range(v.size):
+        vectors[size, k] = v[k] / norm
+    return 0
 
 
 @njit(fastmath=_FAST)

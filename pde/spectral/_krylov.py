@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pde.spectral._arnoldi import back_substitute, begin, dot, extend, signs_of, weighted_sum
+from pde.spectral import _arnoldi
+from pde.spectral._arnoldi import back_substitute, begin, dot, extend, extend_fully, weighted_sum
 from pde.spectral._hessenberg import estimate, exponential_column, longest_time, two_norm
 
 __all__ = ["KrylovStep", "exponential_step"]
@@ -72,8 +73,8 @@ def exponential_step(apply, state, tau_max, error_rate, *, n_basis=110, accept=N
         raise FloatingPointError("the norm of the state is not finite")
     if beta == 0:
         return KrylovStep(state.copy(), tau_max, 0.0, 0)
-    basis = _Basis(w, beta, n_basis)
-    plan = _Plan(tau_max, n_basis)
+    basis, plan = _Basis(w, beta, n_basis), _Plan(tau_max, n_basis)
+    n_wasted = 0
 
     def states(search):
         def at(t):
@@ -83,7 +84,11 @@ def exponential_step(apply, state, tau_max, error_rate, *, n_basis=110, accept=N
 
     while True:
         v = apply(basis.last.view(complex).reshape(shape)).view(float).reshape(-1)
-        basis.extend(v)
+        if not basis.extend(v):
+            # Too few entries differ from zero for the sketch: begin again without.
+            n_wasted += basis.size + 1
+            basis, plan = _Basis(w, beta, n_basis, sketched=False), _Plan(tau_max, n_basis)
+            continue
         if basis.complete or basis.size == plan.next_check:
             search = _Search(basis, error_rate, plan.target)
             if basis.complete or plan.reached(basis.size, search.longest):
@@ -93,24 +98,31 @@ def exponential_step(apply, state, tau_max, error_rate, *, n_basis=110, accept=N
     tau, at = plan.step(search), functools.cache(states(search))
     for _ in range(3):
         if accept is None or accept(at, tau):
-            return KrylovStep(at(tau), tau, search.error(tau), basis.size)
+            return KrylovStep(at(tau), tau, search.error(tau) * basis.stretch(), basis.size + n_wasted)
         tau /= 2
-    return KrylovStep(state, 0.0, 0.0, basis.size)
+    return KrylovStep(state, 0.0, 0.0, basis.size + n_wasted)
 
 
 class _Basis:
-    """A Krylov basis V, the sketch of it S V = Q R, and G = R H R^-1 of A V_m = V_(m+1) H."""
+    """A Krylov basis V, the sketch of it S V = Q R, and G = R H R^-1 of A V_m = V_(m+1) H.
 
-    def __init__(self, w, beta, n_basis):
-        n_bins = min(w.size, int(_BINS_PER_VECTOR * (n_basis + 1)))
+    Without a sketch V itself is orthonormal, and R = I.
+    """
+
+    def __init__(self, w, beta, n_basis, *, sketched=True):
         # Not more vectors than the space or its sketch has dimensions.
-        self.limit = min(n_basis, n_bins)
-        self.size, self.invariant = 0, False
-        self._signs = signs_of(w.size)
+        self.limit = min(n_basis, w.size)
+        self.size, self.invariant, self._sketched = 0, False, sketched
+        self._blocks = _arnoldi.blocks_of(int(_BINS_PER_VECTOR * (self.limit + 1)))
+        self._signs = _arnoldi.signs_of(w.size)
         self._vectors = np.empty((self.limit + 1, w.size))
-        self._q, self._r = np.zeros((self.limit + 1, n_bins)), np.zeros((self.limit + 1, self.limit + 1))
+        self._r = np.identity(self.limit + 1)
         self.g = np.zeros((self.limit, self.limit + 1))
-        begin(w, 1 / beta, self._signs, self._vectors, self._q, self._r)
+        if sketched:
+            self._q = np.zeros((self.limit + 1, int(self._blocks.sum())))
+            begin(w, 1 / beta, self._blocks, self._signs, self._vectors, self._q, self._r)
+        else:
+            self._vectors[0] = w / beta
         # Norm of w in the sketched product.
         self.beta = beta * self._r[0, 0]
 
@@ -123,17 +135,32 @@ class _Basis:
         return self.invariant or self.size == self.limit
 
     def extend(self, v):
-        """Take v = A (the last vector) into the basis; v is overwritten."""
-        status = extend(v, self.size + 1, self._signs, self._vectors, self._q, self._r, self.g)
-        if status < 0:
+        """Take v = A (the last vector) into the basis; v is overwritten. False if the sketch does not see it."""
+        if self._sketched:
+            status = extend(v, self.size + 1, self._blocks, self._signs, self._vectors, self._q, self._r, self.g)
+        else:
+            status = extend_fully(v, self.size + 1, self._vectors, self.g)
+        if status == _arnoldi.NOT_FINITE:
             raise FloatingPointError("the product with the matrix is not finite")
+        if status == _arnoldi.BLIND:
+            return False
         self.size += 1
-        self.invariant = status > 0
+        self.invariant = status == _arnoldi.INVARIANT
+        return True
 
     def combine(self, weights):
         """U weights, as a vector of the full space."""
         size = self.size if self.invariant else self.size + 1
         return weighted_sum(self._vectors, back_substitute(self._r, weights[:size]))
+
+    def stretch(self):
+        """Length of the last vector of U, along which the error lies, if more than its length 1 in the sketch."""
+        if self.invariant:
+            return 1.0
+        last = np.zeros(self.size + 1)
+        last[-1] = 1.0
+        u = self.combine(last)
+        return max(1.0, math.sqrt(dot(u, u)))
 
 
 class _Plan:

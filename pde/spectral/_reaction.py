@@ -108,13 +108,13 @@ def react(march, rtol):
         for piece in march.pieces():
             velocity = march.sample(march.velocity_field(piece.end, piece.layer))[0]
             operator = _Operator(march, velocity, reaction.layers[piece.layer], problem.nu)
-            left, guess = piece.duration, None
+            left, slope = piece.duration, march.slope()
             while left > 0:
-                step = exponential_step(operator, np.append(march.state, 1.0), left, rate, tau_guess=guess)
+                step = exponential_step(operator, np.append(march.state, 1.0), left, rate)
                 march.n_products += step.n_products
                 growth = math.exp(min(reaction.growth * step.tau / problem.horizon, 700))
                 lost = max(operator.lost(state, step.tau) for state in (np.append(march.state, 1.0), step.state))
-                march.state, guess = step.state[:-1], step.tau
+                march.state = step.state[:-1]
                 left = 0.0 if step.tau >= left else left - step.tau
                 march.s += step.tau
                 march.n_steps += 1
@@ -123,6 +123,9 @@ def react(march, rtol):
                 march.record()
                 if not march.goes_on:
                     return
+            before = march.tail_error
+            march.count_missed(piece.duration, piece.layer, slope)
+            march.tail_error = before + (march.tail_error - before) * math.exp(min(reaction.growth, 700))
             march.arrive(piece)
     except FloatingPointError:
         march.overflow()

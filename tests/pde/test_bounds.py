@@ -143,34 +143,20 @@ def measured_over_sharp(gammas, length, n, *, sigma=1.0, horizon=0.5):
     return solution.field.jacobian(np.zeros(2))[0] / sharp.bound, sharp
 
 
-def grid_error(h, sigma, horizon, half=0.5):
-    """Relative excess of the ramp's slope at 0 that comes from its grid.
-
-    The coefficients fall like k**-2, and their aliases, kinks on grid points, add up to
-    sum over j != 0 of (j 2 pi / h)**-2 = h**2 / 12: the trigonometric interpolant is f - f'' h**2 / 12. So E f' is off
-    by 2 half p(half) / s**2 h**2 / 12, with p the density of X_T and s**2 = sigma**2 T its variance.
-    """
-    s = sigma * math.sqrt(horizon)
-    density = math.exp(-((half / s) ** 2) / 2) / (s * math.sqrt(2 * math.pi))
-    return 2 * half * density / s**2 * h**2 / 12 / erf(half / (math.sqrt(2) * s))
-
-
 def test_sharp_bound_of_the_heat_equation_is_the_slope_of_a_ramp():
     # No velocity: u_x(0) = erf(half / (sqrt(2) sigma sqrt(T))); the ramp back is 6.5 sigma sqrt(T) away, 1e-10.
     sigma, horizon = 1.5, 0.6
     ratio, sharp = measured_over_sharp([0.0], 16.0, 128, sigma=sigma, horizon=horizon)
     assert sharp.bound == pytest.approx(erf(0.5 / (math.sqrt(2) * sigma * math.sqrt(horizon))), rel=ROUNDING)
-    # 9e-4; what is left is of order h**4.
-    assert ratio - 1 == pytest.approx(grid_error(1 / 8, sigma, horizon), rel=0.01)
+    # The coefficients of a bilinear field are exact, so nothing of its grid is left.
+    assert ratio == pytest.approx(1, abs=1e-8)
 
 
 def test_a_ramp_carried_by_a_stretching_flow_attains_the_sharp_bound():
-    # cos(2 pi x / length) = 1 - (2 pi x / length)**2 / 2: the deficit is of order length**-2. The grid's error,
-    # 1e-4 by the formula without velocity, is a tenth of the smaller deficit.
+    # cos(2 pi x / length) = 1 - (2 pi x / length)**2 / 2: the deficit is of order length**-2.
     ratios = [measured_over_sharp([1.0], length, round(32 * length))[0] for length in (8.0, 16.0)]
     assert ratios[0] < ratios[1] < 1
     assert 1 - ratios[1] < 0.003
-    assert grid_error(1 / 32, 1.0, 0.5) < 0.1 * (1 - ratios[1])
     order = math.log2((1 - ratios[0]) / (1 - ratios[1]))
     assert 1.8 < order < 2.3
 

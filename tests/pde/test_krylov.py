@@ -187,3 +187,17 @@ def test_non_finite_product_raises(bad):
         exponential_step(lambda v: np.full_like(v, bad), w, 1.0, 1e-8)
     with pytest.raises(FloatingPointError, match="the norm of the state is not finite"):
         exponential_step(lambda v: v, bad * w.real + 0j, 1.0, 1e-8)
+
+
+@pytest.mark.parametrize("spacing", [1, 41, 42, 43, 166, 167, 41 * 42])
+@pytest.mark.parametrize("n_entries", [2, 21, 40])
+def test_few_entries_that_differ_from_zero_are_all_seen(spacing, n_entries):
+    # Entries that share their bins in the sketch, of a diagonal matrix: the exponential is known.
+    size = 5 + spacing * n_entries
+    rates, w = np.zeros(size), np.zeros(size, dtype=complex)
+    places = spacing * np.arange(n_entries)
+    rates[places], w[places] = -np.geomspace(1e-2, 30, n_entries), 1 / (1 + np.arange(n_entries))
+    step = exponential_step(lambda v: rates * v, w, 1.0, 1e-10)
+    error = np.linalg.norm(step.state - np.exp(step.tau * rates) * w)
+    assert error <= 10 * step.error + 100 * EPS
+    assert step.error <= 1e-9

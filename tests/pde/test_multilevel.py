@@ -7,7 +7,7 @@ import scipy.stats
 
 import pde
 from pde import convergence, feynman_kac, problems
-from pde.feynman_kac import _levels
+from pde.feynman_kac import _increments, _levels
 from pde.feynman_kac import _multilevel as multilevel
 from pde.feynman_kac import _random as random_numbers
 from pde.feynman_kac._time_steps import TimeSteps
@@ -59,7 +59,7 @@ def by_reference(problem, points, n_steps, n_paths, key, coupled):
     rows = []
     for index, point in enumerate(points):
         dt = problem.horizon / n_steps
-        fine = random_numbers._increments(n_steps, n_paths, np.sqrt(dt), 0, index, key)
+        fine = _increments._increments(n_steps, n_paths, np.sqrt(dt), 0, index, key)
         value = problem.terminal_at(feynman_kac.euler_maruyama(problem, point, fine))
         if coupled:
             coarse = fine.reshape(n_steps // 2, 2, n_paths, 2).sum(axis=1)
