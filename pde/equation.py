@@ -127,7 +127,7 @@ class ConvectionDiffusion:
     def nu(self):
         """Diffusivity sigma**2 / 2, in length**2 / time, of a constant sigma."""
         self.refuse("nu", "sigma")
-        return self.sigma**2 / 2
+        return self.sigma * self.sigma / 2
 
     @property
     def n(self):

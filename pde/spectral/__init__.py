@@ -305,7 +305,10 @@ def _remedy(problem, n):
     if problem.nu == 0:
         return "sigma = 0 has no smallest scale: follow the characteristics with pde.feynman_kac.estimate"
     times = [problem.horizon * (j + 0.5) / (problem.n_layers or 8) for j in range(problem.n_layers or 8)]
-    steepest = max(problem.velocity_field(t, n).jacobian_sup_norm() for t in times)
+    with np.errstate(over="ignore", invalid="ignore"):
+        steepest = max(problem.velocity_field(t, n).jacobian_sup_norm() for t in times)
+    if not math.isfinite(steepest) or not math.isfinite(problem.nu):
+        return "choose units of length and time in which sigma and v are near 1"
     width = math.sqrt(problem.nu / steepest) if steepest else problem.length
     # Two points per layer width.
     wanted = max(8, 2 ** math.ceil(math.log2(2 * problem.length / width)))

@@ -14,6 +14,7 @@ from pde.fields import PeriodicField
 
 # Largest grid on which a callable is sampled.
 _FINEST = 2048
+_OTHER_SIZES = (0.61, 0.43, 0.29)
 # Shells beyond the modes kept that are looked at one by one, at most.
 _FARTHEST = 1024
 
@@ -63,9 +64,11 @@ def sampled_data(on_grid, n, k_max, negligible):
         error = np.abs(c - half)
         last = 2 * m > _FINEST
         if last or error.sum() <= negligible * np.abs(values).max():
-            # A size that shares few points with m and m / 2 shows what falls between those.
-            odd = _coefficients(on_grid(grid.fast_size(round(0.73 * m)) + 1), k_max)
-            error = np.maximum(error, np.abs(c - odd))
+            # Sizes that share few points show what falls between those of m and m / 2; that one of the differences is
+            # small by accident is likely, as at an edge of f, that all of them are is not.
+            for part in _OTHER_SIZES:
+                other = _coefficients(on_grid(grid.fast_size(max(4 * k_max + 2, round(part * m))) + 1), k_max)
+                error = np.maximum(error, np.abs(c - other))
             if last or error.sum() <= negligible * np.abs(values).max():
                 break
         half = c

@@ -110,7 +110,7 @@ class March:
         beyond = _data.without_low_modes(data.c, k_max)
         dropped = 2 * float(np.abs(beyond).sum())
         rough = dropped > 1e-13 * self.sup_f or data.aliases is not None or data.rest > 0
-        first, lost, n_modes = None, None, 0
+        lost, n_modes = None, 0
         if self.sup_f > 0:
             first = self.sample(self.velocity_field(self.problem.horizon, (self.problem.n_layers or 1) - 1))[0]
             n_modes = first.n_modes
@@ -236,10 +236,9 @@ class March:
     def has_settled(self):
         """Whether u is constant but for what rtol may neglect; it stays so, and the rest is counted as an error."""
         rest = 2 * float(np.abs(self.state[1:]).sum())
-        if rest > max(1e-3 * self.rtol, 1e-15) * self.sup_f:
-            return False
-        self.error += rest
-        return True
+        settled = rest <= max(1e-3 * self.rtol, 1e-15) * self.sup_f
+        self.error += rest if settled else 0.0
+        return settled
 
     def finish(self):
         """End the march at once: f = 0 stays 0, and numbers out of range mean nothing."""
@@ -267,10 +266,9 @@ class March:
         self.times[-1] = piece.begin
         for j, t in enumerate(self.save_at):
             if t == piece.begin:
+                left = sum(self._bound_data_error(self.s))
                 self.saved[j] = self.values()
-                self.saved_errors[j] = (
-                    sum(self._bound_data_error(self.s)) + self.error + self.tail_error + self.time_error + time_error
-                )
+                self.saved_errors[j] = left + self.error + self.tail_error + self.time_error + time_error
 
     def values(self):
         """u on the grid, in units of f."""

@@ -198,7 +198,8 @@ def test_zero_stays_zero(method):
 def test_units_of_f_do_not_matter(exponent):
     f = 2 + np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
     one, other = (spectral.solve(ConvectionDiffusion(swirl(), h, sigma=0.3), 32) for h in (f, np.ldexp(f, exponent)))
-    assert (np.ldexp(one.u, exponent) == other.u).all()
+    # At 1e-301 the small coefficients of f are subnormal numbers.
+    np.testing.assert_allclose(np.ldexp(other.u, -exponent), one.u, rtol=1e-14 if exponent == -1000 else 0)
     assert other.resolved
 
 
