@@ -62,7 +62,6 @@ class March:
         self.error, self.time_error, self.tail_error, self._follower = 0.0, 0.0, 0.0, 0.0
         self._measure(data)
         self.tolerance = resolution * self.sup_f
-        # Of f, and of v . grad f where the modes kept cannot hold it.
         self.spectra = [_data.weighted_shells(data.c)]
         self._bound_data_error = self._prepare(data)
         self.truncation_error, self.alias_error = self._bound_data_error(problem.horizon)
@@ -225,9 +224,9 @@ class March:
         """
         grids = (part.modes.to_grid(part.state, self.n) for part in (self, coarse))
         difference = 2 * float(np.abs(next(grids) - next(grids)).max())
-        ratio = 1.0
+        ratio, k = 1.0, self.k_max
         for spectrum in self.spectra:
-            between, beyond = spectrum[coarse.k_max + 1 : self.k_max + 1].sum(), float(spectrum[self.k_max + 1 :].sum())
+            between, beyond = (float(p.sum()) for p in (spectrum[coarse.k_max + 1 : k + 1], spectrum[k + 1 :]))
             if beyond > 0:
                 ratio = max(ratio, beyond / between if between > 0 else math.inf)
         self.truncation_error = min(self.truncation_error, ratio * difference)
@@ -283,7 +282,7 @@ class March:
     def fork(self):
         """A march of its own from the present state."""
         other = copy.copy(self)
-        other.times, other.sup_norms = self.times.copy(), self.sup_norms.copy()
+        other.times, other.sup_norms = [*self.times], [*self.sup_norms]
         return other
 
     def record(self):
