@@ -269,6 +269,8 @@ def _same_noise(model, x):
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
+        if not isinstance(model, torch.nn.Module):
+            return mean_logits(model, x)
         with noise_from(model, torch.Generator(x.device).manual_seed(0)):
             return mean_logits(model, x)
 

@@ -18,6 +18,12 @@ def call(model, x):
                 "requires_grad_ on copies of them"
             ) from error
         raise
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            raise ValueError(
+                "the model normalises by its batch and cannot take a single image: call eval() on its BatchNorm"
+            ) from error
+        raise
     if not isinstance(logits, torch.Tensor):
         raise ValueError(f"model must return a Tensor of logits, got {type(logits).__name__}")
     if logits.dim() != 2 or len(logits) != len(x) or not logits.is_floating_point():

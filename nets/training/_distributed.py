@@ -8,7 +8,9 @@ process's part of the batch, unless sync_batch_norm; at the end of an epoch the 
 """
 
 import contextlib
+import inspect
 import os
+import re
 from dataclasses import dataclass
 
 import torch
@@ -100,7 +102,10 @@ class World:
                 if type(module) is nn.BatchNorm2d:
                     module.__class__ = _GlobalBatchNorm2d
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return model, DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        # PyTorch 2.14 renames the option.
+        options = inspect.signature(DistributedDataParallel).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"
+        return model, DistributedDataParallel(model, device_ids=ids, **{name: False})
 
     def average_buffers(self, model):
         """Average the running statistics of batch normalisation over the processes.
@@ -185,7 +190,9 @@ def connect(device="auto"):
     except RuntimeError as error:
         if not _is_connection_error(error):
             raise
-        raise PeerLostError(f"another process of the training ended ({str(error).splitlines()[0]})") from None
+        # Without the place in gloo's source and its advice.
+        what = re.sub(r"^\[[^\]]*\] *", "", str(error)).splitlines()[0].split(". ")[0]
+        raise PeerLostError(f"another process of the training ended ({what})") from None
     finally:
         # With a peer gone there is nobody to say goodbye to.
         with contextlib.suppress(RuntimeError):

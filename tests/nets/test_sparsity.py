@@ -234,7 +234,7 @@ def test_intervals_over_models_are_those_of_their_numbers():
         (lambda: smoothness([1.0]), "values must have shape"),
         (lambda: smoothness([[1.0, np.nan]]), "values must be finite"),
         (lambda: picture(np.ones(3)), "weight must have shape"),
-        (lambda: interval([]), "one a seed"),
+        (lambda: interval([]), "one per seed"),
         (lambda: interval([1.0], 1.0), "level must be in"),
         (lambda: intervals([]), "models must not be empty"),
     ],

@@ -155,7 +155,7 @@ def test_the_ascent_equals_a_straightforward_one(norm):
 class Script:
     """An objective whose values are told beforehand; points and steps go up a line without end."""
 
-    eps = 1.0
+    eps, sign = 1.0, 1
 
     def __init__(self, values):
         self.values, self.points, self.y = iter(values), [], torch.zeros(1, dtype=torch.long)

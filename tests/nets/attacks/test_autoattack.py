@@ -209,7 +209,7 @@ def test_the_generator_is_the_only_source():
         ({"n_draws": 0}, "n_draws"),
         ({"batch_size": 0}, "batch_size"),
         ({"x": torch.rand(2, 64)}, "n_channels, height, width"),
-        ({"x": torch.rand(0, 1, 8, 8), "y": torch.zeros(0).long()}, "n_channels, height, width"),
+        ({"x": torch.rand(0, 1, 8, 8), "y": torch.zeros(0).long()}, "at least one image"),
         ({"y": torch.tensor([0, 6])}, "y must lie in 0, ..., 5"),
     ],
 )

@@ -113,6 +113,9 @@ def test_a_dropout_that_was_left_on_stays_on():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.BatchNorm1d(48), nn.Linear(48, N_CLASSES)).eval()
     model[1].train()
     model[2].train()
+    with torch.no_grad():
+        # Right whatever the noise, so that all images are attacked to the end: a batch of one cannot be normalised.
+        model[3].bias[0] = 100
     state = {key: value.clone() for key, value in model.state_dict().items()}
     seen = []
     handle = model[1].register_forward_hook(lambda module, args, output: seen.append(module.training))
@@ -125,6 +128,13 @@ def test_a_dropout_that_was_left_on_stays_on():
     # The statistics of a normalisation in training mode, too.
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert is_noisy(model, x)
+
+
+def test_a_normalisation_by_the_batch_cannot_take_a_single_image():
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(48), nn.Linear(48, N_CLASSES)).eval()
+    model[1].train()
+    with pytest.raises(ValueError, match="cannot take a single image: call eval"):
+        ifgsm(model, torch.rand(1, *SHAPE), torch.zeros(1, dtype=torch.long))
 
 
 def test_a_model_in_training_mode_is_attacked_in_evaluation_mode():

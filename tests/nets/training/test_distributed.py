@@ -199,7 +199,7 @@ def test_one_process_that_is_killed_ends_the_other_and_the_run_goes_on(tmp_path)
         time.sleep(0.005)
     processes[1].kill()
     processes[0].join(120)
-    assert processes[0].exitcode == 1
+    assert processes[0].exitcode == 2
     error = [line for line in logs[0].read_text().splitlines() if line.startswith("python -m nets.train: error: ")]
     assert len(error) == 1
     assert "another process of the training ended" in error[0]
