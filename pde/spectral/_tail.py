@@ -54,7 +54,8 @@ class Tail:
         return (itself, fed_back) if itself + fed_back <= forcing else (0.0, forcing)
 
     def _sizes(self, rate, tau):
-        """(max |v|, max |W|, and on the modes kept max |v . grad W|, max |v_i W_j|)."""
+        """(max |v|, max |W|, and on the modes kept max |v . grad W|, max |v_i W_j|), for a power of 2 above tau."""
+        tau = 2.0 ** np.ceil(np.log2(tau))
         if (rate, tau) not in self._known:
             n, reach = self._n, self.c.shape[-1] // 2
             k = self._unit * np.arange(-reach, reach + 1)

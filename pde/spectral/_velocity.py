@@ -11,6 +11,8 @@ from pde.spectral._tail import Tail
 _FINEST = 512
 # Modes of a spline, which has them all, that are looked at beyond those kept.
 _FARTHEST = 768
+# A callable is compared with another grid once in each of so many parts of the time, at most.
+_PARTS = 64
 # Times, as fractions of the horizon without a pattern, at which a callable is looked at beforehand.
 _TIMES = (0.0, 0.136, 0.3819, 0.6271, 0.8743, 1.0)
 
@@ -20,7 +22,7 @@ class Velocity:
 
     def __init__(self, problem, k_max, negligible):
         self.problem, self.k_max = problem, k_max
-        self.size, self._tails = 0, {}
+        self.size, self._tails, self._misses = 0, {}, {}
         if problem.velocity_is_of_points:
             self.size = self._choose_size(negligible)
 
@@ -51,14 +53,22 @@ class Velocity:
         """Estimated max |error| of at(t); 0 for fields. A vanishing difference of rounding counts as 0."""
         if not self.size:
             return 0.0
-        miss, speed = self._miss(t, self.size)
-        return miss if miss > 1e-13 * speed else 0.0
+        key = self._part(t, _PARTS)
+        if key not in self._misses:
+            miss, speed = self._miss(t, self.size)
+            self._misses[key] = miss if miss > 1e-13 * speed else 0.0
+        return self._misses[key]
+
+    def _part(self, t, count):
+        """Number of the part of [0, T], one of `count`, in which t lies."""
+        return min(count - 1, int(t / self.problem.horizon * count))
 
     def tail(self, t, layer):
         """What `bands` leaves out, as a `Tail`; None if nothing."""
-        if layer in self._tails:
-            return self._tails[layer]
         of_points = self.problem.n_layers is None
+        key = self._part(t, _PARTS // 4) if of_points else layer
+        if key in self._tails:
+            return self._tails[key]
         field = self.problem.velocity_field(t, self.size or None) if of_points else self.problem.layer_field(layer)
         least, reach = 3 * self.k_max, field.n_modes
         if field.interpolation != "trigonometric":
@@ -66,8 +76,7 @@ class Velocity:
         tail = None
         if reach > least:
             tail = Tail(field.fourier_coefficients(reach), least, self.k_max, self.problem.length)
-        if not of_points:
-            self._tails[layer] = tail
+        self._tails[key] = tail
         return tail
 
     def bands(self, field):
