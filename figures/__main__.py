@@ -153,7 +153,7 @@ def _judge(stop):
     """Outcome of an exit, whose reason the user has seen already."""
     if not stop.code:
         return Outcome("made")
-    # The error that `common.run` turned into an exit.
+    # The error that `_cli.run` turned into an exit.
     why = " ".join(str(stop.__context__ or f"exit status {stop.code}").split())
     return Outcome("skipped" if NO_RUNS.search(why) else "failed", why)
 

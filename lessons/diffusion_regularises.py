@@ -140,7 +140,7 @@ def _(answer):
 
 @app.cell
 def _():
-    _source = show_source(pde.bounds.sharp_gradient_bound, first="spread = 2", last="return SharpBound")
+    _source = show_source(pde.bounds.sharp_gradient_bound, first="oscillation, spread", last="return SharpBound")
     mo.vstack([mo.md("## The lines of our code\nThe sharp bound, in logarithms:"), _source])
     return
 

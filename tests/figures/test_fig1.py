@@ -125,8 +125,8 @@ def test_command_writes_files_and_replot_draws_the_same_picture(figure, model, t
     ("figure", "model", "message"),
     [
         (fig1, "en2_resnet20", "--model must be one network without noise, such as resnet20, got en2_resnet20"),
-        (fig1, "resnet21", "name must be BASE"),
-        (fig2, "en0_resnet20", "name must be BASE"),
+        (fig1, "resnet21", "--model must be BASE"),
+        (fig2, "en0_resnet20", "--model must be BASE"),
     ],
 )
 def test_bad_models_end_in_one_line(figure, model, message, tmp_path, capsys):

@@ -5,6 +5,7 @@ One run of the command, `made`, is shared: a subprocess on the smallest grid, 16
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -249,7 +250,7 @@ def test_one_seed_gives_one_set_of_arrays(data):
     ],
 )
 def test_compute_refuses_what_is_out_of_range(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         fig4.compute(**({"quick": True} | arguments))
 
 
@@ -305,12 +306,12 @@ def edges(axes):
 
 @pytest.mark.parametrize("axis", (0, 1))
 def test_a_function_of_one_coordinate_has_contours_along_the_other(axis):
-    wave = 0.95 * np.sin(2 * np.pi * np.arange(32) / 32)
+    wave = 0.95 * np.sin(2 * np.pi * (np.arange(32) + 0.5) / 32)
     u = np.broadcast_to(wave[:, None] if axis == 0 else wave, (32, 32))
     zero = panel(u).collections[1]
     lines = [line for path in zero.get_paths() for line in path.to_polygons(closed_only=False)]
-    # The zero line of the sine: at 0, 1/2 and 1, from one side of the square to the other.
-    assert sorted({round(float(line[:, axis].mean()), 6) for line in lines}) == [0, 0.5, 1]
+    # The zeros of the sine, half a cell before 1/2 and 1: from one side of the square to the other.
+    assert sorted({round(float(line[:, axis].mean()), 6) for line in lines}) == [31 / 64, 63 / 64]
     for line in lines:
         assert np.ptp(line[:, axis]) < 1e-12
         assert (line[:, 1 - axis].min(), line[:, 1 - axis].max()) == (0, 1)
@@ -348,7 +349,7 @@ def test_there_is_a_panel_for_each_sigma_one_for_the_datum_and_one_of_ranges(dat
 def test_all_panels_share_one_scale_and_the_ranges_are_those_of_the_arrays(data, no_solver):
     figure = fig4.plot(dict(data) | {"sigma": np.array([0.0, 0.01, 0.1])})
     maps, side = figure.subfigs
-    levels = [axes.collections[0].levels.tolist() for axes in maps.axes if len(axes.collections) > 1]
+    levels = [axes.collections[0].levels.tolist() for axes in maps.axes if hasattr(axes.collections[0], "levels")]
     assert len(levels) == 4
     assert all(one == levels[0] for one in levels)
     assert np.diff(levels[0]) == pytest.approx(fig4.SPACING)
@@ -356,9 +357,9 @@ def test_all_panels_share_one_scale_and_the_ranges_are_those_of_the_arrays(data,
     (axes,) = side.axes
     bars = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in axes.patches]
     ours, theirs = bars[::2], bars[1::2]
-    assert ours == pytest.approx([(u.min(), u.max()) for u in data["u"]])
+    assert np.array(ours) == pytest.approx(np.array([(u.min(), u.max()) for u in data["u"]]))
     # The ends of the colour bars in the paper.
-    assert theirs == pytest.approx([(-1, 1), (-0.6, 0.4), (-0.13, 0.15)])
+    assert np.array(theirs) == pytest.approx(np.array([(-1, 1), (-0.6, 0.4), (-0.13, 0.15)]))
 
 
 def test_the_evidence_shows_what_the_arrays_hold(data, no_solver):

@@ -29,6 +29,7 @@ from nets.training import RECIPES
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 EPS, STEP = 8 / 255, 2 / 255
+N_CPU_EPOCHS = RECIPES["cpu/resnet20"].epochs
 
 
 def row_of(table, model):
@@ -278,12 +279,12 @@ def test_a_stand_in_is_marked_and_only_shown_where_there_is_nothing_better(folde
     folder(report("cpu/en1_resnet20", weights="s", accuracies={"fgsm": 0.3}, data="images.tar", encoding="JPEG"))
     line = cell("table2", "en1_resnet20", "fgsm")
     assert (line.kind, line.ours) == ("stand-in", pytest.approx(30))
-    assert (line.recipe, line.data) == ("cpu/en1_resnet20: fast, 4 epochs", "images.tar (JPEG)")
-    assert {"epochs=4 (here 200)", "method=fast (here pgd)", "JPEG images"} <= set(line.remarks)
+    assert (line.recipe, line.data) == (f"cpu/en1_resnet20: fast, {N_CPU_EPOCHS} epochs", "images.tar (JPEG)")
+    assert {f"epochs={N_CPU_EPOCHS} (here 200)", "method=fast (here pgd)", "JPEG images"} <= set(line.remarks)
     assert "python -m nets.train table2/en1_resnet20 --resume" in line.command
     (document,) = tables.documents(["table2"], read(Path("results"), Path("runs")), Places())
     text = _tables_text.markdown(document)
-    assert "stand-in, cpu/en1\\_resnet20: fast, 4 epochs; images.tar (JPEG)" in text
+    assert f"stand-in, cpu/en1\\_resnet20: fast, {N_CPU_EPOCHS} epochs; images.tar (JPEG)" in text
     assert "python -m nets.train table2/en1_resnet20 --resume" in text
     # Not even averaged with the row's own.
     folder(report(weights="w", accuracies={"fgsm": 0.5}))
@@ -740,4 +741,4 @@ def test_a_recipe_of_the_readers_own_is_judged_by_its_fields(folder):
     made_up["run"]["name"] = "mine"
     folder(made_up)
     line = cell("table1", "resnet20", "natural")
-    assert line.kind == "stand-in" and line.recipe == "mine: natural, 4 epochs"
+    assert line.kind == "stand-in" and line.recipe == f"mine: natural, {N_CPU_EPOCHS} epochs"

@@ -69,7 +69,7 @@ def test_networks_that_are_not_there_are_left_out_and_named(quick_runs, tmp_path
     data = sparsity.compute(runs=tmp_path)
     assert data["network"].tolist() == ["adversarial", "en1"]
     lines = sparsity.table(sparsity.findings(data)).splitlines()
-    assert lines[-1] == "No run on the same images, equally long: natural, en2, en5."
+    assert lines[-1] == "No run on the same images, equally long: natural, noiseless, en2, en5."
     assert len({line.count("|") for line in lines[:4]}) == 1
 
 
@@ -98,7 +98,7 @@ def test_table_has_the_papers_numbers_and_ours_in_per_cent(data):
     assert "| 3.64 |" in adversarial
     below = found["networks"]["natural"]["below"]
     assert f"| {100 * below['mean']:.2f} ± {100 * below['stderr']:.2f} |" in natural
-    assert natural.startswith("| ResNet20, natural | 2 |")
+    assert natural.startswith("| ResNet-20, natural training | 2 |")
 
 
 def test_command_prints_the_table_and_replot_draws_the_same_picture(quick_runs, tmp_path, capsys):

@@ -116,7 +116,7 @@ def falsified(path, directory):
 def test_source_shown_is_the_file_s_own():
     number, code = _source.source_lines(pde.convergence.sup_norm)
     file = Path(inspect.getsourcefile(pde.convergence.sup_norm)).read_text(encoding="utf-8").splitlines()
-    assert file[number - 1] == code.splitlines()[0] == "def sup_norm(values):"
+    assert file[number - 1] == code.splitlines()[0] == "def sup_norm(values) -> float:"
     # Nothing of the docstring, and the last line.
     assert code.splitlines()[1:] == ["    return float(np.abs(_some(values)).max())"]
     number, code = _source.source_lines(pde.convergence.l2_norm, first="return")
