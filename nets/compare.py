@@ -30,8 +30,14 @@ class Options:
     ----------
     first, second : tuple of Path
         Directories of the runs on each side.
+    attacks : tuple of str
+        Names, as for `nets.evaluate`. By default those of the preset.
     also : tuple of str
-        Attacks beside those of the preset, as for `nets.evaluate`.
+        Attacks beside those.
+    inject : str or None
+        Control: noise switched on for the evaluation of the second side, as for `nets.evaluate`.
+    coef : float
+        Of that noise.
     data : str or None
         Images. By default those the runs were trained on.
     preset : str
@@ -48,7 +54,10 @@ class Options:
 
     first: tuple[Path, ...] = ()
     second: tuple[Path, ...] = ()
+    attacks: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    inject: str | None = None
+    coef: float = 0.1
     data: str | None = None
     preset: str = "auto"
     quick: bool = False
@@ -78,12 +87,14 @@ def _run(options):
     for side in ("first", "second"):
         if not getattr(options, side):
             raise ValueError(f"--{side} must name the directories of finished runs, got none")
-    shared = ("also", "data", "preset", "quick", "n_threads", "device")
+    shared = ("attacks", "also", "coef", "data", "preset", "quick", "n_threads", "device")
     given = Evaluation(**{name: getattr(options, name) for name in shared})
-    rows, device = compare(options.first, options.second, given)
+    rows, device = compare(options.first, options.second, given, inject=options.inject)
     if options.out is not None:
         runs = {name: list(map(str, getattr(options, name))) for name in ("first", "second")}
-        _cli.write_json(options.out, {"runs": runs, "rows": rows, **environment(device, "nets.compare")})
+        _cli.write_json(
+            options.out, {"runs": runs, "inject": options.inject, "rows": rows, **environment(device, "nets.compare")}
+        )
     print("| attack | first | second | difference ± s.e. | n |\n|---|---|---|---|---|")
     for row in rows:
         name = (

@@ -5,6 +5,7 @@
     python -m nets.evaluate RUN --attacks natural fgsm ifgsm20 apgd-ce-eot20@200
     python -m nets.evaluate RUN --also apgd-ce-eot20        that one on all 1000 images, where the preset takes 200
     python -m nets.evaluate RUN --oracle RUN2               blind attacks as well, of images made on another run
+    python -m nets.evaluate RUN --inject blocks             control: En1's noise in a network trained without it
     python -m nets.evaluate MODULE:CALLABLE --data PATH     any model of images in [0, 1] to logits, or what makes one
     python -m nets.evaluate zoo:NAME --data cifar10         a network that comes with the package
     python -m nets.evaluate --list                          names of the attacks, and what the presets run
@@ -66,7 +67,7 @@ def _run(argv):
         print(report)
         return
     run = Path(run)
-    out = options.out or run / REPORT
+    out = options.out or run / (REPORT if options.inject is None else f"evaluation-{options.inject}-noise.json")
     report = evaluate(run, options)
     _cli.write_json(out, report)
     print(markdown(report), end="")

@@ -51,7 +51,9 @@ def evaluate(run, options=None, *, progress=True):
         bar = tqdm(ready.attacks, unit="attack", disable=None if progress else True)
         outcomes = [evaluation.run(attack) for attack in bar]
         natural = outcomes[0]
-        rows = [make_row(o, evaluation.natural(o.attack), published(record["name"])) for o in outcomes]
+        # The paper has no row for a network with noise that it was not trained with.
+        paper = published(record["name"]) if options.inject is None else None
+        rows = [make_row(o, evaluation.natural(o.attack), paper) for o in outcomes]
         rows += worst_rows(outcomes[1:], natural, ready.eps)
         accuracies, n_compared = accuracies_for_flags(outcomes[1:], natural, ready.eps)
         flags = _red_flags(ready, {"accuracies": accuracies, "n_compared": n_compared})
@@ -80,6 +82,7 @@ def evaluate(run, options=None, *, progress=True):
             "seed": ready.oracle_record["seed"],
             "weights": ready.oracle_weights,
         },
+        "control": None if options.inject is None else {"inject": options.inject, "coef": options.coef},
         "data": provenance
         | {
             "trained_on": record["data"]["digest"],

@@ -10,12 +10,13 @@ less than that of two evaluations on images of their own.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
 from nets.evaluation._rows import worst_answers
-from nets.evaluation._setup import exact, prepare
+from nets.evaluation._setup import Options, exact, prepare
 from nets.evaluation._statistics import robust
 
 __all__ = ["Difference", "compare", "paired"]
@@ -95,15 +96,17 @@ def paired(first, second):
     return Difference(*accuracies, difference.mean().item(), math.sqrt(variance), n, len(first), len(second))
 
 
-def compare(first, second, options=None, *, progress=True):
+def compare(first, second, options=None, *, inject=None, progress=True):
     """Compare two lists of runs by what their evaluations found; what is missing there is made.
 
     Parameters
     ----------
     first, second : sequence of Path
         Directories of runs, each of one training with different seeds.
-    options : preparation.Options, optional
+    options : Options, optional
         As for the evaluation of each.
+    inject : str, optional
+        Noise switched on for the evaluation of the second list, see `Options`.
     progress : bool, default=True
         Show progress bars, if standard error is a terminal.
 
@@ -122,7 +125,12 @@ def compare(first, second, options=None, *, progress=True):
     """
     if not first or not second:
         raise ValueError("there must be a run on each side")
-    sides = [[prepare(run, options, progress=progress) for run in runs] for runs in (first, second)]
+    options = Options() if options is None else options
+    second_options = replace(options, inject=inject)
+    sides = [
+        [prepare(run, given, progress=progress) for run in runs]
+        for runs, given in ((first, options), (second, second_options))
+    ]
     everybody = [ready for side in sides for ready in side]
     for ready in everybody[1:]:
         same = ready.provenance["digest"] == everybody[0].provenance["digest"] and ready.eps == everybody[0].eps

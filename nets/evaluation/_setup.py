@@ -11,6 +11,7 @@ from nets import data
 from nets.attacks import is_noisy
 from nets.data import balanced_order
 from nets.evaluation._attack_specs import attacks_of
+from nets.evaluation._controls import inject
 from nets.evaluation._presets import PRESETS, Preset
 from nets.evaluation._runner import AttackRunner
 from nets.provenance import load_run
@@ -44,6 +45,10 @@ class Options:
         Names of attacks beside those; of one that is there already, whichever is on more images is made.
     oracle : Path or None
         Run whose network makes the images of blind attacks.
+    inject : str or None
+        Control: noise that the network was not trained with, in its blocks (blocks) or on its input (input).
+    coef : float
+        Of that noise, in standard deviations of what it is added to.
     draws : int
         Passes whose mean logits make a prediction, if the model draws.
     repeats : int or None
@@ -83,6 +88,8 @@ class Options:
     attacks: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     oracle: Path | None = None
+    inject: str | None = None
+    coef: float = 0.1
     draws: int = 10
     repeats: int | None = None
     norm: str = "linf"
@@ -131,6 +138,9 @@ def prepare(run, options=None, *, progress=True):
         preset_name = "full" if device.type == "cuda" else "cpu"
     preset = PRESETS[checks.one_of("preset", preset_name, tuple(PRESETS))]
     model, record, weights = load_run(run, device)
+    control = {} if options.inject is None else {"inject": options.inject, "coef": options.coef}
+    if control:
+        inject(model, options.inject, options.coef)
     oracle, oracle_record, oracle_weights = load_run(options.oracle, device) if options.oracle else (None, None, None)
     recipe = record["recipe"]
     n_threads = _given(options.n_threads, recipe.get("n_threads"))
@@ -155,7 +165,7 @@ def prepare(run, options=None, *, progress=True):
         batches,
         order,
         run / DIRECTORY,
-        {"weights": weights["digest"], "data": provenance["digest"]},
+        {"weights": weights["digest"], "data": provenance["digest"], **control},
         norm=options.norm,
         oracle=None if oracle is None else (oracle, oracle_weights["digest"]),
         seed=seed,

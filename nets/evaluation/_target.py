@@ -12,6 +12,7 @@ from bridge import checks
 from nets import data
 from nets.attacks import EPS
 from nets.data import balanced_order
+from nets.evaluation._controls import inject
 from nets.evaluation._evaluate_model import evaluate_model
 from nets.evaluation._presets import PRESETS
 from nets.evaluation._setup import EPS_L2, exact
@@ -43,6 +44,8 @@ def evaluate_target(target, options):
     device = device_of(options.device)
     zoo = target.startswith("zoo:")
     model = load(target.removeprefix("zoo:"), device=device) if zoo else find_model(target, device)
+    if options.inject is not None:
+        inject(model, options.inject, options.coef)
     name = "quick" if options.quick else options.preset
     preset = PRESETS[("full" if device.type == "cuda" else "cpu") if name == "auto" else name]
     if options.n_threads is not None:
