@@ -105,30 +105,12 @@ def mlmc():
     return table(head, rows) + line
 
 
-def comparison(number):
-    """Paired differences of En1ResNet-20 or En2ResNet-20 to ResNet-20."""
-    content = read(f"comparison-en{number}")
-    rows = [
-        (
-            row["attack"],
-            f"{100 * row['first']:.1f}",
-            f"{100 * row['second']:.1f}",
-            f"{100 * row['difference']:+.1f} ± {100 * row['stderr']:.1f}",
-            row["n"],
-        )
-        for row in content["rows"]
-    ]
-    return table(("attack", "ResNet-20", f"En{number}ResNet-20", "difference ± s.e.", "images"), rows)
-
-
 TABLES = {
     "spectral": spectral,
     "feynman_kac": feynman_kac,
     "ensemble": ensemble,
     "attacks": attacks,
     "mlmc": mlmc,
-    "comparison-en1": lambda: comparison(1),
-    "comparison-en2": lambda: comparison(2),
 }
 
 

@@ -115,7 +115,7 @@ def provenance(arguments, seconds):
     """Return what is needed to make the same data again: command, arguments, versions, commit, machine, date."""
     return {
         "command": shlex.join(["python", "-m", *_module_arguments()]),
-        "arguments": {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()},
+        "arguments": {key: _portable(str(v)) if isinstance(v, Path) else v for key, v in arguments.items()},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in (*PACKAGES, *NETWORKS.intersection(sys.modules))},
         "commit": commit(),
@@ -126,7 +126,13 @@ def provenance(arguments, seconds):
 
 
 def _module_arguments():
-    return [Path(sys.argv[0]).stem and f"figures.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+    return [Path(sys.argv[0]).stem and f"figures.{Path(sys.argv[0]).stem}", *map(_portable, sys.argv[1:])]
+
+
+def _portable(word):
+    """An absolute path by its last name: records are committed, and other machines have other directories."""
+    option, equals, value = word.rpartition("=")
+    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def commit():

@@ -58,8 +58,10 @@ class Library(NamedTuple):
     figures: dict
 
 
-def kind_of(recipe, *, oracle=None):
+def kind_of(recipe, *, oracle=None, inject=None):
     """Name a kind of network by its recipe: "en1_resnet20", "resnet20, natural", "en2_resnet20, no noise", ...
+
+    `inject` is the place of a control's noise, which the network was not trained with.
 
     >>> kind_of({"model": "en1_resnet20", "method": "fast", "noise": "laplace", "coef": 0.1, "std_over": "batch"})
     'en1_resnet20, laplace'
@@ -74,6 +76,7 @@ def kind_of(recipe, *, oracle=None):
         else:
             parts += [noise] * (noise != "gaussian") + [f"coef {coef:g}"] * (coef != 0.1)
             parts += [f"std over {recipe['std_over']}"] * (recipe.get("std_over", "batch") != "batch")
+    parts += [f"noise in {inject}"] * (inject is not None)
     return ", ".join(parts + ["blind"] * (oracle is not None))
 
 
@@ -91,13 +94,18 @@ def _read(directory):
         for name, report in reports.items():  # noqa: B007
             run = report.get("run")
             if isinstance(run, dict) and "rows" in report:
-                by_path[run["path"]] = kind_of(run["recipe"])
-                kind = kind_of(run["recipe"], oracle=report.get("oracle"))
+                by_path[run["path"]] = run["recipe"]
+                inject = (report.get("control") or {}).get("inject")
+                kind = kind_of(run["recipe"], oracle=report.get("oracle"), inject=inject)
                 evaluations.setdefault(kind, []).append(report)
         for name, report in reports.items():
             if "runs" in report and "rows" in report and isinstance(report["runs"], dict) and "first" in report["runs"]:
-                sides = [{by_path.get(path) for path in report["runs"][side]} for side in ("first", "second")]
-                if all(len(side) == 1 and None not in side for side in sides):
+                recipes = [[by_path.get(path) for path in report["runs"][side]] for side in ("first", "second")]
+                if None in recipes[0] + recipes[1]:
+                    continue
+                placed = zip(recipes, (None, report.get("inject")), strict=True)
+                sides = [{kind_of(recipe, inject=inject) for recipe in side} for side, inject in placed]
+                if all(len(side) == 1 for side in sides):
                     comparisons.setdefault((sides[0].pop(), sides[1].pop()), []).append(report)
             elif "run" not in report:
                 figures[name] = report
@@ -123,11 +131,12 @@ def _row(rows, attacks, key="name"):
 
 def _measure_gain(claim, library):
     for sign, pair in ((1, (claim.first, claim.second)), (-1, (claim.second, claim.first))):
-        for report in library.comparisons.get(pair, ()):
-            row = _row(report["rows"], claim.attacks, "attack" if sign == 1 else "attack_on_first")
-            if row:
-                n = f"{row['n']} × {row['n_first']} and {row['n_second']}"
-                return _gained(claim, sign * row["difference"], row["stderr"], n)
+        key = "attack" if sign == 1 else "attack_on_first"
+        rows = [_row(report["rows"], claim.attacks, key) for report in library.comparisons.get(pair, ())]
+        row = max(filter(None, rows), key=lambda row: (row["n_first"] + row["n_second"], row["n"]), default=None)
+        if row:
+            sides = (row["n_first"], row["n_second"])[::sign]
+            return _gained(claim, sign * row["difference"], row["stderr"], f"{row['n']} × {sides[0]} and {sides[1]}")
     sides = [_pooled(library.evaluations.get(kind, ()), claim.attacks) for kind in (claim.first, claim.second)]
     if None in sides:
         return MISSING

@@ -367,7 +367,9 @@ def test_checker_judges_docstrings_of_faces_and_not_of_what_is_behind():
     assert long_docstrings(house(**sources | {"nets__p_inner": long})) == ["nets._inner.g"]
 
 
-@pytest.mark.parametrize("text", ['"out": "/work/shared/x"', "see /root/w/a.py", "in /home/ada/runs", "(/tmp/x1/run)"])
+@pytest.mark.parametrize(
+    "text", ['"out": "/work/shared/x"', "see /root/w/a.py", "in /home/ada/runs", "(/tmp/x1/run)", '"out": "/tmp/x"']
+)
 def test_checker_finds_paths_of_a_machine(text):
     assert [*machine_paths("a.json", f"fine\n{text}\n")]
     assert not [*machine_paths("a.json", "python -m nets.train --data PATH, /home, n/a, https://x.org/work/a")]

@@ -230,7 +230,9 @@ def read(results, runs):
     for path in [*sorted(results.glob("*.json")), *sorted(runs.glob(f"*/{REPORT}"))]:
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(report, dict) and {"run", "rows", "protocol"} <= report.keys():
+            # A control has noise that its network was not trained with, which is none of the paper's networks.
+            is_evaluation = isinstance(report, dict) and {"run", "rows", "protocol"} <= report.keys()
+            if is_evaluation and not report.get("control"):
                 keys = ("run", "data", "protocol", "oracle", "rows", "date")
                 evaluation = Evaluation(path, **{key: report[key] for key in keys})
                 _check(evaluation)

@@ -310,6 +310,11 @@ def test_the_provenance_can_be_written_as_json_and_repeated(monkeypatch, tmp_pat
     assert ("torch" in record["versions"]) == ("torch" in sys.modules)
     assert record["seconds"] == 1.23
     assert {"commit", "machine", "date"} <= record.keys()
+    # The directories of one machine mean nothing on another.
+    monkeypatch.setattr(sys, "argv", ["figures/fig4.py", "--out", str(tmp_path / "mine"), f"--data={tmp_path}/b"])
+    record = common.provenance({"out": tmp_path / "mine"}, 0.0)
+    assert record["command"] == "python -m figures.fig4 --out mine --data=b"
+    assert record["arguments"] == {"out": "mine"}
 
 
 @pytest.mark.parametrize("number", (np.nan, np.inf))

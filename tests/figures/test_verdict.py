@@ -88,6 +88,10 @@ def results(tmp_path):
     return tmp_path
 
 
+def put(results, name, report):
+    (results / f"{name}.json").write_text(json.dumps(report))
+
+
 def rows_of(results):
     found = verdict.findings(verdict.compute(results=results))
     return {(row["claim"], row["what"]): row for row in found["rows"]}
@@ -111,6 +115,32 @@ def test_rows_without_a_comparison_are_differences_of_evaluations(results):
     assert row["measured"] == f"+5.00 ± {stderr:.2f}"
     assert row["n"].endswith("unpaired")
     assert row["verdict"] == HOLDS
+
+
+def test_of_several_comparisons_the_one_of_most_networks_counts_then_the_one_on_most_images(results):
+    put(results, "f1", evaluation("runs/p1", recipe("resnet20"), [("natural", 0.7, 1000)]))
+    put(results, "y", compared(["runs/p0", "runs/p1"], ["runs/e0"], [("natural", "natural", 0.01, 0.02)]))
+    fewer = compared(["runs/p0", "runs/p1"], ["runs/e0"], [("natural", "natural", 0.5, 0.02)])
+    fewer["rows"][0]["n"] = 10
+    put(results, "a0", fewer)
+    row = rows_of(results)["Noise raises natural accuracy", "En1ResNet-20 − ResNet-20, natural images"]
+    assert (row["measured"], row["n"]) == ("+1.00 ± 2.00", "1000 × 2 and 1")
+
+
+def test_a_control_is_a_kind_of_its_own(results):
+    before = rows_of(results)
+    control = evaluation("runs/p0", recipe("resnet20"), [("natural", 0.1, 2000), ("ifgsm20", 0.1, 2000)])
+    put(results, "p0-blocks-noise", control | {"control": {"inject": "blocks", "coef": 0.1}})
+    rows = [("natural", "natural", -0.03, 0.01), ("ifgsm20", "ifgsm20", 0.0, 0.02)]
+    put(results, "w", compared(["runs/p0"], ["runs/p0"], rows) | {"inject": "blocks"})
+    after = rows_of(results)
+    claim = "Noise at evaluation alone is enough"
+    natural = after.pop((claim, "ResNet-20 with En1's noise − ResNet-20, natural images"))
+    robust = after.pop((claim, "ResNet-20 with En1's noise − ResNet-20, IFGSM²⁰"))
+    assert (natural["measured"], natural["verdict"]) == ("-3.00 ± 1.00", FAILS)
+    assert (robust["measured"], robust["verdict"]) == ("+0.00 ± 2.00", NOT_REACHED)
+    # The network without noise keeps its own numbers.
+    assert after.items() <= before.items()
 
 
 def test_none_of_n_images_is_not_taken_for_none_at_all(results):

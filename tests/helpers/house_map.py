@@ -252,7 +252,7 @@ def parameter_violations(house: House) -> list[str]:
 
 
 # The first part of a path that only one machine has. `/tmp` and `/home` alone are examples in prose.
-MACHINE_PATH = re.compile(r"""(?<![\w.:/-])/(work|root|home/\w+|tmp/\w+|workspace|mnt/\w|Users/\w+)/[\w.-]""")
+MACHINE_PATH = re.compile(r"""(?<![\w.:/-])/((work|root|home/\w+|workspace|mnt/\w|Users/\w+)/[\w.-]|tmp/\w)""")
 
 
 def machine_paths(path: str, text: str) -> Iterator[str]:
