@@ -135,10 +135,11 @@ def cw(
         return gap.clamp(min=-kappa) if targeted else gap.clamp(max=kappa)
 
     n_eot = checks.integer("n_eot", n_eot, at_least=1)
+    # Before the model is shown them, for which they may be wrong as well.
+    if getattr(x, "dtype", None) in (torch.float16, torch.bfloat16):
+        raise ValueError(f"x must be of float32 or float64, as u has no room in less, got {x.dtype}")
     model, x, y = admit(model, x, y, n_eot=n_eot, eps=eps, norm=norm, generator=generator)
     objective = Objective(model, y, loss=lead, n_eot=n_eot, eot=eot, targeted=targeted)
-    if torch.finfo(x.dtype).bits < 32:
-        raise ValueError(f"x must be of float32 or float64, as u has no room in less, got {x.dtype}")
     # No finite u has the image 0 or 1. Points between are reproduced.
     u = torch.atanh((2 * x - 1).clamp(-EDGE, EDGE)).requires_grad_()
     adam = torch.optim.Adam([u], lr=lr)

@@ -5,16 +5,19 @@
     bn(conv(x)) = conv(x) with weights a w and bias b;      relu(bn(x)) in one step, which keeps its result alone
 
 The gradient of an attack asks for no statistics, sums or inputs of the normalisation, and these are a fifth of its
-time. The results are those of the model up to rounding.
+time. The results are those of the model up to rounding; where the map would be another, the module's own forward is
+called (`Forward`).
 """
 
 import contextlib
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-__all__ = ["folded", "is_compiled"]
+from nets.attacks._forward import Forward, is_plain
+from nets.attacks._layout import Convolution
+
+__all__ = ["folded"]
 
 # In half precision the folded numbers would be rounded where the originals are not.
 DTYPES = (torch.float32, torch.float64)
@@ -22,12 +25,13 @@ DTYPES = (torch.float32, torch.float64)
 
 @contextlib.contextmanager
 def folded(model):
-    """Fold the batch normalisations of a network's `Sequential` parts, for the length of a `with` block.
+    """Fold the batch normalisations of a network, for the length of a `with` block.
 
     Within `torch.nn.Sequential`, a convolution followed by a normalisation becomes one convolution, and a
-    normalisation followed by a ReLU one function of two passes over memory forward and two backward. Everything else
-    is left as it is: normalisations of the batch, those whose parameters ask for a gradient, other modules, modules
-    with hooks, compiled models (the compiler does as much) and `DataParallel`.
+    normalisation followed by a ReLU one function of two passes over memory forward and two backward. Elsewhere a
+    normalisation becomes an affine map. Everything else is left as it is: normalisations of the batch, those whose
+    parameters ask for a gradient, other modules, modules with hooks, compiled models (the compiler does as much) and
+    `DataParallel`.
 
     Parameters
     ----------
@@ -39,66 +43,48 @@ def folded(model):
     Module
         The model.
     """
-    changed = []
+    changed, taken = [], set()
     try:
-        if not any(is_compiled(module) or isinstance(module, nn.DataParallel) for module in model.modules()):
-            for module in model.modules():
-                # An exact type: what subclasses do in `forward` is theirs.
-                if type(module) is nn.Sequential and "forward" not in vars(module) and (steps := _steps(module)):
-                    module.forward = _chain(steps)
+        for module in model.modules():
+            # An exact type: what subclasses do in `forward` is theirs.
+            if type(module) is nn.Sequential and "forward" not in vars(module):
+                steps, parts = _steps(module)
+                if parts:
+                    convolutions = [step.convolution for step in steps if isinstance(step, _Folded)]
+                    module.forward = Forward(module, _chain(steps), parts, convolutions)
                     changed.append(module)
+                    taken.update(map(id, parts))
+            elif _is_affine(module) and id(module) not in taken:
+                module.forward = Forward(module, _alone(module), (module,))
+                changed.append(module)
         yield model
     finally:
         for module in changed:
-            del module.forward
-
-
-def is_compiled(module):
-    """Tell whether `torch.compile` or `Module.compile` made this module.
-
-    Parameters
-    ----------
-    module : Module
-        Itself, not the modules in it.
-
-    Returns
-    -------
-    bool
-    """
-    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+            vars(module).pop("forward", None)
 
 
 def _steps(sequence):
-    """The sequence's maps with what can be folded folded; None where nothing can."""
-    modules, steps, i = list(sequence), [], 0
+    """The sequence's maps with what can be folded folded, and the modules whose numbers these maps hold."""
+    modules, steps, parts, i = list(sequence), [], [], 0
     while i < len(modules):
         first, second, third = (modules[i : i + 3] + [None, None])[:3]
-        if _is_plain(first, nn.Conv2d) and first.padding_mode == "zeros" and _is_affine(second, first.weight.dtype):
-            activated = _is_plain(third, nn.ReLU)
-            steps.append(_convolution(first, second, third if activated else nn.Identity()))
+        if is_plain(first, nn.Conv2d) and first.padding_mode == "zeros" and _is_affine(second, first.weight.dtype):
+            activated = is_plain(third, nn.ReLU)
+            steps.append(_Folded(first, second, third if activated else nn.Identity()))
+            parts += [first, second]
             i += 2 + activated
-        elif _is_affine(first) and _is_plain(second, nn.ReLU):
+        elif _is_affine(first) and is_plain(second, nn.ReLU):
             steps.append(_activation(first, second))
+            parts.append(first)
             i += 2
         else:
             steps.append(first)
             i += 1
-    return steps if len(steps) < len(modules) else None
-
-
-def _is_plain(module, kind):
-    """Of exactly this type, without hooks, and frozen."""
-    return (
-        type(module) is kind
-        and "forward" not in vars(module)
-        and not any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks))
-        and not module._backward_pre_hooks
-        and not any(parameter.requires_grad for parameter in module.parameters())
-    )
+    return steps, parts
 
 
 def _is_affine(module, dtype=None):
-    if not _is_plain(module, nn.BatchNorm2d) or module.training or module.running_mean is None:
+    if not is_plain(module, nn.BatchNorm2d) or module.training or module.running_mean is None:
         return False
     return module.running_mean.dtype in (DTYPES if dtype is None else {dtype}.intersection(DTYPES))
 
@@ -110,23 +96,25 @@ def _affine(norm):
     return a.detach(), (b if norm.bias is None else b + norm.bias).detach()
 
 
-def _convolution(convolution, norm, relu):
-    a, b = _affine(norm)
-    # `*` keeps the weights' order in memory.
-    weight = (convolution.weight * a.view(-1, 1, 1, 1)).detach()
-    bias = b if convolution.bias is None else (b + a * convolution.bias).detach()
-    options = convolution.stride, convolution.padding, convolution.dilation, convolution.groups
-    activated = isinstance(relu, nn.ReLU)
+class _Folded:
+    """A convolution, a normalisation and, perhaps, a ReLU in one."""
 
-    def step(x):
+    def __init__(self, convolution, norm, relu):
+        a, b = _affine(norm)
+        # `*` keeps the weights' order in memory.
+        weight = (convolution.weight * a.view(-1, 1, 1, 1)).detach()
+        bias = b if convolution.bias is None else (b + a * convolution.bias).detach()
+        self.modules, self.is_activated = (convolution, norm, relu), isinstance(relu, nn.ReLU)
+        self.convolution = Convolution(convolution, weight, bias)
+
+    def __call__(self, x):
+        convolution, norm, relu = self.modules
         # Another block inside this one may have asked for the statistics of the batch.
         if norm.training:
             return relu(norm(convolution(x)))
-        x = functional.conv2d(x, weight, bias, *options)
+        x = self.convolution(x)
         # In place: nothing else sees the result of the convolution, and its gradient does not need it.
-        return x.relu_() if activated else x
-
-    return step
+        return x.relu_() if self.is_activated else x
 
 
 def _activation(norm, relu):
@@ -136,6 +124,17 @@ def _activation(norm, relu):
         # Under autocast the normalisation takes mixed types, and the affine map does not.
         mixed = x.dtype != a.dtype or x.dim() != 4
         return relu(norm(x)) if mixed or norm.training else _AffineReLU.apply(x, a, b)
+
+    return step
+
+
+def _alone(norm):
+    a, b = (values.view(1, -1, 1, 1) for values in _affine(norm))
+    own = norm.forward
+
+    def step(x):
+        mixed = x.dtype != a.dtype or x.dim() != 4
+        return own(x) if mixed else torch.addcmul(b, x, a)
 
     return step
 
@@ -150,9 +149,9 @@ class _AffineReLU(torch.autograd.Function):
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, g):
         y, a = ctx.saved_tensors
+        # Of ordinary operations, so that a defence that differentiates can be differentiated.
         return torch.ops.aten.threshold_backward(g, y, 0).mul_(a), None, None
 
 

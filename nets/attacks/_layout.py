@@ -1,61 +1,194 @@
-"""Convolutions in channels-last order, which a CPU computes faster, for the length of an attack.
+"""Convolutions in channels-last order, with weights laid out once for an attack: a CPU computes them faster so.
 
-The numbers are the model's up to rounding. Where a model does not work in this order, since it takes a `view` of what
-is not contiguous, the attack goes on in the model's own.
+    grad_x <g, W x> = W^T g          the adjoint of a convolution of stride 1 is one with turned weights
+
+The numbers are the model's up to rounding, and its weights stay where they are. Where a model does not work in this
+order, since it takes a `view` of what is not contiguous, or would be slow, since it draws normal numbers in it, the
+attack goes on in the model's own.
 """
 
 import contextlib
 
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from nets.attacks._folding import is_compiled
+from nets.attacks._forward import Forward, is_plain, stand_in_for
+
+# PyTorch draws them one by one where the memory is not contiguous, ten times as slowly.
+NORMALS = (torch.randn_like, torch.Tensor.normal_, torch.normal)
 
 
 @contextlib.contextmanager
 def channels_last(model):
-    """Hold the weights of a model's convolutions, and its images, in channels-last order within a `with` block."""
-    if not _gains(model):
-        yield model
-        return
-    weights = {m.weight: m.weight.data for m in model.modules() if type(m) is nn.Conv2d}
-    own, last = model.forward, {"on": True}
-
-    def restore():
-        for weight, data in weights.items():
-            weight.data = data
-
-    def forward(x, *args, **kwargs):
-        if last["on"] and isinstance(x, torch.Tensor) and x.dim() == 4:
-            try:
-                return own(x.contiguous(memory_format=torch.channels_last), *args, **kwargs)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError:
-                last["on"] = False
-                restore()
-        return own(x, *args, **kwargs)
-
+    """Compute a model's convolutions in channels-last order within a `with` block, if it is on a CPU."""
+    switched, made = [], []
     held = vars(model).get("forward")
     try:
-        for weight, data in weights.items():
-            weight.data = data.contiguous(memory_format=torch.channels_last)
-        model.forward = forward
+        if torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available() and not isinstance(held, _Root):
+            for module in model.modules():
+                if is_plain(module, nn.Conv2d) and Convolution.takes(module):
+                    module.forward = Forward(module, step := Convolution(module), (module,), [step])
+                    made.append(module)
+                steps = getattr(vars(module).get("forward"), "convolutions", [])
+                switched += [step for step in steps if step.is_for_cpu and not step.last]
+            for step in switched:
+                step.last = True
+            if switched:
+                model.forward = _Root(model, switched)
         yield model
     finally:
-        restore()
-        if held is None:
-            del model.forward
-        else:
-            model.forward = held
+        for step in switched:
+            step.last = False
+        if switched:
+            stand_in_for(model, held)
+        for module in made:
+            vars(module).pop("forward", None)
 
 
-def _gains(model):
-    modules = list(model.modules())
-    if any(is_compiled(m) or isinstance(m, (nn.DataParallel, torch.jit.ScriptModule)) for m in modules):
-        return False
-    convolutions = [m for m in modules if type(m) is nn.Conv2d]
-    return any(
-        m.weight.device.type == "cpu" and not m.weight.is_contiguous(memory_format=torch.channels_last)
-        for m in convolutions
-    )
+class Convolution:
+    """A convolution with weights that do not change, in the order of its weights or, if `last`, in channels-last order.
+
+    `weight` and `bias` stand for the module's own.
+    """
+
+    def __init__(self, module, weight=None, bias=None):
+        self.weight = module.weight.detach() if weight is None else weight
+        self.bias = bias if bias is not None or module.bias is None else module.bias.detach()
+        self.options = module.stride, module.padding, module.dilation, module.groups
+        # Single precision: of double precision there are no faster convolutions, in half autocast decides.
+        self.is_for_cpu = self.weight.device.type == "cpu" and self.weight.dtype == torch.float32
+        self.last, self._ordered, self._maps = False, None, None
+
+    @staticmethod
+    def takes(module):
+        return module.padding_mode == "zeros" and module.weight.dtype == torch.float32
+
+    def __call__(self, x):
+        if not self.last:
+            return functional.conv2d(x, self.weight, self.bias, *self.options)
+        if self._ordered is None:
+            self._ordered = self.weight.contiguous(memory_format=torch.channels_last)
+        if self._is_packed(x):
+            x = x.contiguous(memory_format=torch.channels_last)
+            return _Affine.apply(x, self._packed(x.shape))
+        return functional.conv2d(x, self._ordered, self.bias, *self.options)
+
+    def _is_packed(self, x):
+        # Where there are more weights than pixels, laying them out costs as much as the convolution.
+        _, padding, dilation, groups = self.options
+        return (
+            x.dim() == 4
+            and x.dtype == torch.float32
+            and self.weight.numel() >= x.numel() > 0
+            and (groups, dilation) == (1, (1, 1))
+            and not isinstance(padding, str)
+            and not torch.is_autocast_enabled("cpu")
+            and _CAN_PACK
+        )
+
+    def _packed(self, shape):
+        """The map x -> W x + b, its adjoint, and the map without b."""
+        if self._maps is None or self._maps[0] != shape:
+            stride, padding, _, _ = self.options
+            there = _pack(self._ordered, stride, padding, shape)
+            if stride == (1, 1) and all(p < k for p, k in zip(padding, self.weight.shape[2:], strict=True)):
+                turned = self.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+                around = [k - 1 - p for p, k in zip(padding, self.weight.shape[2:], strict=True)]
+                size = shape[0], self.weight.shape[0], *_sizes(shape[2:], self.weight.shape[2:], padding)
+                back = _pack(turned, stride, around, size)
+            else:
+                back = None
+            self._maps = shape, _maps(there, back, self._ordered, self.bias, stride, padding, shape)
+        return self._maps[1]
+
+
+def _maps(there, back, weight, bias, stride, padding, shape):
+    def run(packed, x, bias, pads):
+        x = x.contiguous(memory_format=torch.channels_last)
+        return torch.ops.mkldnn._convolution_pointwise(x, packed, bias, pads, stride, (1, 1), 1, "none", [], "")
+
+    def adjoint(g):
+        if back is not None:
+            return run(back, g, None, [k - 1 - p for p, k in zip(padding, weight.shape[2:], strict=True)])
+        x = torch.empty(shape, dtype=g.dtype, memory_format=torch.channels_last)
+        mask = [True, False, False]
+        return torch.ops.aten.convolution_backward(g, x, weight, None, stride, padding, (1, 1), False, (0, 0), 1, mask)[
+            0
+        ]
+
+    return lambda x: run(there, x, bias, padding), adjoint, lambda x: run(there, x, None, padding)
+
+
+def _sizes(sizes, kernel, padding):
+    return [n + 2 * p - k + 1 for n, k, p in zip(sizes, kernel, padding, strict=True)]
+
+
+def _pack(weight, stride, padding, shape):
+    return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), padding, stride, (1, 1), 1, shape)
+
+
+# What inductor calls, too; in a PyTorch without them, weights are laid out at every pass.
+_CAN_PACK = hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight") and hasattr(
+    torch.ops.mkldnn, "_convolution_pointwise"
+)
+
+
+class _Affine(torch.autograd.Function):
+    """x -> W x + b by maps (x -> W x + b, g -> W^T g, x -> W x); its derivatives of all orders."""
+
+    @staticmethod
+    def forward(ctx, x, maps):
+        ctx.maps = maps
+        return maps[0](x)
+
+    @staticmethod
+    def backward(ctx, g):
+        _, adjoint, linear = ctx.maps
+        return _Affine.apply(g, (adjoint, linear, adjoint)), None
+
+
+class _Root:
+    """The forward of a whole model, which leaves the order again if the model does not work in it."""
+
+    def __init__(self, model, steps):
+        self.model, self.own, self.steps, self.seen = model, model.forward, steps, False
+
+    def __call__(self, *args, **kwargs):
+        if not any(step.last for step in self.steps):
+            return self.own(*args, **kwargs)
+        try:
+            if self.seen:
+                return self.own(*args, **kwargs)
+            # Once: looking costs a little at every operation.
+            with _Normals() as looks:
+                result = self.own(*args, **kwargs)
+            self.seen = True
+            if looks.found:
+                self._leave()
+            return result
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            self._leave()
+            return self.own(*args, **kwargs)
+
+    def _leave(self):
+        for step in self.steps:
+            step.last = False
+
+    def __deepcopy__(self, memo):
+        return Forward.own_of_copy(self.model, memo)
+
+
+class _Normals(TorchFunctionMode):
+    """Notices normal numbers that are drawn in channels-last order."""
+
+    found = False
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in NORMALS:
+            like = next((a for a in args if isinstance(a, torch.Tensor)), None)
+            self.found |= like is not None and like.dim() == 4 and not like.is_contiguous()
+        return function(*args, **(kwargs or {}))

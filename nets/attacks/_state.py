@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bridge import checks, noise_from
 from nets.attacks._folding import folded
+from nets.attacks._forward import is_compiled
 from nets.attacks._layout import channels_last
 
 BATCH_NORMS = ("running", "batch")
@@ -55,10 +56,15 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
             stack.enter_context(_still(model, batch_norm))
             if generator is not None:
                 stack.enter_context(noise_from(model, generator))
-            if fold and batch_norm == "running":
+            if fold and batch_norm == "running" and not any(map(_is_whole, model.modules())):
                 stack.enter_context(folded(model))
                 stack.enter_context(channels_last(model))
         yield model
+
+
+def _is_whole(module):
+    """Whether a module does not come apart: compiled, scripted, or a `DataParallel`, which makes copies."""
+    return is_compiled(module) or isinstance(module, (nn.DataParallel, torch.jit.ScriptModule))
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ class Raised(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.model, self.n_passes = model, 0
+        # torchattacks puts what was in training mode back into it as a whole, the shared network with it.
+        self.eval()
 
     def forward(self, x):
         self.n_passes += 1

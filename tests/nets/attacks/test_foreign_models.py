@@ -1,5 +1,6 @@
 """Models that are not ours: any callable, any modes, any noise; and what is refused on entry in one line."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -320,3 +321,96 @@ def test_a_view_of_channels_last_is_no_error_and_nothing_is_left_changed():
         assert (weight.data_ptr(), weight.stride()) == (pointer, strides)
         assert "forward" not in vars(model) and weight.requires_grad
         assert torch.isfinite(mean_logits(model, x)).all()
+
+
+def convolutional():
+    """Convolutions and normalisations that attacks fold, one of them with more weights than it sees pixels."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 64, 3, padding=1, stride=2), nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, N_CLASSES),
+    )  # fmt: skip
+    for norm in (module for module in model if isinstance(module, nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+def with_other_weights(net, x):
+    return torch.func.functional_call(net, {name: 1.5 * p for name, p in net.named_parameters()}, (x,))
+
+
+def with_weights_drawn_in_parallel(net, x):
+    weights = dict(net.named_parameters())
+    one = torch.vmap(lambda e: torch.func.functional_call(net, {k: v * (1 + e) for k, v in weights.items()}, (x,)))
+    return one(torch.tensor([0.0, 0.5])).mean(0)
+
+
+def with_noise_in_parallel(net, x):
+    noisy = torch.vmap(lambda e: net(x + 0.1 * torch.randn_like(x)), randomness="different")
+    return noisy(torch.zeros(3)).mean(0)
+
+
+def by_a_changed_copy(net, x):
+    copied = copy.deepcopy(net)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.mul_(1.5)
+    return copied(x)
+
+
+def with_weights_written_in_place(net, x):
+    kept = [parameter.detach().clone() for parameter in net.parameters()]
+    for parameter in net.parameters():
+        parameter.data.mul_(1.5)
+    logits = net(x)
+    for parameter, value in zip(net.parameters(), kept, strict=True):
+        parameter.data = value
+    return logits
+
+
+def by_a_step_that_is_differentiated(net, x):
+    with torch.enable_grad():
+        leaf = x if x.requires_grad else x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(net(leaf).logsumexp(1).sum(), leaf, create_graph=True)
+    return net(x - 0.5 * slope)
+
+
+def with_a_directional_derivative(net, x):
+    return net(x) + torch.func.jvp(net, (x,), (torch.ones_like(x),))[1]
+
+
+# PyTorch's own, at its first derivative forward.
+@pytest.mark.filterwarnings("ignore:.torch.jit:")
+@pytest.mark.parametrize(
+    "defence",
+    [
+        with_other_weights, with_weights_drawn_in_parallel, with_noise_in_parallel, by_a_changed_copy,
+        with_weights_written_in_place, by_a_step_that_is_differentiated, with_a_directional_derivative,
+    ],
+)  # fmt: skip
+def test_what_a_defence_does_to_its_network_is_what_is_attacked(defence):
+    class Defence(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = convolutional()
+
+        def forward(self, x):
+            return defence(self.net, x)
+
+    def passes(model):
+        leaf = torch.rand(6, *SHAPE, generator=generator(5)).requires_grad_()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            logits = model(leaf)
+        return logits.detach(), torch.autograd.grad(logits[:, 0].sum(), leaf)[0]
+
+    model = Defence().eval()
+    expected = passes(model)
+    with attacked(model):
+        found = passes(model)
+    for one, other in zip(found, expected, strict=True):
+        # Rounding, some hundred operations deep.
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
+    assert not any("forward" in vars(module) for module in model.modules())
