@@ -224,11 +224,15 @@ def test_images(images, n):
     return data.Batches(images.test_images, images.test_labels, images.white).take(order)
 
 
-def describe(run):
-    """Say in a line on what a network was trained, and how."""
-    plan, source = run.config["recipe"], run.config["data"]
+def describe(*runs):
+    """Say in a line on what networks of one recipe were trained, and how."""
+    plan, source = runs[0].config["recipe"], runs[0].config["data"]
     unit = "epoch" if plan["epochs"] == 1 else "epochs"
     encoding = "" if source["encoding"] == "raw" else f" ({source['encoding']})"
     name = source["name"].removesuffix("-images.tar.xz").replace("cifar10", "CIFAR-10")
-    method = METHODS.get(plan["method"], plan["method"])
-    return f"{method} training, {plan['epochs']} {unit}, {name}{encoding}"
+    # One step from outside the ball, without a projection: de Jorge et al. 2022.
+    wide = plan["method"] == "fast" and not plan.get("fast_projection", True)
+    method = "N-FGSM adversarial" if wide else METHODS.get(plan["method"], plan["method"])
+    done = sorted({len(run.history) for run in runs})
+    cut = "" if done == [plan["epochs"]] else f"{' to '.join(map(str, dict.fromkeys((done[0], done[-1]))))} of "
+    return f"{method} training, {cut}{plan['epochs']} {unit}, {name}{encoding}"

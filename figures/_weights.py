@@ -24,7 +24,7 @@ def names(networks):
         "model": np.array([run.model_name for run in firsts]),
         "is_natural": np.array([run.is_natural for run in firsts]),
         "is_noisy": np.array([run.is_noisy for run in firsts]),
-        "training": np.array([_runs.describe(run) for run in firsts]),
+        "training": np.array([_runs.describe(*group) for group in networks.values()]),
         "n_members": np.array([float(len(sparsity.members(run.load()))) for run in firsts]),
         "run": np.array([run.name for _, run in runs]),
         "run_network": np.array([name for name, _ in runs]),
@@ -105,8 +105,8 @@ def plot(data):
             axes.stairs(data[key][row], edges, fill=True, color=drawn.colour, alpha=0.25)
             axes.stairs(data[key][row], edges, color=drawn.colour, lw=1.6, ls=("-", "--")[row % 2], label=label)
         axes.set_title(f"{letter(int(axes is near))} {title}")
-        axes.set(xlim=(-reach, reach), ylim=(0, 1.45 * data[key].max()), xlabel="weight $w$")
-        axes.legend(loc="upper left", fontsize=9)
+        axes.set(xlim=(-reach, reach), ylim=(0, 1.6 * data[key].max()), xlabel="weight $w$")
+        axes.legend(loc="upper left", fontsize=8.5)
     near.axvspan(-sparsity.THRESHOLD, sparsity.THRESHOLD, color="#999999", alpha=0.3, lw=0)
     near.set_xticks([-data["near"], -data["near"] / 2, 0, data["near"] / 2, data["near"]])
     wide.set_ylabel("density of the weights, 1 / unit of $w$")
@@ -117,10 +117,10 @@ def _legend(one, name, *, near):
     if not near:
         n = one["n_members"]
         members = "" if n == 1 else f", all {n} members"
-        return f"{name}{members}\n{one['training']}; {100 * one['outside_0.3']:.2f} % lie outside"
+        return f"{name}{members}\n{one['training']}\n{100 * one['outside_0.3']:.2f} % lie outside"
     paper = one["paper_below_0.001"]
-    published = "" if paper is None else f"; paper {100 * paper:.2f} %, n = 10"
-    return f"{name}: {percent(one['below_0.001'])}{published}"
+    published = "" if paper is None else f"\npaper {100 * paper:.2f} %, n = 10"
+    return f"{name}\n{percent(one['below_0.001'])}{published}"
 
 
 def percent(value):

@@ -86,10 +86,11 @@ def compute(*, quick=False, seed=0, runs=None, data=None):
                 networks += [(row, one["sigma"].mean(1)) for one in found]
                 untrained += [_measure(member, fresh, x, generator) for member in _members(fresh)]
                 bar.update()
+    everybody = [run for group in groups.values() for run in group]
     return _arrays(trained, untrained, networks) | {
-        "training": np.array(_runs.describe(first)), "n_images": np.array(float(len(x))),
+        "training": np.array(_runs.describe(*everybody)), "n_images": np.array(float(len(x))),
         "coef": np.array([float(group[0].config["model"]["coef"]) for group in groups.values()]),
-        "run": np.array([run.name for group in groups.values() for run in group]),
+        "run": np.array([run.name for run in everybody]),
         "run_model": np.array([name for name, group in groups.items() for _ in group]),
     }  # fmt: skip
 
@@ -238,7 +239,9 @@ def plot(data):
             axes.axhline(1, color="black", lw=0.8, ls="--")
             axes.annotate("Pe = 1", (1, 1), (-2, 3), textcoords="offset points", ha="right", fontsize=9)
         if key == "sigma":
-            axes.legend(fontsize=8.5, frameon=False)
+            # Above the curves.
+            axes.set_ylim(top=1.35 * axes.get_ylim()[1])
+            axes.legend(fontsize=8.5, frameon=False, ncols=2, loc="upper right")
     heading = f"{data['training']}; {int(data['n_images'])} test images; bars: 10–90 % of images, members and seeds"
     figure.suptitle("\n".join(filter(None, (heading, _shipped.note(data)))), fontsize=10)
     return figure
@@ -289,7 +292,6 @@ def _of_sigma(axes, data, step):
     for values, colour in jumps:
         axes.plot(data["jump_time"], values[:, 0], marker="x", ls="", color=colour, ms=8, mew=1.8)
     axes.plot([], [], marker="x", ls="", color="black", ms=7, mew=1.6, label="stage changes (no time steps)")
-    axes.legend(fontsize=8.5, frameon=False)
 
 
 def _stages(axes, data):

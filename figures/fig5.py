@@ -37,29 +37,31 @@ N_MARKED = 30
 
 
 def compute(*, quick=False, seed=0, runs=None, data=None):
-    """Accuracies `training`, `validation` and `adversarial` (r, e) of the runs after each epoch; NaN: not measured."""
+    """`training`, `validation` and `adversarial` (r, e): accuracies after each epoch; NaN where there is none."""
     groups = comparable(runs, MODELS)
     chosen = [(name, run) for name, group in groups.items() for run in group]
     firsts = [group[0] for group in groups.values()]
     plan, source = firsts[0].config["recipe"], firsts[0].config["data"]
     held_out = source["n_test"] if plan["select_on"] == "test" else round(plan["validation"] * source["n_train"])
     n_validation = min(plan["n_validation"] or held_out, held_out)
-    epochs = {tuple(row["epoch"] for row in run.history) for _, run in chosen}
-    if len(epochs) > 1:
-        raise ValueError(f"the epochs in the metrics.csv of {runs} differ: remove the runs that were cut")
+    epochs = [[row["epoch"] for row in run.history] for _, run in chosen]
+    longest = max(epochs, key=len)
+    # A training that was cut has the first of them.
+    if any(longest[: len(mine)] != mine for mine in epochs):
+        raise ValueError(f"the epochs in the metrics.csv of {runs} differ: remove the runs whose epochs are others")
     arrays = {
         "model": np.array(list(groups)),
-        "how": np.array([_runs.describe(run) for run in firsts]),
+        "how": np.array([_runs.describe(*group) for group in groups.values()]),
         "run": np.array([run.name for _, run in chosen]),
         "run_model": np.array([name for name, _ in chosen]),
         "seed": np.array([float(run.config["seed"]) for _, run in chosen]),
-        "epoch": np.array(epochs.pop()),
+        "epoch": np.array(longest),
         "n_validation": np.array(float(n_validation)),
         # sqrt(p (1 - p) / n), greatest at p = 1/2.
         "largest_stderr": np.array(0.5 / np.sqrt(n_validation)),
         "attack": np.array(f"PGD-{plan['validation_n_iter']}, ε = {_radius(plan['eps'])}"),
     }
-    return arrays | {key: np.array([_column(run, COLUMNS[key]) for _, run in chosen]) for key in CURVES}
+    return arrays | {key: np.array([_column(run, COLUMNS[key], len(longest)) for _, run in chosen]) for key in CURVES}
 
 
 def _radius(eps):
@@ -67,10 +69,11 @@ def _radius(eps):
     return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-9 else f"{eps:g}"
 
 
-def _column(run, name):
+def _column(run, name, n_epochs):
     values = [row.get(name) for row in run.history]
     if name != "validation_adversarial" and None in values:
         raise ValueError(f"{run.directory}/metrics.csv lacks a number under {name}: remove the run")
+    values += [None] * (n_epochs - len(values))
     return [np.nan if value is None else value for value in values]
 
 
@@ -79,7 +82,7 @@ def findings(data):
     models = {}
     for name, how in zip(data["model"].tolist(), data["how"].tolist(), strict=True):
         mine = data["run_model"] == name
-        last = {key: data[key][mine, -1] for key in CURVES}
+        last = {key: np.array([_last(one) for one in data[key][mine]]) for key in CURVES}
         last["training_less_adversarial"] = last["training"] - last["adversarial"]
         models[name] = {
             "training": how,
@@ -95,6 +98,11 @@ def findings(data):
         "attack": str(data["attack"]),
         "models": models,
     }
+
+
+def _last(values):
+    made = values[np.isfinite(values)]
+    return made[-1] if len(made) else np.nan
 
 
 def plot(data):

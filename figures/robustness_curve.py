@@ -110,10 +110,11 @@ def compute(*, quick=False, seed=0, runs=None, data=None, n_images=None):
     with tqdm(total=sum(map(len, groups.values())), disable=None, desc="robustness_curve", unit="run") as bar:
         for group in groups.values():
             rows += _panel(group, images, order, plan, n_images, seed, radii, bar)
+    everybody = [run for group in groups.values() for run in group]
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     return columns | {
-        "training": np.array(_runs.describe(first)), "eps": np.array(radii, dtype=float),
-        "run": np.array([run.name for group in groups.values() for run in group]),
+        "training": np.array(_runs.describe(*everybody)), "eps": np.array(radii, dtype=float),
+        "run": np.array([run.name for run in everybody]),
         "run_model": np.array([name for name, group in groups.items() for _ in group]),
     }  # fmt: skip
 

@@ -146,8 +146,8 @@ def _number(value, digits, factor=1):
 def plot(data):
     """Draw four panels: the paper's fraction and one without scale by network; the first, and smoothness, by layer."""
     found = findings(data)
-    figure = Figure(figsize=(11, 8.4), layout="constrained")
-    below, profile, relative, smooth = figure.subplots(2, 2, width_ratios=(1, 1.35)).flat
+    figure = Figure(figsize=(12, 8.4), layout="constrained")
+    below, profile, relative, smooth = figure.subplots(2, 2, width_ratios=(1.1, 1.3)).flat
     trainings = dict.fromkeys(one["training"] for one in found["networks"].values())
     bars = "(a), (c): thick bar one standard error, thin bar 95 % (Student) over the seeds, small dots the seeds"
     figure.suptitle(f"{'; '.join(trainings)}\n{bars}", fontsize=10)
@@ -198,7 +198,7 @@ def _totals(axes, data, found, key):
         f"{one['label']}\nn = {one[key]['n']}".replace(", ", ",\n").replace(" without", "\nwithout")
         for name, one in networks.items()
     ]
-    axes.set_xticks(range(len(names)), names, fontsize=9)
+    axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_xlim(-0.5, len(names) - 0.5)
 
 
@@ -222,7 +222,9 @@ def _profiles(axes, data, found, key, factor):
     others = [f"{place}" for place, layer in enumerate(found["layer"], 1) if layer.endswith("shortcut")]
     axes.set_xlabel(f"layer ({', '.join(others)}: 1 × 1 projections; {len(found['layer'])}: linear)")
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    axes.legend(fontsize=9)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.2 * (high - low))
+    axes.legend(fontsize=8.5, loc="upper right", ncols=2)
 
 
 main = make_main("sparsity", __doc__, compute=compute, plot=plot, findings=findings, of_networks=True, table=table)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -162,3 +163,27 @@ def test_logs_of_other_epochs_are_refused(tmp_path):
     path.write_text(path.read_text().replace("2,0.1", "3,0.1"))
     with pytest.raises(ValueError, match=r"the epochs in the metrics.csv of .* differ"):
         fig5.compute(runs=tmp_path)
+
+
+def test_a_training_that_was_cut_ends_where_it_was_cut(root, monkeypatch):
+    cut = make_listed(root)
+    monkeypatch.setattr(fig5._runs, "list_runs", lambda _: cut)
+    data = fig5.compute()
+    assert data["epoch"].tolist() == [1, 2]
+    np.testing.assert_equal(data["training"], [[0.1, 0.3], [0.3, np.nan], [0.2, 0.4]])
+    assert data["how"].tolist() == [
+        "fast adversarial training, 1 to 2 of 2 epochs, digits",
+        "fast adversarial training, 2 epochs, digits",
+    ]
+    # The last number that there is: of seeds 0 and 1 after epochs 2 and 1.
+    last = fig5.findings(data)["models"]["resnet20"]["last_epoch"]["training"]
+    assert last["mean"] == pytest.approx(0.3)
+    figure = fig5.plot(data)
+    thick = [line for line in figure.axes[0].lines if line.get_lw() == 2.0]
+    # The mean over the seeds ends with the shorter of them.
+    np.testing.assert_equal(thick[0].get_ydata(), [0.4, np.nan])
+
+
+def make_listed(root):
+    """The runs in a directory, of which seed 1 of the plain network lost its last epoch, as those that ship may."""
+    return [replace(run, history=run.history[:1]) if run.name == "p1" else run for run in fig5._runs.list_runs(root)]

@@ -88,7 +88,7 @@ def test_figure_7_shows_natural_and_adversarial_with_the_papers_fractions(quick_
     texts = [text.get_text() for text in fig7.plot(data).axes[1].get_legend().get_texts()]
     mean, stderr = (100 * found["natural"]["below_0.001"][key] for key in ("mean", "stderr"))
     assert texts[0] == (
-        f"ResNet-20, natural training: {mean:.2f} ± {stderr:.2f} % (s.e., 2 seeds); paper 8.66 %, n = 10"
+        f"ResNet-20, natural training\n{mean:.2f} ± {stderr:.2f} % (s.e., 2 seeds)\npaper 8.66 %, n = 10"
     )
 
 
