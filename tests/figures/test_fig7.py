@@ -21,6 +21,7 @@ class Run:
     def __init__(self, name, model):
         self.model_name, self.model = name, model
         self.name, self.is_natural, self.is_noisy = f"{name}-seed0", False, name.startswith("en")
+        self.history = [{}] * 3
         self.config = {"recipe": {"method": "fast", "epochs": 3}, "data": {"name": "digits", "encoding": "raw"}}
 
     def load(self):
