@@ -115,7 +115,7 @@ def provenance(arguments, seconds):
     """Return what is needed to make the same data again: command, arguments, versions, commit, machine, date."""
     return {
         "command": shlex.join(["python", "-m", *_module_arguments()]),
-        "arguments": {key: _portable(str(v)) if isinstance(v, Path) else v for key, v in arguments.items()},
+        "arguments": {key: _portable(str(v)) if isinstance(v, (str, Path)) else v for key, v in arguments.items()},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in (*PACKAGES, *NETWORKS.intersection(sys.modules))},
         "commit": commit(),

@@ -88,10 +88,15 @@ def environment(device, module):
         "device": torch.cuda.get_device_name(device) if cuda else cpu,
         "n_threads": torch.get_num_threads(),
         "n_cores": os.cpu_count(),
-        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", module, *map(_portable, sys.argv[1:])]),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _portable(word):
+    """An absolute path by its last name: results are committed, and other machines have other directories."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def commit():
