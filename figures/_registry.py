@@ -33,6 +33,10 @@ FIGURES = {
     "mlmc": Figure("cost against accuracy of plain and multilevel Monte Carlo"),
     "convergence": Figure("network ensembles tend to the equation's solution"),
     "tradeoff": Figure("price and gain of diffusion: exact, certified and attacked robustness in the plane"),
+    "certificates": Figure(
+        "certified radii of three kinds beside the true distance to the decision boundary", prints_output=True
+    ),
+    "way_back": Figure("a trained network and its equation: where they agree, and how far they part"),
     "mixing": Figure("effective diffusivity of a shear and of a cellular flow"),
     "robustness_curve": Figure("accuracy against the radius of the attack", OF_NETWORKS),
     "effective_diffusion": Figure("the diffusion that a trained EnResNet chose", OF_NETWORKS),
