@@ -67,4 +67,10 @@ LESSONS = (
         "The steps and the σ(t) of a trained network, and what a finer or coarser step does to its answers.",
         20,
     ),
+    Lesson(
+        "diffusion_as_certificate",
+        "Diffusion as a certificate",
+        "Balls in which the class provably cannot change, beside the true ones; and what few draws do to the proof.",
+        20,
+    ),
 )
