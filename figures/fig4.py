@@ -210,8 +210,8 @@ def plot(data):
     titles = [rf"$u(\mathbf{{x}}, 0)$, $\sigma = {sigma:g}$" for sigma in data["sigma"]] + [r"$f = u(\mathbf{x}, 1)$"]
     columns = 2 if len(panels) <= 4 else 3
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.1 * columns + 2.9, 3.2 * rows + 0.2), layout="constrained")
-    maps, side = figure.subfigures(1, 2, width_ratios=(3.1 * columns + 0.9, 2.0))
+    figure = Figure(figsize=(3.1 * columns + 4.0, 3.2 * rows + 0.2), layout="constrained")
+    maps, side = figure.subfigures(1, 2, width_ratios=(3.1 * columns + 0.9, 3.1))
     grid = maps.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     largest = math.ceil(max(np.abs(u).max() for u in panels) / SPACING - 1e-9) * SPACING
     levels = np.arange(-round(largest / SPACING), round(largest / SPACING) + 1) * SPACING
@@ -247,14 +247,14 @@ def _ranges(axes, data, largest):
     """Ranges of u for each sigma, beside those of the paper's colour bars."""
     axes.set_title(f"{letter(len(data['u']) + 1)} range of $u(\\mathbf{{x}}, 0)$")
     for place, (sigma, u) in enumerate(zip(data["sigma"], data["u"], strict=True)):
-        bars = [(u.min(), u.max(), BLUE, -0.17, "here")]
+        bars = [(u.min(), u.max(), BLUE, -0.22, "here")]
         if float(sigma) in PUBLISHED_RANGES:
-            bars.append((*PUBLISHED_RANGES[float(sigma)], GREY, 0.17, "paper"))
+            bars.append((*PUBLISHED_RANGES[float(sigma)], GREY, 0.22, "paper"))
         for low, high, colour, shift, name in bars:
             axes.bar(place + shift, high - low, 0.3, low, color=colour, label=name if place == 0 else None)
             for value, where in ((low, "top"), (high, "bottom")):
                 text = f"{value:.2f}".replace("-", "−")
-                axes.text(place + shift, value, text, ha="center", va=where, fontsize=7.5)
+                axes.text(place + shift, value, text, ha="center", va=where, fontsize=7)
     axes.axhline(0, color=BLACK, lw=0.6)
     axes.set_xticks(range(len(data["sigma"])), [f"{sigma:g}" for sigma in data["sigma"]])
     axes.set(
@@ -286,6 +286,10 @@ def plot_evidence(data):
     )
     extent.set(ylabel="min u and max u (unit of $f$)", ylim=(-1.1, 1.1))
     slope.set(ylabel="sup |∇u| between grid points (1 / length)", yscale="log")
+    low, high = slope.get_ylim()
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= tick <= high]
+    slope.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    slope.minorticks_off()
     _growth(growth, data)
     return figure
 

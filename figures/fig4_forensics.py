@@ -281,7 +281,8 @@ def plot(data):
         _ranges(grid[column], rows, places, column, sigma)
     _lengths(grid[3], rows, places)
     grid[0].set_yticks(places, labels, fontsize=8)
-    grid[0].set_ylim(places[-1] + 1, 0.4)
+    # Room for the legend below.
+    grid[0].set_ylim(places[-1] + 5, 0.4)
     for tick, one in zip(grid[0].get_yticklabels(), rows, strict=True):
         tick.set_color(GREEN if one["compatible"] else BLACK)
     figure.suptitle(
@@ -313,7 +314,9 @@ def _lengths(axes, rows, places):
         known = [(value, place) for value, place in zip(values, places, strict=True) if value is not None]
         axes.plot(*zip(*known, strict=True), "osD"[column], color=colour, ms=4, label=f"σ = {sigma:g}")
         axes.axvline(PUBLISHED_LENGTHS[column], color=colour, lw=1, ls="--")
-    axes.set(xscale="log", xlabel="contour length over that of the datum; dashed: published")
+    axes.set(xscale="log", xlabel="contour length over datum's\n(dashed: published)")
+    axes.set_xticks([0.5, 1.0], ["0.5", "1"])
+    axes.minorticks_off()
     axes.set_title(f"{letter(3)} roughness")
     axes.legend(loc="lower right", fontsize=8)
 

@@ -183,7 +183,7 @@ def plot(data):
     scale = data["change"].max() or 1.0
     left.suptitle("(a) images, with the attacked model's prediction and its probability", fontsize=10.5)
     right.suptitle(
-        f"(b) residuals, black −{WHITE * scale:.2f}/255, grey 0, white +{WHITE * scale:.2f}/255", fontsize=10.5
+        f"(b) residuals, black −{WHITE * scale:.3g}/255, grey 0, white +{WHITE * scale:.3g}/255", fontsize=10.5
     )
     images = left.subplots(n_images, n_attacks + 1, squeeze=False)
     changes = right.subplots(n_images, n_attacks, squeeze=False)
@@ -229,7 +229,7 @@ def _original(axes, data, row):
         data["model"], data["natural_prediction"][:, row], data["natural_probability"][:, row], strict=True
     ):
         name = label(str(model)).replace("ResNet-20", "") or "plain"
-        lines.append(f"{name}: p({classes[int(prediction)]}) = {probability:.2f}")
+        lines.append(f"{name}: {classes[int(prediction)]} {probability:.2f}")
     axes.set_xlabel("\n".join([f"{classes[wanted]}", *lines]), fontsize=9)
 
 

@@ -164,12 +164,12 @@ def test_the_picture_says_what_happened():
     figure = fig6.plot(made_up())
     left, right = figure.subfigs
     texts = [axes.get_xlabel() for axes in left.axes]
-    assert texts[0] == "dog\nplain: p(dog) = 0.75\nEn2: p(dog) = 0.75"
+    assert texts[0] == "dog\nplain: dog 0.75\nEn2: dog 0.75"
     assert texts[1:5] == [
         "p(cat) = 0.50\ndeceived", "p(dog) = 0.50\nstill right",
         "p(frog) = 0.50\ndeceived", "p(dog) = 0.50\nstill right",
     ]  # fmt: skip
-    assert texts[5] == "frog\nplain: p(cat) = 0.75\nEn2: p(frog) = 0.75"
+    assert texts[5] == "frog\nplain: cat 0.75\nEn2: frog 0.75"
     # The plain network was wrong about the second image before, the noisy one was not.
     assert texts[6:] == ["p(cat) = 0.50\nwrong before"] * 2 + [
         "p(dog) = 0.50\ndeceived", "p(frog) = 0.50\nstill right"
