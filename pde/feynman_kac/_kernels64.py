@@ -4,6 +4,8 @@ Positions are fractions of the period, in arrays of shape (rows, lanes); a block
 are tables of B-spline coefficients, already multiplied by dt / length, so that a table's value is a displacement.
 Blocks are independent of each other and every number depends on its counter alone: the result does not depend on the
 number of threads.
+
+Over 300 lines: the schemes share inlined parts, which the compiler must see in one module.
 """
 
 import numba

@@ -19,6 +19,7 @@ import numpy as np
 from pde import checks, grid
 from pde.fields import PeriodicField
 from pde.spectral import _integrators, _magnus, _reaction
+from pde.spectral._remedy import remedy
 from pde.spectral._state import March
 
 __all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "solve"]
@@ -27,8 +28,6 @@ METHODS = ("krylov", "ifrk4")
 
 # Share of the modes on which a solution is repeated to estimate the effect of those left out.
 _FEWER = 0.7
-# Points per side that nobody has.
-_ABSURD = 2**16
 
 
 class UnresolvedError(ArithmeticError):
@@ -183,7 +182,7 @@ def solve(
     solutions = [_solution(march, method) for march in parts]
     for solution in solutions:
         if check and not solution.resolved:
-            raise UnresolvedError(solution.reason + "; " + _remedy(problem, n) + "; check=False returns the fields")
+            raise UnresolvedError(solution.reason + "; " + remedy(problem, n) + "; check=False returns the fields")
     return solutions[0] if problem.n_terminals is None else _together(solutions)
 
 
@@ -297,29 +296,4 @@ def _solution(march, method):
         save_at=march.save_at,
         saved=march.saved,
         saved_error_estimates=march.saved_errors * unit * unit_too,
-    )
-
-
-def _remedy(problem, n):
-    """What would resolve the solution, by the width sqrt(nu / max |grad v|) of its boundary layers."""
-    if problem.nu == 0:
-        return "sigma = 0 has no smallest scale: follow the characteristics with pde.feynman_kac.estimate"
-    times = [problem.horizon * (j + 0.5) / (problem.n_layers or 8) for j in range(problem.n_layers or 8)]
-    with np.errstate(over="ignore", invalid="ignore"):
-        steepest = max(problem.velocity_field(t, n).jacobian_sup_norm() for t in times)
-    if not math.isfinite(steepest) or not math.isfinite(problem.nu):
-        return "choose units of length and time in which sigma and v are near 1"
-    width = math.sqrt(problem.nu / steepest) if steepest else problem.length
-    # Two points per layer width.
-    wanted = max(8, 2 ** math.ceil(math.log2(2 * problem.length / width)))
-    if wanted > _ABSURD:
-        return (
-            f"boundary layers of width sqrt(nu / max |grad v|) = {width:.2g} are beyond any grid: use "
-            "pde.feynman_kac.estimate"
-        )
-    if wanted <= n:
-        return f"boundary layers of width {width:.2g} need no more than n = {wanted}: try n = {2 * n}"
-    return (
-        f"boundary layers of width sqrt(nu / max |grad v|) = {width:.2g} ask for n >= {wanted}: raise n, or use "
-        "pde.feynman_kac.estimate"
     )
