@@ -24,6 +24,8 @@ __all__ = [
     "weighted_sum",
 ]
 
+# What another compiled function calls is compiled into it: the linker would else take whichever copy of it the process
+# has loaded first, and copies may round differently, so that a cold cache would give other bits than a warm one.
 _FAST = {"reassoc", "contract", "nsz"}
 # A basis vector this close to the span of the others is orthogonalised against all of them.
 _DEPENDENT = 1e-3
@@ -51,7 +53,7 @@ def blocks_of(n_bins):
     return np.array(sizes)
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def dot(a, b):
     total = 0.0
     for k in range(a.size):
@@ -59,7 +61,7 @@ def dot(a, b):
     return total
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _sketch(v, blocks, signs, out):
     """Sum the entries of v, with their signs, into bins by index, block by block; a copy if there are bins enough."""
     if out.size >= v.size:
@@ -80,7 +82,7 @@ def _sketch(v, blocks, signs, out):
             bins[k] += sign[whole + k] * v[whole + k]
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _orthonormalise(q, size, r):
     """Gram-Schmidt of row `size` of q against the rows before it; coefficients into r[:size + 1]."""
     v = q[size]
@@ -120,7 +122,7 @@ def _orthonormalise(q, size, r):
             v[k] /= norm
 
 
-@njit()
+@njit(forceinline=True)
 def back_substitute(r, c):
     """x of R x = c; row j of r is column j of R."""
     x = c.copy()
@@ -139,7 +141,7 @@ def begin(w, scale, blocks, signs, vectors, q, r):
     _orthonormalise(q, 0, r[0])
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _take_last_four(vectors, size, v, h):
     """Take from v its parts along the last four vectors; return the norms squared before and after."""
     if size >= 4:

@@ -39,7 +39,7 @@ def two_norm(a):
     return norm
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _taylor_step(columns, h, x, term, other):
     """x <- exp(h a) x, for an upper Hessenberg a given by its columns."""
     n = x.size
@@ -72,7 +72,7 @@ def _taylor_step(columns, h, x, term, other):
             break
 
 
-@njit()
+@njit(forceinline=True)
 def _exponential(a, h):
     """Columns of exp(h a), for h of a few norms."""
     n = len(a)
@@ -83,7 +83,7 @@ def _exponential(a, h):
     return columns
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _product(p, q):
     """Columns of P Q, of the columns of P and of Q."""
     n = len(p)
@@ -112,7 +112,7 @@ def exponential_column(a, norm, tau):
     return x
 
 
-@njit()
+@njit(forceinline=True)
 def estimate(uncorrected, corrected, growth):
     """Error of the exponential by the first two terms of its expansion, relative to the norm of w(0)."""
     uncorrected, corrected = abs(uncorrected), abs(corrected) * growth
@@ -127,7 +127,7 @@ def estimate(uncorrected, corrected, growth):
     return max(error, 4 * _EPS)
 
 
-@njit()
+@njit(forceinline=True)
 def _longest_by_squares(a, tau_max, n_steps, allowed, growth):
     """`longest_time` by the exponentials of h, 2 h, 4 h, ..., tau_max, to 1 / 32; 0 if h itself is too long."""
     n, n_squares = len(a), int(np.ceil(np.log2(n_steps)))

@@ -1,5 +1,11 @@
 """The action of the exponential against scipy's dense expm, and what its error estimate and its step promise."""
 
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -8,6 +14,7 @@ from pde.spectral import _arnoldi
 from pde.spectral._krylov import exponential_step
 
 EPS = np.finfo(float).eps
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def random_matrix(rng, n, norm, *, damped=True):
@@ -214,3 +221,17 @@ def test_what_the_sketch_does_not_see_is_computed_without_it(monkeypatch):
     assert np.linalg.norm(step.state - np.exp(step.tau * rates) * w) <= 10 * step.error + 100 * EPS
     # The vectors that were given up are counted.
     assert step.n_products > 21
+
+
+@pytest.mark.slow
+def test_a_cold_cache_gives_the_bits_of_a_warm_one(tmp_path):
+    # The first process compiles, the second loads what it compiled.
+    code = """
+import hashlib, pde
+u = pde.spectral.solve(pde.problems.figure4(1, 16, 0.3), 32, check=False).u
+print(hashlib.sha256(u.tobytes()).hexdigest())
+"""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    run = functools.partial(subprocess.run, [sys.executable, "-c", code], env=env, cwd=ROOT, text=True, check=True)
+    cold, warm = (run(capture_output=True).stdout for _ in range(2))
+    assert cold == warm
