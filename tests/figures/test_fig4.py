@@ -146,11 +146,12 @@ def test_the_arrays_are_of_the_problem_of_the_seed(data):
 def test_the_record_says_how_the_arrays_were_made(made, record):
     directory, _ = made
     assert record["arguments"] == {
-        "quick": True, "seed": 1, "out": str(directory), "velocity": "grid-noise", "method": "auto", "n": N,
+        "quick": True, "seed": 1, "out": directory.name, "velocity": "grid-noise", "method": "auto", "n": N,
         "sigmas": SIGMAS, "format": "png", "replot": False,
     }  # fmt: skip
     assert (
-        record["command"] == f"python -m figures.fig4 --quick --n {N} --seed 1 --sigmas 0.0 0.01 0.3 --out {directory}"
+        record["command"]
+        == f"python -m figures.fig4 --quick --n {N} --seed 1 --sigmas 0.0 0.01 0.3 --out {directory.name}"
     )
     assert record["versions"]["numpy"] == np.__version__
     assert record["versions"]["matplotlib"] == matplotlib.__version__

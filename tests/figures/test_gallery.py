@@ -371,9 +371,10 @@ def test_each_figure_says_the_command_that_makes_it_alone(fake, tmp_path, capsys
     fake(fig1=written, fig7=written)
     assert status("--out", tmp_path, "--seed", 4, "--runs", tmp_path, "--data", "digits") == 0
     told = {name: json.loads((tmp_path / f"{name}.json").read_text())["command"] for name in ("fig1", "fig7")}
-    shared = f"--seed 4 --out {tmp_path}"
+    # Records go into repositories: a directory of this machine by its last name alone.
+    shared = f"--seed 4 --out {tmp_path.name}"
     assert told["fig1"] == f"python -m figures.fig1 {shared}"
-    assert told["fig7"] == f"python -m figures.fig7 {shared} --runs {tmp_path} --data digits"
+    assert told["fig7"] == f"python -m figures.fig7 {shared} --runs {tmp_path.name} --data digits"
     assert sys.argv == typed
     out, err = capsys.readouterr()
     assert out == f"{tmp_path / 'index.html'}\n"
@@ -562,7 +563,7 @@ def test_figures_are_built_quickly_by_one_command(names, quick_runs, tmp_path, r
     assert {path.stem for path in out.glob("*.json")} == set(expected) - {"tables"}
     for path in out.glob("*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
-        assert record["command"].startswith(f"python -m figures.{path.stem} --seed 0 --out {out} --quick")
+        assert record["command"].startswith(f"python -m figures.{path.stem} --seed 0 --out {out.name} --quick")
     assert page.words.count("Table ") >= 11
     for picture in out.glob("*.png"):
         assert picture.stat().st_size <= 200_000, picture
