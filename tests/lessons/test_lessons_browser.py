@@ -90,7 +90,10 @@ def test_index_leads_to_every_lesson(page, address, keep):
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("name", [lesson.name for lesson in LESSONS])
+# Two by default: each takes a dozen seconds.
+@pytest.mark.parametrize(
+    "name", [pytest.param(each.name, marks=[] if i in (0, 5) else pytest.mark.slow) for i, each in enumerate(LESSONS)]
+)
 def test_lesson_in_the_browser(page, address, keep, name, capsys):
     page.look(1280)
     begin = time.perf_counter()

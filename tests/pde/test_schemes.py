@@ -93,7 +93,7 @@ def test_unbiased_for_a_constant_velocity(options):
     assert low < z @ z < high
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_heun_has_weak_order_two(dtype):
     problem = problems.figure4(seed=4, n=32, sigma=0.1, velocity="band-limited")
     points = random_points(8, seed=5)

@@ -194,6 +194,7 @@ def test_loky_gives_the_same_bits_also_when_workers_are_killed(tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason='needs Dask (pip install -e ".[cluster]")')
+@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_bits_also_when_a_worker_is_killed(tmp_path):
     body = """
     from dask.distributed import Client, LocalCluster
@@ -298,6 +299,7 @@ def peak(*arguments):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc, which Linux has")
+@pytest.mark.slow
 def test_memory_has_a_bound_that_the_number_of_paths_does_not_move():
     few, many = peak(3, 4_000_000, 2, 0), peak(3, 12_000_000, 2, 0)
     # Twelve and thirty-six blocks of 2**20 particles, of 16 MB each; allocators differ by a few of them.

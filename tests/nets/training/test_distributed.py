@@ -187,6 +187,7 @@ def test_batch_normalisation_over_all_processes_is_that_of_the_whole_batch(tmp_p
     run_two(tmp_path, check_collectives)
 
 
+@pytest.mark.slow
 def test_one_process_that_is_killed_ends_the_other_and_the_run_goes_on(tmp_path):
     # With noise and random starts: each process draws its own, and draws them again when the run goes on.
     options = [*PLAIN, "--model", "en1_resnet20", "--epochs", "3"]
