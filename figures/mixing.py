@@ -60,7 +60,7 @@ def compute(*, quick=False, seed=0):
         for flow, found in ((shear, rows["shear"]), (cellular, rows["cellular"])):
             for number in peclet.tolist():
                 # Amplitude 1; boundary layers of the cells are 1 / (k sqrt(Pe)) wide.
-                nu, n = 1 / (K * number), 16 if flow is shear else 32 if number <= 16 else 64
+                nu, n = 1 / (K * number), 16 if flow is shear else 32 if number <= 4 else 64 if number <= 32 else 128
                 dt = STEP / max(K, nu * K**2)
                 found.append(effective_diffusivity(flow(n, 1.0), nu, dt) / nu)
                 bar.update()

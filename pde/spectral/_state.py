@@ -224,7 +224,7 @@ class March:
         """
         grids = (part.modes.to_grid(part.state, self.n) for part in (self, coarse))
         difference = 2 * float(np.abs(next(grids) - next(grids)).max())
-        ratio, k = 1.0, self.k_max
+        ratio, k = 0.5, self.k_max
         for spectrum in self.spectra:
             between, beyond = (float(p.sum()) for p in (spectrum[coarse.k_max + 1 : k + 1], spectrum[k + 1 :]))
             if beyond > 0:
