@@ -10,8 +10,9 @@ import json
 import os
 from pathlib import Path
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import nets.models
@@ -106,9 +107,10 @@ def read(path, kind):
     if not path.is_file():
         raise ValueError(f"{path} is not there, or is no file")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        # In one piece: a file that is opened twice may be another one the second time, by a rename in between.
+        data = path.read_bytes()
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or no safetensors file ({_first_line(error)})") from None
     if header.get("format") != FORMAT:

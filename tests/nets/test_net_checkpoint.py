@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import threading
 
 import pytest
 
@@ -173,3 +174,24 @@ def test_record_is_plain_json_in_the_header(file):
     whole = file.read_bytes()
     header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
     assert json.loads(header["__metadata__"]["record"]) == RECORD
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_one_of_the_two(tmp_path):
+    # An evaluation rewrites its file after every batch, and others look at it meanwhile.
+    path, done = tmp_path / "x.safetensors", threading.Event()
+
+    def rewrite():
+        for i in range(150):
+            checkpoint.write(path, "counts", {"a": torch.full((1 + 997 * (i % 2),), i)}, {"i": i})
+        done.set()
+
+    checkpoint.write(path, "counts", {"a": torch.zeros(1, dtype=torch.int64)}, {"i": 0})
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    seen = set()
+    while not done.is_set():
+        tensors, record = checkpoint.read(path, "counts")
+        assert (tensors["a"] == record["i"]).all()
+        seen.add(record["i"])
+    writer.join()
+    assert len(seen) > 10
