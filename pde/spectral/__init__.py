@@ -18,16 +18,13 @@ import numpy as np
 
 from pde import checks, grid
 from pde.fields import PeriodicField
-from pde.spectral import _integrators, _magnus, _reaction
+from pde.spectral import _comparison, _integrators, _magnus, _reaction
 from pde.spectral._remedy import remedy
 from pde.spectral._state import March
 
 __all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "solve"]
 
 METHODS = ("krylov", "ifrk4")
-
-# Share of the modes on which a solution is repeated to estimate the effect of those left out.
-_FEWER = 0.7
 
 
 class UnresolvedError(ArithmeticError):
@@ -188,15 +185,12 @@ def solve(
 
 def _solve(problem, arguments, method, dt, dealias, to_the_end):
     """March with one terminal datum to t = 0; where the bound of the truncation error is too large, estimate it."""
+
+    def march(to_the_end, **changes):
+        return _march(problem, arguments | changes, method, dt, dealias, to_the_end)
+
     with np.errstate(over="ignore", invalid="ignore"):
-        march = _march(problem, arguments, method, dt, dealias, to_the_end)
-        k_max = math.floor(_FEWER * march.k_max)
-        if march.truncation_error + march.alias_error > 0.1 * march.tolerance > 0 and not march.violation and k_max:
-            fewer = arguments | {"k_max": k_max, "data": march.coarser_data()}
-            coarse = _march(problem, fewer, method, dt, dealias, True)
-            if not coarse.violation:
-                march.compare(coarse)
-    return march
+        return _comparison.compared(march, to_the_end)
 
 
 def _march(problem, arguments, method, dt, dealias, to_the_end):
@@ -263,10 +257,7 @@ def _solution(march, method):
     u, unit = march.values(), math.ldexp(1.0, march.exponent // 2)
     unit_too = math.ldexp(1.0, march.exponent - march.exponent // 2)
     reason = march.violation
-    n_modes, space_error = (
-        march.modes.k_max,
-        march.error + march.truncation_error + march.alias_error + march.tail_error,
-    )
+    n_modes, space_error = march.modes.k_max, march.space_error()
     # Rounding of the transforms.
     time_error = march.time_error + 8 * np.finfo(float).eps * march.sup_f
     if not np.isfinite(u).all():

@@ -15,6 +15,8 @@ from pde.fields import PeriodicField
 # Largest grid on which a callable is sampled.
 _FINEST = 2048
 _OTHER_SIZES = (0.61, 0.43, 0.29)
+# Rows of a grid whose values are held at a time, where only few modes of them are wanted.
+_SLAB = 64
 # Shells beyond the modes kept that are looked at one by one, at most.
 _FARTHEST = 1024
 
@@ -72,12 +74,41 @@ def sampled_data(on_grid, n, k_max, negligible):
             if last or error.sum() <= negligible * np.abs(values).max():
                 break
         half = c
-    # A difference may vanish by accident, in one mode and not in all.
-    error = np.maximum(error, np.sqrt((error**2).mean()))
     r = m // 2 - 1
+    return Data(grid.coefficients(values, r)[:, r:], _aliases(error, r), float(np.abs(values).max()), values, half)
+
+
+def refined(data, problem, k_max):
+    """The data of a callable f, the modes kept from grids of twice as many points per side."""
+    m, r = 2 * len(data.values), data.c.shape[1] - 1
+    sizes = [m, *(grid.fast_size(max(4 * k_max + 2, round(part * m))) + 1 for part in _OTHER_SIZES)]
+    best, *others = (_low_modes(problem, size, k_max) for size in sizes)
+    c, kept = data.c.copy(), np.s_[r - k_max : r + k_max + 1, : k_max + 1]
+    others.append(data.c[kept])
+    c[kept] = best
+    error = np.max([np.abs(best - other) for other in others], axis=0)
+    return data._replace(c=c, aliases=_aliases(error, r), coarser=others[-1])
+
+
+def _aliases(error, r):
+    """Errors of the modes kept, beside zeros for all others up to r."""
+    k_max = error.shape[1] - 1
     aliases = np.zeros((2 * r + 1, r + 1))
-    aliases[r - k_max : r + k_max + 1, : k_max + 1] = error
-    return Data(grid.coefficients(values, r)[:, r:], aliases, float(np.abs(values).max()), values, half)
+    # A difference may vanish by accident, in one mode and not in all.
+    aliases[r - k_max : r + k_max + 1, : k_max + 1] = np.maximum(error, np.sqrt((error**2).mean()))
+    return aliases
+
+
+def _low_modes(problem, m, k_max):
+    """Half a plane of coefficients of f, |k_i| <= k_max, from its values on the grid of m, slab after slab."""
+    x, k = np.arange(m) * (problem.length / m), np.arange(-k_max, k_max + 1)
+    c = np.zeros((2 * k_max + 1, k_max + 1), dtype=complex)
+    for first in range(0, m, _SLAB):
+        rows = np.arange(first, min(first + _SLAB, m))
+        points = np.stack(np.meshgrid(x[rows], x, indexing="ij"), axis=-1)
+        spectra = np.fft.rfft(problem.terminal_at(points), norm="forward")[:, : k_max + 1]
+        c += np.exp(-2j * np.pi * (np.outer(k, rows) % m) / m) @ spectra / m
+    return c
 
 
 def _coefficients(values, k_max):

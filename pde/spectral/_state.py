@@ -209,28 +209,9 @@ class March:
         parts = (self.modes.to_grid(factor * self.state, 4 * self.modes.k_max + 4) for factor in factors)
         return 1.2 * math.sqrt(sum(part**2 for part in parts).max())
 
-    def coarser_data(self):
-        """Terminal data for a comparison: of a callable, those of half as fine a grid."""
-        r = self.data.c.shape[1] - 1
-        c = self.data.c[r - self.k_max : r + self.k_max + 1, : self.k_max + 1]
-        c = c if self.data.coarser is None else self.data.coarser
-        return _data.Data(c, None, 0.0, self.data.values).scaled(self.exponent)
-
-    def compare(self, coarse):
-        """Estimate the errors of f by the solution on fewer modes from coarser samples, where that is below the bound.
-
-        What lies beyond the modes kept does less than what lies between the two, in proportion to its size. Aliases
-        of half as fine a grid are larger; in the mean alone they may cancel by accident.
-        """
-        grids = (part.modes.to_grid(part.state, self.n) for part in (self, coarse))
-        difference = 2 * float(np.abs(next(grids) - next(grids)).max())
-        ratio, k = 0.5, self.k_max
-        for spectrum in self.spectra:
-            between, beyond = (float(p.sum()) for p in (spectrum[coarse.k_max + 1 : k + 1], spectrum[k + 1 :]))
-            if beyond > 0:
-                ratio = max(ratio, beyond / between if between > 0 else math.inf)
-        self.truncation_error = min(self.truncation_error, ratio * difference)
-        self.alias_error = min(self.alias_error, difference + self.largest_alias)
+    def space_error(self):
+        """All but the error of the integrator."""
+        return self.error + self.truncation_error + self.alias_error + self.tail_error
 
     def has_settled(self):
         """Whether u is constant but for what rtol may neglect; it stays so, and the rest is counted as an error."""

@@ -1,0 +1,82 @@
+"""Errors of the terminal data, estimated by solving again: on fewer modes, and from coarser samples of a callable.
+
+What lies beyond the modes kept does less than what lies between the two numbers of modes, in proportion to its size.
+Aliases of half as fine a grid are larger; in the mean alone they may cancel by accident. Both are used where they are
+below the bounds of `_fading`.
+"""
+
+import math
+
+import numpy as np
+
+from pde.spectral import _data
+
+__all__ = ["compared"]
+
+# Share of the modes on which a solution is repeated.
+_FEWER = 0.7
+# Least share of the difference that what lies beyond is taken to be.
+_LEAST_SHARE = 0.5
+# Up to as many tolerances of error it is worth while to sample f on finer grids: these errors halve at least.
+_NEARLY = 4
+
+
+def compared(solve, to_the_end):
+    """A march whose errors of f are estimated where their bounds are too large.
+
+    solve(to_the_end, **changes) marches to t = 0, with changed arguments of `March`.
+    """
+    march = solve(to_the_end)
+    if _of_data(march) > 0.1 * march.tolerance > 0 and not march.violation:
+        _compare(march, solve)
+    if not _is_nearly_resolved(march):
+        return march
+    data = _data.refined(march.data.scaled(march.exponent), march.problem, march.k_max)
+    finer = solve(True, data=data)
+    _compare(finer, solve, one_by_one=True)
+    return min(march, finer, key=lambda march: march.space_error())
+
+
+def _of_data(march):
+    return march.truncation_error + march.alias_error
+
+
+def _is_nearly_resolved(march):
+    """Whether finer samples of f may be all that is wanting."""
+    error = march.space_error()
+    near = march.tolerance < error < _NEARLY * march.tolerance and error - _of_data(march) < march.tolerance
+    return near and march.data.coarser is not None and not march.violation
+
+
+def _compare(march, solve, one_by_one=False):
+    """Compare with fewer modes from coarser samples, or with each of the two by itself."""
+    fewer, coarser = math.floor(_FEWER * march.k_max), march.data.coarser is not None
+    for k_max, of_samples in ((fewer, False), (march.k_max, True)) if one_by_one else ((fewer, coarser),):
+        if not k_max:
+            continue
+        other = solve(True, k_max=k_max, data=_kept(march, of_samples))
+        if other.violation:
+            continue
+        grids = (part.modes.to_grid(part.state, march.n) for part in (march, other))
+        difference = 2 * float(np.abs(next(grids) - next(grids)).max())
+        if k_max < march.k_max:
+            march.truncation_error = min(march.truncation_error, _share_beyond(march, k_max) * difference)
+        if of_samples:
+            march.alias_error = min(march.alias_error, difference + march.largest_alias)
+
+
+def _kept(march, coarser):
+    """The modes kept of the terminal data; coarser: those of half as fine a grid."""
+    r, k_max = march.data.c.shape[1] - 1, march.k_max
+    c = march.data.coarser if coarser else march.data.c[r - k_max : r + k_max + 1, : k_max + 1]
+    return _data.Data(c, None, 0.0, march.data.values).scaled(march.exponent)
+
+
+def _share_beyond(march, k_max):
+    """What f and the first residual have beyond the modes kept, relative to what is kept beyond k_max."""
+    ratio, end = _LEAST_SHARE, march.k_max + 1
+    for spectrum in march.spectra:
+        between, beyond = float(spectrum[k_max + 1 : end].sum()), float(spectrum[end:].sum())
+        if beyond > 0:
+            ratio = max(ratio, beyond / between if between > 0 else math.inf)
+    return ratio
