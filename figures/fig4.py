@@ -17,6 +17,8 @@ About half a minute on two cores, five seconds with --quick; the first run compi
 # Over 300 lines: the computation and the drawing of one figure stay in one file.
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -47,22 +49,27 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None
     """`sigma` (m,), `u` and `stderr` (m, n, n), `terminal` (n, n), `velocity` (2, n, n), and the evidence."""
     n = (48 if quick else 128) if n is None else n
     sigmas = _check(method, n, sigmas, seed)
-    n_paths, n_steps, n_sweep_paths = (32, 200, 8) if quick else (256, round(1 / PAPER_DT), 64)
+    n_paths, n_steps, n_sweep_paths = (32, 200, 8) if quick else (256, round(1 / PAPER_DT), 32)
     problems = {sigma: pde.problems.figure4(seed, n, sigma, velocity) for sigma in sigmas}
     first = problems[sigmas[0]]
     sweep = np.unique([*sigmas, *((0.0, 0.02, 0.1) if quick else (0.0, 0.003, 0.01, 0.03, 0.1, 0.3))])
-    solutions, spectral = {}, {}
+    for sigma in sweep:
+        problems.setdefault(float(sigma), pde.problems.figure4(seed, n, float(sigma), velocity))
+    solutions = {}
     with tqdm(total=3 * len(sigmas) + len(sweep), disable=None, desc="fig4", unit="solve") as bar:
+        # These two run on one core each, the longest first; the loops over paths take all.
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            runs = threads.map(lambda sigma: _literal(problems[sigma], bar), sigmas[::-1])
+            spectral = dict(zip(problems, threads.map(resolved_spectral, problems.values()), strict=True))
+            literal = list(runs)[::-1]
         for sigma in sigmas:
-            solutions[sigma], spectral[sigma] = solve(problems[sigma], method, n_paths, n_steps, seed)
+            solutions[sigma] = solve(problems[sigma], method, n_paths, n_steps, seed, spectral[sigma])
             bar.update()
-        literal = [_literal(problems[sigma], bar) for sigma in sigmas]
-        checks = [_check_by_paths(problems[s], spectral[s], 16 if quick else 64, n_steps, seed, bar) for s in sigmas]
+        checks = [_check_by_paths(problems[s], spectral[s][0], 16 if quick else 32, n_steps, seed, bar) for s in sigmas]
         family = []
         for sigma in sweep:
             if sigma not in solutions:
-                problem = pde.problems.figure4(seed, n, float(sigma), velocity)
-                solutions[sigma], _ = solve(problem, "auto", n_sweep_paths, n_steps, seed)
+                solutions[sigma] = solve(problems[sigma], "auto", n_sweep_paths, n_steps, seed, spectral[sigma])
             family.append(solutions[sigma][0])
             bar.update()
     longest = max(len(solution.t) for solution in literal)
@@ -101,9 +108,12 @@ def _check(method, n, sigmas, seed):
     return sigmas
 
 
-def solve(problem, method, n_paths, n_steps, seed):
-    """Solve a problem by the method of record: the spectral one where a grid resolves it, else Feynman-Kac."""
-    spectral, reason = _resolved_spectral(problem)
+def solve(problem, method, n_paths, n_steps, seed, spectral=None):
+    """Solve a problem by the method of record: the spectral one where a grid resolves it, else Feynman-Kac.
+
+    spectral is what `resolved_spectral` returned, where it has been called before.
+    """
+    spectral, reason = resolved_spectral(problem) if spectral is None else spectral
     n = problem.n
     if method == "spectral" and spectral is None:
         raise pde.UnresolvedError(f"sigma = {problem.sigma:g}: {reason}; --method auto solves it by Feynman-Kac")
@@ -111,16 +121,18 @@ def solve(problem, method, n_paths, n_steps, seed):
         u = spectral.field.on_grid(n)
         grid_size = len(spectral.u)
         why = f"resolved on {grid_size} points per side, estimated error {spectral.error_estimate:.1g}"
-        return (u, np.zeros_like(u), "spectral", why), spectral
+        return u, np.zeros_like(u), "spectral", why
     # Common paths: the error is smooth in space, so contours stay clean.
-    e = pde.feynman_kac.estimate(problem, pde.grid.points(n), n_paths, n_steps, seed, common_paths=True)
+    e = pde.feynman_kac.estimate(
+        problem, pde.grid.points(n), n_paths, n_steps, seed, common_paths=True, dtype="float32"
+    )
     asked = "as asked" if method == "feynman-kac" else f"the spectral solution is {reason}"
     if problem.sigma == 0:
-        return (e.mean, e.stderr, "characteristics", asked), spectral
-    return (e.mean, e.stderr, f"Feynman-Kac, {n_paths} paths, standard error ≤ {e.stderr.max():.1g}", asked), spectral
+        return e.mean, e.stderr, "characteristics", asked
+    return e.mean, e.stderr, f"Feynman-Kac, {n_paths} paths, standard error ≤ {e.stderr.max():.1g}", asked
 
 
-def _resolved_spectral(problem):
+def resolved_spectral(problem):
     """The spectral solution on n points, 2 n, or more up to FINEST; or None and the reason why not."""
     n = problem.n
     sizes = [n, 2 * n, *(size for size in (4 * n, 8 * n) if size <= FINEST)]
@@ -151,7 +163,7 @@ def _check_by_paths(problem, spectral, n_side, n_steps, seed, bar):
     z = None
     if spectral is not None and problem.sigma > 0:
         points = pde.grid.points(n_side)
-        e = pde.feynman_kac.estimate(problem, points, 256, n_steps, seed + 1)
+        e = pde.feynman_kac.estimate(problem, points, 256, n_steps, seed + 1, dtype="float32")
         z = pde.convergence.z_scores(e.mean, e.stderr, spectral.field.on_grid(n_side)).ravel()
     bar.update()
     return z

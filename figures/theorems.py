@@ -97,7 +97,7 @@ def _rough(sigmas, quick, seed, bar):
     rows, methods, results = [], [], []
     for sigma in sigmas:
         problem = pde.problems.figure4(seed, n, float(sigma))
-        (u, _, method, _), _ = fig4.solve(problem, "auto", n_paths, n_steps, seed)
+        u, _, method, _ = fig4.solve(problem, "auto", n_paths, n_steps, seed)
         noise = np.zeros_like(u)
         if method != "spectral":
             points = pde.grid.points(n)

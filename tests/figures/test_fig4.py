@@ -220,15 +220,15 @@ def test_both_solvers_agree_where_both_apply(data):
 
 def test_the_method_asked_for_is_taken_and_both_give_one_solution():
     problem = pde.problems.figure4(2, N, 0.3, "divergence-free")
-    (spectral, no_error, name, _), _ = fig4.solve(problem, "spectral", N_PATHS, 200, 2)
-    (paths, stderr, other, why), _ = fig4.solve(problem, "feynman-kac", N_PATHS, 200, 2)
+    spectral, no_error, name, _ = fig4.solve(problem, "spectral", N_PATHS, 200, 2)
+    paths, stderr, other, why = fig4.solve(problem, "feynman-kac", N_PATHS, 200, 2)
     assert name == "spectral"
     assert other.startswith(f"Feynman-Kac, {N_PATHS} paths")
     assert why == "as asked"
     assert not no_error.any()
     # Common paths: the scores are dependent, which Bonferroni does not mind. 31 degrees, one seed in a million.
     assert np.abs((paths - spectral) / stderr).max() < scipy.stats.t(N_PATHS - 1).isf(1e-6 / (2 * N**2))
-    (automatic, _, _, _), _ = fig4.solve(problem, "auto", N_PATHS, 200, 2)
+    automatic, _, _, _ = fig4.solve(problem, "auto", N_PATHS, 200, 2)
     assert (automatic == spectral).all()
 
 
