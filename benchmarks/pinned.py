@@ -1,9 +1,9 @@
-"""The pinned problem of the spectral benchmark, and a reference solution that shares no code with any solver timed.
+"""The problems of the spectral benchmark, and reference solutions that share no code with any solver timed.
 
 u_t + F . grad u + nu lap u = 0,  u(x, T) = f(x),  nu = sigma**2 / 2,  on the unit torus, wanted at t = 0.
 
 F and f are trigonometric polynomials with fixed seeds, so every grid samples the same functions and the
-solution on a coarse grid is a subset of the solution on a fine one.
+solution on a coarse grid is a subset of the solution on a fine one. `PINNED` is the main problem, `OTHERS` vary it.
 """
 
 import hashlib
@@ -15,13 +15,38 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft
 
-SIGMA = 0.1
 HORIZON = 1.0
-VELOCITY_SEED, VELOCITY_K_MAX = 11, 4
-TERMINAL_SEED, TERMINAL_K_MAX = 23, 5
+TERMINAL_K_MAX = 5
 N_NORMALISE = 512
-REFERENCE_N, REFERENCE_STEPS = 256, 5000
 CACHE = Path(__file__).parent / ".cache"
+
+
+class Problem(NamedTuple):
+    """A problem, the grid on which it is solved where nothing else is said, and the resolution of its reference."""
+
+    name: str
+    n: int = 128
+    sigma: float = 0.1
+    speed: float = 1.0
+    velocity_k_max: int = 4
+    velocity_seed: int = 11
+    terminal_seed: int = 23
+    reference_n: int = 256
+    reference_steps: int = 1500
+
+
+PINNED = Problem("pinned", reference_steps=5000)
+SIGMA = PINNED.sigma
+OTHERS = (
+    Problem("other velocity", velocity_seed=12),
+    Problem("other data", terminal_seed=24),
+    Problem("velocity modes ≤ 8", n=192, velocity_k_max=8, reference_n=192),
+    Problem("velocity modes ≤ 16", n=256, velocity_k_max=16),
+    Problem("σ = 0.05", n=256, sigma=0.05),
+    Problem("σ = 0.4", sigma=0.4, reference_n=128),
+    Problem("speed × 3", n=256, speed=3.0, reference_steps=3000),
+    Problem("speed × 0.2", speed=0.2, reference_n=128),
+)
 
 
 class Reference(NamedTuple):
@@ -33,11 +58,8 @@ class Reference(NamedTuple):
     max_abs: float
 
     def on_grid(self, n):
-        """The reference at the n x n points, which must be among its own."""
-        if len(self.u) % n:
-            raise ValueError(f"n must divide {len(self.u)}, got n={n}")
-        stride = len(self.u) // n
-        return self.u[::stride, ::stride]
+        """The reference at n x n points: its own, or by trigonometric interpolation."""
+        return self.u[:: len(self.u) // n, :: len(self.u) // n] if len(self.u) % n == 0 else resample(self.u, n)
 
 
 def random_polynomial(rng, k_max):
@@ -61,14 +83,14 @@ def evaluate(c, n):
     return np.fft.ifft2(spectrum, norm="forward").real
 
 
-def make_fields(n):
-    """The velocity (2, n, n), sup |F| = 1, not divergence free, and the terminal data (n, n), sup |f| = 1."""
-    rng = np.random.default_rng(VELOCITY_SEED)
-    velocity_hat = [random_polynomial(rng, VELOCITY_K_MAX) for _ in range(2)]
-    terminal_hat = random_polynomial(np.random.default_rng(TERMINAL_SEED), TERMINAL_K_MAX)
+def make_fields(n, problem=PINNED):
+    """The velocity (2, n, n), sup |F| = speed, not divergence free, and the terminal data (n, n), sup |f| = 1."""
+    rng = np.random.default_rng(problem.velocity_seed)
+    velocity_hat = [random_polynomial(rng, problem.velocity_k_max) for _ in range(2)]
+    terminal_hat = random_polynomial(np.random.default_rng(problem.terminal_seed), TERMINAL_K_MAX)
     speed = np.hypot(*(evaluate(c, N_NORMALISE) for c in velocity_hat)).max()
     height = np.abs(evaluate(terminal_hat, N_NORMALISE)).max()
-    velocity = np.stack([evaluate(c, n) for c in velocity_hat]) / speed
+    velocity = np.stack([evaluate(c, n) for c in velocity_hat]) * (problem.speed / speed)
     return velocity, evaluate(terminal_hat, n) / height
 
 
@@ -98,8 +120,8 @@ def lawson_rk4(velocity, terminal, nu, horizon, n_steps):
 
 
 def resample(u, n):
-    """Trigonometric interpolation of u at n x n points, n <= len(u), for data whose tail is negligible."""
-    m, half = len(u), (n - 1) // 2
+    """Trigonometric interpolation of u at n x n points; of modes beyond n / 2 there must be none."""
+    m, half = len(u), (min(len(u), n) - 1) // 2
     u_hat = np.fft.fft2(u, norm="forward")
     k = np.arange(-half, half + 1)
     spectrum = np.zeros((n, n), dtype=complex)
@@ -107,14 +129,13 @@ def resample(u, n):
     return np.fft.ifft2(spectrum, norm="forward").real
 
 
-def compute_reference():
+def compute_reference(problem=PINNED):
     """Solve at the reference resolution, again with twice the step, and again on a coarser grid."""
-    nu = SIGMA**2 / 2
-    velocity, terminal = make_fields(REFERENCE_N)
-    u = lawson_rk4(velocity, terminal, nu, HORIZON, REFERENCE_STEPS)
-    u_double = lawson_rk4(velocity, terminal, nu, HORIZON, REFERENCE_STEPS // 2)
-    n_coarse = 3 * REFERENCE_N // 4
-    u_coarse = lawson_rk4(*make_fields(n_coarse), nu, HORIZON, REFERENCE_STEPS // 2)
+    nu, n, n_steps = problem.sigma**2 / 2, problem.reference_n, problem.reference_steps
+    u = lawson_rk4(*make_fields(n, problem), nu, HORIZON, n_steps)
+    u_double = lawson_rk4(*make_fields(n, problem), nu, HORIZON, n_steps // 2)
+    n_coarse = 3 * n // 4
+    u_coarse = lawson_rk4(*make_fields(n_coarse, problem), nu, HORIZON, n_steps // 2)
     # The fourth-order error of the finer run is a fifteenth of what separates it from the run with twice its step.
     time_error = np.abs(u - u_double).max() / 15
     space_error = np.abs(resample(u_double, n_coarse) - u_coarse).max()
@@ -133,23 +154,23 @@ def check_reference(ref, tolerance):
     return ref
 
 
-def reference_path():
+def reference_path(problem=PINNED):
     """Where the reference of exactly this file and these fields is cached."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for field in make_fields(REFERENCE_N):
+    digest = hashlib.sha256(Path(__file__).read_bytes() + repr(problem).encode())
+    for field in make_fields(problem.reference_n, problem):
         digest.update(field.tobytes())
     return CACHE / f"reference-{digest.hexdigest()[:16]}.npz"
 
 
-def reference(tolerance=1e-12):
+def reference(problem=PINNED, tolerance=1e-10):
     """The checked reference; computed once in about a minute, then read from the cache."""
-    path = reference_path()
+    path = reference_path(problem)
     if path.exists():
         with np.load(path) as data:
             return check_reference(
                 Reference(data["u"], *(float(data[k]) for k in ("time_error", "space_error", "max_abs"))), tolerance
             )
-    ref = check_reference(compute_reference(), tolerance)
+    ref = check_reference(compute_reference(problem), tolerance)
     CACHE.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=CACHE, suffix=".npz", delete=False) as file:
         np.savez(file, **ref._asdict())
@@ -157,9 +178,9 @@ def reference(tolerance=1e-12):
     return ref
 
 
-def save_fields(folder, n):
+def save_fields(folder, n, problem=PINNED):
     """Write the arrays of the problem on an n x n grid for every tool to read; returns the path."""
-    velocity, terminal = make_fields(n)
-    path = Path(folder) / f"pinned-{n}.npz"
-    np.savez(path, velocity=velocity, terminal=terminal, sigma=SIGMA, horizon=HORIZON, length=1.0)
+    velocity, terminal = make_fields(n, problem)
+    path = Path(folder) / f"fields-{n}.npz"
+    np.savez(path, velocity=velocity, terminal=terminal, sigma=problem.sigma, horizon=HORIZON, length=1.0)
     return path

@@ -4,11 +4,12 @@
     python benchmarks/spectral.py [--quick] [--out results/benchmark_spectral.json]
 
 Two comparisons on each grid. "paper": the peers take the paper's step 1e-3, ours its default rtol. "tuned": the peers
-take the largest step whose error is at most 1e-8, found here for each, ours the loosest rtol that reaches it.
+take the largest step whose error is at most 1e-8, found here for each, ours the loosest rtol that reaches it. On 512
+and 1024 points per side, and for the other problems of `pinned.py`, "tuned" alone, without variants of a peer.
 Every tool solves in float64, in one thread, in a process of its own that plans, compiles and warms up outside the
 timer; the tools take turns, so that what else the machine does hits all alike. Errors are maxima over the grid
-against a reference computed by `pinned.py`. The whole takes about five minutes and `--quick` (n = 128, fewer repeats)
-half a minute on two cores, plus a minute the first time for the reference.
+against a reference computed by `pinned.py`. The whole takes about half an hour and `--quick` (n = 128, fewer repeats)
+half a minute on two cores, plus ten minutes, or one, the first time for the references.
 """
 
 import argparse
@@ -61,6 +62,7 @@ TOOLS = (
 class Row:
     """One line of the table, with every single timing."""
 
+    problem: str
     comparison: str
     n: int
     tool: str
@@ -97,9 +99,9 @@ def tune(worker, fields, n, reference):
     return best
 
 
-def compare(workers, comparison, fields, n, reference, *, rounds, repeats):
+def compare(workers, comparison, problem, n, folder, *, rounds, repeats):
     """The rows of one comparison: settings first, then the tools in turn."""
-    rows = []
+    fields, reference, rows = pinned.save_fields(folder, n, problem), pinned.reference(problem).on_grid(n), []
     for worker in workers:
         if comparison == "paper":
             setting = worker.tool.paper_setting
@@ -107,10 +109,12 @@ def compare(workers, comparison, fields, n, reference, *, rounds, repeats):
         else:
             found = tune(worker, fields, n, reference)
         if found is None or not np.isfinite(found[1]):
-            print(f"{worker.tool.name} has no solution for '{comparison}' at n = {n}", file=sys.stderr)
+            print(f"{worker.tool.name} has no solution for '{problem.name}, {comparison}' at n = {n}", file=sys.stderr)
             continue
         setting, error, n_steps = found
-        rows.append((worker, Row(comparison, n, worker.tool.name, worker.method, setting, n_steps, error)))
+        rows.append(
+            (worker, Row(problem.name, comparison, n, worker.tool.name, worker.method, setting, n_steps, error))
+        )
     for _ in range(rounds):
         for worker, row in rows:
             reply = worker.solve(fields, n, row.setting, repeats=repeats)
@@ -121,20 +125,27 @@ def compare(workers, comparison, fields, n, reference, *, rounds, repeats):
 
 def table(rows):
     """The rows as text; the ratio is to ours, of the minima, within the same comparison and grid."""
-    ours = {(row.comparison, row.n): min(row.seconds) for row in rows if row.tool == "ours"}
+    ours = {(row.problem, row.comparison, row.n): min(row.seconds) for row in rows if row.tool == "ours"}
     lines = [
-        f"{'':7}{'n':>5}  {'tool':17}{'method':24}{'setting':>13}{'steps':>7}"
+        f"{'':20}{'':7}{'n':>5}  {'tool':17}{'method':24}{'setting':>13}{'steps':>7}"
         f"{'min s':>9}{'median s':>10}{'max error':>11}{'/ ours':>8}"
     ]
     for row in rows:
         setting = ", ".join(f"{k}={v:.3g}" for k, v in row.setting.items())
-        base = ours.get((row.comparison, row.n))
+        base = ours.get((row.problem, row.comparison, row.n))
         ratio = f"{min(row.seconds) / base:.1f}" if base else "-"
         lines.append(
-            f"{row.comparison:7}{row.n:5}  {row.tool:17}{row.method:24}{setting:>13}{row.n_steps:7}"
+            f"{row.problem:20}{row.comparison:7}{row.n:5}  {row.tool:17}{row.method:24}{setting:>13}{row.n_steps:7}"
             f"{min(row.seconds):9.4f}{median(row.seconds):10.4f}{row.error:11.1e}{ratio:>8}"
         )
     return "\n".join(lines)
+
+
+def cases(quick):
+    """Problem, comparison, points per side."""
+    main = [(pinned.PINNED, comparison, n) for n in (128, 256) for comparison in ("paper", "tuned")]
+    larger = [(pinned.PINNED, "tuned", n) for n in (512, 1024)]
+    return main[:2] if quick else main + larger + [(problem, "tuned", problem.n) for problem in pinned.OTHERS]
 
 
 def parse_arguments():
@@ -168,15 +179,15 @@ def main():
         print(
             f"{where['cpu']}, {where['n_cores']} cores, load {where['load_average'][0]:.1f}; float64, 1 thread; "
             f"{args.rounds} rounds x {args.repeats} solves, tools in turn\n"
-            f"sigma = {pinned.SIGMA}, T = {pinned.HORIZON}; reference n = {pinned.REFERENCE_N}, "
-            f"{pinned.REFERENCE_STEPS} steps, error {reference.time_error:.0e} in time, "
+            f"sigma = {pinned.SIGMA}, T = {pinned.HORIZON}; reference n = {pinned.PINNED.reference_n}, "
+            f"{pinned.PINNED.reference_steps} steps, error {reference.time_error:.0e} in time, "
             f"{reference.space_error:.0e} in space"
         )
-        for n in (128,) if args.quick else (128, 256):
-            fields = pinned.save_fields(folder, n)
-            u = reference.on_grid(n)
-            for comparison in ("paper", "tuned"):
-                rows += compare(workers, comparison, fields, n, u, rounds=args.rounds, repeats=args.repeats)
+        for problem, comparison, n in cases(args.quick):
+            main_case = problem is pinned.PINNED and n <= 256
+            chosen = [worker for worker in workers if main_case or not worker.tool.options]
+            rounds = args.rounds if n <= 256 else min(2, args.rounds)
+            rows += compare(chosen, comparison, problem, n, folder, rounds=rounds, repeats=args.repeats)
         versions = {worker.tool.name: worker.versions for worker in workers}
     print(table(rows))
     for row in rows:
@@ -184,6 +195,7 @@ def main():
             print(f"{row.tool} at n = {row.n} used more than one thread", file=sys.stderr)
     if args.out:
         problem = {"sigma": pinned.SIGMA, "horizon": pinned.HORIZON, "target_error": TARGET}
+        problem["others"] = [other._asdict() for other in pinned.OTHERS]
         vouchers = {"time_error": reference.time_error, "space_error": reference.space_error}
         provenance = {"machine": where, "versions": versions, "threads": 1, "arguments": sys.argv[1:]}
         data = provenance | {"problem": problem, "reference": vouchers, "rows": [asdict(row) for row in rows]}

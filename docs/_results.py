@@ -34,21 +34,25 @@ def made_by(content):
 def spectral():
     """Wall time of each tool on the pinned problem, with the ratio to ours."""
     content = read("benchmark_spectral")
-    ours = {(r["comparison"], r["n"]): min(r["seconds"]) for r in content["rows"] if r["tool"] == "ours"}
+    cases = [(r.get("problem", "pinned"), r["comparison"], r["n"]) for r in content["rows"]]
+    pairs = zip(cases, content["rows"], strict=True)
+    ours = {case: min(r["seconds"]) for case, r in pairs if r["tool"] == "ours"}
     names = {"paper": "the paper's step, 1e-3", "tuned": "step chosen by hand for 1e-8"}
     rows = [
         (
+            case[0],
             row["n"],
             names.get(row["comparison"], row["comparison"]),
             f"{row['tool']}: {row['method']}",
             row["n_steps"],
             f"{row['error']:.1e}",
             f"{1e3 * min(row['seconds']):.0f} ms",
-            f"{min(row['seconds']) / ours[row['comparison'], row['n']]:.1f}",
+            f"{min(row['seconds']) / ours[case]:.1f}",
         )
-        for row in content["rows"]
+        for case, row in zip(cases, content["rows"], strict=True)
     ]
-    return table(("n", "peers' step", "tool", "steps", "error", "time", "time / ours"), rows) + made_by(content)
+    head = ("problem", "n", "peers' step", "tool", "steps", "error", "time", "time / ours")
+    return table(head, rows) + made_by(content)
 
 
 def feynman_kac():
@@ -90,6 +94,22 @@ def attacks():
     return table(("tool", "threads", "speed, torchattacks = 1"), rows) + made_by(content)
 
 
+def scaling():
+    """Times for each value of what varies, and the exponents between them."""
+    content = read("benchmark_scaling")
+    rows = [
+        (
+            row["what"],
+            row["parameter"],
+            " / ".join(map(str, row["values"])),
+            " / ".join(f"{1e3 * seconds:.3g}" for seconds in row["best"]),
+            ", ".join(f"{exponent:.2f}" for exponent in row["exponents"]),
+        )
+        for row in content["rows"]
+    ]
+    return table(("what", "varied", "values", "ms", "exponents"), rows) + made_by(content)
+
+
 def mlmc():
     """Gain of each way of reducing the variance."""
     content = read("mlmc")
@@ -111,6 +131,7 @@ TABLES = {
     "ensemble": ensemble,
     "attacks": attacks,
     "mlmc": mlmc,
+    "scaling": scaling,
 }
 
 
