@@ -89,7 +89,7 @@ def estimate(
     increments : {"gaussian", "two-point"}
         Law of dB_k. Two-point increments, +-sqrt(dt) in each component, have the moments that weak order 1 needs
         (and, with "heun", not those of order 2).
-    dtype : {"float64", "float32"}
+    dtype : {"float64", "float32"}, or the types of NumPy
         "float32": displacements of 24 bits, positions of 32 bits of the period; several times faster, with other random
         numbers. Not with a potential, a source or a sigma that depends on x. With sigma = 0 it is not used.
     device : {"cpu", "cuda"}
@@ -153,7 +153,7 @@ def estimate(
         bool(antithetic),
         checks.one_of("scheme", scheme, SCHEMES),
         checks.one_of("increments", increments, INCREMENTS),
-        checks.one_of("dtype", dtype, DTYPES),
+        checks.one_of("dtype", str(getattr(dtype, "__name__", dtype)), DTYPES),
         bool(bias),
     )
     if checks.one_of("device", device, DEVICES) == "cuda":

@@ -368,3 +368,12 @@ def test_progress_is_shown_where_it_is_wanted_alone(capfd):
     # A pipe, as in a notebook's kernel or a log.
     feynman_kac.estimate(rough(), [0.1, 0.2], 4, 2, progress=True)
     assert "4.00/4.00" in capfd.readouterr().err
+
+
+def test_dtype_may_be_a_type_of_numpy():
+    problem, x = problems.eigenfunction(), np.array([[0.1, 0.2]])
+    named = feynman_kac.estimate(problem, x, 4, 3, dtype="float32")
+    for dtype in (np.float32, np.dtype("float32")):
+        assert (feynman_kac.estimate(problem, x, 4, 3, dtype=dtype).mean == named.mean).all()
+    with pytest.raises(ValueError, match="dtype must be one of 'float64', 'float32', got dtype='float16'"):
+        feynman_kac.estimate(problem, x, 4, 3, dtype=np.float16)
