@@ -60,7 +60,8 @@ def _run(argv):
     if run is None:
         raise ValueError("the directory of a run must come first: python -m nets.evaluate RUN")
     if ":" in run and not Path(run).exists():
-        report = evaluate_target(run, options)
+        with _told_what_is_kept(options):
+            report = evaluate_target(run, options)
         if options.out is not None:
             options.out.mkdir(parents=True, exist_ok=True)
             report.to_json(options.out / REPORT)
@@ -72,6 +73,17 @@ def _run(argv):
     _cli.write_json(out, report)
     print(markdown(report), end="")
     print(f"\n{report['run']['name']}, seed {report['run']['seed']}, {report['data']['name']}: {out}")
+
+
+@contextlib.contextmanager
+def _told_what_is_kept(options):
+    """After Ctrl-C, say that nothing is kept where no directory was given."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if options.out is not None:
+            raise
+        sys.exit(_cli.complain_interrupted(PROG, "interrupted: nothing is kept without --out DIRECTORY"))
 
 
 def _print_list():

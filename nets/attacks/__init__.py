@@ -10,11 +10,11 @@ from nets.attacks._apgd import apgd
 from nets.attacks._autoattack import autoattack
 from nets.attacks._balls import EPS, make_ball
 from nets.attacks._carlini_wagner import cw, cw_as_released
-from nets.attacks._decisions import N_DRAWS, check_classes, draws_differ, is_noisy, resolve_draws
+from nets.attacks._decisions import N_DRAWS, check_classes, draws_differ, is_noisy, n_images_differing, resolve_draws
 from nets.attacks._fab import fab
 from nets.attacks._inputs import NoisyModelWarning, admit
-from nets.attacks._objective import NoGradientError, Objective
-from nets.attacks._passes import draw_logits, mean_logits
+from nets.attacks._objective import Objective
+from nets.attacks._passes import ModelError, NoGradientError, draw_logits, mean_logits
 from nets.attacks._pgd import ascend, fgsm, ifgsm, pgd
 from nets.attacks._square import square
 from nets.attacks._state import attacked
@@ -23,6 +23,7 @@ from nets.attacks._transfer import transfer
 __all__ = [
     "EPS",
     "N_DRAWS",
+    "ModelError",
     "NoGradientError",
     "NoisyModelWarning",
     "Objective",
@@ -42,6 +43,7 @@ __all__ = [
     "is_noisy",
     "make_ball",
     "mean_logits",
+    "n_images_differing",
     "pgd",
     "resolve_draws",
     "square",

@@ -20,8 +20,8 @@ from nets.attacks._balls import EPS, make_ball
 from nets.attacks._decisions import Best, check_classes, is_noisy, resolve_draws
 from nets.attacks._fab import fab
 from nets.attacks._inputs import NoisyModelWarning, admit
-from nets.attacks._objective import EOT, NoGradientError
-from nets.attacks._passes import mean_logits
+from nets.attacks._objective import EOT
+from nets.attacks._passes import NoGradientError, mean_logits
 from nets.attacks._square import square
 from nets.attacks._state import attacked
 
@@ -136,6 +136,7 @@ def autoattack(
     with attacked(model, generator=generator), warnings.catch_warnings():
         # Already warned on entry.
         warnings.simplefilter("ignore", NoisyModelWarning)
+        warnings.filterwarnings("ignore", "eps=.* is larger than the cube", UserWarning)
         if version == "auto":
             version = "rand" if is_noisy(model, x[:batch_size]) else "standard"
         n_draws = resolve_draws(model, x[:batch_size], n_draws, n_eot if version == "rand" else 1)

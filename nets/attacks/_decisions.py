@@ -9,7 +9,7 @@ from bridge import checks, noisy_blocks
 from nets.attacks._losses import margin
 from nets.attacks._passes import mean_logits
 
-__all__ = ["N_DRAWS", "check_classes", "draws_differ", "is_noisy", "resolve_draws"]
+__all__ = ["N_DRAWS", "check_classes", "draws_differ", "is_noisy", "n_images_differing", "resolve_draws"]
 
 # The least over which a noisy model's answer is averaged.
 N_DRAWS = 10
@@ -22,8 +22,6 @@ SAME = 1e-4
 def draws_differ(first, second):
     """Tell whether two passes are those of a model that draws, and not merely rounded differently.
 
-    ||f_1(x) - f_2(x)|| > 1e-4 ||f_1(x)|| for one image at least
-
     Parameters
     ----------
     first, second : Tensor of shape (n_images, n_classes)
@@ -33,7 +31,24 @@ def draws_differ(first, second):
     -------
     bool
     """
-    return bool(((first - second).norm(dim=1) > SAME * first.norm(dim=1)).any())
+    return n_images_differing(first, second) > 0
+
+
+def n_images_differing(first, second):
+    """Count the images of which two passes differ by more than rounding.
+
+    ||f_1(x) - f_2(x)|| > 1e-4 ||f_1(x)||
+
+    Parameters
+    ----------
+    first, second : Tensor of shape (n_images, n_classes)
+        Logits of the passes.
+
+    Returns
+    -------
+    int
+    """
+    return int(((first - second).norm(dim=1) > SAME * first.norm(dim=1)).sum())
 
 
 def is_noisy(model, x):

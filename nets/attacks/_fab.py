@@ -137,15 +137,14 @@ class _Boundaries:
         self.model, self.y, self.target, self.n_eot = model, y, target, n_eot
 
     def nearest(self, x, dual):
-        """f of shape (n_images,), its gradient (n_images, n_pixels), and whether the passes misclassify x."""
+        """f of shape (n_images,), and its gradient (n_images, n_pixels)."""
         leaf = x.detach().requires_grad_()
         with torch.enable_grad():
             logits = unmasked(single(sum(call(self.model, leaf) for _ in range(self.n_eot)) / self.n_eot))
             gaps = logits - logits.gather(1, self.y[:, None])
-            wrong = (gaps.detach() > 0).any(1)
             if self.target is not None:
                 gap = gaps.gather(1, self.target[:, None]).squeeze(1)
-                return gap.detach(), gradient_of(gap, leaf).flatten(1), wrong
+                return gap.detach(), gradient_of(gap, leaf).flatten(1)
             closest = torch.full_like(gaps[:, 0], float("inf")).detach()
             gap, gradient = torch.zeros_like(closest), torch.zeros_like(x.flatten(1))
             n_classes = logits.shape[1]
@@ -157,18 +156,19 @@ class _Boundaries:
                 closest = torch.where(nearer, distance, closest)
                 gap = torch.where(nearer, gaps[:, s].detach(), gap)
                 gradient = torch.where(nearer[:, None], slope, gradient)
-        return gap, gradient, wrong
+        return gap, gradient
 
 
 def _descend(boundaries, ball, x, start, n_iter, n_draws, bar):
     """One run: of each image the nearest misclassified iterate, projected onto the ball; else the last iterate."""
     linf = isinstance(ball, LinfBall)
     project, dual, ord_ = (_project_linf, 1, float("inf")) if linf else (_project_l2, 2, 2)
-    shape, x0, z = x.shape, x.flatten(1), start.flatten(1)
-    kept, distance = z, x.new_full((len(x),), float("inf"))
+    # The projections in single precision at least, the images in the model's.
+    shape, (x0, z) = x.shape, (single(images).flatten(1) for images in (x, start))
+    kept, distance = z, z.new_full((len(x),), float("inf"))
     finite = torch.ones((), dtype=torch.bool, device=x.device)
     for _ in range(n_iter):
-        gap, w, _ = boundaries.nearest(z.view(shape), dual)
+        gap, w = (values.to(z.dtype) for values in boundaries.nearest(z.view(shape).to(x.dtype), dual))
         finite &= gap.isfinite().all() & w.isfinite().all()
         # w . z' = b on the hyperplane; both projections start on the side of the label.
         b = (w * z).sum(1) - gap
@@ -177,19 +177,19 @@ def _descend(boundaries, ball, x, start, n_iter, n_draws, bar):
         lengths = [torch.linalg.vector_norm(s, ord=ord_, dim=1, keepdim=True).clamp(min=1e-8) for s in (to_z, to_x0)]
         a = (lengths[0] / (lengths[0] + lengths[1])).clamp(0, ALPHA_MAX)
         z = ((1 - a) * (z + ETA * to_z) + a * (x0 + ETA * to_x0)).clamp(0, 1)
-        wrong = mean_logits(boundaries.model, z.view(shape), boundaries.n_eot).argmax(1) != boundaries.y
+        wrong = mean_logits(boundaries.model, z.view(shape).to(x.dtype), boundaries.n_eot).argmax(1) != boundaries.y
         far = torch.linalg.vector_norm(z - x0, ord=ord_, dim=1)
         nearer = wrong & (far < distance)
         if n_draws > boundaries.n_eot and len(images := nearer.nonzero().flatten()):
             # The draws that guide only propose: fresh ones confirm.
-            fresh = mean_logits(boundaries.model, z[images].view(-1, *shape[1:]), n_draws)
+            fresh = mean_logits(boundaries.model, z[images].view(-1, *shape[1:]).to(x.dtype), n_draws)
             nearer[images] = fresh.argmax(1) != boundaries.y[images]
         kept, distance = choose(nearer, z, kept), torch.where(nearer, far, distance)
         z = choose(wrong, x0 + BETA * (z - x0), z)
         bar.update()
     if not finite.item():
         raise FloatingPointError("the logits or their gradients are not finite: check the model's weights")
-    return ball.around(x)(choose(distance < float("inf"), kept, z).view(shape))
+    return ball.around(x)(choose(distance < float("inf"), kept, z).view(shape).to(x.dtype))
 
 
 def _project_linf(z, w, b):

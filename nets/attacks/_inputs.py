@@ -88,15 +88,20 @@ def check_images(x, y):
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}: use torch.as_tensor")
+        if value.layout != torch.strided or value.is_nested or value.is_meta:
+            kind = "meta" if value.is_meta else "nested" if value.is_nested else str(value.layout)
+            raise ValueError(f"{name} must be a dense tensor that holds numbers, got a {kind} tensor")
     if not x.is_floating_point() or x.dim() < 2:
         raise ValueError(f"x must be images (n_images, ...) of floating point, got {tuple(x.shape)} of {x.dtype}")
+    if not all(x.shape[1:]):
+        raise ValueError(f"x must be images of at least one pixel, got shape {tuple(x.shape)}")
     if y.shape != x.shape[:1] or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise ValueError(f"y must be {len(x)} integers, one per image, got {tuple(y.shape)} of {y.dtype}")
     if y.device != x.device:
         raise ValueError(f"y must be on the device of x, {x.device}, got {y.device}")
     # `not <=` finds NaN as well.
     if x.numel() and not (x.min().item() >= 0 and x.max().item() <= 1):
-        raise ValueError(f"x must lie in [0, 1], got values from {x.min().item():g} to {x.max().item():g}")
+        raise ValueError(f"x must lie in [0, 1], got values from {x.min().item():.9g} to {x.max().item():.9g}")
     # A tensor of inference mode takes part in no gradient; its copy does.
     x, y = (value.clone() if value.is_inference() else value.detach() for value in (x, y))
     return x, y.long()

@@ -10,21 +10,11 @@ import torch
 
 from bridge import checks
 from nets.attacks._losses import LOSSES
-from nets.attacks._passes import call, mean_logits, single, unmasked
+from nets.attacks._passes import NoGradientError, call, mean_logits, single, unmasked
 
-__all__ = ["NoGradientError", "Objective"]
+__all__ = ["Objective"]
 
 EOT = ("gradients", "logits")
-
-
-class NoGradientError(RuntimeError):
-    """The model's logits have no gradient with respect to its images: PyTorch cannot differentiate it."""
-
-    def __init__(self):
-        super().__init__(
-            "the model has no gradient with respect to its images: attack a differentiable stand-in (transfer, "
-            "surrogate=) or use square, which needs none"
-        )
 
 
 class Objective:

@@ -2,8 +2,29 @@
 
 import torch
 
+__all__ = ["ModelError", "NoGradientError", "call", "draw_logits", "mean_logits", "single", "unmasked"]
+
 # Below the least other logit by this much: a class that a model masks by -inf has probability e^-20 of it.
 MASKED = 20.0
+
+
+# Errors of the machine and of numbers pass as they are, and so do those of classes that are the user's own.
+PASSED = (torch.OutOfMemoryError, MemoryError, OSError, FloatingPointError)
+BUILT_IN = ("builtins", "torch")
+
+
+class ModelError(RuntimeError):
+    """The model's forward pass failed on the images that it was given."""
+
+
+class NoGradientError(RuntimeError):
+    """The model's logits have no gradient with respect to its images: PyTorch cannot differentiate it."""
+
+    def __init__(self):
+        super().__init__(
+            "the model has no gradient with respect to its images: attack a differentiable stand-in (transfer, "
+            "surrogate=) or use square, which needs none"
+        )
 
 
 def call(model, x):
@@ -11,26 +32,41 @@ def call(model, x):
     try:
         # A copy: what a model does to its images in place must not reach the attack's.
         logits = model(x.clone())
-    except RuntimeError as error:
-        if "does not require grad" in str(error):
-            raise RuntimeError(
-                "the model's forward pass asks for gradients of its own weights, which an attack freezes: let it call "
-                "requires_grad_ on copies of them"
-            ) from error
-        raise
-    except ValueError as error:
-        if "more than 1 value per channel" in str(error):
-            raise ValueError(
-                "the model normalises by its batch and cannot take a single image: call eval() on its BatchNorm"
-            ) from error
-        raise
+    except Exception as error:
+        if isinstance(error, PASSED) or type(error).__module__.partition(".")[0] not in BUILT_IN:
+            raise
+        raise _explained(error, model, x) from error
     if not isinstance(logits, torch.Tensor):
-        raise ValueError(f"model must return a Tensor of logits, got {type(logits).__name__}")
+        remedy = ": wrap it, torch.as_tensor(model(x))" if type(logits).__module__ == "numpy" else ""
+        raise ValueError(f"model must return a Tensor of logits, got {type(logits).__name__}{remedy}")
     if logits.dim() != 2 or len(logits) != len(x) or not logits.is_floating_point():
         raise ValueError(
             f"model must return logits of shape ({len(x)}, n_classes), got {tuple(logits.shape)} of {logits.dtype}"
         )
     return logits
+
+
+def _explained(error, model, x):
+    """The error to raise in the place of what a forward pass raised."""
+    message = " ".join(str(error).split())
+    if "does not require grad" in message:
+        return ModelError(
+            "the model's forward pass asks for gradients of its own weights, which an attack freezes: let it call "
+            "requires_grad_ on copies of them"
+        )
+    if "numpy() on Tensor that requires grad" in message:
+        return NoGradientError()
+    if "more than 1 value per channel" in message:
+        return ValueError(
+            "the model normalises by its batch and cannot take a single image: call eval() on its BatchNorm"
+        )
+    images = f"images of shape {tuple(x.shape)} in {x.dtype}"
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else ()
+    dtypes = {parameter.dtype for parameter in parameters if parameter.is_floating_point()}
+    if dtypes and x.dtype not in dtypes:
+        return ValueError(f"x must be in the model's precision, {min(map(str, dtypes))}, got {images}")
+    remedy = ": export it with dynamic_shapes" if message.startswith("Guard failed") else ""
+    return ModelError(f"the model fails on {images}: {type(error).__name__}: {message}{remedy}")
 
 
 def single(logits):

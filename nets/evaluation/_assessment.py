@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nets import checkpoint, red_flags, seeds
 from nets.evaluation._report import gradient_mask, notes
-from nets.evaluation._rows import accuracies_for_flags, make_row, worst_rows
+from nets.evaluation._rows import accuracies_for_flags, differing_flags, make_row, worst_rows
 from nets.evaluation._setup import Options, exact, prepare
 from nets.provenance import environment, epochs_done
 from nets.training import published
@@ -57,6 +57,7 @@ def evaluate(run, options=None, *, progress=True):
         rows += worst_rows(outcomes[1:], natural, ready.eps)
         accuracies, n_compared = accuracies_for_flags(outcomes[1:], natural, ready.eps)
         flags = _red_flags(ready, {"accuracies": accuracies, "n_compared": n_compared})
+        flags["found"] = [asdict(flag) for flag in differing_flags(outcomes)] + flags["found"]
         mask = gradient_mask(rows, record)
     n_epochs, order, labels = epochs_done(run), evaluation.order.cpu(), ready.images.test_labels
     noisy = evaluation.is_noisy

@@ -38,6 +38,7 @@ APGD = ("apgd-ce", "apgd-dlr", "apgd-t", "apgd-margin")
 FAB = ("fab", "fab-t")
 # Attacks without a loss inside which logits could be averaged.
 NO_LOSS = ("cw", "cw-as-released", "square", *FAB)
+VERSIONS = ("auto", "standard", "rand")
 BASES = ("natural", *PAPER, "pgd", *APGD, *FAB, "square", "autoattack", "unbounded")
 # Steps of a twentieth of the cube's size.
 UNBOUNDED_N_ITER, UNBOUNDED_STEP = 40, 1 / 20
@@ -206,7 +207,7 @@ def parse(
     if base in ("square", "autoattack"):
         attack = replace(attack, n_queries=checks.integer("n_queries", n_queries, at_least=1))
     if base == "autoattack":
-        attack = replace(attack, version=version)
+        attack = replace(attack, version=checks.one_of("version", version, VERSIONS))
     if base == "unbounded":
         # In the maximum norm the cube's size; in the Euclidean one it is that of the images.
         attack = replace(attack, eps=1.0, step_size=UNBOUNDED_STEP, n_iter=UNBOUNDED_N_ITER)

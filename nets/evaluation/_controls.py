@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from bridge import NoisyResidual, checks, noisy_blocks
+from nets.models import ImageClassifier
 
 PLACES = ("blocks", "input")
 
@@ -21,6 +22,8 @@ def inject(model, place, coef=0.1):
     """
     checks.one_of("inject", place, PLACES)
     coef = checks.real("coef", coef, positive=True)
+    if not isinstance(model, ImageClassifier):
+        raise ValueError(f"--inject {place}: the model is no network of this program")
     blocks = noisy_blocks(model)
     if any(block.is_noisy for block in blocks):
         raise ValueError(f"--inject {place}: the network draws noise already")

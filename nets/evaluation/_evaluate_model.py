@@ -1,38 +1,7 @@
-"""The protocol on anybody's model: from a callable and images to a report."""
+"""The protocol on anybody's model: the function that others call."""
 
-import time
-from dataclasses import asdict
-from pathlib import Path
-
-import torch
-
-from bridge import checks, noisy_blocks
-from nets import red_flags, seeds
-from nets.attacks import EPS, N_DRAWS, admit, attacked, draws_differ, mean_logits
-from nets.evaluation._attack_specs import attacks_of, parse
-from nets.evaluation._foreign import (
-    Foreign,
-    Guided,
-    ImageSet,
-    digest,
-    digest_of,
-    is_differentiable,
-    warn_of_modes,
-)
-from nets.evaluation._report import Report
-from nets.evaluation._rows import accuracies_for_flags, make_row, worst_rows
-from nets.evaluation._runner import AttackRunner
-from nets.evaluation._statistics import robust, score
-from nets.provenance import environment
-
-# By what the model is: AutoAttack's parts, apart, and the paper's attack.
-STANDARD = ("fgsm", "ifgsm20", "apgd-ce", "apgd-t", "fab-t", "square")
-RAND = ("fgsm", "ifgsm20-eot20", "apgd-ce-eot20", "apgd-dlr-eot20")
-BLACK_BOX = ("square",)
-# Draws per gradient up to the plateau, and the images on which it is sought.
-N_EOTS, N_PLATEAU = (1, 2, 5, 10, 20, 40, 80), 200
-N_FLAGGED = 50
-BATCH_SIZES = {"cpu": 128}
+from nets.attacks import EPS, N_DRAWS
+from nets.evaluation._protocol import assess
 
 
 def evaluate_model(
@@ -43,6 +12,7 @@ def evaluate_model(
     eps=EPS,
     norm="linf",
     attacks=None,
+    step_size=None,
     n_draws=N_DRAWS,
     n_repeats=5,
     surrogate=None,
@@ -80,6 +50,8 @@ def evaluate_model(
         AutoAttack's parts: APGD-CE, APGD-T, FAB-T and Square on a deterministic model (some 2000 gradients and 5000
         queries per image: n_iter=20 and n_queries=500 for a first impression), APGD-CE and APGD-DLR by 20 draws per
         gradient on one that draws; Square alone where there are no gradients.
+    step_size : float, optional
+        Step of IFGSM and PGD, in units of images and in the norm; > 0. By default eps / 4.
     n_draws : int, default=10
         Passes whose mean logits make a prediction, if the model draws; >= 1.
     n_repeats : int, default=5
@@ -123,162 +95,22 @@ def evaluate_model(
     >>> [(row["name"], row["accuracy"]) for row in report.rows]
     [('natural', 1.0), ('fgsm', 0.0)]
     """
-    began = time.perf_counter()
-    eps = _radius(eps, norm)
-    if isinstance(attacks, str):
-        raise ValueError(f"attacks must be a sequence of names, got attacks={attacks!r}")
-    model, x, y, surrogate = _enter(model, images, labels, surrogate, norm, eps)
-    batch_size = BATCH_SIZES.get(x.device.type, 1000) if batch_size is None else batch_size
-    runner = AttackRunner(
+    return assess(
         model,
-        ImageSet(x, y),
-        torch.arange(len(x)),
-        None if out is None else Path(out),
-        {"model": digest(model, x), "data": digest_of(x, y)},
+        images,
+        labels,
+        eps=eps,
         norm=norm,
-        oracle=None if surrogate is None else (surrogate, digest(surrogate, x)),
-        guide=None if surrogate is None else Guided(model, surrogate),
-        seed=checks.integer("seed", seed, at_least=0),
-        n_draws=checks.integer("n_draws", n_draws, at_least=1),
-        n_repeats=checks.integer("n_repeats", n_repeats, at_least=1),
-        batch_size=checks.integer("batch_size", batch_size, at_least=1),
+        attacks=attacks,
+        step_size=step_size,
+        n_draws=n_draws,
+        n_repeats=n_repeats,
+        surrogate=surrogate,
+        out=out,
+        n_iter=n_iter,
+        n_queries=n_queries,
+        batch_size=batch_size,
+        seed=seed,
         keep_images=keep_images,
         progress=progress,
     )
-    # Passes that look at the model draw as well: reproducible, and nothing of the caller's.
-    with seeds.default_generator_seeded(seeds.derive(runner.seed, "evaluate_model"), x.device):
-        notes = []
-        has_gradient = surrogate is not None or is_differentiable(model, x[:batch_size], y[:batch_size])
-        names = attacks or _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
-        options = {"norm": norm, "eps": eps, "n_images": len(x), "n_iter": n_iter, "n_queries": n_queries}
-        specs = _specs(names, runner, has_gradient, mean_logits(model, x[:1]).shape[1], options, notes)
-        outcomes = [runner.run(spec) for spec in specs]
-        base = "ifgsm20" if has_gradient else "square" if x.dim() == 4 else None
-        curve = _curve(runner, base, options) if runner.is_noisy and base else []
-        flags, n_flagged = _red_flags(runner, outcomes, eps)
-    return Report(
-        attacked_by_gradients=has_gradient,
-        rows=[make_row(outcome, runner.natural(outcome.attack)) for outcome in outcomes],
-        worst_case=worst_rows(outcomes[1:], outcomes[0], eps),
-        red_flags=[asdict(flag) for flag in flags],
-        n_flagged=n_flagged,
-        eot_curve=curve,
-        notes=_first_note(has_gradient, surrogate) + notes,
-        settings=_settings(runner, specs, eps) | {"surrogate": surrogate is not None},
-        provenance=environment(x.device, "nets.evaluate") | {"identity": runner.identity["model"]},
-        seconds=round(time.perf_counter() - began, 2),
-        x_adv={o.attack.name: o.x_adv for o in outcomes if o.x_adv is not None},
-    )
-
-
-def _first_note(has_gradient, surrogate):
-    if not has_gradient:
-        return ["the model has no gradient: no attack that needs one was run"]
-    if surrogate is not None:
-        return ["the gradients are those of the surrogate, at the logits of the model, which decides"]
-    return []
-
-
-def _settings(runner, specs, eps):
-    n_draws, n_repeats = (runner.n_draws, runner.n_repeats) if runner.is_noisy else (1, 1)
-    return {
-        "eps": eps,
-        "norm": runner.norm,
-        "attacks": [spec.name for spec in specs],
-        "is_noisy": runner.is_noisy,
-        "n_draws": n_draws,
-        "n_repeats": n_repeats,
-        "n_images": len(runner.order),
-        "batch_size": runner.batch_size,
-        "seed": runner.seed,
-    }
-
-
-def _radius(eps, norm):
-    eps = checks.real("eps", eps, positive=True)
-    checks.one_of("norm", norm, ("linf", "l2"))
-    if norm == "linf" and eps > 1:
-        raise ValueError(f"eps must be at most 1, in units of images in [0, 1]: 8/255 and not 8, got eps={eps:g}")
-    return eps
-
-
-def _enter(model, images, labels, surrogate, norm, eps):
-    # By two draws: whether attacks average is seen to by the protocol.
-    model, x, y = admit(model, images, labels, n_eot=2, eps=eps, norm=norm)
-    if not len(x):
-        raise ValueError(f"images must hold at least one image, got shape {tuple(x.shape)}")
-    warn_of_modes(model)
-    if surrogate is not None:
-        surrogate = Foreign(admit(surrogate, x, y, n_eot=2)[0])
-    return Foreign(model), x, y, surrogate
-
-
-def _default(is_noisy, has_gradient, as_images, has_surrogate):
-    names = (RAND if is_noisy else STANDARD) if has_gradient else BLACK_BOX
-    if has_surrogate:
-        names = (*names, *(() if "square" in names else BLACK_BOX), "blind-apgd-ce")
-    return tuple(name for name in names if as_images or name != "square")
-
-
-def _specs(names, runner, has_gradient, n_classes, options, notes):
-    specs = attacks_of(names, is_noisy=runner.is_noisy, has_oracle=runner.oracle is not None, **options)
-    if any(spec.source == "noise-off" for spec in specs) and not noisy_blocks(runner.model):
-        raise ValueError("the model's noise cannot be switched off: give a surrogate= for transfer")
-    kept = []
-    for spec in specs:
-        if spec.needs_gradients and spec.source == "model" and not has_gradient:
-            notes.append(f"{spec.name} was not run: the model has no gradient")
-            continue
-        least = {"apgd-t": 4, "apgd-dlr": 3}.get(spec.base, 2)
-        if n_classes < least:
-            plain = spec.name.replace(spec.base, "apgd-margin" if n_classes < 3 else "apgd-dlr")
-            notes.append(f"{plain} stands for {spec.name}, whose loss needs {least} classes")
-            spec = parse(plain, is_noisy=runner.is_noisy, **options)
-        if spec.settings() not in [other.settings() for other in kept]:
-            kept.append(spec)
-    return kept
-
-
-def _curve(runner, base, options):
-    """Robust accuracy under one attack against the draws per gradient or query, until it no longer falls."""
-    curve, before = [], None
-    options = options | {"n_images": min(N_PLATEAU, options["n_images"])}
-    for n_eot in N_EOTS:
-        spec = parse(f"{base}-eot{n_eot}", is_noisy=True, **options)
-        outcome = runner.run(spec)
-        right = robust(runner.natural(spec).right, outcome.right)
-        result, now = score(right), right.double().mean(1)
-        curve.append(
-            {"attack": base, "n_eot": n_eot, "accuracy": result.accuracy, "stderr": result.stderr, "n": result.n}
-        )
-        if before is not None:
-            # Paired on the same images: the plateau is reached where the fall is within one standard error.
-            fall = before - now
-            error = fall.std().item() / len(fall) ** 0.5 if len(fall) > 1 else 0.0
-            curve[-1]["plateau"] = n_eot >= 20 and fall.mean().item() <= error
-            if curve[-1]["plateau"]:
-                break
-        before = now
-    return curve
-
-
-def _red_flags(runner, outcomes, eps):
-    x, y = runner.images.images, runner.images.labels
-    accuracies, _ = accuracies_for_flags(outcomes[1:], outcomes[0], eps)
-    n = min(N_FLAGGED, len(x))
-    n_eot = 20 if runner.is_noisy else 1
-    generator = seeds.make_generator(runner.seed, "red flags", device=x.device)
-    flags = red_flags.check(
-        runner.guide or runner.model, x[:n], y[:n], eps=eps, norm=runner.norm, n_eot=n_eot, accuracies=accuracies,
-        generator=generator,
-    )  # fmt: skip
-    if not runner.is_noisy and not any(flag.name == "randomised" for flag in flags):
-        with attacked(runner.model):
-            first, second = (mean_logits(runner.model, x[: runner.batch_size]) for _ in range(2))
-        if draws_differ(first, second):
-            flags.insert(0, red_flags.RedFlag(
-                "randomised",
-                "passes that agreed at first differ now",
-                "the model draws, or changes with what it has seen: average over draws, or make it stateless",
-            ))  # fmt: skip
-    return flags, n

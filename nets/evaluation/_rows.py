@@ -4,7 +4,7 @@ import torch
 
 from nets.evaluation._runner import ROUNDING
 from nets.evaluation._statistics import robust, score, worst_case
-from nets.red_flags import BLACK_BOX, WHITE_BOX
+from nets.red_flags import BLACK_BOX, WHITE_BOX, RedFlag
 
 # Names of rows whose numbers the paper prints, and of its columns.
 COLUMNS = {"natural": "natural", "fgsm": "fgsm", "ifgsm20": "ifgsm20", "cw": "cw"}
@@ -109,3 +109,14 @@ def accuracies_for_flags(outcomes, natural, eps):
         accuracy = score(_within(outcome, natural, eps, n)[0]).accuracy
         accuracies[name] = min(accuracy, accuracies.get(name, 1.0))
     return accuracies, n
+
+
+def differing_flags(outcomes):
+    """A red flag if passes that the model was found to repeat differed later, as a list of one or none."""
+    differing = {outcome.attack.name: outcome.n_differing for outcome in outcomes if outcome.n_differing}
+    if not differing:
+        return []
+    name = max(differing, key=differing.get)
+    what = f"no pass differed at first, and two differ later, of {differing[name]} images after {name}"
+    remedy = "the model draws, or changes with what it has seen: average over draws, or make it stateless"
+    return [RedFlag("randomised", what, remedy)]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from bridge import noise_off
 from nets import checkpoint, seeds
-from nets.attacks import NoisyModelWarning, attacked, draw_logits, is_noisy, make_ball
+from nets.attacks import NoisyModelWarning, attacked, draw_logits, is_noisy, make_ball, n_images_differing
 from nets.evaluation._attack_specs import AttackSpec, parse
 
 # Bump when the computation changes, so that cached results are not reused.
@@ -38,7 +38,8 @@ class Outcome:
 
     `right` is False for images that were not attacked, since they are misclassified in every repeat. `n_passes` and
     `n_gradients` count images that went through networks, and those for which a gradient was computed. `x_adv` are the
-    attacked images where they are kept.
+    attacked images where they are kept. Of a model that was found not to draw every pass is made twice: `n_differing`
+    counts the images of which the two differ.
     """
 
     attack: AttackSpec
@@ -50,17 +51,23 @@ class Outcome:
     n_passes: int
     n_gradients: int
     x_adv: torch.Tensor | None = None
+    n_differing: int = 0
 
 
 def predictions(model, x, y, *, n_repeats, n_draws, generator=None):
-    """Record which predictions are correct: (n_images, n_repeats) by means over n_draws, and of each draw alone."""
-    right, draws = [], []
+    """Record which predictions are correct: (n_images, n_repeats) by means over n_draws, and of each draw alone.
+
+    The third is the number of images of which a second pass differs, where one pass is all that is asked for.
+    """
+    right, draws, n_differing = [], [], 0
     with attacked(model, generator=generator):
         for _ in range(n_repeats):
             logits = draw_logits(model, x, n_draws)
             draws.append((logits.argmax(2) == y).T)
             right.append(logits.mean(0).argmax(1) == y)
-    return torch.stack(right, 1), torch.stack(draws, 1)
+        if n_repeats * n_draws == 1:
+            n_differing = n_images_differing(logits[0], draw_logits(model, x)[0])
+    return torch.stack(right, 1), torch.stack(draws, 1), n_differing
 
 
 class AttackRunner:
@@ -201,7 +208,7 @@ class AttackRunner:
                 off = contextlib.nullcontext() if attack.noise else noise_off(self.model)
                 generator = self._generator(key, "answers", number, x)
                 with off:
-                    right, draws = predictions(
+                    right, draws, n_differing = predictions(
                         self.model, x_adv, y, n_repeats=n_repeats, n_draws=n_draws, generator=generator
                     )
                 state["right"][batch], state["draws"][batch] = right.cpu(), draws.cpu()
@@ -210,14 +217,13 @@ class AttackRunner:
                     state["x_adv"][batch] = x_adv.cpu().to(state["x_adv"].dtype)
                 now = time.monotonic()
                 record["seconds"], began = record["seconds"] + now - began, now
-                record["n_batches"] = number + 1
+                record["n_batches"], record["n_differing"] = number + 1, record.get("n_differing", 0) + n_differing
                 if now - written >= SECONDS or number + 1 == len(batches):
                     self._write(attack, key, state, record)
                     written = now
                 bar.update(len(batch))
-        return Outcome(
-            attack, attacked=chosen, **state, **{k: record[k] for k in ("seconds", "n_passes", "n_gradients")}
-        )
+        counts = {name: record.get(name, 0) for name in ("seconds", "n_passes", "n_gradients", "n_differing")}
+        return Outcome(attack, attacked=chosen, **state, **counts)
 
     def _blank(self, attack, key, n, n_repeats, n_draws):
         state = {

@@ -143,19 +143,19 @@ def prepare(run, options=None, *, progress=True):
         inject(model, options.inject, options.coef)
     oracle, oracle_record, oracle_weights = load_run(options.oracle, device) if options.oracle else (None, None, None)
     recipe = record["recipe"]
-    n_threads = _given(options.n_threads, recipe.get("n_threads"))
+    n_threads = given(options.n_threads, recipe.get("n_threads"))
     if n_threads is not None:
         torch.set_num_threads(checks.integer("n_threads", n_threads, at_least=1))
     images = data.load(options.data or recipe["data"], progress=progress)
     provenance = _check_data(images, record, oracle_record, options)
     n_draws = checks.integer("draws", options.draws, at_least=1)
-    n_repeats = checks.integer("repeats", _given(options.repeats, preset.n_repeats), at_least=1)
-    batch_size = checks.integer("batch_size", _given(options.batch_size, BATCH_SIZES[device.type]), at_least=1)
-    n_images = checks.integer("n_images", _given(options.n_images, preset.n_images), at_least=1)
+    n_repeats = checks.integer("repeats", given(options.repeats, preset.n_repeats), at_least=1)
+    batch_size = checks.integer("batch_size", given(options.batch_size, BATCH_SIZES[device.type]), at_least=1)
+    n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)
     seed = checks.integer("seed", options.seed, at_least=0)
     checks.one_of("norm", options.norm, ("linf", "l2"))
     linf = options.norm == "linf"
-    eps = checks.real("eps", _given(options.eps, recipe["eps"] if linf else EPS_L2), positive=True)
+    eps = checks.real("eps", given(options.eps, recipe["eps"] if linf else EPS_L2), positive=True)
     if linf and eps > 1:
         raise ValueError(f"eps must be at most 1, in units of images in [0, 1]: 8/255 and not 8, got eps={eps:g}")
     order = balanced_order(images.test_labels, options.subset_seed)[:n_images]
@@ -183,10 +183,10 @@ def prepare(run, options=None, *, progress=True):
         oracle_is_noisy=oracle is not None and is_noisy(oracle, batches.take(order[:16].to(device))[0]),
         eps=eps,
         norm=options.norm,
-        step_size=_given(options.step_size, recipe["step_size"] if linf else None),
+        step_size=given(options.step_size, recipe["step_size"] if linf else None),
         n_images=len(order),
-        n_iter=_given(options.n_iter, preset.n_iter),
-        n_queries=_given(options.n_queries, preset.n_queries),
+        n_iter=given(options.n_iter, preset.n_iter),
+        n_queries=given(options.n_queries, preset.n_queries),
         version=options.version,
     )
     return Ready(
@@ -220,7 +220,7 @@ def exact(device):
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def _given(value, default):
+def given(value, default):
     return default if value is None else value
 
 

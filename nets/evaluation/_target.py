@@ -13,9 +13,10 @@ from nets import data
 from nets.attacks import EPS
 from nets.data import balanced_order
 from nets.evaluation._controls import inject
-from nets.evaluation._evaluate_model import evaluate_model
 from nets.evaluation._presets import PRESETS
-from nets.evaluation._setup import EPS_L2, exact
+from nets.evaluation._protocol import assess
+from nets.evaluation._setup import EPS_L2, exact, given
+from nets.provenance import load_run
 from nets.training import device_of
 from nets.zoo import load
 
@@ -41,33 +42,46 @@ def evaluate_target(target, options):
     """
     if options.data is None:
         raise ValueError("data must be given for a model that is not a run: --data PATH")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"out must be a directory for a model that is not a run, got the file {options.out}")
     device = device_of(options.device)
     zoo = target.startswith("zoo:")
     model = load(target.removeprefix("zoo:"), device=device) if zoo else find_model(target, device)
     if options.inject is not None:
         inject(model, options.inject, options.coef)
+    oracle = None if options.oracle is None else load_run(options.oracle, device)[0]
     name = "quick" if options.quick else options.preset
-    preset = PRESETS[("full" if device.type == "cuda" else "cpu") if name == "auto" else name]
+    preset_name = ("full" if device.type == "cuda" else "cpu") if name == "auto" else name
+    preset = PRESETS[checks.one_of("preset", preset_name, tuple(PRESETS))]
     if options.n_threads is not None:
         torch.set_num_threads(checks.integer("n_threads", options.n_threads, at_least=1))
+    n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)
+    checks.one_of("norm", options.norm, ("linf", "l2"))
     dataset = data.load(options.data)
-    order = balanced_order(dataset.test_labels, options.subset_seed)[: options.n_images or preset.n_images]
+    order = balanced_order(dataset.test_labels, options.subset_seed)[:n_images]
     images, labels = data.Batches(dataset.test_images, dataset.test_labels, dataset.white).take(order)
     with exact(device):
-        return evaluate_model(
+        return assess(
             model,
             images.to(device),
             labels.to(device),
-            eps=options.eps or (EPS if options.norm == "linf" else EPS_L2),
+            eps=given(options.eps, EPS if options.norm == "linf" else EPS_L2),
             norm=options.norm,
-            attacks=(*options.attacks, *options.also) or None,
-            n_draws=options.draws,
-            n_repeats=options.repeats or preset.n_repeats,
+            attacks=options.attacks or None,
+            also=options.also,
+            step_size=options.step_size,
+            n_draws=checks.integer("draws", options.draws, at_least=1),
+            n_repeats=checks.integer("repeats", given(options.repeats, preset.n_repeats), at_least=1),
+            surrogate=oracle,
+            guided=False,
             out=options.out,
-            n_iter=options.n_iter or preset.n_iter,
-            n_queries=options.n_queries or preset.n_queries,
+            n_iter=given(options.n_iter, preset.n_iter),
+            n_queries=given(options.n_queries, preset.n_queries),
             batch_size=options.batch_size,
             seed=options.seed,
+            keep_images=False,
+            progress=True,
+            version=options.version,
         )
 
 
@@ -84,10 +98,16 @@ def find_model(target, device):
         model = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"{module_name} cannot be imported: {error}") from None
+    except Exception as error:
+        # Whatever runs at its import is the user's.
+        raise ValueError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
     for part in name.split("."):
         if not hasattr(model, part):
             raise ValueError(f"{module_name} has no {name}")
         model = getattr(model, part)
     if isinstance(model, type) or (inspect.isfunction(model) and not inspect.signature(model).parameters):
-        model = model()
+        try:
+            model = model()
+        except Exception as error:
+            raise ValueError(f"{target} cannot be made: {type(error).__name__}: {error}") from error
     return model.to(device) if isinstance(model, nn.Module) else model

@@ -13,6 +13,7 @@ from torch import nn
 
 from nets import red_flags
 from nets.attacks import (
+    ModelError,
     NoGradientError,
     NoisyModelWarning,
     apgd,
@@ -256,6 +257,33 @@ def test_what_is_wrong_is_said_in_one_line(name, change, message):
     given = {"model": linear(), "x": x, "y": y} | change
     with pytest.raises(ValueError, match=message):
         ATTACKS[name](given["model"], given["x"], given["y"])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_model_that_fails_on_the_images_is_named(name):
+    x, y = batch()
+    with pytest.raises(ModelError, match=r"the model fails on images of shape \(12, 1, 4, 4\) in torch.float32"):
+        ATTACKS[name](linear(), x[:, :1], y)
+    with pytest.raises(ModelError, match="KeyError: 'a'"):
+        ATTACKS[name](lambda x: {}["a"], x, y)
+
+    class OwnError(RuntimeError):
+        pass
+
+    def stops(x):
+        raise OwnError
+
+    # What a user raises to stop everything arrives.
+    with pytest.raises(OwnError):
+        ATTACKS[name](stops, x, y)
+
+
+def test_an_exported_program_of_a_fixed_size_is_named():
+    x, y = batch()
+    program = torch.export.export(linear(), (x[:4],))
+    with pytest.raises(ModelError, match="export it with dynamic_shapes"):
+        fgsm(program, x, y)
+    assert fgsm(program, x[:4], y[:4]).shape == x[:4].shape
 
 
 def test_a_loss_of_the_wrong_shape_is_refused():

@@ -152,7 +152,7 @@ def test_means_are_right_where_single_draws_are_wrong():
     x, y = torch.rand(4000, 1, 2, 2), torch.zeros(4000, dtype=torch.long)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        right, draws = predictions(attack_models.Lucky(), x, y, n_repeats=3, n_draws=10)
+        right, draws, _ = predictions(attack_models.Lucky(), x, y, n_repeats=3, n_draws=10)
     assert right.shape == (4000, 3)
     assert draws.shape == (4000, 3, 10)
     for found, argument in ((right, 0.52 * math.sqrt(10)), (draws, 0.52)):

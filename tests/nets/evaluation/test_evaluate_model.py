@@ -10,7 +10,7 @@ from attack_models import generator
 from torch import nn
 
 import nets
-from nets.evaluation import _evaluate_model as module
+from nets.evaluation import _protocol as module
 from nets.evaluation import _runner
 
 SHORT = {"eps": 0.03, "n_iter": 3, "n_queries": 6, "progress": False}
@@ -158,6 +158,44 @@ def test_a_model_that_begins_to_draw_is_flagged():
     assert "randomised" in [flag["name"] for flag in report.red_flags]
 
 
+class OffTheGrid(nn.Module):
+    """Draws on images that no file of 8 bits holds: on attacked ones alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = linear()
+        self.eval()
+
+    def forward(self, x):
+        off = ((x * 255 - (x * 255).round()).abs() > 1e-3).flatten(1).any(1)
+        return self.net(x + 0.1 * off.view(-1, 1, 1, 1) * torch.randn_like(x))
+
+
+def test_a_model_that_draws_on_attacked_images_alone_is_flagged():
+    x = (batch()[0] * 255).round() / 255
+    y = linear()(x).argmax(1)
+    report = nets.evaluate_model(OffTheGrid(), x, y, attacks=["fgsm"], **(SHORT | {"eps": 0.0313}))
+    assert not report.settings["is_noisy"]
+    (flag,) = (flag for flag in report.red_flags if flag["name"] == "randomised")
+    assert "after fgsm" in flag["what"]
+    assert not any(
+        f["name"] == "randomised" for f in nets.evaluate_model(linear(), x, y, attacks=["fgsm"], **SHORT).red_flags
+    )
+
+
+def test_logits_in_double_precision_are_attacked_by_all():
+    net, (x, y) = linear(), batch()
+    plain, double = (nets.evaluate_model(model, x, y, **SHORT) for model in (net, lambda x: net(x).double()))
+    assert [row["accuracy"] for row in plain.rows[:-1]] == [row["accuracy"] for row in double.rows[:-1]]
+
+
+def test_a_function_that_needs_arrays_has_no_gradient():
+    x, y = batch()
+    weight = linear()[1].weight.detach().numpy()
+    report = nets.evaluate_model(lambda x: torch.from_numpy(x.numpy().reshape(len(x), -1) @ weight.T), x, y, **SHORT)
+    assert not report.attacked_by_gradients and [row["name"] for row in report.rows] == ["natural", "square"]
+
+
 def test_a_model_in_training_mode_is_named():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 5))
     with pytest.warns(UserWarning, match=r"training mode and evaluated in evaluation mode, which changes 1"):
@@ -176,6 +214,11 @@ def test_a_model_in_training_mode_is_named():
         ({"n_repeats": 0}, "n_repeats"),
         ({"batch_size": 0}, "batch_size"),
         ({"surrogate": 3}, "model must be a function"),
+        ({"step_size": 0, "attacks": ["ifgsm20"]}, "step_size"),
+        ({"images": torch.rand(N, 3, 4, 4).double()}, "x must be in the model's precision, torch.float32"),
+        ({"images": torch.rand(N, 3, 0, 4)}, "at least one pixel"),
+        ({"images": torch.rand(N, 3, 4, 4).to_sparse()}, "dense tensor"),
+        ({"images": torch.rand(N, 3, 4, 4, device="meta")}, "got a meta tensor"),
         ({"labels": [0] * N}, "y must be a torch.Tensor"),
     ],
 )
