@@ -164,7 +164,7 @@ def reference_path(problem=PINNED):
     return CACHE / f"reference-{digest.hexdigest()[:16]}.npz"
 
 
-def reference(problem=PINNED, tolerance=1e-10):
+def reference(problem=PINNED, tolerance=5e-10):
     """The checked reference; computed once in about a minute, then read from the cache."""
     path = reference_path(problem)
     if path.exists():
