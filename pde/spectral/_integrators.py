@@ -31,11 +31,11 @@ def krylov(march, rtol):
     radius = march.radius_of(march.state, max(1e-2 * rtol, 1e-13) * march.sup_f)
     try:
         for piece in march.pieces():
-            slope = 0.0 if march.velocity.tail(piece.end, piece.layer) is None else march.slope()
+            before = march.look_ahead(piece.duration, piece.layer)
             radius = krylov_layer(march, march.velocity_field(piece.end, piece.layer), piece.duration, rtol, radius)
             if not march.goes_on:
                 return
-            march.count_missed(piece.duration, piece.layer, slope)
+            march.count_missed(piece.duration, before, piece.layer)
             march.arrive(piece)
     except FloatingPointError:
         # Overflow: only check=False returns it.
@@ -191,6 +191,8 @@ def ifrk4(march, n_steps, dealias):
         velocity, sampled = march.sample(march.velocity_field(piece.end, piece.layer))
         stages = (Generator(sampled, problem.nu, march.modes, n_grid),) * 3
         decay = np.exp(-0.5 * dt * problem.nu * march.modes.k_squared)
+        each = max(1, steps // 100)
+        before = march.look_ahead(each * dt, piece.layer)
         for step in range(steps):
             if problem.n_layers is None:
                 times = (piece.end - (step + c) * dt for c in (0.5, 1.0))
@@ -206,7 +208,7 @@ def ifrk4(march, n_steps, dealias):
             march.state = _lawson_step(march.state, stages, decay, dt)
             march.n_steps += 1
             march.n_products += 4
-            if (step + 1) % max(1, steps // 100) == 0 or step + 1 == steps:
+            if (step + 1) % each == 0 or step + 1 == steps:
                 march.s = problem.horizon - piece.end + (step + 1) * dt
                 march.record()
                 elapsed = march.times[-2] - march.times[-1]
@@ -214,7 +216,8 @@ def ifrk4(march, n_steps, dealias):
                 # Aliases of a product that is not dealiased are low modes, too.
                 fading = _fading(march, k_max, _strain(stages[2].field)) if dealias else 0.0
                 march.error = march.error * math.exp(-fading * elapsed) + float(np.abs(residual).max())
-                march.count_missed(elapsed, piece.layer)
+                march.count_missed(elapsed, before, piece.layer)
+                before = march.look_ahead(each * dt, piece.layer)
                 if not march.goes_on:
                     return
         march.arrive(piece)

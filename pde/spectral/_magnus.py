@@ -42,6 +42,7 @@ def magnus(march, rtol):
                 n_steps = max(1, math.ceil((t - piece.begin) / h * (1 - 1e-9)))
                 h = (t - piece.begin) / n_steps
                 begin = piece.begin if n_steps == 1 else t - h
+                before = march.look_ahead(t - begin)
                 step, radius_after, difference, gap = _try(march, t, t - begin, rtol, radius)
                 fading = -np.expm1(-_rates(march, t, len(errors)) * h)
                 # Errors of a mode that come again in each step add up to as many as live at a time.
@@ -52,7 +53,7 @@ def magnus(march, rtol):
                     errors = errors * (1 - fading) + difference
                     errors[0] += gap
                     t, radius = begin, radius_after
-                    march.count_missed(h)
+                    march.count_missed(h, before)
                 march.n_products = step.n_products
                 if not march.goes_on:
                     march.time_error += float(errors.sum())

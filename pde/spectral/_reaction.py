@@ -108,7 +108,7 @@ def react(march, rtol):
         for piece in march.pieces():
             velocity = march.sample(march.velocity_field(piece.end, piece.layer))[0]
             operator = _Operator(march, velocity, reaction.layers[piece.layer], problem.nu)
-            left, slope = piece.duration, march.slope()
+            left, ahead = piece.duration, march.look_ahead(piece.duration, piece.layer)
             while left > 0:
                 step = exponential_step(operator, np.append(march.state, 1.0), left, rate)
                 march.n_products += step.n_products
@@ -124,7 +124,7 @@ def react(march, rtol):
                 if not march.goes_on:
                     return
             before = march.tail_error
-            march.count_missed(piece.duration, piece.layer, slope)
+            march.count_missed(piece.duration, ahead, piece.layer)
             march.tail_error = before + (march.tail_error - before) * math.exp(min(reaction.growth, 700))
             march.arrive(piece)
     except FloatingPointError:

@@ -158,14 +158,31 @@ class March:
         """v(., t) as a field: one of the layers, or a callable at time t."""
         return self.velocity.at(t) if self.problem.n_layers is None else self.problem.layer_field(layer)
 
-    def count_missed(self, tau, layer=None, slope=0.0):
-        """Add what samples of v miss in a time tau, and its modes that no product holds; slope: max |grad u| before."""
+    def look_ahead(self, tau, layer=None):
+        """max |grad u| and |second derivatives| now, and the integral of max |grad u| over a step tau.
+
+        All are 0 if nothing of v is missed. A mode lasts as long as an error of it would: diffusion acts on half its wavenumber, less the strain of v.
+        """
+        t, velocity = self.times[-1], self.velocity
+        if not velocity.size and velocity.tail(t, layer) is None:
+            return 0.0, 0.0, 0.0
+        shells, slope = self.modes.shells(self.state), self.slope()
+        k = self.modes.unit * np.arange(1, len(shells) + 1)
+        rate = self.problem.nu * (k / 2) ** 2 - self.velocity_field(t, layer).jacobian_sup_norm()
+        lasting = float((shells * k / np.maximum(rate, 1 / tau)).sum())
+        return slope, self.slope(second=True), min(slope * tau, lasting)
+
+    def count_missed(self, tau, before, layer=None):
+        """Add what samples of v miss in a time tau, and its modes that no product holds; `before`: by `look_ahead`."""
         missed, tail = self.velocity.missed(self.times[-1]), self.velocity.tail(self.times[-1], layer)
-        if missed or tail is not None:
-            slope = max(slope, self.slope())
-            self.error += missed * slope * tau
+        if not missed and tail is None:
+            return
+        slope, bend, lasting = before
+        now = self.slope()
+        self.error += missed * max(lasting, now * tau)
         if tail is not None:
-            itself, fed_back = tail.errors(self.problem.nu, tau, slope, self.slope(second=True), self.tolerance)
+            bend = max(bend, self.slope(second=True))
+            itself, fed_back = tail.errors(self.problem.nu, tau, max(slope, now), bend, self.tolerance)
             # What follows the state at once does not add up; what has reached the modes kept does, and does not fade.
             self.tail_error += fed_back + max(0.0, itself - self._follower)
             self._follower = max(self._follower, itself)

@@ -34,6 +34,23 @@ def judge(results):
     assert sum(o.resolved for o in results) >= 0.5 * len(results)
 
 
+@pytest.mark.parametrize(("n", "spread"), [(25, 6.6), (40, 1.0), (32, 0.3)])
+def test_samples_of_a_velocity_count_although_diffusion_flattens_u_within_a_step(n, spread):
+    # v = (a(x), 0), a triangle wave of slope 0.04; all that is left of f is its mean, which v has moved.
+    sines = np.zeros(600)
+    odd = np.arange(1, 600, 2)
+    sines[odd] = 0.01 * 8 / np.pi**2 * (-1.0) ** (odd // 2) / odd**2
+    wave = campaign.Factor("cosine", lambda x: np.cos(10 * np.pi * x), lambda m: np.eye(1, m, 5)[0])
+    exact = campaign.drifted(wave, np.arange(n) / n, [sines], spread**2 / 2, 1.0, 620)[:, None]
+
+    def velocity(x, t):
+        slope = 0.01 * (1 - 4 * np.abs(np.mod(x[..., 0] + 0.25, 1) - 0.5))
+        return np.stack([slope, 0 * slope], axis=-1) + 0 * t
+
+    problem = ConvectionDiffusion(velocity, lambda x: wave.values(x[..., 0]), sigma=spread)
+    assert held(spectral.solve(problem, n, rtol=1e-5), exact)
+
+
 def test_fifty_random_problems_are_answered_honestly():
     judge(outcomes(50, 5))
 
