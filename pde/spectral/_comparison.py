@@ -13,12 +13,13 @@ from pde.spectral import _data
 
 __all__ = ["compared"]
 
-# Share of the modes on which a solution is repeated.
-_FEWER = 0.7
+# Shares of the modes on which a solution is repeated: the second, where the first is not enough, is near to all of
+# them, and the difference small if u converges fast.
+_FEWER, _FEW_LESS = 0.7, 0.85
 # Least share of the difference that what lies beyond is taken to be.
 _LEAST_SHARE = 0.5
 # Up to as many tolerances of error it is worth while to sample f on finer grids: these errors halve at least.
-_NEARLY = 4
+_NEARLY = 8
 
 
 def compared(solve, to_the_end):
@@ -28,12 +29,17 @@ def compared(solve, to_the_end):
     """
     march = solve(to_the_end)
     if _of_data(march) > 0.1 * march.tolerance > 0 and not march.violation:
-        _compare(march, solve)
+        _compare_modes(march, solve, _FEWER, of_samples=march.data.coarser is not None)
     if not _is_nearly_resolved(march):
+        return march
+    if march.data.coarser is None:
+        _compare_modes(march, solve, _FEW_LESS)
         return march
     data = _data.refined(march.data.scaled(march.exponent), march.problem, march.k_max)
     finer = solve(True, data=data)
-    _compare(finer, solve, one_by_one=True)
+    _compare_modes(finer, solve, _FEW_LESS)
+    difference = _difference(finer, solve, finer.k_max, of_samples=True)
+    finer.alias_error = min(finer.alias_error, difference + finer.largest_alias)
     return min(march, finer, key=lambda march: march.space_error())
 
 
@@ -42,27 +48,29 @@ def _of_data(march):
 
 
 def _is_nearly_resolved(march):
-    """Whether finer samples of f may be all that is wanting."""
+    """Whether a better estimate, or finer samples of f, may be all that is wanting."""
     error = march.space_error()
     near = march.tolerance < error < _NEARLY * march.tolerance and error - _of_data(march) < march.tolerance
-    return near and march.data.coarser is not None and not march.violation
+    return near and not march.violation
 
 
-def _compare(march, solve, one_by_one=False):
-    """Compare with fewer modes from coarser samples, or with each of the two by itself."""
-    fewer, coarser = math.floor(_FEWER * march.k_max), march.data.coarser is not None
-    for k_max, of_samples in ((fewer, False), (march.k_max, True)) if one_by_one else ((fewer, coarser),):
-        if not k_max:
-            continue
-        other = solve(True, k_max=k_max, data=_kept(march, of_samples))
-        if other.violation:
-            continue
-        grids = (part.modes.to_grid(part.state, march.n) for part in (march, other))
-        difference = 2 * float(np.abs(next(grids) - next(grids)).max())
-        if k_max < march.k_max:
-            march.truncation_error = min(march.truncation_error, _share_beyond(march, k_max) * difference)
-        if of_samples:
-            march.alias_error = min(march.alias_error, difference + march.largest_alias)
+def _compare_modes(march, solve, share, of_samples=False):
+    """Compare with a share of the modes, from coarser samples if wanted."""
+    k_max = math.floor(share * march.k_max)
+    difference = _difference(march, solve, k_max, of_samples)
+    if k_max < march.k_max:
+        march.truncation_error = min(march.truncation_error, _share_beyond(march, k_max) * difference)
+    if of_samples:
+        march.alias_error = min(march.alias_error, difference + march.largest_alias)
+
+
+def _difference(march, solve, k_max, of_samples):
+    """Twice the difference from the solution on the modes |k_i| <= k_max, from coarser samples of f if wanted."""
+    other = solve(True, k_max=k_max, data=_kept(march, of_samples)) if k_max else None
+    if other is None or other.violation:
+        return math.inf
+    grids = (part.modes.to_grid(part.state, march.n) for part in (march, other))
+    return 2 * float(np.abs(next(grids) - next(grids)).max())
 
 
 def _kept(march, coarser):

@@ -161,7 +161,8 @@ class March:
     def look_ahead(self, tau, layer=None):
         """max |grad u| and |second derivatives| now, and the integral of max |grad u| over a step tau.
 
-        All are 0 if nothing of v is missed. A mode lasts as long as an error of it would: diffusion acts on half its wavenumber, less the strain of v.
+        All are 0 if nothing of v is missed. A mode lasts as long as an error of it would: diffusion acts on half its
+        wavenumber, less the strain of v.
         """
         t, velocity = self.times[-1], self.velocity
         if not velocity.size and velocity.tail(t, layer) is None:
