@@ -14,16 +14,10 @@ import numpy as np
 
 
 def serve(method, make_solve, versions):
-    """Answer requests until stdin closes.
+    """Serve requests until stdin closes.
 
-    Parameters
-    ----------
-    method : str
-        Name of the time integration, for the table.
-    make_solve : callable
-        `make_solve(fields, n, **setting)` plans and returns `solve() -> (u, n_steps)`, from NumPy to NumPy.
-    versions : dict
-        Versions of the packages that do the work.
+    make_solve(fields, n, **setting) plans and returns solve() -> (u, n_steps), from NumPy to NumPy; `versions` are
+    those of the packages that do the work.
     """
     # Tools print banners: the driver's pipe moves out of their reach, and what they say goes to the log.
     replies = os.fdopen(os.dup(1), "w", buffering=1)

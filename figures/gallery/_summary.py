@@ -30,20 +30,8 @@ class Line(NamedTuple):
 
 
 def lines_of(record):
-    """Return the findings, the ones that stand for most first.
+    """Return the findings in a figure's record: near the top of the file first, items of lists last.
 
-    Parameters
-    ----------
-    record : dict
-        From a figure's JSON file.
-
-    Returns
-    -------
-    list of Line
-        Nearer to the top of the file first, items of lists last.
-
-    Examples
-    --------
     >>> found = lines_of({"seconds": 3.0, "gain": {"n": [1, 2], "in_h": {"order": 0.98765, "stderr": 0.01}}, "x": 1e-9})
     >>> [tuple(line)[:2] for line in found]
     [('x', '1e-09'), ('gain · n', '1, 2'), ('gain · in h', '0.9877 ± 0.01')]

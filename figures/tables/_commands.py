@@ -27,19 +27,7 @@ class Places(NamedTuple):
 
 
 def commands(name, places):
-    """Return the lines that train and evaluate what a row asks for; what is there already is gone on with.
-
-    Parameters
-    ----------
-    name : str
-        Of the row's recipe.
-    places : Places
-        Directories, and the seed.
-
-    Returns
-    -------
-    tuple of str
-    """
+    """Return the command lines that train and evaluate the networks of a recipe's row; existing runs are resumed."""
     wanted, base, seed = RECIPES[name], trained_by(name), places.seed
     lines, run = [], _run(base, seed, places)
     if wanted.members:

@@ -37,34 +37,13 @@ OTHER = Verdict("other")
 
 
 def is_noisy(model):
-    """Say whether blocks of a model may draw.
-
-    Parameters
-    ----------
-    model : str
-        As `nets.build` names it.
-
-    Returns
-    -------
-    bool
-    """
+    """Return whether a model, by its name for `nets.build`, has blocks with noise."""
     return any(term.startswith("en") for term in model.split("+"))
 
 
 @functools.cache
 def trained_by(name):
-    """Return the first recipe of the same training: tables repeat rows, and blind attacks are on networks of others.
-
-    Parameters
-    ----------
-    name : str
-        Of a recipe.
-
-    Returns
-    -------
-    str
-        Name of a recipe.
-    """
+    """Return the first recipe of the same training: tables repeat rows, and blind attacks are on networks of others."""
     wanted = RECIPES[name]
     if wanted.members:
         return name
@@ -77,21 +56,7 @@ def trained_by(name):
 
 
 def judge(evaluation, wanted, library):
-    """Say whether an evaluation belongs into the row of a recipe.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        Which.
-    wanted : Recipe
-        Of the row.
-    library : Library
-        Where oracles and members are looked up.
-
-    Returns
-    -------
-    Verdict
-    """
+    """Return the `Verdict` on an evaluation for the row of the recipe `wanted`; `library` has oracles and members."""
     data, recipe = evaluation.data, evaluation.recipe
     here = data["n_classes"], data["shape"], data["n_train"], data["n_test"]
     if here != DATA_SETS[wanted.data]:

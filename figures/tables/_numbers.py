@@ -54,26 +54,10 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """A number of a table.
+    """A number of a table: of row `target`, column `attack` (named as in `nets.evaluation`), in per cent.
 
-    Parameters
-    ----------
-    target : Target
-        Its row.
-    attack : str
-        Its column, as `nets.evaluation` names attacks.
-    paper, ours, stderr : float or None
-        In per cent.
-    n : str
-        Images × networks.
-    kind : {"own", "stand-in", "missing"}
-        Where ours comes from: the row's own recipe on its own data, another one, nowhere.
-    recipe, data : str
-        Of ours.
-    remarks : tuple of str
-        How a stand-in differs.
-    command : tuple of str
-        Lines that make the number by the row's own recipe; none for what is its own.
+    `n` is images × networks. `kind`: ours comes from the row's "own" recipe and data, from a "stand-in" that `remarks`
+    describe, or is "missing"; `command` has the lines that compute the number by the row's own recipe.
     """
 
     target: Target
@@ -95,17 +79,7 @@ class Line:
 
 
 def targets(table):
-    """Return the rows of a table.
-
-    Parameters
-    ----------
-    table : str
-        Key of `published.ROWS`.
-
-    Returns
-    -------
-    list of Target
-    """
+    """Return the rows (list of `Target`) of a table, a key of `published.ROWS`."""
     found = []
     for row in ROWS[table]:
         label = row.model + (f" attacked through {row.oracle}" if row.oracle else "")
@@ -117,25 +91,10 @@ def targets(table):
 
 
 def make_lines(table, library, places):
-    """Return the numbers of a table that the paper prints.
+    """Return the lines of a table that the paper prints, honest lines, and the evaluations left out, with the reasons.
 
-    Parameters
-    ----------
-    table : str
-        Key of `published.ROWS`.
-    library : Library
-        Evaluations.
-    places : Places
-        For the commands.
-
-    Returns
-    -------
-    lines : list of Line
-        Row by row.
-    honest : list of Line
-        Of Table 2, under attacks that average over 20 draws and by the mean of the draws; the paper has none.
-    left_out : list of str
-        Evaluations that belong there and are not used, and why.
+    The honest lines are those of Table 2 under attacks averaged over 20 draws, by the mean of the draws; the paper has
+    none.
     """
     lines, honest, left_out = [], [], {}
     for target in targets(table):
@@ -207,19 +166,8 @@ def _line(target, attack, asked, paper, judged, command, left_out):
 
 
 def pooled(scores):
-    """Return mean and standard error over networks that were asked about the same images: see the head of this module.
+    """Return mean and standard error of scores, one per network, on the same images: see the head of this module.
 
-    Parameters
-    ----------
-    scores : list of Score
-        One a network, of the same n images.
-
-    Returns
-    -------
-    accuracy, stderr : float
-
-    Examples
-    --------
     >>> from figures.tables._library import Score
     >>> accuracy, stderr = pooled([Score(0.4, 0.049, 100, {}), Score(0.6, 0.049, 100, {})])
     >>> accuracy, round(stderr**2, 6)  # 0.5 * 0.5 / 100 + 0.02 / 2

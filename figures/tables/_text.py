@@ -156,17 +156,7 @@ def command_lines(document):
 
 
 def markdown(document):
-    """Return a table in Markdown, with what stands below it.
-
-    Parameters
-    ----------
-    document : Document
-        What.
-
-    Returns
-    -------
-    str
-    """
+    """Return a table and its notes in Markdown."""
     lines = [f"## {document.name}: {document.title}", "", _plain(" ".join(document.head)), ""]
     lines += _grid(HEADS, rows_of(document), right=(2, 3, 4))
     if document.honest:
@@ -207,17 +197,7 @@ def _plain(text):
 
 
 def tidy(documents):
-    """Return one line a number, in CSV: accuracies, errors and differences in per cent.
-
-    Parameters
-    ----------
-    documents : list of Document
-        What.
-
-    Returns
-    -------
-    str
-    """
+    """Return one line per number, in CSV: accuracies, errors and differences in per cent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
@@ -233,17 +213,7 @@ def tidy(documents):
 
 
 def latex(document):
-    """Return a table in LaTeX, for the package longtable, with what stands below it.
-
-    Parameters
-    ----------
-    document : Document
-        What.
-
-    Returns
-    -------
-    str
-    """
+    """Return a table and its notes in LaTeX, for the package longtable."""
     title = f"{document.name} of the paper: {document.title}. {' '.join(document.head)}"
     lines = [r"% \usepackage{longtable}", r"\begingroup\footnotesize\setlength{\tabcolsep}{4pt}"]
     lines += _longtable(title, "llrrrp{0.2\\linewidth}", HEADS, rows_of(document))

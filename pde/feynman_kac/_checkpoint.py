@@ -54,19 +54,9 @@ def _told(value, fields):
 
 
 class Checkpoint:
-    """Arrays of moments in a file: replaced as a whole, so that it is complete whenever the process dies.
+    """Moments in a file that is replaced as a whole, so that it is complete whenever the process dies.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        File; made where there is none, and kept at the end.
-    description : dict
-        What the arrays belong to: names to numbers and strings.
-
-    Raises
-    ------
-    ValueError
-        If path is no path, or names a directory or a place in one that does not exist.
+    `description`, names to numbers and strings, identifies the computation; a file of another one is refused.
     """
 
     def __init__(self, path, description):
@@ -79,18 +69,7 @@ class Checkpoint:
         self._last, self._pause = time.monotonic(), _SECONDS
 
     def load(self):
-        """Read the file.
-
-        Returns
-        -------
-        tuple (int, ndarray of shape (m,), ndarray of shape (m,)) or None
-            As given to `save`; None if there is no file.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged or belongs to another computation.
-        """
+        """Return (n_done, mean, squares) as given to `save`, None without a file; ValueError if it is damaged."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -127,15 +106,7 @@ class Checkpoint:
         return time.monotonic() - self._last >= self._pause
 
     def save(self, n_done, mean, squares):
-        """Write the file under another name, then rename it.
-
-        Parameters
-        ----------
-        n_done : int
-            How far the arrays are.
-        mean, squares : ndarray of shape (m,)
-            The arrays.
-        """
+        """Write the moments (m,) of the first n_done blocks under another name, then rename the file."""
         began = time.monotonic()
         text, n_done = np.array(json.dumps(self.description)), np.array(n_done)
         written = digest(text, n_done, mean, squares)

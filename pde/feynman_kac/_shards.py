@@ -40,15 +40,7 @@ class Block(NamedTuple):
 
 
 class Blocks:
-    """The rectangle points x paths cut into blocks: a sequence in which the blocks of the same points are neighbours.
-
-    Parameters
-    ----------
-    n_points, n_paths : int
-        The rectangle.
-    points_per_block, paths_per_block : int
-        The largest block; those at the far edges are smaller.
-    """
+    """The rectangle points x paths cut into a sequence of blocks, in which those of the same points are neighbours."""
 
     def __init__(self, n_points, n_paths, points_per_block, paths_per_block):
         self.n_points, self.n_paths = n_points, n_paths
@@ -67,17 +59,7 @@ class Blocks:
         return Block(point, n_points, path, min(self.paths_per_block, self.n_paths - path))
 
     def n_particles_before(self, index):
-        """Return the number of particles in the first `index` blocks.
-
-        Parameters
-        ----------
-        index : int
-            0 <= index <= len.
-
-        Returns
-        -------
-        int
-        """
+        """Return the number of particles in the first `index` blocks."""
         if index == len(self):
             return self.n_points * self.n_paths
         block = self[index]
@@ -92,33 +74,11 @@ class _Piece(NamedTuple):
 
 
 def in_rounds(job, arguments, start, stop, n_shards):
-    """Yield the results of tasks start, ..., stop - 1 in order, in lists: one for each round.
+    """Yield the results of tasks start, ..., stop - 1 in order, as one list per round.
 
-    In a round every shard is given as many tasks as it does in about five seconds, and all are waited for, so what is
-    in memory does not grow with the number of tasks. Without a parallel joblib backend a round is one task.
-
-    Parameters
-    ----------
-    job : object
-        Hashable and picklable; job.prepare() gives the function that does a task. It is prepared once a worker.
-    arguments : callable
-        Task number to a tuple of arguments.
-    start, stop : int
-        Task numbers.
-    n_shards : int
-        Shards of a round. They run where `joblib.parallel_config` says.
-
-    Yields
-    ------
-    list
-        Results of the next tasks.
-
-    Raises
-    ------
-    ValueError
-        If joblib's backend is one that hangs when a worker dies.
-    RuntimeError
-        If workers keep dying.
+    job.prepare(), called once per worker, returns the function for a task; job is hashable and picklable, and
+    arguments(task) is a tuple. A round gives each shard about five seconds of tasks and waits for all of them, so
+    memory does not grow with the number of tasks. Without a parallel joblib backend a round is one task.
     """
     return_as = None if n_shards == 1 else _return_as()
     if return_as is None:
