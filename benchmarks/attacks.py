@@ -89,7 +89,7 @@ class Row:
 
     @property
     def rate(self):
-        """Images times steps a second, from the fastest run."""
+        """Images times steps per second, from the fastest run."""
         return BATCH * self.n_iter / min(self.seconds)
 
     def ratio(self, base):
@@ -102,7 +102,7 @@ class Row:
 
 
 def make_network():
-    """ResNet-20 with random weights, whose normalisations know the statistics of the images; images; its answers."""
+    """ResNet-20 with random weights and normalisations calibrated on the images; the images; its predictions."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(BATCH, 3, 8, 8, generator=generator)
     x = functional.interpolate(coarse, scale_factor=4, mode="bilinear").clamp(0, 1)
@@ -141,7 +141,7 @@ class Judge:
 
 
 def measure(workers, cases, path, judge, *, n_iter, rounds, threads):
-    """The rows: first a run each to warm up and judge, then the tools in turn."""
+    """The rows: first a run each to warm up and check, then the tools in turn."""
     turns = []
     for case in cases:
         if case.tool.name not in workers:

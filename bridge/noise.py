@@ -34,7 +34,7 @@ def standard_noise(like, noise="gaussian", generator=None):
 
 
 def _gaussian(shape, options):
-    # Double precision asks for more digits, a compiler for operations that it knows.
+    # Double precision needs more digits, and a compiler operations that it can trace.
     if options["device"].type != "cpu" or options["dtype"] == torch.float64 or torch.compiler.is_compiling():
         return torch.randn(shape, **options)
     key = torch.randint(2**32, (2,), generator=options["generator"]).tolist()

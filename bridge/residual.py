@@ -47,7 +47,7 @@ class NoisyResidual(nn.Module):
         See above; a module maps states to tensors that broadcast to y.
     std_over : {"batch", "sample"}
         Var(y) for scale="std" over the whole batch tensor, as released, or over each image alone; only then does the
-        answer for one image not depend on the others in its batch.
+        output for one image not depend on the others in its batch.
     shortcut : Module, optional
         Projection at a stage change; by default the identity.
 
@@ -150,7 +150,7 @@ class NoisyResidual(nn.Module):
                 raise ValueError(f"increment must have shape {tuple(y.shape)}, got {tuple(increment.shape)}")
         elif not self.is_noisy:
             return y
-        # A batch without images has no deviation.
+        # A batch without images has no standard deviation.
         if not y.numel():
             return y
         if increment is not None:
@@ -232,7 +232,7 @@ class NoisyResidual(nn.Module):
         Raises
         ------
         ValueError
-            If n_substeps < 1, or the block is no time step.
+            If n_substeps < 1, or the block is not a time step.
         """
         n_substeps = checks.integer("n_substeps", n_substeps, at_least=1)
         if not self.is_time_step:

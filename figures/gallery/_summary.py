@@ -6,9 +6,9 @@ __all__ = ["Line", "lines_of"]
 
 # What `_io.provenance` adds, and captions, are not findings.
 PROVENANCE = ("captions", "command", "arguments", "versions", "commit", "machine", "date", "seconds")
-# Estimates that stand in one dict with their standard error.
+# Estimates that are in one dict with their standard error.
 ESTIMATES = ("mean", "order", "accuracy")
-# The standard error tells the same.
+# The standard error implies it.
 INTERVAL = ("low", "high")
 N_LISTED = 8
 
@@ -21,7 +21,7 @@ class Line(NamedTuple):
     name, value : str
         To read.
     is_item : bool
-        Of a list of several like it.
+        Whether it is one of a list of similar findings.
     """
 
     name: str
@@ -66,7 +66,7 @@ def _collect(path, value, found):
 def _estimate(value, key):
     text = _text(value[key])
     if value["stderr"] is not None:
-        # Two digits of an error say how far the estimate is to be trusted.
+        # Two digits of an error are enough to judge the estimate.
         text += f" ± {value['stderr']:.2g}" if isinstance(value["stderr"], (int, float)) else f" ± {value['stderr']}"
     return text + (f" (n = {value['n']})" if key == "mean" and "n" in value else "")
 

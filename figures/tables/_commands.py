@@ -1,4 +1,4 @@
-"""The commands that make a number of the paper's tables: training, putting together, evaluation."""
+"""The commands that make a number of the paper's tables: training, averaging, evaluation."""
 
 import shlex
 from pathlib import Path
@@ -18,7 +18,7 @@ class Places(NamedTuple):
     results, runs : Path
         Directories.
     seed : int
-        Of the runs that commands make.
+        Seed of the runs that the commands make.
     """
 
     results: Path = Path("results")

@@ -13,7 +13,7 @@ __all__ = ["NOISE", "RELEASED", "TEXT", "Evaluation", "Library", "Score", "read"
 
 # Radius and step: the paper's text (8/255, 2/255), and the released code.
 TEXT, RELEASED = (8 / 255, 2 / 255), (0.031, 0.007)
-# What makes a network another one, where there is noise in it.
+# Fields of a recipe by which noisy networks differ.
 NOISE = ("noise", "coef", "std_over")
 
 
@@ -27,7 +27,7 @@ class Score(NamedTuple):
     n : int
         Images.
     settings : dict
-        Of the attack.
+        Settings of the attack.
     remarks : tuple of str
         What differs from the paper's text.
     """
@@ -75,8 +75,8 @@ class Evaluation:
             return None
         row = max(found, key=lambda row: row["n"])
         part = row["one_draw"] if one_draw else row
-        told = ("attacked by the released code's eps=0.031, step 0.007",) if self.radius(row) == RELEASED else ()
-        return Score(part["accuracy"], part["stderr"], row["n"], row["settings"], told)
+        remarks = ("attacked by the released code's eps=0.031, step 0.007",) if self.radius(row) == RELEASED else ()
+        return Score(part["accuracy"], part["stderr"], row["n"], row["settings"], remarks)
 
     @staticmethod
     def radius(row):
@@ -169,7 +169,7 @@ def read(results, runs):
 
 
 def _check(evaluation):
-    """Touch what is relied on: what is not there or is no accuracy raises."""
+    """Raise if a field that the tables rely on is missing, or is not an accuracy."""
     recipe, data = evaluation.recipe, evaluation.data
     _ = recipe["model"] + recipe["method"], recipe["eps"] + recipe["epochs"], len(recipe["members"])
     _ = [recipe[key] for key in (*NOISE, "weights")]
@@ -184,4 +184,6 @@ def _check(evaluation):
         _ = row["n_attacked"], evaluation.radius(row)
         for part in (row, row["one_draw"]):
             if not (0 <= part["accuracy"] <= 1 and 0 <= part["stderr"] < 1 and row["n"] >= 1):
-                raise ValueError(f"{row['name']}: {part['accuracy']} ± {part['stderr']} of {row['n']} is no accuracy")
+                raise ValueError(
+                    f"{row['name']}: {part['accuracy']} ± {part['stderr']} of {row['n']} is not an accuracy"
+                )

@@ -25,7 +25,7 @@ __all__ = ["Maximum", "curvature_bound", "largest_gradient", "largest_step", "la
 
 # Relative to the largest |p_theta|; far below what any bound is read to.
 _RTOL = 1e-7
-# Terms to sum in one round of cutting: a field constant along lines would ask for ever more points.
+# Terms to sum in one round of cutting: a field constant along lines would need ever more points.
 _BUDGET = 2**24
 
 

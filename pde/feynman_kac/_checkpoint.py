@@ -20,10 +20,10 @@ _SAMPLED_AT = (0.0, 0.1, 0.3, 0.6, 1.0)
 
 
 def describe(problem, points, n):
-    """What tells a problem and its points (m, 2) from others: names to numbers, and to digests of arrays.
+    """Describe a problem and its points (m, 2), to recognise them: names to numbers, and to digests of arrays.
 
-    Callables stand with their fingerprint and with their values: on the grid of n points per side, those of time at
-    five times.
+    Callables have their fingerprint and their values in it: on the grid of n points per side, those of time at five
+    times.
     """
     if problem.n_layers is not None:
         velocities = [problem.velocity]
@@ -39,16 +39,18 @@ def describe(problem, points, n):
             times = _SAMPLED_AT if not isinstance(value, PeriodicField) else ()
             fields = [problem.scalar_field(name, fraction * problem.horizon, n) for fraction in times]
             parts[name] = value, fields or [value]
-    described = {name: _told(value, fields) for name, (value, fields) in parts.items()}
+    described = {name: _digest_of(value, fields) for name, (value, fields) in parts.items()}
     sigma = problem.sigma if isinstance(problem.sigma, float) else None
     if sigma is None:
-        sigma = _told(problem.sigma, [problem.sigma]) if isinstance(problem.sigma, PeriodicField) else problem.sigma
+        sigma = (
+            _digest_of(problem.sigma, [problem.sigma]) if isinstance(problem.sigma, PeriodicField) else problem.sigma
+        )
         sigma = sigma.tolist() if isinstance(sigma, np.ndarray) else sigma
     numbers = {"sigma": sigma, "horizon": problem.horizon, "length": problem.length}
     return described | {"points": digest(points)} | numbers
 
 
-def _told(value, fields):
+def _digest_of(value, fields):
     code = () if isinstance(value, PeriodicField) else (fingerprint(value),)
     return digest(*code, *(part for field in fields for part in (field.interpolation, field.values)))
 
@@ -79,23 +81,23 @@ class Checkpoint:
                 with np.load(file, allow_pickle=False) as data:
                     text, n_done, mean, squares = (data[name] for name in ("description", "n_done", "mean", "squares"))
                     if digest(text, n_done, mean, squares) != str(data["digest"]):
-                        raise ValueError("its digest is another")
-                there = json.loads(str(text))
+                        raise ValueError("its digest does not match")
+                stored = json.loads(str(text))
             except Exception as error:
                 # Whatever a damaged file raises on its way through zip, NumPy and JSON.
                 raise ValueError(
-                    f"checkpoint {str(self.path)!r} is damaged, or no checkpoint ({error}): remove it to start again"
+                    f"checkpoint {str(self.path)!r} is damaged, or not a checkpoint ({error}): remove it to start again"
                 ) from error
-        if there != self.description:
+        if stored != self.description:
             raise ValueError(
                 f"checkpoint {str(self.path)!r} belongs to another computation, with "
-                f"{'; '.join(self._differences(there))}: call with the same arguments, or give another path"
+                f"{'; '.join(self._differences(stored))}: call with the same arguments, or give another path"
             )
         return int(n_done), mean, squares
 
-    def _differences(self, there):
-        for name in sorted({*there, *self.description}):
-            old, new = there.get(name), self.description.get(name)
+    def _differences(self, stored):
+        for name in sorted({*stored, *self.description}):
+            old, new = stored.get(name), self.description.get(name)
             if old != new:
                 digests = isinstance(old, str) and isinstance(new, str)
                 yield f"another {name}" if digests else f"{name}={old} (here {new})"

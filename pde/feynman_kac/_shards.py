@@ -1,6 +1,6 @@
 """Work cut into blocks, and the blocks spread over the workers that joblib reaches.
 
-What a block gives is a function of the block alone, and results come back in the order of the blocks: sums that are
+The result of a block is a function of the block alone, and results come back in the order of the blocks: sums that are
 made in that order depend neither on the number of shards nor on the workers, their threads or their deaths.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["Block", "Blocks", "in_rounds"]
 # A round is what a lost checkpoint loses, and at its end the fastest worker waits for the slowest.
 _ROUND_SECONDS = 5.0
 _MOST_LOSSES = 3
-# Errors by which loky, Dask and Ray say that a worker died; by name, because they need not be installed.
+# Errors by which loky, Dask and Ray report that a worker died; by name, because they need not be installed.
 _LOST_WORKER = {"TerminatedWorkerError", "KilledWorker", "RayActorError", "WorkerCrashedError"}
 
 
@@ -67,7 +67,7 @@ class Blocks:
 
 
 class _Piece(NamedTuple):
-    """What one shard does in one round."""
+    """The work of one shard in one round."""
 
     job: Any
     arguments: list
@@ -102,7 +102,7 @@ def in_rounds(job, arguments, start, stop, n_shards):
 
 def _return_as():
     """How joblib is to return results, None where it would run them one after the other in this process."""
-    import joblib  # A third of a second that only shards need.
+    import joblib  # Deferred: importing joblib takes 0.3 s.
 
     backend, _ = joblib.parallel.get_active_backend()
     if type(backend).__name__ == "MultiprocessingBackend":
@@ -121,7 +121,7 @@ def _round(pieces, return_as):
     results, losses = {}, 0
     while len(results) < len(pieces):
         missing = [index for index in range(len(pieces)) if index not in results]
-        # One piece a batch: pieces are long, and a batch of several would leave other workers idle.
+        # One piece per batch: pieces are long, and a batch of several would leave other workers idle.
         parallel = joblib.Parallel(return_as=return_as, batch_size=1, pre_dispatch="all")
         try:
             for index, result in parallel(joblib.delayed(_run)(index, pieces[index]) for index in missing):
@@ -155,8 +155,8 @@ def _prepared(job):
 def _own_threads():
     """Give the compiled loops of this worker its share of the cores.
 
-    A backend that starts one worker a core would otherwise run cores**2 threads. loky's share, cores // workers, is
-    in NUMBA_NUM_THREADS; Dask and Ray count one core a task, and threads of one process share its cores as well.
+    A backend that starts one worker per core would otherwise run cores**2 threads. loky's share, cores // workers, is
+    in NUMBA_NUM_THREADS; Dask and Ray count one core per task, and threads of one process share its cores as well.
     """
     before = numba.get_num_threads()
     share = int(os.environ.get("NUMBA_NUM_THREADS", "1"))

@@ -284,7 +284,7 @@ def test_too_few_levels_stop_with_the_remedy():
 
 
 def test_a_cost_beyond_the_limit_stops_before_it_is_spent():
-    with pytest.raises(multilevel.NotConvergedError, match="path-steps > max_cost=1e\\+07: ask for a larger stderr"):
+    with pytest.raises(multilevel.NotConvergedError, match="path-steps > max_cost=1e\\+07: choose a larger stderr"):
         multilevel.multilevel(eigenfunction(), random_points(4), stderr=1e-5, max_cost=1e7)
 
 

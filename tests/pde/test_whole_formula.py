@@ -168,7 +168,7 @@ def test_sigma_of_x_is_that_of_ito():
         lambda: controlled_estimate(problem, [0.3, 0.1]),
         lambda: feynman_kac.gradient(problem, [0.3, 0.1]),
     ):
-        with pytest.raises(ValueError, match="does not know a sigma"):
+        with pytest.raises(ValueError, match="does not support a sigma"):
             call()
 
 
