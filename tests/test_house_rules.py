@@ -31,12 +31,11 @@ TEXTS = {".json", ".md", ".csv", ".cff", ".txt", ".cfg", ".toml", ".py", ".html"
 
 # What does not keep the rules yet: these lists only get shorter.
 LONG_FOR_NOW = (
-    "lessons/_chromium.py has",
     "nets/attacks/_carlini_wagner.py has",
     "nets/evaluation/_assessment.py: evaluate has",
     "nets/evaluation/_setup.py: prepare has",
 )
-LONG_DOCSTRINGS_FOR_NOW = {"pde": 0, "bridge": 0, "nets": 90, "figures": 0, "lessons": 45, "benchmarks": 0}
+LONG_DOCSTRINGS_FOR_NOW = {"pde": 0, "bridge": 0, "nets": 90, "figures": 0, "lessons": 3, "benchmarks": 0}
 
 
 def run_python(*arguments, python_path=""):
