@@ -21,7 +21,6 @@ that is for crafting images to train on, not for evaluation.
 About ten minutes on two cores; `--quick` one or two.
 """
 
-import argparse
 import contextlib
 import os
 import subprocess
@@ -192,22 +191,9 @@ def set_up(envs):
     subprocess.run([*pip, "-r", str(_driver.PEERS / f"{ART.env}.txt")], check=True)
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setup", action="store_true", help="make the toolbox's environment and stop")
-    parser.add_argument("--envs", type=Path, default=_driver.ENVS, help="where it is (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="three steps, two rounds")
-    parser.add_argument("--rounds", type=int, help="turns of each tool (default: 7, quick: 2)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
-    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
-    args = parser.parse_args()
-    args.envs = args.envs.resolve()
-    args.rounds = args.rounds or (2 if args.quick else 7)
-    return args
-
-
 def main():
-    args = parse_arguments()
+    threads = {"type": int, "nargs": "+", "default": [1, 2], "help": "(default: 1 2)"}
+    args = _driver.parse_arguments(__doc__, quick="three steps, two rounds", rounds=(7, 2), threads=threads)
     if args.setup:
         set_up(args.envs)
         return

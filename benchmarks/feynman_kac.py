@@ -20,7 +20,6 @@ spectral solution u and the noise sqrt((E f**2 - u**2) / n_paths), E f**2 being 
 unbiased estimate, give or take 0.03. The whole takes about three minutes, `--quick` 20 seconds.
 """
 
-import argparse
 import contextlib
 import os
 import sys
@@ -192,21 +191,8 @@ def table(rows):
     return "\n".join(lines)
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setup", action="store_true", help="make the peers' environments and stop")
-    parser.add_argument("--envs", type=Path, default=_driver.ENVS, help="where they are (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="fewer paths, one round")
-    parser.add_argument("--rounds", type=int, help="turns of each tool (default: 3, quick: 1)")
-    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
-    args = parser.parse_args()
-    args.envs = args.envs.resolve()
-    args.rounds = args.rounds or (1 if args.quick else 3)
-    return args
-
-
 def main():
-    args = parse_arguments()
+    args = _driver.parse_arguments(__doc__, quick="fewer paths, one round", rounds=(3, 1))
     if args.setup:
         _driver.set_up(TOOLS, args.envs)
         return
