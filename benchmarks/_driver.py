@@ -1,5 +1,6 @@
 """What the benchmarks share: the peers' environments, a process for each tool, the machine, the result file."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -88,6 +89,23 @@ class Worker:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+
+def parse_arguments(doc, *, quick, rounds, **options):
+    """Arguments of a benchmark of peers; `rounds` without and with --quick, `options` more of `add_argument`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setup", action="store_true", help="make the peers' environments and stop")
+    parser.add_argument("--envs", type=Path, default=ENVS, help="where they are (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    full, short = rounds
+    parser.add_argument("--rounds", type=int, help=f"turns of each tool (default: {full}, quick: {short})")
+    for name, keywords in options.items():
+        parser.add_argument(f"--{name}", **keywords)
+    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
+    args = parser.parse_args()
+    args.envs = args.envs.resolve()
+    args.rounds = args.rounds or (short if args.quick else full)
+    return args
 
 
 def environment_python(folder):

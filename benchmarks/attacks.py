@@ -21,7 +21,6 @@ that is for crafting images to train on, not for evaluation.
 About ten minutes on two cores; `--quick` one or two.
 """
 
-import argparse
 import contextlib
 import os
 import subprocess
@@ -89,7 +88,7 @@ class Row:
 
     @property
     def rate(self):
-        """Images times steps a second, from the fastest run."""
+        """Images times steps per second, from the fastest run."""
         return BATCH * self.n_iter / min(self.seconds)
 
     def ratio(self, base):
@@ -102,7 +101,7 @@ class Row:
 
 
 def make_network():
-    """ResNet-20 with random weights, whose normalisations know the statistics of the images; images; its answers."""
+    """ResNet-20 with random weights and normalisations calibrated on the images; the images; its predictions."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(BATCH, 3, 8, 8, generator=generator)
     x = functional.interpolate(coarse, scale_factor=4, mode="bilinear").clamp(0, 1)
@@ -141,7 +140,7 @@ class Judge:
 
 
 def measure(workers, cases, path, judge, *, n_iter, rounds, threads):
-    """The rows: first a run each to warm up and judge, then the tools in turn."""
+    """The rows: first a run each to warm up and check, then the tools in turn."""
     turns = []
     for case in cases:
         if case.tool.name not in workers:
@@ -192,22 +191,9 @@ def set_up(envs):
     subprocess.run([*pip, "-r", str(_driver.PEERS / f"{ART.env}.txt")], check=True)
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setup", action="store_true", help="make the toolbox's environment and stop")
-    parser.add_argument("--envs", type=Path, default=_driver.ENVS, help="where it is (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="three steps, two rounds")
-    parser.add_argument("--rounds", type=int, help="turns of each tool (default: 7, quick: 2)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
-    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
-    args = parser.parse_args()
-    args.envs = args.envs.resolve()
-    args.rounds = args.rounds or (2 if args.quick else 7)
-    return args
-
-
 def main():
-    args = parse_arguments()
+    threads = {"type": int, "nargs": "+", "default": [1, 2], "help": "(default: 1 2)"}
+    args = _driver.parse_arguments(__doc__, quick="three steps, two rounds", rounds=(7, 2), threads=threads)
     if args.setup:
         set_up(args.envs)
         return

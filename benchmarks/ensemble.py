@@ -182,7 +182,7 @@ def main(argv=None):
         for threads in arguments.threads if device.type == "cpu" else [1]:
             torch.set_num_threads(threads)
             for work in WORK:
-                # An iteration of adversarial training is eleven steps: a few of them say as much.
+                # An iteration of adversarial training is eleven steps: a few of them show as much.
                 wall, cpu = measure(designs, work, repeats if work != "adversarial" else max(2, repeats // 3), device)
                 for name in designs:
                     row = {

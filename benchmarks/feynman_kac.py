@@ -4,14 +4,14 @@
     python benchmarks/feynman_kac.py [--quick] [--out results/benchmark_feynman_kac.json]
 
 The case: Euler-Maruyama paths in the velocity of `pinned.py` on 128 x 128 points, bilinear between them, sigma = 0.1,
-T = 1, from 64 x 64 points, 256 paths a point, 1000 steps a path: 1.05e9 path-steps. The peers take fewer paths a point,
-16384 to 65536 in all, because more no longer change their rates (seen up to four times as many); "full s" is the time
-of the whole case at the rate measured. All tools may use all cores; "cores" is processor time over wall time.
+T = 1, from 64 x 64 points, 256 paths per point, 1000 steps per path: 1.05e9 path-steps. The peers take fewer paths per
+point, 16384 to 65536 in all, because more no longer change their rates (seen up to four times as many); "full s" is the
+time of the whole case at the rate measured. All tools may use all cores; "cores" is processor time over wall time.
 "M/core s", millions of path-steps in a second of one core, survives a busy machine where "M/s" does not; but not for
 torchsde, whose threads spin while they wait for each other. Every tool goes from arrays to the means of f(X_T) inside
 the timer, in a process of its own that compiles and warms up outside; the tools take turns.
 
-The last rows are the same answer by other routes, and their "full s" is the measured time of the whole answer:
+The last rows are the same result by other routes, and their "full s" is the measured time of the whole result:
 stochastic Heun, of weak order 2, with 20 steps; and one call of `solve_to` for the error that the whole case has, pilot
 and standard errors included, which chooses paths and steps itself (those in the table are nominal).
 
@@ -20,7 +20,6 @@ spectral solution u and the noise sqrt((E f**2 - u**2) / n_paths), E f**2 being 
 unbiased estimate, give or take 0.03. The whole takes about three minutes, `--quick` 20 seconds.
 """
 
-import argparse
 import contextlib
 import os
 import sys
@@ -110,7 +109,7 @@ class Row:
 
     @property
     def rate(self):
-        """Path-steps a second, from the fastest solve."""
+        """Path-steps per second, from the fastest solve."""
         return N_POINTS_SIDE**2 * self.n_paths * self.n_steps / min(self.seconds)
 
     @property
@@ -120,7 +119,7 @@ class Row:
 
     @property
     def core_rate(self):
-        """Path-steps a second of one core, from the solve that took the least processor time."""
+        """Path-steps per second of one core, from the solve that took the least processor time."""
         return N_POINTS_SIDE**2 * self.n_paths * self.n_steps / min(self.cpu_seconds)
 
     @property
@@ -192,21 +191,8 @@ def table(rows):
     return "\n".join(lines)
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setup", action="store_true", help="make the peers' environments and stop")
-    parser.add_argument("--envs", type=Path, default=_driver.ENVS, help="where they are (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="fewer paths, one round")
-    parser.add_argument("--rounds", type=int, help="turns of each tool (default: 3, quick: 1)")
-    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
-    args = parser.parse_args()
-    args.envs = args.envs.resolve()
-    args.rounds = args.rounds or (1 if args.quick else 3)
-    return args
-
-
 def main():
-    args = parse_arguments()
+    args = _driver.parse_arguments(__doc__, quick="fewer paths, one round", rounds=(3, 1))
     if args.setup:
         _driver.set_up(TOOLS, args.envs)
         return

@@ -15,18 +15,18 @@ The yardstick, counted by hand for one step of one path, velocity bilinear and i
     loads of 8 bytes               4   the corners, both components each
                                   96
 
-A multiprocessor of an H200 (compute capability 9.0) starts 128 of these a clock, of which at most 64 integer
+A multiprocessor of an H200 (compute capability 9.0) starts 128 of these per clock, of which at most 64 integer
 multiplications, 64 other integer operations, and 16 special functions (into which the two conversions of positions
 fall): the bound is 96 / 128 = 0.75 clocks, where the parts alone would take 0.34, 0.44 and 0.38. 132 multiprocessors
-at 1.98 GHz then do 3.5e11 path-steps a second. Shared memory comes to the same: of 16 lanes that read 8 bytes at
-random the fullest of the 16 pairs of banks serves 3.1, so 4 loads of a warp take 25 clocks, 0.77 a path. The
+at 1.98 GHz then do 3.5e11 path-steps per second. Shared memory comes to the same: of 16 lanes that read 8 bytes at
+random the fullest of the 16 pairs of banks serves 3.1, so 4 loads of a warp take 25 clocks, 0.77 per path. The
 compiler's inner loop for this kernel has 131 instructions and no spills (ptxas 13.5, sm_90), 1.02 clocks: 2.6e11 is
 what it can reach. It takes the low and the high half of most of Philox's products apart, 17 instructions that a better
 compiler would save.
 
-Float64: 90 operations at 64 a clock are 1.4 clocks (1.9e11 a second) in the compiler's loop; but a table of 128**2
-does not fit in shared memory, and through the cache 8 loads of 32 lanes touch up to 256 lines, at one a clock 8
-clocks a path: 3.3e10. Common paths: with the increments shared by a block 43 operations and two more loads remain,
+Float64: 90 operations at 64 per clock are 1.4 clocks (1.9e11 per second) in the compiler's loop; but a table of 128**2
+does not fit in shared memory, and through the cache 8 loads of 32 lanes touch up to 256 lines, at one per clock 8
+clocks per path: 3.3e10. Common paths: with the increments shared by a block 43 operations and two more loads remain,
 0.35 clocks: 7.5e11.
 """
 
@@ -162,7 +162,7 @@ def figure4(*, quick, seed):
 
 
 def versions():
-    """Of whatever numbers depend on."""
+    """Provenance of the numbers."""
     found = {}
     for name in ("numpy", "numba", "numba-cuda", "cuda-bindings", "cuda-core"):
         try:

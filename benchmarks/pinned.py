@@ -151,7 +151,7 @@ def check_reference(ref, tolerance):
             f"got {ref.time_error:.1e} (time) and {ref.space_error:.1e} (space)"
         )
     if not ref.max_abs <= 1 + tolerance:
-        raise RuntimeError(f"the maximum principle asks for max |u| <= 1, got {ref.max_abs:.12g}")
+        raise RuntimeError(f"the maximum principle requires max |u| <= 1, got {ref.max_abs:.12g}")
     return ref
 
 

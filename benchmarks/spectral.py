@@ -12,12 +12,10 @@ against a reference computed by `pinned.py`. The whole takes about half an hour 
 half a minute on two cores, plus ten minutes, or one, the first time for the references.
 """
 
-import argparse
 import contextlib
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import median
 
 import _driver
@@ -148,22 +146,10 @@ def cases(quick):
     return main[:2] if quick else main + larger + [(problem, "tuned", problem.n) for problem in pinned.OTHERS]
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setup", action="store_true", help="make the peers' environments and stop")
-    parser.add_argument("--envs", type=Path, default=_driver.ENVS, help="where they are (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="n = 128, two rounds, no variants of a peer")
-    parser.add_argument("--rounds", type=int, help="turns of each tool (default: 5, quick: 2)")
-    parser.add_argument("--repeats", type=int, default=2, help="solves in a turn (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
-    args = parser.parse_args()
-    args.envs = args.envs.resolve()
-    args.rounds = args.rounds or (2 if args.quick else 5)
-    return args
-
-
 def main():
-    args = parse_arguments()
+    repeats = {"type": int, "default": 2, "help": "solves in a turn (default: %(default)s)"}
+    quick = "n = 128, two rounds, no variants of a peer"
+    args = _driver.parse_arguments(__doc__, quick=quick, rounds=(5, 2), repeats=repeats)
     if args.setup:
         _driver.set_up(TOOLS, args.envs)
         return

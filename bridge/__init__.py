@@ -27,7 +27,8 @@ from bridge.ensemble import FeynmanKacMean
 from bridge.fields import TorchField, TorusFeatures
 from bridge.network import ResidualNetwork, network_from_velocity
 from bridge.planar import mean_field, problem_from_network
-from bridge.residual import NoisyResidual, noise_from, noise_off, noisy_blocks
+from bridge.residual import NoisyResidual
+from bridge.switches import noise_from, noise_off, noisy_blocks
 
 __all__ = [
     "FeynmanKacMean",

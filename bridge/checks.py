@@ -1,4 +1,4 @@
-"""Checks at the door, shared by the modules of this package and of those above it: those of `pde`."""
+"""Checks of arguments, shared by the modules of this package and of those above it: those of `pde`."""
 
 from pde.checks import integer, one_of, real
 

@@ -19,7 +19,7 @@ class FeynmanKacMean(nn.Module):
     mean = sum_k w_k m_k,  m_k = (1 / n_draws) sum_j logits_kj,  sum_k w_k = 1                    (paper: section 5)
     stderr**2 = sum_k w_k**2 s_k**2 / n_draws,  s_k**2 the variance of logits_kj over the draws j
 
-    The standard error is that of the noise: members differ by their parameters as well, which is no error.
+    The standard error is that of the noise: members differ by their parameters as well, which is not an error.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class FeynmanKacMean(nn.Module):
     Raises
     ------
     ValueError
-        If members is one network or empty, n_draws < 1, or the weights are not one finite number a member, of sum 1.
+        If members is one network or empty, n_draws < 1, or the weights are not one finite number per member, of sum 1.
 
     References
     ----------
@@ -51,7 +51,7 @@ class FeynmanKacMean(nn.Module):
 
     def __init__(self, members, n_draws: int = 1, weights=None, *, nonnegative: bool = False):
         super().__init__()
-        # A Sequential is an iterable of its layers, which are no members.
+        # A Sequential is an iterable of its layers, which are not members.
         if isinstance(members, nn.Module) and not isinstance(members, nn.ModuleList):
             raise ValueError(f"members must be a list of networks, got one {type(members).__name__}")
         self.members = nn.ModuleList(members)
@@ -112,7 +112,7 @@ class FeynmanKacMean(nn.Module):
         Raises
         ------
         ValueError
-            If a standard error is asked of fewer than two draws.
+            If a standard error is requested with fewer than two draws.
         """
         if return_stderr:
             if self.n_draws < 2:
@@ -144,7 +144,7 @@ class FeynmanKacMean(nn.Module):
         return torch.stack([torch.stack([member(x) for _ in range(self.n_draws)]) for member in self.members])
 
     def update_weights(self, step_size: float):
-        """Take one gradient step in the weights and normalise them: once an epoch, as the paper does.
+        """Take one gradient step in the weights and normalise them: once per epoch, as the paper does.
 
         w <- w - step_size dL/dw;  w <- max(w, 0) if nonnegative;  w <- w / sum_k w_k
 

@@ -20,27 +20,9 @@ NOISES = ("gaussian", "laplace")
 
 
 def standard_noise(like, noise="gaussian", generator=None):
-    """Draw independent numbers of mean 0 and variance 1.
+    """Draw independent numbers of mean 0 and variance 1: a tensor like `like`, its order in memory included.
 
     gaussian: density exp(-z**2 / 2) / sqrt(2 pi);  laplace: density exp(-sqrt(2) |z|) / sqrt(2)
-
-    Parameters
-    ----------
-    like : Tensor of shape (...)
-        Gives shape, dtype, device and the order of the elements in memory.
-    noise : {"gaussian", "laplace"}
-        Law.
-    generator : torch.Generator, optional
-        Source of the numbers; by default PyTorch's own of the device.
-
-    Returns
-    -------
-    Tensor of shape (...)
-
-    Raises
-    ------
-    ValueError
-        If the law is unknown (raised by a helper).
     """
     checks.one_of("noise", noise, NOISES)
     channels_last = not like.is_contiguous() and like.dim() == 4
@@ -52,7 +34,7 @@ def standard_noise(like, noise="gaussian", generator=None):
 
 
 def _gaussian(shape, options):
-    # Double precision asks for more digits, a compiler for operations that it knows.
+    # Double precision needs more digits, and a compiler operations that it can trace.
     if options["device"].type != "cpu" or options["dtype"] == torch.float64 or torch.compiler.is_compiling():
         return torch.randn(shape, **options)
     key = torch.randint(2**32, (2,), generator=options["generator"]).tolist()

@@ -5,7 +5,6 @@
 is a step of dX = F(X) dt + coef scale dB (Ito), F the `branch`. With dt = 1 it is the paper's residual mapping.
 """
 
-import contextlib
 import math
 
 import torch
@@ -14,7 +13,7 @@ from torch import nn
 from bridge import checks
 from bridge.noise import NOISES, standard_noise
 
-__all__ = ["NoisyResidual", "noise_from", "noise_off", "noisy_blocks"]
+__all__ = ["NoisyResidual"]
 
 SCALES = ("additive", "multiplicative", "std")
 SPREADS = ("batch", "sample")
@@ -48,16 +47,16 @@ class NoisyResidual(nn.Module):
         See above; a module maps states to tensors that broadcast to y.
     std_over : {"batch", "sample"}
         Var(y) for scale="std" over the whole batch tensor, as released, or over each image alone; only then does the
-        answer for one image not depend on the others in its batch.
+        output for one image not depend on the others in its batch.
     shortcut : Module, optional
         Projection at a stage change; by default the identity.
 
     Attributes
     ----------
     generator : torch.Generator or None
-        Source of the noise; None: PyTorch's own. See `noise_from`.
+        Source of the noise; None: PyTorch's own. See `bridge.noise_from`.
     enabled : bool
-        Whether noise is drawn. See `noise_off`.
+        Whether noise is drawn. See `bridge.noise_off`.
 
     Raises
     ------
@@ -151,7 +150,7 @@ class NoisyResidual(nn.Module):
                 raise ValueError(f"increment must have shape {tuple(y.shape)}, got {tuple(increment.shape)}")
         elif not self.is_noisy:
             return y
-        # A batch without images has no deviation.
+        # A batch without images has no standard deviation.
         if not y.numel():
             return y
         if increment is not None:
@@ -233,7 +232,7 @@ class NoisyResidual(nn.Module):
         Raises
         ------
         ValueError
-            If n_substeps < 1, or the block is no time step.
+            If n_substeps < 1, or the block is not a time step.
         """
         n_substeps = checks.integer("n_substeps", n_substeps, at_least=1)
         if not self.is_time_step:
@@ -272,68 +271,3 @@ class _AddStdNoise(torch.autograd.Function):
         # A constant y has no direction in which its deviation grows: the subgradient 0, as torch.std has it.
         slope = torch.where(std > 0, ctx.coef * dot / ((ctx.n - 1) * std), 0)
         return torch.addcmul(g, deviation, slope.to(g.dtype)), None, None, None
-
-
-def noisy_blocks(model: nn.Module):
-    """List the noise-injected blocks of a network, in the order of its modules.
-
-    Parameters
-    ----------
-    model : Module
-        Any network.
-
-    Returns
-    -------
-    list of NoisyResidual
-    """
-    return [module for module in model.modules() if isinstance(module, NoisyResidual)]
-
-
-@contextlib.contextmanager
-def noise_from(model: nn.Module, generator):
-    """Let all blocks of a network draw from a generator, for the length of a `with` block.
-
-    Parameters
-    ----------
-    model : Module
-        Any network.
-    generator : torch.Generator or None
-        On the device of the network.
-
-    Yields
-    ------
-    Module
-        The network.
-    """
-    with _attribute(noisy_blocks(model), "generator", generator):
-        yield model
-
-
-@contextlib.contextmanager
-def noise_off(model: nn.Module):
-    """Switch the noise of a network off, for the length of a `with` block.
-
-    Parameters
-    ----------
-    model : Module
-        Any network.
-
-    Yields
-    ------
-    Module
-        The network.
-    """
-    with _attribute(noisy_blocks(model), "enabled", False):
-        yield model
-
-
-@contextlib.contextmanager
-def _attribute(modules, name, value):
-    before = [getattr(module, name) for module in modules]
-    try:
-        for module in modules:
-            setattr(module, name, value)
-        yield
-    finally:
-        for module, old in zip(modules, before, strict=True):
-            setattr(module, name, old)

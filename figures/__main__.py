@@ -106,7 +106,7 @@ def _keep_threads(names):
 
 
 def _options(name, arguments):
-    """The arguments of a figure: the shared ones, and of the others those that it knows."""
+    """The arguments of a figure: the shared ones, and of the others those that it has."""
     options = ["--seed", str(arguments.seed), "--out", str(arguments.out)] + ["--quick"] * arguments.quick
     for option in FIGURES[name].options:
         value = getattr(arguments, option)

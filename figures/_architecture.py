@@ -19,7 +19,7 @@ LABELS = {
 
 
 class Box(NamedTuple):
-    """A module, or what a block does besides its modules; `role` is of use to who draws it."""
+    """A module, or what a block does besides its modules; `role` selects the drawing style."""
 
     role: str
     label: str
@@ -32,7 +32,7 @@ class Box(NamedTuple):
 
 
 def build(name, seed):
-    """The network and an image for it, of nothing: only the shapes are looked at."""
+    """The network and an all-zero input image: only the shapes matter."""
     model = nets.build(name, seed=seed).eval()
     return model, torch.zeros(1, len(model.mean), SIDE, SIDE)
 

@@ -96,7 +96,7 @@ def _run(name, arguments, parser, functions, options, of_networks):
     if arguments["replot"]:
         for key, value in chosen.items():
             if value != parser.get_default(key):
-                raise ValueError(f"--{key.replace('_', '-')} asks for other data: run without --replot")
+                raise ValueError(f"--{key.replace('_', '-')} needs other data: run without --replot")
         data = _io.load_data(arguments["out"] / f"{name}.npz", name)
     elif arguments["seed"] < 0:
         raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")

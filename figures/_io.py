@@ -94,7 +94,7 @@ def _digest(arrays):
 def load_data(path, figure, *, remedy="run without --replot"):
     """Read the arrays that `save_data` wrote; refuse a file that is missing, damaged or another figure's."""
     if not path.is_file():
-        raise ValueError(f"--replot needs {path}, which is not there: {remedy} first")
+        raise ValueError(f"--replot needs {path}, which does not exist: {remedy} first")
     try:
         # Opened here: numpy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

@@ -96,7 +96,7 @@ def findings(data):
 
 
 def plot(data):
-    """Draw (a) the whole layer, a weight a square, (b) its first kernels enlarged, (c) the correlation of the taps."""
+    """Draw (a) the whole layer, one square per weight, (b) its first kernels, (c) the correlation of the taps."""
     found = findings(data)
     whole = sparsity.picture(data["weight"])
     n = data["weight"].shape[-1] * N_KERNELS

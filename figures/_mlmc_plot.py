@@ -10,19 +10,7 @@ __all__ = ["panels"]
 
 
 def panels(data, found):
-    """Three panels: cost against accuracy, the levels, and the options' gains.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `figures.mlmc.compute`: `error` and `cost` of shape (e,), and the rest.
-    found : dict
-        As from `figures.mlmc.findings`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw three panels: cost against accuracy, the levels, and the options' gains, from `compute` and `findings`."""
     figure = Figure(figsize=(14.5, 4.7), layout="constrained")
     cost, levels, gains = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 1.15]})
     _cost(cost, data, found)

@@ -8,7 +8,7 @@ OF_NETWORKS = ("runs", "data")
 
 
 class Figure(NamedTuple):
-    """A module that makes pictures or tables: its title, the options it knows, and whether it prints what it writes."""
+    """A module that makes pictures or tables: its title, its options, and whether it prints what it writes."""
 
     what: str
     options: tuple = ()

@@ -225,7 +225,7 @@ def test_images(images, n):
 
 
 def describe(*runs):
-    """Say in a line on what networks of one recipe were trained, and how."""
+    """Describe in one line how networks of one recipe were trained, and on what."""
     plan, source = runs[0].config["recipe"], runs[0].config["data"]
     unit = "epoch" if plan["epochs"] == 1 else "epochs"
     encoding = "" if source["encoding"] == "raw" else f" ({source['encoding']})"

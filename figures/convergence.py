@@ -134,7 +134,7 @@ def _mean(net, points, n_draws, generator):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     noise = data["bias_stderr"] / data["bias"]
     # A root mean square of m normals is known to this part of itself.
     scatter = 1 / math.sqrt(2 * float(data["n_error_points"]))

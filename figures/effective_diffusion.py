@@ -3,7 +3,7 @@
     x_(l+1) = x_l + F_l(x_l) + a s_l xi_l        block l, a step dt = 1 / L of dX = f dt + sigma dB       (section 3.1)
     f = F_l / dt,  sigma = a s_l / sqrt(dt) = a s_l sqrt(L),  s_l**2 = Var(x_l + F_l(x_l)) over the batch
 
-L counts the time steps of all three stages. A stage change moves the state into another space: it is no time step,
+L counts the time steps of all three stages. A stage change moves the state into another space: it is not a time step,
 takes no time, and is marked where it stands by what its own noise a s would be as a step's. All is measured on test
 images along a path with its noise. With rms over the components of an image's state,
 
@@ -198,7 +198,7 @@ def _spread(found, key):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     models_found = {}
     for row, name in enumerate(data["model"].tolist()):
         spreads = {key: _spread_of(data[f"trained_{key}"][row]) for key in QUANTITIES}

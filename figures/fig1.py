@@ -58,7 +58,7 @@ def _is_time_step(module):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     return {
         "model": str(data["model"]),
         "n_parameters": int(data["total_n_parameters"]),

@@ -55,7 +55,7 @@ def compute(*, quick=False, seed=0, model=MODEL):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     members = [
         {
             "weight": float(weight),

@@ -7,7 +7,7 @@
 (c) The same for a network: hidden states of test images through the time steps of the last stage, as
     `bridge.ResNetSDE` without its noise, projected on two principal components of the states. A block is one step of
     Euler's method, a straight line; dashed, for one image per class: the equation itself, in steps of an eighth of a
-    block. Changes of the state space are no time steps and not crossed.
+    block. Changes of the state space are not time steps and are not crossed.
 
 The network of (c) is the adversarially trained ResNet-20 that ships, or a finished run of resnet20 or en1_resnet20 in
 --runs.
@@ -37,7 +37,7 @@ HORIZON, N_MODES = 0.5, 2
 # Points per side that resolve what the velocity makes of the terminal datum.
 N = 256
 N_LAYERS = (8, 16, 32, 64, 128)
-# Curves are looked at at the quarters of the time, and drawn at this many times.
+# Curves are checked at the quarters of the time, and drawn at this many times.
 N_QUARTERS, N_TIMES = 4, 65
 MARGIN, N_PICTURE = 0.15, 131
 WANTED = _runs.Wanted(("resnet20", "en1_resnet20"))
@@ -163,7 +163,7 @@ def _states(network, before):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     order = pde.convergence.observed_order(1 / data["n_layers"], data["network_deviation"])
     return {
         "largest_deviation_along_curves": float(np.abs(data["along"] - data["along"][0]).max()),

@@ -78,7 +78,7 @@ def _column(run, name, n_epochs):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     models = {}
     for name, how in zip(data["model"].tolist(), data["how"].tolist(), strict=True):
         mine = data["run_model"] == name

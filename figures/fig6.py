@@ -140,7 +140,7 @@ def _last(x):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     classes, label = data["classes"].tolist(), data["label"].astype(int)
     made = {}
     for row, name in enumerate(data["attack"].tolist()):

@@ -37,23 +37,8 @@ N = 128
 def compute(*, quick=False, seed=0):
     """Measure costs, errors and variances.
 
-    Parameters
-    ----------
-    quick : bool, default=False
-        Fewer points, and accuracies a few times coarser.
-    seed : int, default=0
-        Seed of velocity, terminal datum, points and paths.
-
-    Returns
-    -------
-    dict of str to ndarray
-        `asked`, `error` and `cost` (e,) of multilevel Monte Carlo, the same of plain Monte Carlo (p,), the levels
-        (l,), the same as of the first for `solve_to` (s,), and the options' gains (o,).
-
-    Raises
-    ------
-    ValueError
-        If seed is negative.
+    `asked`, `error` and `cost` (e,) of multilevel Monte Carlo, the same of plain Monte Carlo (p,) and of `solve_to`
+    (s,), the levels (l,), and the options' gains (o,). `quick`: fewer points, and accuracies a few times coarser.
     """
     if seed < 0:
         raise ValueError(f"--seed must be >= 0, got {seed}")
@@ -164,17 +149,7 @@ def _options(problem, points, n_steps, n_paths, seed):
 
 
 def findings(data):
-    """Return the slopes and gains for the JSON file and for the legends.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `error` and `cost` of shape (e,), and the rest.
-
-    Returns
-    -------
-    dict
-    """
+    """Return the slopes and gains for the JSON file and for the legends."""
     h = 1 / data["level_n_steps"]
     fine = slice(3, None)
     multi = pde.convergence.observed_order(data["error"], data["cost"])
@@ -205,17 +180,7 @@ def _line(fit, error):
 
 
 def plot(data):
-    """Draw the three panels.
-
-    Parameters
-    ----------
-    data : dict of str to ndarray
-        As from `compute`: `error` and `cost` of shape (e,), and the rest.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw the three panels."""
     return _mlmc_plot.panels(data, findings(data))
 
 

@@ -79,7 +79,7 @@ QUICK = Plan(20, 2, {"pgd5": (8, 64), "fgsm": (8, 64)}, {"pgd5-eot5": (8, 64), "
 
 
 class _Curve(NamedTuple):
-    """Of one run and attack: c_ir at each radius, the first of which is 0, and what it cost."""
+    """One run under one attack: c_ir at each radius, the first of which is 0, and what it cost."""
 
     eps: tuple
     rights: list
@@ -120,7 +120,7 @@ def compute(*, quick=False, seed=0, runs=None, data=None, n_images=None):
 
 
 def _panel(group, images, order, plan, n_images, seed, radii, bar):
-    """The rows of one model: its runs share the images out."""
+    """The rows of one model: the images are divided among its runs."""
     group = group[:n_images]
     part = min(n_images, len(order)) // len(group)
     found = []
@@ -211,7 +211,7 @@ def _radius(number):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     models = {}
     for row, (model, attack) in enumerate(zip(data["model"].tolist(), data["attack"].tolist(), strict=True)):
         made = ~np.isnan(data["accuracy"][row])

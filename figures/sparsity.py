@@ -66,7 +66,7 @@ def _row(measured, layers, key):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     means = {key: _weights.means(data, key) for key in (*TOTALS, "all_below", "all_n", "n")}
     networks = {}
     for row, name in enumerate(data["network"].tolist()):

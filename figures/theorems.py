@@ -157,7 +157,7 @@ def _gaussian(n_times):
 
 
 def findings(data):
-    """Return what the JSON file says."""
+    """Return the findings for the JSON file."""
     families = {"grid-noise": ("rough", ())} | {
         str(name): ("smooth", (row,)) for row, name in enumerate(data["smooth_family"])
     }

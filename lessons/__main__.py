@@ -25,18 +25,7 @@ SECONDS_BEFORE_TRAINING = 5
 
 
 def main(argv=None):
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process by default.
-
-    Returns
-    -------
-    int
-        Exit status.
-    """
+    """Run the command line and return its exit status; argv defaults to the arguments of the process."""
     parser = _enresnet.OneLineParser(PROG, __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="lessons to print or write (default all)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"0: any (default {DEFAULT_PORT})")

@@ -43,17 +43,7 @@ START_SECONDS = 60
 
 
 def find_chromium():
-    """Return the path of Chromium or a browser of its kind.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If there is none; the message says how to get it.
-    """
+    """Return the path of Chromium or a browser of its kind; a ValueError says how to get one."""
     for name in (*NAMES, *PLACES):
         if path := shutil.which(name):
             return path
@@ -62,18 +52,7 @@ def find_chromium():
 
 @contextlib.contextmanager
 def chromium():
-    """Start a headless Chromium with an empty profile, for the length of a `with` block.
-
-    Yields
-    ------
-    Page
-        Its only page, blank.
-
-    Raises
-    ------
-    ValueError
-        If there is no Chromium, or it does not start.
-    """
+    """Start a headless Chromium with an empty profile, and yield its only page, blank, inside a `with` block."""
     path = find_chromium()
     # Root, as in containers, has no sandbox to give; all pages are ours.
     options = [*OPTIONS, "--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else OPTIONS
@@ -110,19 +89,10 @@ def _end(process):
 
 
 class Page:
-    """A page, and what happened on it since it was opened.
+    """A page of the browser, and what happened on it since it was opened.
 
-    Parameters
-    ----------
-    connection : websockets.sync.client.ClientConnection
-        To the browser.
-
-    Attributes
-    ----------
-    requests : list of str
-        Addresses asked for, by the page or its workers.
-    complaints : list of str
-        Errors and warnings on the console, and exceptions nobody caught.
+    `requests`: addresses that the page or its workers requested; `complaints`: errors and warnings on the console, and
+    uncaught exceptions.
     """
 
     def __init__(self, connection):
@@ -134,27 +104,9 @@ class Page:
             self.send(f"{domain}.enable")
 
     def send(self, method, *, timeout=60, **arguments):
-        """Call a method of the protocol, and return its result.
+        """Call a method of the protocol ("Page.navigate") and return its result, a dict.
 
-        Parameters
-        ----------
-        method : str
-            As "Page.navigate".
-        timeout : float, default=60
-            Seconds.
-        **arguments : object
-            Of the method.
-
-        Returns
-        -------
-        dict
-
-        Raises
-        ------
-        RuntimeError
-            If the browser refuses.
-        TimeoutError
-            If it does not answer (raised by websockets).
+        RuntimeError if the browser refuses, TimeoutError without a reply in `timeout` seconds.
         """
         self._count += 1
         message = {"id": self._count, "method": method, "params": arguments}
@@ -187,18 +139,7 @@ class Page:
                 self.complaints.append(f"{values['entry']['text']} {values['entry'].get('url', '')}".strip())
 
     def open(self, url):
-        """Go to an address; `requests` and `complaints` begin anew.
-
-        Parameters
-        ----------
-        url : str
-            Of http or file.
-
-        Raises
-        ------
-        RuntimeError
-            If nothing is there.
-        """
+        """Open an address of http or file; `requests` and `complaints` begin anew. RuntimeError if nothing is there."""
         # Of the page before nothing may be counted, its last events included.
         self.send("Page.navigate", url="about:blank")
         self.evaluate("1")
@@ -209,22 +150,7 @@ class Page:
             raise RuntimeError(f"{url}: {answer['errorText']}")
 
     def evaluate(self, expression):
-        """Evaluate JavaScript on the page.
-
-        Parameters
-        ----------
-        expression : str
-            What JSON can hold, or a promise of it.
-
-        Returns
-        -------
-        object
-
-        Raises
-        ------
-        RuntimeError
-            If it throws.
-        """
+        """Evaluate JavaScript on the page: a value for JSON, or a promise of it. RuntimeError if it throws."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             details = answer["exceptionDetails"]
@@ -232,20 +158,7 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, expression, *, seconds=60):
-        """Wait until a JavaScript expression is true.
-
-        Parameters
-        ----------
-        expression : str
-            Evaluated again and again.
-        seconds : float, default=60
-            How long.
-
-        Raises
-        ------
-        TimeoutError
-            If it stays false.
-        """
+        """Wait until a JavaScript expression, evaluated repeatedly, is true; TimeoutError if it stays false."""
         deadline = time.monotonic() + seconds
         while True:
             # While a page is being replaced there is none to ask.
@@ -257,49 +170,23 @@ class Page:
             time.sleep(0.03)
 
     def press(self, key):
-        """Press a key and let it go.
-
-        Parameters
-        ----------
-        key : str
-            As "ArrowRight", "Tab".
-        """
+        """Press and release a key, such as "ArrowRight" or "Tab"."""
         codes = {"Tab": 9, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
         for kind in ("rawKeyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
 
     def look(self, width, *, height=900, scale=1, scheme="light"):
-        """Set the window and the colour scheme that the reader prefers.
-
-        Parameters
-        ----------
-        width, height : int
-            In CSS pixels.
-        scale : float, default=1
-            Pixels of the screen for each.
-        scheme : {"light", "dark"}
-            What the reader prefers.
-        """
+        """Set the window in CSS pixels, the screen's pixels per CSS pixel, and the colour scheme, "light" or "dark"."""
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def picture(self):
-        """Return a PNG of the window.
-
-        Returns
-        -------
-        bytes
-        """
+        """Return a PNG of the window."""
         return base64.b64decode(self.send("Page.captureScreenshot")["data"])
 
     def pdf(self):
-        """Return the page as printed on A4.
-
-        Returns
-        -------
-        bytes
-        """
+        """Return the page as printed on A4."""
         margins = {f"margin{side}": 0.5 for side in ("Top", "Bottom", "Left", "Right")}
         paper = {"paperWidth": 8.27, "paperHeight": 11.69, "printBackground": True, **margins}
         return base64.b64decode(self.send("Page.printToPDF", timeout=120, **paper)["data"])

@@ -20,21 +20,9 @@ STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, 
 
 
 def new_figure(n_panels=1, *, width=9.0, height=3.6):
-    """Return a figure with a row of panels; pyplot and its global state are not used.
+    """Return a white figure, sizes in inches, and its row of axes (an array if several), without pyplot's global state.
 
-    Parameters
-    ----------
-    n_panels : int, default=1
-        Number of axes, side by side.
-    width, height : float
-        In inches. Letters have 10 points: a tenth of an inch and a half.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        White, whatever the colour scheme of the page.
-    axes : matplotlib.axes.Axes or ndarray of shape (n_panels,)
-        One, or an array of them.
+    Letters have 10 points: a tenth of an inch and a half.
     """
     # The reader's own matplotlibrc must not draw white letters on the white card.
     with matplotlib.rc_context(matplotlib.rcParamsDefault | STYLE | {"backend": matplotlib.rcParams["backend"]}):

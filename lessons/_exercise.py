@@ -6,20 +6,9 @@ __all__ = ["verdict"]
 
 
 def verdict(answer, is_right, *, right, wrong):
-    """Say whether an answer is right, in words and not by colour alone.
+    """Show whether an answer is right, in words and not by colour alone; None: no answer has been given.
 
-    Parameters
-    ----------
-    answer : object
-        Value of a `mo.ui.radio` or `mo.ui.number`; None: none has been given.
-    is_right : bool
-        Whether it is right; not looked at without an answer.
-    right, wrong : str
-        Why it is; a hint. Markdown.
-
-    Returns
-    -------
-    marimo.Html
+    `right` is the reason and `wrong` a hint, in Markdown.
     """
     if answer is None:
         return mo.callout(mo.md("**No answer yet.** Choose one above."), kind="neutral")

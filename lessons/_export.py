@@ -26,26 +26,9 @@ lessons._jupyter.show_as_markdown(get_ipython())"""
 
 
 def write_handouts(names, directory):
-    """Print lessons to NAME.pdf, as it is when it is opened.
+    """Print lessons to NAME.pdf in a directory, as they are when opened; yield the path of each complete file.
 
-    Parameters
-    ----------
-    names : sequence of str
-        As in `LESSONS`.
-    directory : Path
-        Where.
-
-    Yields
-    ------
-    Path
-        Of each file, when it is complete.
-
-    Raises
-    ------
-    ValueError
-        If there is no Chromium, or the page cannot be written.
-    RuntimeError
-        If a lesson fails.
+    ValueError if there is no Chromium or a page cannot be written, RuntimeError if a lesson fails.
     """
     with chromium() as page, running() as address:
         # The width of A4 between its margins.
@@ -57,27 +40,7 @@ def write_handouts(names, directory):
 
 
 def write_notebooks(names, directory, package=PACKAGE):
-    """Write lessons as NAME.ipynb, with a first cell that installs what is missing.
-
-    Parameters
-    ----------
-    names : sequence of str
-        As in `LESSONS`.
-    directory : Path
-        Where.
-    package : str
-        What pip installs.
-
-    Yields
-    ------
-    Path
-        Of each file, when it is complete.
-
-    Raises
-    ------
-    ValueError
-        If marimo cannot export a lesson.
-    """
+    """Write lessons as NAME.ipynb with a first cell that installs `package`; yield the path of each complete file."""
     for name in names:
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, "lesson.ipynb")

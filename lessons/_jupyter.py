@@ -18,13 +18,7 @@ TAG = re.compile(r"<[^>]+>")
 
 
 def show_as_markdown(shell):
-    """Let a Jupyter kernel show marimo's objects as Markdown.
-
-    Parameters
-    ----------
-    shell : IPython.core.interactiveshell.InteractiveShell
-        Of `get_ipython()`.
-    """
+    """Let a Jupyter kernel, by its `get_ipython()`, show marimo's objects as Markdown."""
     formatters = shell.display_formatter.formatters
     formatters["text/markdown"].for_type(mo.Html, lambda shown: to_markdown(shown.text))
     # Where there is HTML, Jupyter shows that.

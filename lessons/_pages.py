@@ -20,17 +20,7 @@ SLIDERS = "[...document.querySelectorAll('marimo-slider')].map(e => e.shadowRoot
 
 
 def cells_of(name):
-    """Return the number of cells of a lesson, the set-up included.
-
-    Parameters
-    ----------
-    name : str
-        As in `LESSONS`.
-
-    Returns
-    -------
-    int
-    """
+    """Return the number of cells of a lesson, the set-up included."""
     source = lesson_path(name).read_text(encoding="utf-8")
     return len(re.findall(r"^(?:@app\.(?:cell|function|class_definition)\b|with app\.setup\b)", source, re.MULTILINE))
 
@@ -38,21 +28,7 @@ def cells_of(name):
 def wait_for_lesson(page, name, *, seconds=120):
     """Wait until all of a lesson is on its page.
 
-    Parameters
-    ----------
-    page : lessons._chromium.Page
-        Where it was opened.
-    name : str
-        As in `LESSONS`.
-    seconds : float, default=120
-        How long to wait.
-
-    Raises
-    ------
-    RuntimeError
-        If a cell failed.
-    TimeoutError
-        If the page does not come (raised by `Page.wait_for`).
+    RuntimeError if a cell failed, TimeoutError if the page is not complete after `seconds`.
     """
     page.wait_for(COMPLETE, seconds=seconds)
     # Formulas and pictures are drawn after the text has come.

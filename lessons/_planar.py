@@ -17,23 +17,11 @@ N_STEPS, STEP_SIZE = 300, 0.03
 
 
 def spirals(n, seed):
-    """Draw points of two spirals, one around the other.
+    """Draw n points of two spirals, one around the other: x (n, 2) in [0, 1], and labels y (n,), 0 and 1 in turn.
 
     x = (1/2, 1/2) + 0.45 (r (cos(a), sin(a)) + 0.03 z),  a = 2 pi r + pi y,  r**2 ~ U(0.03, 1),  z ~ N(0, I)
 
-    Parameters
-    ----------
-    n : int
-        Points.
-    seed : int
-        Of their places.
-
-    Returns
-    -------
-    x : Tensor of shape (n, 2)
-        In [0, 1], as images are, so that attacks on images move them.
-    y : Tensor of shape (n,)
-        Labels 0 and 1, in turn.
+    They lie in [0, 1] because attacks clip images to it.
     """
     rng, y = np.random.default_rng(seed), np.arange(n) % 2
     r = np.sqrt(rng.uniform(0.03, 1, n))
@@ -65,19 +53,7 @@ def _member(coef, generator):
 def train(n_members=1, coef=0.2, seed=0):
     """Train an ensemble on 256 points of the spirals: Adam on the cross entropy of the members' mean, all at once.
 
-    Parameters
-    ----------
-    n_members : int, default=1
-        Networks.
-    coef : float, default=0.2
-        The paper's a, in training.
-    seed : int, default=0
-        Of weights, points and noise.
-
-    Returns
-    -------
-    FeynmanKacMean
-        In evaluation mode. The same object for the same arguments: who changes its noise puts it back.
+    In evaluation mode, and the same object for the same arguments: a caller that changes its noise restores it.
     """
     generator = torch.Generator().manual_seed(seed)
     x, y = spirals(256, seed)
@@ -95,20 +71,7 @@ def train(n_members=1, coef=0.2, seed=0):
 
 @contextlib.contextmanager
 def noise_scaled(model, coef):
-    """Give all blocks of a network another noise, for the length of a `with` block.
-
-    Parameters
-    ----------
-    model : Module
-        Network.
-    coef : float
-        The paper's a, >= 0.
-
-    Yields
-    ------
-    Module
-        The network.
-    """
+    """Give all blocks of a network the noise `coef`, the paper's a, for the length of a `with` block."""
     blocks = bridge.noisy_blocks(model)
     before = [block.coef for block in blocks]
     try:

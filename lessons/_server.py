@@ -50,37 +50,12 @@ of it runs on this machine.</p>
 
 
 def lesson_path(name):
-    """Return the notebook of a lesson.
-
-    Parameters
-    ----------
-    name : str
-        As in `LESSONS`.
-
-    Returns
-    -------
-    Path
-    """
+    """Return the path of a lesson's notebook."""
     return Path(__file__).with_name(f"{name}.py")
 
 
 def listen(port):
-    """Open the server's port, on this machine alone.
-
-    Parameters
-    ----------
-    port : int
-        0: any that is free.
-
-    Returns
-    -------
-    socket.socket
-
-    Raises
-    ------
-    ValueError
-        If it is no port or in use.
-    """
+    """Open a port of this machine alone, 0 for any free one; ValueError if it is not a port or is in use."""
     if not 0 <= port < 2**16:
         raise ValueError(f"--port must lie in 0..65535, got {port}")
     connection = socket.socket()
@@ -95,48 +70,19 @@ def listen(port):
 
 
 def address_of(connection):
-    """Return the address of the index.
-
-    Parameters
-    ----------
-    connection : socket.socket
-        Of `listen`.
-
-    Returns
-    -------
-    str
-    """
+    """Return the address of the index behind a socket of `listen`."""
     return f"http://{HOST}:{connection.getsockname()[1]}"
 
 
 def serve(connection, *, ready):
-    """Serve the lessons until interrupted.
-
-    Parameters
-    ----------
-    connection : socket.socket
-        Of `listen`.
-    ready : callable
-        Called without arguments when pages can be asked for.
-    """
+    """Serve the lessons until interrupted; ready() is called when pages can be requested."""
     with _own_settings():
         _make_server(ready).run(sockets=[connection])
 
 
 @contextlib.contextmanager
 def running():
-    """Serve the lessons on a free port, in a process of its own, for the length of a `with` block.
-
-    Yields
-    ------
-    str
-        The address of the index.
-
-    Raises
-    ------
-    RuntimeError
-        If the server does not start.
-    """
+    """Serve the lessons on a free port, in a process of its own, and yield the address, inside a `with` block."""
     command = [sys.executable, "-m", "lessons", "--no-browser", "--port", "0"]
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     try:

@@ -10,25 +10,7 @@ __all__ = ["show_source", "source_lines"]
 
 
 def show_source(function, *, first=None, last=None):
-    """Show the code of a function, without its docstring, or the part of it that matters.
-
-    Parameters
-    ----------
-    function : callable
-        A function, method, class or compiled function of ours.
-    first, last : str, optional
-        Words that the first and the last line shown contain; by default all lines of the body.
-
-    Returns
-    -------
-    marimo.Html
-        Name, file and line, and the code.
-
-    Raises
-    ------
-    ValueError
-        If no line contains the words (raised by a helper).
-    """
+    """Show a function's code without its docstring, or its lines from one with `first` to one with `last` in it."""
     function = getattr(function, "py_func", function)
     number, code = source_lines(function, first=first, last=last)
     file = function.__module__.replace(".", "/") + ".py"
@@ -36,26 +18,9 @@ def show_source(function, *, first=None, last=None):
 
 
 def source_lines(function, *, first=None, last=None):
-    """Return the number of the first line shown, and the lines as one string; see `show_source`.
+    """Return the number of the first line shown, from 1, and the lines without common indentation; see `show_source`.
 
-    Parameters
-    ----------
-    function : callable
-        A function, method or class.
-    first, last : str, optional
-        Words that the first and the last line shown contain; by default all lines of the body.
-
-    Returns
-    -------
-    number : int
-        Line in the file, from 1.
-    code : str
-        The lines, without common indentation.
-
-    Raises
-    ------
-    ValueError
-        If no line contains the words.
+    ValueError if no line contains the words.
     """
     lines, start = inspect.getsourcelines(function)
     (definition,) = ast.parse(textwrap.dedent("".join(lines))).body

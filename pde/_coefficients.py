@@ -31,12 +31,12 @@ class Coefficient:
         if len(shape) not in (2 + len(self._shape), 3 + len(self._shape)) or shape[-2 - len(self._shape) : -2] != (
             self._shape
         ):
-            raise ValueError(f"{name} must have shape {self._says()} or {self._says('n_t')}, got {shape}")
+            raise ValueError(f"{name} must have shape {self._shape_text()} or {self._shape_text('n_t')}, got {shape}")
         layered = len(shape) == 3 + len(self._shape)
         rule = self.value.interpolation
         self._layers = [PeriodicField(v, length, rule) for v in self.value.values] if layered else [self.value]
 
-    def _says(self, *first):
+    def _shape_text(self, *first):
         return "(" + ", ".join([*first, *map(str, self._shape), "n", "n"]) + ")"
 
     @property
@@ -67,7 +67,9 @@ class Coefficient:
             return PeriodicField(np.moveaxis(values, -1, 0) if self._shape else values, self.length)
         field = as_field(f"{self.name}(t)", self.value(t), self.length)
         if field.values.shape[:-2] != self._shape:
-            raise ValueError(f"{self.name}(t) must have shape {self._says()}, got {field.values.shape} at t={t:g}")
+            raise ValueError(
+                f"{self.name}(t) must have shape {self._shape_text()}, got {field.values.shape} at t={t:g}"
+            )
         return field
 
     def __call__(self, points, t):

@@ -1,4 +1,4 @@
-"""Checks at the door, shared by the modules of this package."""
+"""Checks of arguments, shared by the modules of this package."""
 
 import math
 import operator

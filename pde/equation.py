@@ -114,8 +114,8 @@ class ConvectionDiffusion:
         if self._velocity.is_callable and counts:
             raise ValueError(f"{next(iter(counts))} has layers: the velocity must then be a field, got a callable")
         if len(set(counts.values())) > 1:
-            says = ", ".join(f"{name} {count}" for name, count in counts.items())
-            raise ValueError(f"layers must be equally many, got {says}")
+            counted = ", ".join(f"{name} {count}" for name, count in counts.items())
+            raise ValueError(f"layers must be equally many, got {counted}")
         return None if self._velocity.is_callable else max(counts.values(), default=1)
 
     @property
@@ -160,14 +160,14 @@ class ConvectionDiffusion:
         return part is not None and part.is_callable and part.passes_time
 
     def refuse(self, consumer, *features):
-        """Raise a ValueError, in the consumer's name, if the problem has something the consumer does not know.
+        """Raise a ValueError, in the consumer's name, if the problem has a feature that the consumer does not support.
 
         Parameters
         ----------
         consumer : str
-            Who asks: a function or an option, as the user typed it.
+            Name of the function or option, as the user typed it.
         *features : {"potential", "source", "sigma", "terminals"}
-            What the consumer does not know ("sigma": other than one constant); by default all of these.
+            Features that it does not support ("sigma": other than one constant); by default all of these.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class ConvectionDiffusion:
         }
         for feature in features or _FEATURES:
             if present[feature]:
-                raise ValueError(f"{consumer} does not know {_FEATURES[feature]}")
+                raise ValueError(f"{consumer} does not support {_FEATURES[feature]}")
 
     def with_terminal(self, terminal):
         """Return the same problem for other terminal data, without a closed form."""

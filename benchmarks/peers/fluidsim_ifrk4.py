@@ -16,7 +16,7 @@ from worker import serve  # noqa: E402
 
 
 class ScalarState(StatePseudoSpectral):
-    """One scalar; its physical values are computed when asked for, not after every step."""
+    """One scalar; its physical values are computed on request, not after every step."""
 
     @staticmethod
     def _complete_info_solver(info_solver):

@@ -2,7 +2,7 @@
 
 A Python loop over pre-activation ResNet-20s in NCHW single precision, noise `coef * torch.std(out) *
 torch.randn_like(out)` over the whole batch tensor, attack steps with batch normalisation in training mode and
-parameters that ask for gradients.
+parameters that require gradients.
 """
 
 import torch

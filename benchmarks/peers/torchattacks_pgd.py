@@ -11,7 +11,7 @@ from worker import serve
 def make_solve(fields, n, n_iter, eps, step_size, prepared=False):
     model = load(ResNet20(), fields)
     if prepared:
-        # What a user could do without us: no gradients of weights asked for, channels last.
+        # What a user could do without us: weights without gradients, channels last.
         model = model.requires_grad_(False).to(memory_format=torch.channels_last)
     x, y = problem(fields)
     attack = torchattacks.PGD(model, eps=eps, alpha=step_size, steps=n_iter, random_start=False)

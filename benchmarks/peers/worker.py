@@ -14,18 +14,12 @@ import numpy as np
 
 
 def serve(method, make_solve, versions):
-    """Answer requests until stdin closes.
+    """Serve requests until stdin closes.
 
-    Parameters
-    ----------
-    method : str
-        Name of the time integration, for the table.
-    make_solve : callable
-        `make_solve(fields, n, **setting)` plans and returns `solve() -> (u, n_steps)`, from NumPy to NumPy.
-    versions : dict
-        Versions of the packages that do the work.
+    make_solve(fields, n, **setting) plans and returns solve() -> (u, n_steps), from NumPy to NumPy; `versions` are
+    those of the packages that do the work.
     """
-    # Tools print banners: the driver's pipe moves out of their reach, and what they say goes to the log.
+    # Tools print banners: the driver's pipe moves out of their reach, and what they print goes to the log.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     versions = {"python": sys.version.split()[0], "numpy": np.__version__, **versions}
@@ -34,7 +28,7 @@ def serve(method, make_solve, versions):
     for line in sys.stdin:
         try:
             reply = answer(json.loads(line), make_solve, ready)
-        # A step too large to be stable is an answer; anything else ends the process, and the driver shows the log.
+        # A step too large to be stable is a result; anything else ends the process, and the driver shows the log.
         except (ArithmeticError, ValueError) as error:
             reply = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), file=replies)

@@ -3,7 +3,7 @@
     python -m figures.gallery --out DIR
 
 Pictures, captions, findings and provenance come from the files that `python -m figures` and its modules write:
-NAME.png, NAME-*.png, NAME.json, tableN.csv and tableN.md. What is not there stands in one fold at the end, with the
+NAME.png, NAME-*.png, NAME.json, tableN.csv and tableN.md. What is missing is listed in one fold at the end, with the
 commands that make it. The pictures are part of the page, which runs no script. Nothing is computed, with --quick or
 without; a second.
 """
@@ -36,7 +36,7 @@ N_FINDINGS = 12
 
 
 class Picture(NamedTuple):
-    """A picture: its PNG in base64, its size in pixels, a caption, and what is read out in its place."""
+    """A picture: its PNG in base64, its size in pixels, a caption, and an alternative text."""
 
     base64: str
     width: int
@@ -46,7 +46,7 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What the page shows of a figure: title and text of its docstring, what there is, and what was wrong with it."""
+    """What the page shows of a figure: title and text of its docstring, its contents, and errors found."""
 
     name: str
     title: str
@@ -157,7 +157,7 @@ def _record(path, faults):
 def _provenance(name, record):
     """Date, seconds, commit and versions in a line."""
     if not record:
-        return "" if name == "tables" else f"{name}.json, which records how it was made, is not there."
+        return "" if name == "tables" else f"{name}.json, which records how it was made, is missing."
     versions = record.get("versions")
     parts = [
         record.get("date"),

@@ -6,9 +6,9 @@ __all__ = ["Line", "lines_of"]
 
 # What `_io.provenance` adds, and captions, are not findings.
 PROVENANCE = ("captions", "command", "arguments", "versions", "commit", "machine", "date", "seconds")
-# Estimates that stand in one dict with their standard error.
+# Estimates that are in one dict with their standard error.
 ESTIMATES = ("mean", "order", "accuracy")
-# The standard error tells the same.
+# The standard error implies it.
 INTERVAL = ("low", "high")
 N_LISTED = 8
 
@@ -21,7 +21,7 @@ class Line(NamedTuple):
     name, value : str
         To read.
     is_item : bool
-        Of a list of several like it.
+        Whether it is one of a list of similar findings.
     """
 
     name: str
@@ -30,20 +30,8 @@ class Line(NamedTuple):
 
 
 def lines_of(record):
-    """Return the findings, the ones that stand for most first.
+    """Return the findings in a figure's record: near the top of the file first, items of lists last.
 
-    Parameters
-    ----------
-    record : dict
-        From a figure's JSON file.
-
-    Returns
-    -------
-    list of Line
-        Nearer to the top of the file first, items of lists last.
-
-    Examples
-    --------
     >>> found = lines_of({"seconds": 3.0, "gain": {"n": [1, 2], "in_h": {"order": 0.98765, "stderr": 0.01}}, "x": 1e-9})
     >>> [tuple(line)[:2] for line in found]
     [('x', '1e-09'), ('gain · n', '1, 2'), ('gain · in h', '0.9877 ± 0.01')]
@@ -78,7 +66,7 @@ def _collect(path, value, found):
 def _estimate(value, key):
     text = _text(value[key])
     if value["stderr"] is not None:
-        # Two digits of an error say how far the estimate is to be trusted.
+        # Two digits of an error are enough to judge the estimate.
         text += f" ± {value['stderr']:.2g}" if isinstance(value["stderr"], (int, float)) else f" ± {value['stderr']}"
     return text + (f" (n = {value['n']})" if key == "mean" and "n" in value else "")
 

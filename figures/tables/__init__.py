@@ -5,9 +5,9 @@
     python -m figures.tables 2 --results DIR --runs DIR     where evaluations are looked for
 
 Nothing is computed: the evaluations that `nets.evaluate` wrote into results/*.json and runs/*/evaluation.json are read,
-in seconds, with --quick or without. A number that is not there is said to be missing, with the commands that make it,
-for the seed of --seed. A network trained by a smaller recipe than its row asks for, or on images that were compressed
-with losses, is shown where there is no better one, and called a stand-in. One of another kind of training, data set or
+in seconds, with --quick or without. A missing number is reported as missing, with the commands that compute it for the
+seed of --seed. A network trained by a smaller recipe than that of its row, or on lossily compressed images, is shown
+where there is no better one, and called a stand-in. One of another kind of training, data set or
 noise is not shown.
 """
 
@@ -33,7 +33,7 @@ TITLES = {
     "table4": "naturally trained networks on natural images of CIFAR100",
     "table5": f"{PGD} on CIFAR100",
     "table6": f"{PGD} on CIFAR100, {BLIND}",
-    "table7": "separately trained networks put together, on CIFAR10",
+    "table7": "averages of separately trained networks, on CIFAR10",
     "table8": f"{PGD} on CIFAR10, an ensemble against a wide network",
     "table9": f"{PGD} on CIFAR10, an ensemble of different networks with learned weights",
     "table10": f"{PGD} on CIFAR100, an ensemble of different networks with learned weights",
@@ -42,7 +42,7 @@ TITLES = {
 }
 HEAD = (
     "Accuracies in per cent; difference: ours less the paper's, in points.",
-    "Ours is the paper's measure, the one that nets.evaluation calls so: all images are attacked, and it counts which "
+    "Ours is the paper's measure: all images are attacked, and it counts which "
     "of the attacked images are right in a single pass, in the mean over all passes made.",
     "n: test images × networks trained with different seeds; the standard error covers images, draws and, of two or "
     "more networks, seeds; of one network it does not cover the seed.",
@@ -56,7 +56,7 @@ COUNTED = "Parameters in millions: ours are counted in nets.build's networks wit
 
 
 def documents(tables, library, places):
-    """Put tables together from what evaluations there are.
+    """Assemble tables from the evaluations found.
 
     Parameters
     ----------

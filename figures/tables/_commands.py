@@ -1,4 +1,4 @@
-"""The commands that make a number of the paper's tables: training, putting together, evaluation."""
+"""The commands that make a number of the paper's tables: training, averaging, evaluation."""
 
 import shlex
 from pathlib import Path
@@ -18,7 +18,7 @@ class Places(NamedTuple):
     results, runs : Path
         Directories.
     seed : int
-        Of the runs that commands make.
+        Seed of the runs that the commands make.
     """
 
     results: Path = Path("results")
@@ -27,19 +27,7 @@ class Places(NamedTuple):
 
 
 def commands(name, places):
-    """Return the lines that train and evaluate what a row asks for; what is there already is gone on with.
-
-    Parameters
-    ----------
-    name : str
-        Of the row's recipe.
-    places : Places
-        Directories, and the seed.
-
-    Returns
-    -------
-    tuple of str
-    """
+    """Return the command lines that train and evaluate the networks of a recipe's row; existing runs are resumed."""
     wanted, base, seed = RECIPES[name], trained_by(name), places.seed
     lines, run = [], _run(base, seed, places)
     if wanted.members:

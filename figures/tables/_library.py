@@ -13,7 +13,7 @@ __all__ = ["NOISE", "RELEASED", "TEXT", "Evaluation", "Library", "Score", "read"
 
 # Radius and step: the paper's text (8/255, 2/255), and the released code.
 TEXT, RELEASED = (8 / 255, 2 / 255), (0.031, 0.007)
-# What makes a network another one, where there is noise in it.
+# Fields of a recipe by which noisy networks differ.
 NOISE = ("noise", "coef", "std_over")
 
 
@@ -27,7 +27,7 @@ class Score(NamedTuple):
     n : int
         Images.
     settings : dict
-        Of the attack.
+        Settings of the attack.
     remarks : tuple of str
         What differs from the paper's text.
     """
@@ -41,21 +41,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `nets.evaluate` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        File.
-    run, data, protocol : dict
-        As written.
-    oracle : dict or None
-        Whose images blind attacks use.
-    rows : list of dict
-        Of the attacks.
-    date : str
-        When.
-    """
+    """A report of `nets.evaluate`, field by field; `oracle`, the model that blind attacks are computed on, or None."""
 
     path: Path
     run: dict
@@ -76,20 +62,10 @@ class Evaluation:
         return self.run["weights"]["digest"]
 
     def score(self, attack, *, one_draw=True):
-        """Look up what an attack left.
+        """Return the `Score` on the most images under an attack of `nets.evaluation`, or None if no row fits.
 
-        Parameters
-        ----------
-        attack : str
-            Its name, see `nets.evaluation`.
-        one_draw : bool, default=True
-            Of single passes on attacked images, where all images were attacked; otherwise of images that are right
-            before and after it, by the mean over the draws.
-
-        Returns
-        -------
-        Score or None
-            On the most images, if there are several; None if the attack was not made, or not with the paper's radius.
+        one_draw: accuracy of single passes on attacked images, where all images were attacked; otherwise the share that
+        the mean over the draws classifies correctly before and after the attack. A row needs the paper's radius.
         """
         found = [row for row in self.rows if row["name"].partition("@")[0] == attack and "settings" in row]
         if one_draw:
@@ -99,23 +75,12 @@ class Evaluation:
             return None
         row = max(found, key=lambda row: row["n"])
         part = row["one_draw"] if one_draw else row
-        told = ("attacked by the released code's eps=0.031, step 0.007",) if self.radius(row) == RELEASED else ()
-        return Score(part["accuracy"], part["stderr"], row["n"], row["settings"], told)
+        remarks = ("attacked by the released code's eps=0.031, step 0.007",) if self.radius(row) == RELEASED else ()
+        return Score(part["accuracy"], part["stderr"], row["n"], row["settings"], remarks)
 
     @staticmethod
     def radius(row):
-        """Return (eps, step) of the paper's text or of the released code that a row was attacked with.
-
-        Parameters
-        ----------
-        row : dict
-            Of an attack.
-
-        Returns
-        -------
-        tuple of float or None
-            TEXT as well for what has neither; None of any other.
-        """
+        """Return (eps, step) of a row, TEXT or RELEASED; TEXT for attacks without a radius, None for any other."""
         settings = row["settings"]
         if settings["base"] in ("natural", "cw"):
             return TEXT
@@ -130,47 +95,18 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Library:
-    """All evaluations found.
-
-    Parameters
-    ----------
-    evaluations : list of Evaluation
-        In the order of their paths.
-    runs : Path
-        Directory of runs, in which the members of networks put together are looked up.
-    """
+    """All evaluations, in the order of their paths; `runs` holds the runs of the members of averaged networks."""
 
     evaluations: list
     runs: Path
     _members: dict = field(default_factory=dict)
 
     def trained(self, digest):
-        """Return the evaluation of a network of these weights, of any number the first.
-
-        Parameters
-        ----------
-        digest : str
-            Of the weights.
-
-        Returns
-        -------
-        Evaluation or None
-        """
+        """Return the first evaluation of a network with weights of this digest, or None."""
         return next((e for e in self.evaluations if e.weights == digest), None)
 
     def members(self, evaluation):
-        """Return the recipes by which the members of a network put together were trained.
-
-        Parameters
-        ----------
-        evaluation : Evaluation
-            Of the network.
-
-        Returns
-        -------
-        list of dict or None
-            Fields by name; None where the records of the runs are not there, or are not those of this network.
-        """
+        """Return the recipes of an averaged network's members; None if their runs are missing or of another network."""
         if evaluation.weights not in self._members:
             self._members[evaluation.weights] = self._find_members(evaluation)
         return self._members[evaluation.weights]
@@ -210,21 +146,9 @@ def _n_epochs(directory):
 
 
 def read(results, runs):
-    """Read all evaluations in results/*.json and runs/*/evaluation.json; other JSON files are left alone.
+    """Read all evaluations in results/*.json and runs/*/evaluation.json; ValueError if one of them is damaged.
 
-    Parameters
-    ----------
-    results, runs : Path
-        Directories; one that is not there holds none.
-
-    Returns
-    -------
-    Library
-
-    Raises
-    ------
-    ValueError
-        If a file is damaged.
+    Other JSON files are left alone, and a directory need not exist.
     """
     found = []
     for path in [*sorted(results.glob("*.json")), *sorted(runs.glob(f"*/{REPORT}"))]:
@@ -245,7 +169,7 @@ def read(results, runs):
 
 
 def _check(evaluation):
-    """Touch what is relied on: what is not there or is no accuracy raises."""
+    """Raise if a field that the tables rely on is missing, or is not an accuracy."""
     recipe, data = evaluation.recipe, evaluation.data
     _ = recipe["model"] + recipe["method"], recipe["eps"] + recipe["epochs"], len(recipe["members"])
     _ = [recipe[key] for key in (*NOISE, "weights")]
@@ -260,4 +184,6 @@ def _check(evaluation):
         _ = row["n_attacked"], evaluation.radius(row)
         for part in (row, row["one_draw"]):
             if not (0 <= part["accuracy"] <= 1 and 0 <= part["stderr"] < 1 and row["n"] >= 1):
-                raise ValueError(f"{row['name']}: {part['accuracy']} ± {part['stderr']} of {row['n']} is no accuracy")
+                raise ValueError(
+                    f"{row['name']}: {part['accuracy']} ± {part['stderr']} of {row['n']} is not an accuracy"
+                )

@@ -1,4 +1,4 @@
-"""Whether an evaluation is what a row of the paper asks for: data, training and noise, judged field by field."""
+"""Whether an evaluation fits a row of the paper: data, training and noise, judged field by field."""
 
 import functools
 import math
@@ -18,15 +18,15 @@ STAND_INS = {"natural": ("natural",), "pgd": ("pgd", "fast")}
 
 
 class Verdict(NamedTuple):
-    """Whether an evaluation belongs into a row.
+    """Whether an evaluation belongs in a row.
 
     Attributes
     ----------
     kind : {"own", "stand-in", "refused", "other"}
-        The row's own recipe on its own data; a smaller one; something that would belong there, were it sound; another
-        experiment.
+        The row's own recipe on its own data; a smaller one; one that would belong there without the defect in
+        `remarks`; another experiment.
     remarks : tuple of str
-        What differs, or why it is refused.
+        Differences, or the reasons of a refusal.
     """
 
     kind: str
@@ -37,34 +37,13 @@ OTHER = Verdict("other")
 
 
 def is_noisy(model):
-    """Say whether blocks of a model may draw.
-
-    Parameters
-    ----------
-    model : str
-        As `nets.build` names it.
-
-    Returns
-    -------
-    bool
-    """
+    """Return whether a model, by its name for `nets.build`, has blocks with noise."""
     return any(term.startswith("en") for term in model.split("+"))
 
 
 @functools.cache
 def trained_by(name):
-    """Return the first recipe of the same training: tables repeat rows, and blind attacks are on networks of others.
-
-    Parameters
-    ----------
-    name : str
-        Of a recipe.
-
-    Returns
-    -------
-    str
-        Name of a recipe.
-    """
+    """Return the first recipe of the same training: tables repeat rows, and blind attacks are on networks of others."""
     wanted = RECIPES[name]
     if wanted.members:
         return name
@@ -77,24 +56,10 @@ def trained_by(name):
 
 
 def judge(evaluation, wanted, library):
-    """Say whether an evaluation belongs into the row of a recipe.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        Which.
-    wanted : Recipe
-        Of the row.
-    library : Library
-        Where oracles and members are looked up.
-
-    Returns
-    -------
-    Verdict
-    """
+    """Return the `Verdict` on an evaluation for the row of the recipe `wanted`; `library` has oracles and members."""
     data, recipe = evaluation.data, evaluation.recipe
-    here = data["n_classes"], data["shape"], data["n_train"], data["n_test"]
-    if here != DATA_SETS[wanted.data]:
+    size = data["n_classes"], data["shape"], data["n_train"], data["n_test"]
+    if size != DATA_SETS[wanted.data]:
         return OTHER
     verdict = _judge_members(evaluation, wanted, library) if wanted.members else _judge_recipe(recipe, wanted)
     if verdict.kind in ("other", "refused"):
@@ -114,7 +79,7 @@ def judge(evaluation, wanted, library):
 
 
 def _judge_recipe(theirs, wanted):
-    """By the fields alone. The name is no proof: every field can be overridden."""
+    """By the fields alone. The name proves nothing: every field can be overridden."""
     if theirs["model"] != wanted.model or theirs["members"]:
         return OTHER
     ours = asdict(wanted)
@@ -126,7 +91,7 @@ def _judge_recipe(theirs, wanted):
     if wanted.is_adversarial and not any(math.isclose(theirs["eps"], eps, rel_tol=1e-6) for eps, _ in (TEXT, RELEASED)):
         return OTHER
     unread = {"oracle", "members", *NOISE} - set(identity)
-    differing = [said for said in wanted.differences(theirs, execution=False) if said.partition("=")[0] not in unread]
+    differing = [each for each in wanted.differences(theirs, execution=False) if each.partition("=")[0] not in unread]
     return Verdict("stand-in" if differing else "own", tuple(differing))
 
 
@@ -138,11 +103,11 @@ def _judge_members(evaluation, wanted, library):
         return OTHER
     recipes = library.members(evaluation)
     if recipes is None or len(recipes) != len(wanted.members):
-        return Verdict("refused", (f"how its members were trained is not to be found in {library.runs}",))
+        return Verdict("refused", (f"the records of its members' training are not in {library.runs}",))
     verdicts = [_judge_recipe(recipe, RECIPES[name]) for recipe, name in zip(recipes, wanted.members, strict=True)]
     if OTHER in verdicts:
         return OTHER
-    remarks = tuple(dict.fromkeys(f"members: {said}" for verdict in verdicts for said in verdict.remarks))
+    remarks = tuple(dict.fromkeys(f"members: {remark}" for verdict in verdicts for remark in verdict.remarks))
     return Verdict("stand-in" if remarks else "own", remarks)
 
 
@@ -151,11 +116,11 @@ def _judge_oracle(evaluation, wanted, verdict, library):
         return OTHER
     known = library.trained(evaluation.oracle["weights"]["digest"])
     if known is None:
-        return Verdict("refused", ("how its oracle was trained is not known: no evaluation of the oracle is there",))
+        return Verdict("refused", ("how its oracle was trained is unknown: there is no evaluation of the oracle",))
     theirs = judge(known, RECIPES[wanted.oracle], library)
     if theirs.kind in ("other", "refused"):
         return theirs
     if known.data["trained_on"] != evaluation.data["trained_on"]:
         return Verdict("refused", ("its oracle was trained on other images",))
-    new = tuple(f"oracle: {said}" for said in theirs.remarks)
+    new = tuple(f"oracle: {remark}" for remark in theirs.remarks)
     return Verdict("stand-in" if verdict.remarks or new else "own", verdict.remarks + new)

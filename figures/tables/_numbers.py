@@ -1,19 +1,19 @@
 """The cells of the paper's tables: the paper's number, ours with its error, and the commands that would make it.
 
 Of K networks trained with different seeds and evaluated on the same n images, let c_ik be the expectation over the
-draws of "image i is answered right by network k":
+draws of "network k classifies image i correctly":
 
     c_ik = mu + a_i + b_k + e_ik,   p = mean over i, k of c_ik,   var p = var a / n + var b / K + var e / (n K)
 
-The a_i are common to all networks, so the K accuracies p_k tell nothing of them; s**2, the variance of the p_k,
+The a_i are common to all networks, so the K accuracies p_k do not show them; s**2, the variance of the p_k,
 estimates var b + var e / n, with the draws' noise in it. One network's binomial variance p (1 - p) is at least
 var a + var e. Hence
 
     stderr**2 = p (1 - p) / n + s**2 / K,   s**2 = sum_k (p_k - p)**2 / (K - 1)
 
 is in the mean above var p by (p (1 - p) - var a) / n, which is var e / n or more: files hold accuracies, not the
-answers to single images, by which var a could be told. Of K = 2 networks s**2 is a poor estimate; of one there is none,
-and the standard error is that of images and draws alone.
+predictions of single images, from which var a could be estimated. For K = 2 networks s**2 is a poor estimate; for one
+there is none, and the standard error is that of images and draws alone.
 """
 
 import json
@@ -40,11 +40,11 @@ class Target(NamedTuple):
     Attributes
     ----------
     label : str
-        Of the row, unique in its table.
+        Label of the row, unique in its table.
     row : Row
         The paper's numbers.
     recipe : str
-        By which the network is trained.
+        Recipe by which the network is trained.
     """
 
     label: str
@@ -54,26 +54,10 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """A number of a table.
+    """A number of a table: of row `target`, column `attack` (named as in `nets.evaluation`), in per cent.
 
-    Parameters
-    ----------
-    target : Target
-        Its row.
-    attack : str
-        Its column, as `nets.evaluation` names attacks.
-    paper, ours, stderr : float or None
-        In per cent.
-    n : str
-        Images × networks.
-    kind : {"own", "stand-in", "missing"}
-        Where ours comes from: the row's own recipe on its own data, another one, nowhere.
-    recipe, data : str
-        Of ours.
-    remarks : tuple of str
-        How a stand-in differs.
-    command : tuple of str
-        Lines that make the number by the row's own recipe; none for what is its own.
+    `n` is images × networks. `kind`: ours comes from the row's "own" recipe and data, from a "stand-in" that `remarks`
+    describe, or is "missing"; `command` has the lines that compute the number by the row's own recipe.
     """
 
     target: Target
@@ -90,22 +74,12 @@ class Line:
 
     @property
     def difference(self):
-        """Ours less the paper's, in points; None where one of them is not there."""
+        """Ours less the paper's, in points; None where one of them is missing."""
         return None if self.ours is None or self.paper is None else self.ours - self.paper
 
 
 def targets(table):
-    """Return the rows of a table.
-
-    Parameters
-    ----------
-    table : str
-        Key of `published.ROWS`.
-
-    Returns
-    -------
-    list of Target
-    """
+    """Return the rows (list of `Target`) of a table, a key of `published.ROWS`."""
     found = []
     for row in ROWS[table]:
         label = row.model + (f" attacked through {row.oracle}" if row.oracle else "")
@@ -117,25 +91,10 @@ def targets(table):
 
 
 def make_lines(table, library, places):
-    """Return the numbers of a table that the paper prints.
+    """Return the lines of a table that the paper prints, honest lines, and the evaluations left out, with the reasons.
 
-    Parameters
-    ----------
-    table : str
-        Key of `published.ROWS`.
-    library : Library
-        Evaluations.
-    places : Places
-        For the commands.
-
-    Returns
-    -------
-    lines : list of Line
-        Row by row.
-    honest : list of Line
-        Of Table 2, under attacks that average over 20 draws and by the mean of the draws; the paper has none.
-    left_out : list of str
-        Evaluations that belong there and are not used, and why.
+    The honest lines are those of Table 2 under attacks averaged over 20 draws, by the mean of the draws; the paper has
+    none.
     """
     lines, honest, left_out = [], [], {}
     for target in targets(table):
@@ -150,24 +109,24 @@ def make_lines(table, library, places):
                 lines.append(_line(target, name, name, paper, judged, command, left_out))
         if table == "table2":
             for name, plain in HONEST.items():
-                asked = name if is_noisy(wanted.model) else plain
-                honest.append(_line(target, name, asked, None, judged, command, left_out))
+                source = name if is_noisy(wanted.model) else plain
+                honest.append(_line(target, name, source, None, judged, command, left_out))
         if table == "table4":
             lines.append(_parameters(target))
     return lines, honest, list(left_out)
 
 
 def _parameters(target):
-    """The paper's last column, and what is in our network."""
+    """The paper's last column, and the number of parameters of our network."""
     count = sum(parameter.numel() for parameter in build(target.row.model, n_classes=100, seed=0).parameters())
     paper = PARAMETERS[target.row.model]
     return Line(target, "parameters (millions)", paper, count / 1e6, kind="own", recipe="nets.build, 100 outputs")
 
 
-def _line(target, attack, asked, paper, judged, command, left_out):
+def _line(target, attack, source, paper, judged, command, left_out):
     found = {}
     for evaluation, verdict in judged:
-        score = evaluation.score(asked, one_draw=attack not in HONEST) if verdict.kind in ("own", "stand-in") else None
+        score = evaluation.score(source, one_draw=attack not in HONEST) if verdict.kind in ("own", "stand-in") else None
         if score is not None:
             remarks = verdict.remarks + score.remarks
             rank = not remarks, score.n, evaluation.date
@@ -186,8 +145,8 @@ def _line(target, attack, asked, paper, judged, command, left_out):
     best = max(groups, key=lambda key: (key[0], key[3] * len(groups[key]), key[3], key))
     for key, members in groups.items():
         if key[0] == best[0] and key != best:
-            said = "other images, settings or training than what is shown"
-            left_out |= {f"{e.path}: {attack} on {score.n} images, {said}": None for e, score in members}
+            reason = "other images, settings or training than what is shown"
+            left_out |= {f"{e.path}: {attack} on {score.n} images, {reason}": None for e, score in members}
     members = groups[best]
     accuracy, stderr = pooled([score for _, score in members])
     first = members[0][0]
@@ -207,19 +166,8 @@ def _line(target, attack, asked, paper, judged, command, left_out):
 
 
 def pooled(scores):
-    """Return mean and standard error over networks that were asked about the same images: see the head of this module.
+    """Return mean and standard error of scores, one per network, on the same images: see the head of this module.
 
-    Parameters
-    ----------
-    scores : list of Score
-        One a network, of the same n images.
-
-    Returns
-    -------
-    accuracy, stderr : float
-
-    Examples
-    --------
     >>> from figures.tables._library import Score
     >>> accuracy, stderr = pooled([Score(0.4, 0.049, 100, {}), Score(0.6, 0.049, 100, {})])
     >>> accuracy, round(stderr**2, 6)  # 0.5 * 0.5 / 100 + 0.02 / 2

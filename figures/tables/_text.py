@@ -12,7 +12,7 @@ __all__ = ["Document", "label", "latex", "markdown", "tidy"]
 FIELDS = ("table", "row", "attack", "paper", "ours", "stderr", "n", "difference", "recipe", "data", "command")
 HEADS = ("model", "attack", "paper", "ours ± s.e. (n)", "difference", "recipe and data")
 HONEST_HEADS = ("model", *HONEST, "recipe and data")
-# Of a line of commands in LaTeX.
+# Width of a line of commands in LaTeX.
 WIDTH = 100
 NAMES = {"natural": "natural", "fgsm": "FGSM", "ifgsm20": "IFGSM^20", "cw": "C-W"}
 TEX = {
@@ -22,22 +22,22 @@ TEX = {
 
 
 class Document(NamedTuple):
-    """What is written of a table.
+    """The contents of a table.
 
     Attributes
     ----------
     table : str
         Key of `published.ROWS`.
     title : str
-        What it is about.
+        Subject.
     head : tuple of str
-        What the columns are: sentences.
+        Sentences that explain the columns.
     lines, honest : list of Line
         The paper's numbers and ours; and ours alone.
     notes : list of str
-        On the paper.
+        Notes on the paper.
     left_out : list of str
-        Evaluations.
+        Evaluations left out.
     """
 
     table: str
@@ -50,7 +50,7 @@ class Document(NamedTuple):
 
     @property
     def name(self):
-        """As the paper calls it."""
+        """Name in the paper."""
         return f"Table {self.table[5:]}" if self.table.startswith("table") else f"Section {self.table[7:]}"
 
 
@@ -124,7 +124,7 @@ def rows_of(document):
 
 
 def honest_rows(document):
-    """One row a model; of its columns several may come from one recipe."""
+    """One row per model; several of its columns may come from one recipe."""
     rows = {}
     for line in document.honest:
         rows.setdefault(_label(document, line), []).append(line)
@@ -139,15 +139,15 @@ def honest_rows(document):
 
 
 def stand_ins(document):
-    """Sentences: how what is shown differs from what the row asks for."""
-    said = {}
+    """Sentences: how what is shown differs from what the row requires."""
+    sentences = {}
     for line in (*document.lines, *document.honest):
         if line.kind == "stand-in":
             name = line.recipe.partition(":")[0]
-            said[f"{_label(document, line)}: {name} stands in for {line.target.recipe}: {', '.join(line.remarks)}"] = (
-                None
-            )
-    return list(said)
+            sentences[
+                f"{_label(document, line)}: {name} stands in for {line.target.recipe}: {', '.join(line.remarks)}"
+            ] = None
+    return list(sentences)
 
 
 def command_lines(document):
@@ -156,40 +156,30 @@ def command_lines(document):
 
 
 def markdown(document):
-    """Return a table in Markdown, with what stands below it.
-
-    Parameters
-    ----------
-    document : Document
-        What.
-
-    Returns
-    -------
-    str
-    """
+    """Return a table and its notes in Markdown."""
     lines = [f"## {document.name}: {document.title}", "", _plain(" ".join(document.head)), ""]
     lines += _grid(HEADS, rows_of(document), right=(2, 3, 4))
     if document.honest:
-        lines += ["", _plain(HONEST_SAID), "", *_grid(HONEST_HEADS, honest_rows(document), right=(1, 2, 3))]
-    for title, said in _below(document):
-        lines += ["", f"{title}:", "", *(f"- {_plain(one)}" for one in said)]
+        lines += ["", _plain(HONEST_NOTE), "", *_grid(HONEST_HEADS, honest_rows(document), right=(1, 2, 3))]
+    for title, items in _below(document):
+        lines += ["", f"{title}:", "", *(f"- {_plain(one)}" for one in items)]
     commands = command_lines(document)
     if commands:
-        lines += ["", f"{COMMANDS_SAID}:", "", "```sh", *commands, "```"]
+        lines += ["", f"{COMMANDS_NOTE}:", "", "```sh", *commands, "```"]
     return "\n".join(lines) + "\n"
 
 
-HONEST_SAID = (
-    "Ours alone, in per cent: images right before and after the attack, by the mean of the draws; the attack averages "
-    "gradients over 20 draws where the network draws."
+HONEST_NOTE = (
+    "Ours alone, in per cent: images classified correctly before and after the attack, by the mean of the draws; the "
+    "attack averages gradients over 20 draws where the network draws."
 )
-COMMANDS_SAID = "What is missing, or has a stand-in alone, is made by"
+COMMANDS_NOTE = "Commands for what is missing or has only a stand-in"
 
 
 def _below(document):
     parts = (
-        ("Stand-ins, with what the row asks for in brackets", stand_ins(document)),
-        ("Where the paper does not agree; nothing is corrected", document.notes),
+        ("Stand-ins, with what the row requires in brackets", stand_ins(document)),
+        ("Where the paper contradicts itself; nothing is corrected", document.notes),
         ("Found, and left out", document.left_out),
     )
     return [part for part in parts if part[1]]
@@ -202,22 +192,12 @@ def _grid(heads, rows, *, right):
 
 
 def _plain(text):
-    """Text in which Markdown finds nothing to set."""
+    """Text with the special characters of Markdown escaped."""
     return re.sub(r"([\\`*_<\[])", r"\\\1", " ".join(text.split()))
 
 
 def tidy(documents):
-    """Return one line a number, in CSV: accuracies, errors and differences in per cent.
-
-    Parameters
-    ----------
-    documents : list of Document
-        What.
-
-    Returns
-    -------
-    str
-    """
+    """Return one line per number, in CSV: accuracies, errors and differences in per cent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
@@ -227,35 +207,25 @@ def tidy(documents):
             difference = "" if line.difference is None else f"{line.difference:.4f}"
             paper = "" if line.paper is None else f"{line.paper:.2f}"
             recipe = ("stand-in " if line.kind == "stand-in" else "") + line.recipe
-            told = [line.n, difference, recipe, line.data, " && ".join(line.command)]
-            writer.writerow([document.table, line.target.label, line.attack, paper, *numbers, *told])
+            rest = [line.n, difference, recipe, line.data, " && ".join(line.command)]
+            writer.writerow([document.table, line.target.label, line.attack, paper, *numbers, *rest])
     return text.getvalue()
 
 
 def latex(document):
-    """Return a table in LaTeX, for the package longtable, with what stands below it.
-
-    Parameters
-    ----------
-    document : Document
-        What.
-
-    Returns
-    -------
-    str
-    """
+    """Return a table and its notes in LaTeX, for the package longtable."""
     title = f"{document.name} of the paper: {document.title}. {' '.join(document.head)}"
     lines = [r"% \usepackage{longtable}", r"\begingroup\footnotesize\setlength{\tabcolsep}{4pt}"]
     lines += _longtable(title, "llrrrp{0.2\\linewidth}", HEADS, rows_of(document))
     if document.honest:
-        lines += _longtable(HONEST_SAID, "lrrrp{0.2\\linewidth}", HONEST_HEADS, honest_rows(document))
-    for title, said in _below(document):
+        lines += _longtable(HONEST_NOTE, "lrrrp{0.2\\linewidth}", HONEST_HEADS, honest_rows(document))
+    for title, items in _below(document):
         lines += [r"\par\noindent " + _tex(title) + ":", r"\begin{itemize}"]
-        lines += [*(rf"\item {_tex(one)}" for one in said), r"\end{itemize}"]
+        lines += [*(rf"\item {_tex(one)}" for one in items), r"\end{itemize}"]
     commands = command_lines(document)
     if commands:
         lines += [
-            r"\par\noindent " + _tex(COMMANDS_SAID) + ":",
+            r"\par\noindent " + _tex(COMMANDS_NOTE) + ":",
             r"\begin{verbatim}",
             *map(_wrapped, commands),
             r"\end{verbatim}",

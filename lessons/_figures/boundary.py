@@ -41,18 +41,7 @@ class Crossing(NamedTuple):
 
 
 def field_at_zero(problem):
-    """Return u(., 0) as a field, and the name of the method: paths where 128 points per side do not resolve it.
-
-    Parameters
-    ----------
-    problem : ConvectionDiffusion
-        Of 64 points per side.
-
-    Returns
-    -------
-    field : PeriodicField
-    method : str
-    """
+    """Return u(., 0) as a field, and the name of the method: paths where 128 points per side do not resolve it."""
     try:
         return pde.spectral.solve(problem, n=128, rtol=1e-6).field, "spectral"
     except pde.UnresolvedError:
@@ -64,19 +53,7 @@ def field_at_zero(problem):
 
 
 def crossing(u, point):
-    """Look for the other class, along the slope and everywhere.
-
-    Parameters
-    ----------
-    u : PeriodicField
-        Of period 1.
-    point : ndarray of shape (2,)
-        Input.
-
-    Returns
-    -------
-    Crossing
-    """
+    """Find the other class along the slope, and everywhere, from a point (2,) on the torus of period 1."""
     height, slope = float(u(point)), u.jacobian(point)
     direction = -np.sign(height) * slope / max(np.linalg.norm(slope), np.finfo(float).tiny)
     steps = np.linspace(0, 0.5, 2001)
@@ -89,21 +66,7 @@ def crossing(u, point):
 
 
 def in_units(problem, c):
-    """Return the same problem with lengths measured in a unit c times as small.
-
-    sigma and v become c times as large, and so does the period.
-
-    Parameters
-    ----------
-    problem : ConvectionDiffusion
-        Velocity and terminal data fields.
-    c : float
-        > 0.
-
-    Returns
-    -------
-    ConvectionDiffusion
-    """
+    """Return the same problem with lengths in a unit c times as small: sigma, v and the period grow by the factor c."""
     length = c * problem.length
     velocity = pde.PeriodicField(c * problem.velocity.values, length, problem.velocity.interpolation)
     terminal = pde.PeriodicField(problem.terminal.values, length, problem.terminal.interpolation)
@@ -111,25 +74,7 @@ def in_units(problem, c):
 
 
 def draw(u, point, way, bound, title):
-    """Draw the map with its boundary and the step, and u along the step over the least that the bound allows.
-
-    Parameters
-    ----------
-    u : PeriodicField
-        Of period 1.
-    point : ndarray of shape (2,)
-        Input.
-    way : Crossing
-        From it.
-    bound : float
-        Of the slope of u.
-    title : str
-        Of the map.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw the map with its boundary and the step, and u along the step and the least that `bound` allows."""
     figure, (left, right) = new_figure(2, width=10, height=4.2)
     side, values = np.arange(FINE + 1) / FINE, u.on_grid(FINE)
     closed = np.pad(values, ((0, 1), (0, 1)), mode="wrap").T

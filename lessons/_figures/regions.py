@@ -53,46 +53,19 @@ def one_draw_allowed():
 
 @torch.no_grad()
 def logit_differences(model, point, coef, n, seed):
-    """Return the difference of the two logits at one point in n draws.
+    """Return the difference of the two logits at one point (2,) in n draws of noise `coef`: shape (n,).
 
-    Parameters
-    ----------
-    model : Module
-        Whose blocks take the deviation of each state alone, so that one batch is n independent draws.
-    point : Tensor of shape (2,)
-        Where.
-    coef : float
-        Noise a.
-    n, seed : int
-        Draws, and their seed.
-
-    Returns
-    -------
-    Tensor of shape (n,)
+    Its blocks must scale the noise by each state alone, so that one batch is n independent draws.
     """
     with noise_scaled(model, coef), bridge.noise_from(model, torch.Generator().manual_seed(seed)):
         return model(point.expand(n, 2)).diff(dim=1).flatten()
 
 
 def draw_regions(model, x, y, cases):
-    """Draw the softmax of the mean answer over the square, one panel a case, with the first points on it.
+    """Draw the softmax of the mean output over the square, one panel per case, with the first points on it.
 
-    Parameters
-    ----------
-    model : Module
-        Points to logits of two classes.
-    x : Tensor of shape (n, 2)
-        Points that the shares are of.
-    y : Tensor of shape (n,)
-        Labels.
-    cases : sequence of (str, float, int)
-        Title, noise a, number of draws.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-    text : str
-        Titles and shares.
+    A case is (title, noise a, number of draws). Returns the figure, and a text with the titles and the shares of
+    x (n, 2) in their class y (n,).
     """
     side = np.linspace(0, 1, 81)
     square = torch.tensor(np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2), dtype=torch.float32)
@@ -113,20 +86,9 @@ def draw_regions(model, x, y, cases):
 
 
 def draw_shares(counts, panels, n):
-    """Draw shares of right answers over numbers of draws, with their binomial standard errors.
+    """Draw shares of correct predictions of n points over numbers of draws, with their binomial standard errors.
 
-    Parameters
-    ----------
-    counts : sequence of int
-        Numbers of draws.
-    panels : sequence of (str, str, sequence of float)
-        Title, what is drawn, and one share a count.
-    n : int
-        Points that the shares are of.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    A panel is (title, what is drawn, one share per count).
     """
     figure, all_axes = new_figure(len(panels), width=10, height=3.3)
     for axes, (title, label, shares) in zip(all_axes, panels, strict=True):

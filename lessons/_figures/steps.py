@@ -15,38 +15,16 @@ STRIDES, PARTS = (8, 4, 2), (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 def noiseless(network):
-    """Switch the noise of a row of blocks off for good, as its own object: blocks that others hold stay as they are.
-
-    Parameters
-    ----------
-    network : ResidualNetwork
-        From `ResNetSDE.refined`, whose blocks are new.
-
-    Returns
-    -------
-    ResidualNetwork
-    """
+    """Switch off the noise of a network from `ResNetSDE.refined`; its blocks are new, so no other network changes."""
     for block in network.blocks:
         block.enabled = False
     return network
 
 
 def coarsened(blocks, stride):
-    """Take every stride-th block, with a step stride times as long: the same time in fewer steps.
+    """Take every stride-th block, with a step stride times as long and no noise: the same time in fewer steps.
 
     x -> x + (stride dt) F(x)
-
-    Parameters
-    ----------
-    blocks : sequence of NoisyResidual
-        Time steps.
-    stride : int
-        A divisor of their number.
-
-    Returns
-    -------
-    ResidualNetwork
-        Without noise.
     """
     return bridge.ResidualNetwork(
         bridge.NoisyResidual(block.branch, dt=stride * block.dt, noise=None) for block in blocks[::stride]
@@ -57,23 +35,8 @@ def coarsened(blocks, stride):
 def other_steps(net, states, y):
     """Follow the paths with longer and shorter steps than the trained one, without noise, in double precision.
 
-    Parameters
-    ----------
-    net : ResidualNetwork
-        Its number of blocks a multiple of 8.
-    states : Tensor of shape (n, d)
-        Where the paths begin.
-    y : Tensor of shape (n,)
-        Labels.
-
-    Returns
-    -------
-    steps : list of float
-        In units of the trained one, 8 to 1/256.
-    errors : list of float
-        Median over the paths of the distance of their ends to the limit, relative to the size of that.
-    shares : list of float
-        Of the labels found.
+    Returns the steps, 8 to 1/256 of the trained one; the median over the paths of the distance of their ends to the
+    limit, relative to its size; and the shares of labels found. The number of blocks is a multiple of 8.
     """
     blocks, states, output = (copy.deepcopy(part).double() for part in (net.blocks, states, net.output))
     sde = bridge.ResNetSDE(blocks)
@@ -87,19 +50,9 @@ def other_steps(net, states, y):
 
 
 def largest_slopes(blocks, path):
-    """Return the largest singular value of dt times the Jacobian of each branch, over the states that reach it.
+    """Return the largest singular value of dt times each branch's Jacobian over the states that reach it: (n_blocks,).
 
-    Parameters
-    ----------
-    blocks : sequence of NoisyResidual
-        Time steps.
-    path : Tensor of shape (n_blocks + 1, n, d)
-        States before and after each block.
-
-    Returns
-    -------
-    Tensor of shape (n_blocks,)
-        A lower estimate of dt Lip(F).
+    path (n_blocks + 1, n, d) has the states before and after each block. A lower estimate of dt Lip(F).
     """
     slopes = []
     for block, states in zip(blocks, path[:-1], strict=True):
@@ -109,26 +62,9 @@ def largest_slopes(blocks, path):
 
 
 def draw_steps(path, fine, y, sizes, slopes, sigma, k):
-    """Draw the paths in the plane of their two principal directions, the steps, and sigma over time.
+    """Draw the paths in the plane of their two principal directions, the relative steps, and sigma over time.
 
-    Parameters
-    ----------
-    path : Tensor of shape (n_blocks + 1, n, d)
-        States of the network.
-    fine : Tensor of shape (k n_blocks + 1, n, d)
-        The same with each block in k parts.
-    y : Tensor of shape (n,)
-        Labels.
-    sizes, sigma : Tensor of shape (n_blocks, n)
-        Relative steps, and sigma of each state.
-    slopes : Tensor of shape (n_blocks,)
-        dt Lip(F).
-    k : int
-        Parts of each block.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    path (n_blocks + 1, n, d); fine (k n_blocks + 1, n, d), each block in k parts; sizes and sigma (n_blocks, n).
     """
     figure, (left, middle, right) = new_figure(3, width=10.5, height=3.9)
     middle_of_all = path.flatten(0, 1).mean(dim=0)
@@ -160,19 +96,7 @@ def draw_steps(path, fine, y, sizes, slopes, sigma, k):
 
 
 def draw_refinement(steps, errors, shares, marked):
-    """Draw the distance of the ends to the limit, and the share of right answers, over the step.
-
-    Parameters
-    ----------
-    steps, errors, shares : sequence of float
-        As from `other_steps`.
-    marked : float
-        The step to point at.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw the distance of the ends to the limit, and the share of correct predictions, over the step."""
     figure, (left, right) = new_figure(2, width=10, height=3.6)
     steps = np.array(steps)
     left.loglog(steps, errors, "o-", color=BLUE, label="measured, median")

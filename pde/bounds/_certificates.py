@@ -23,7 +23,7 @@ from pde.bounds._zero_set import distance_to_zeros
 __all__ = ["Certificates", "certificates", "certified_radius", "smoothing_radius"]
 
 METHODS = ("auto", "spectral", "monte-carlo")
-# Relative error that twice as many points per side seldom mend.
+# Relative error that twice as many points per side seldom reduce enough.
 _HOPELESS = 0.02
 # `feynman_kac.estimate` evaluates splines that differ from trigonometric fields by less, of velocity and data.
 _TABLES = 2e-6
@@ -39,7 +39,7 @@ class Certificates:
     radius : ndarray of shape (...)
         The largest of the three, in units of length; inf where no point has another sign.
     sharp, local, smoothing : ndarray of shape (...)
-        Each certificate by itself; 0 where it says nothing.
+        Each certificate by itself; 0 where it certifies nothing.
     u : ndarray of shape (...)
         u(x, 0) as computed.
     error : ndarray of shape (...)

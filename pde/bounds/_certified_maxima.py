@@ -25,7 +25,7 @@ __all__ = ["Maximum", "curvature_bound", "largest_gradient", "largest_step", "la
 
 # Relative to the largest |p_theta|; far below what any bound is read to.
 _RTOL = 1e-7
-# Terms to sum in one round of cutting: a field constant along lines would ask for ever more points.
+# Terms to sum in one round of cutting: a field constant along lines would need ever more points.
 _BUDGET = 2**24
 
 
@@ -86,22 +86,12 @@ def largest_gradient(field):
 
 
 def largest_stretching(field):
-    """Return max lambda_max of the symmetric part of grad v: the least gamma with
+    """Return max lambda_max of the symmetric part of grad v, in 1 / time, as a `Maximum`: the least gamma with
 
     (v(x) - v(y)) . (x - y) <= gamma |x - y|**2  for all x, y.
 
     A bilinear field is judged from inside each cell; the inequality holds across its edges. On a torus gamma >= 0,
     because the mean of div v is 0.
-
-    Parameters
-    ----------
-    field : PeriodicField
-        Values of shape (2, n, n).
-
-    Returns
-    -------
-    Maximum
-        In 1 / time.
     """
 
     def middle_and_radius(jacobian):

@@ -16,7 +16,7 @@ __all__ = ["HoelderConstant", "hoelder_constant", "hoelder_exponent", "largest_d
 
 @dataclass(frozen=True, eq=False)
 class HoelderConstant:
-    """The smallest C for each alpha, and what it was read off.
+    """The smallest C for each alpha, and the differences that it comes from.
 
     Attributes
     ----------
@@ -159,10 +159,10 @@ def _over_shifts(doubled):
         a, b = shift // n, shift % n
         largest = 0.0
         for i in range(n):
-            here, there = doubled[i], doubled[(i + a) % n, b:]
+            row_i, shifted = doubled[i], doubled[(i + a) % n, b:]
             row = 0.0
             for j in range(n):
-                row = max(row, abs(there[j] - here[j]))
+                row = max(row, abs(shifted[j] - row_i[j]))
             largest = max(largest, row)
         out[a, b] = largest
     return out

@@ -19,7 +19,7 @@ from pde.bounds._certified_maxima import curvature_bound
 
 # Relative to the period: what a distance may be short of, times sqrt(2).
 _SIDE = 2.0**-13
-# Squares to keep; a field that vanishes nearly everywhere would ask for ever more.
+# Squares to keep; a field that vanishes nearly everywhere would need ever more.
 _MOST = 2**19
 
 

@@ -1,4 +1,4 @@
-"""Checks at the door that the ways to an expectation share."""
+"""Checks of arguments shared by the estimators of an expectation."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def places(problem, points):
-    """The points, checked, and their places (n_points, 2) as fractions of the period."""
+    """The points, checked, and as fractions (n_points, 2) of the period."""
     points = checks.points_array(points)
     return points, np.mod(points.reshape(-1, 2) / problem.length, 1.0)
 
@@ -51,20 +51,20 @@ def is_noiseless(problem):
 
 
 def is_plain(problem):
-    """Whether the fast loops know the problem: one sigma, neither potential nor source."""
+    """Whether the fast loops support the problem: one sigma, neither potential nor source."""
     return problem.has_constant_sigma and problem.potential is None and problem.source is None
 
 
 def needs_noise(problem):
     """Raise a ValueError if there is no diffusion."""
     if is_noiseless(problem):
-        raise ValueError("sigma must be > 0: without noise one characteristic is the answer, see feynman_kac.estimate")
+        raise ValueError("sigma must be > 0: without noise one characteristic gives u, see feynman_kac.estimate")
 
 
 def refuse_varying_sigma(problem, consumer):
-    """Raise a ValueError if sigma depends on x; one constant per layer is known."""
+    """Raise a ValueError if sigma depends on x; one constant per layer is allowed."""
     if sigma_varies(problem):
-        raise ValueError(f"{consumer} does not know a sigma that depends on x")
+        raise ValueError(f"{consumer} does not support a sigma that depends on x")
 
 
 def steepness(problem, n):

@@ -20,10 +20,10 @@ _SAMPLED_AT = (0.0, 0.1, 0.3, 0.6, 1.0)
 
 
 def describe(problem, points, n):
-    """What tells a problem and its points (m, 2) from others: names to numbers, and to digests of arrays.
+    """Describe a problem and its points (m, 2), to recognise them: names to numbers, and to digests of arrays.
 
-    Callables stand with their fingerprint and with their values: on the grid of n points per side, those of time at
-    five times.
+    Callables have their fingerprint and their values in it: on the grid of n points per side, those of time at five
+    times.
     """
     if problem.n_layers is not None:
         velocities = [problem.velocity]
@@ -39,34 +39,26 @@ def describe(problem, points, n):
             times = _SAMPLED_AT if not isinstance(value, PeriodicField) else ()
             fields = [problem.scalar_field(name, fraction * problem.horizon, n) for fraction in times]
             parts[name] = value, fields or [value]
-    described = {name: _told(value, fields) for name, (value, fields) in parts.items()}
+    described = {name: _digest_of(value, fields) for name, (value, fields) in parts.items()}
     sigma = problem.sigma if isinstance(problem.sigma, float) else None
     if sigma is None:
-        sigma = _told(problem.sigma, [problem.sigma]) if isinstance(problem.sigma, PeriodicField) else problem.sigma
+        sigma = (
+            _digest_of(problem.sigma, [problem.sigma]) if isinstance(problem.sigma, PeriodicField) else problem.sigma
+        )
         sigma = sigma.tolist() if isinstance(sigma, np.ndarray) else sigma
     numbers = {"sigma": sigma, "horizon": problem.horizon, "length": problem.length}
     return described | {"points": digest(points)} | numbers
 
 
-def _told(value, fields):
+def _digest_of(value, fields):
     code = () if isinstance(value, PeriodicField) else (fingerprint(value),)
     return digest(*code, *(part for field in fields for part in (field.interpolation, field.values)))
 
 
 class Checkpoint:
-    """Arrays of moments in a file: replaced as a whole, so that it is complete whenever the process dies.
+    """Moments in a file that is replaced as a whole, so that it is complete whenever the process dies.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        File; made where there is none, and kept at the end.
-    description : dict
-        What the arrays belong to: names to numbers and strings.
-
-    Raises
-    ------
-    ValueError
-        If path is no path, or names a directory or a place in one that does not exist.
+    `description`, names to numbers and strings, identifies the computation; a file of another one is refused.
     """
 
     def __init__(self, path, description):
@@ -79,18 +71,7 @@ class Checkpoint:
         self._last, self._pause = time.monotonic(), _SECONDS
 
     def load(self):
-        """Read the file.
-
-        Returns
-        -------
-        tuple (int, ndarray of shape (m,), ndarray of shape (m,)) or None
-            As given to `save`; None if there is no file.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged or belongs to another computation.
-        """
+        """Return (n_done, mean, squares) as given to `save`, None without a file; ValueError if it is damaged."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -100,23 +81,23 @@ class Checkpoint:
                 with np.load(file, allow_pickle=False) as data:
                     text, n_done, mean, squares = (data[name] for name in ("description", "n_done", "mean", "squares"))
                     if digest(text, n_done, mean, squares) != str(data["digest"]):
-                        raise ValueError("its digest is another")
-                there = json.loads(str(text))
+                        raise ValueError("its digest does not match")
+                stored = json.loads(str(text))
             except Exception as error:
                 # Whatever a damaged file raises on its way through zip, NumPy and JSON.
                 raise ValueError(
-                    f"checkpoint {str(self.path)!r} is damaged, or no checkpoint ({error}): remove it to start again"
+                    f"checkpoint {str(self.path)!r} is damaged, or not a checkpoint ({error}): remove it to start again"
                 ) from error
-        if there != self.description:
+        if stored != self.description:
             raise ValueError(
                 f"checkpoint {str(self.path)!r} belongs to another computation, with "
-                f"{'; '.join(self._differences(there))}: call with the same arguments, or give another path"
+                f"{'; '.join(self._differences(stored))}: call with the same arguments, or give another path"
             )
         return int(n_done), mean, squares
 
-    def _differences(self, there):
-        for name in sorted({*there, *self.description}):
-            old, new = there.get(name), self.description.get(name)
+    def _differences(self, stored):
+        for name in sorted({*stored, *self.description}):
+            old, new = stored.get(name), self.description.get(name)
             if old != new:
                 digests = isinstance(old, str) and isinstance(new, str)
                 yield f"another {name}" if digests else f"{name}={old} (here {new})"
@@ -127,15 +108,7 @@ class Checkpoint:
         return time.monotonic() - self._last >= self._pause
 
     def save(self, n_done, mean, squares):
-        """Write the file under another name, then rename it.
-
-        Parameters
-        ----------
-        n_done : int
-            How far the arrays are.
-        mean, squares : ndarray of shape (m,)
-            The arrays.
-        """
+        """Write the moments (m,) of the first n_done blocks under another name, then rename the file."""
         began = time.monotonic()
         text, n_done = np.array(json.dumps(self.description)), np.array(n_done)
         written = digest(text, n_done, mean, squares)

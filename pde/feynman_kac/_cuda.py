@@ -12,7 +12,16 @@ from tqdm import tqdm
 
 from pde import checks
 from pde.feynman_kac import _spline_tables
-from pde.feynman_kac._cuda_kernel import THREADS_AROUND_A_TABLE, Kind, compiled, cuda, simulated
+from pde.feynman_kac._cuda_kernel import (
+    THREADS_AROUND_A_TABLE,
+    Kind,
+    allow_shared,
+    compiled,
+    cuda,
+    n_blocks_with_table,
+    simulated,
+)
+from pde.feynman_kac._moments import Moments, merge_neighbours
 from pde.feynman_kac._paths import follow_characteristics
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._result import Estimate
@@ -196,14 +205,12 @@ class _Run:
         mean, stderr = np.empty(len(starts)), np.empty(len(starts))
         for start in range(0, len(starts), n_points):
             chosen = slice(start, start + n_points)
-            moments = 0, 0.0, 0.0
+            moments = Moments(*np.zeros((2, len(starts[chosen]))))
             for sample in range(0, n_samples, batch):
                 count = min(batch, n_samples - sample)
-                part = self._moments(starts[chosen], start, sample, count, noise_shared, width, depth)
-                moments = _merged(moments, part)
+                moments.merge(*self._moments(starts[chosen], start, sample, count, noise_shared, width, depth))
                 bar.update(len(starts[chosen]) * count * self.members)
-            mean[chosen] = moments[1]
-            stderr[chosen] = np.sqrt(moments[2] / (n_samples - 1) / n_samples) if n_samples > 1 else np.inf
+            mean[chosen], stderr[chosen] = moments.mean, moments.stderr
         return mean, stderr
 
     def _moments(self, starts, first_point, first_sample, n_samples, noise_shared, width, depth):
@@ -227,7 +234,7 @@ class _Run:
             )  # fmt: skip
         if self.terminal is not None:
             counts = np.minimum(width * depth, n_samples - np.arange(n_chunks) * (width * depth))
-            return _tree(counts, *(array.copy_to_host() for array in partial))
+            return merge_neighbours(counts, *(array.copy_to_host() for array in partial))
         x, y = (self._from_positions(array.copy_to_host()) for array in state)
         values = self.problem.terminal_at(np.stack([x, y], axis=-1) * self.problem.length)
         values = values.reshape(n_samples, self.members, len(starts)).mean(axis=1)
@@ -244,9 +251,9 @@ class _Run:
         if not simulated():
             around = around._replace(n_threads=THREADS_AROUND_A_TABLE)
         kernel, n_blocks, shared = None, 2**16, 0
-        if self.velocity.shortest_run >= _STEPS_A_TABLE and (room := _room_for(n_bytes, around)):
+        if self.velocity.shortest_run >= _STEPS_A_TABLE and (room := n_blocks_with_table(n_bytes, around)):
             kernel = compiled(around, arguments)
-            if _allow_shared(kernel, n_bytes):
+            if allow_shared(kernel, n_bytes):
                 kind, n_blocks, shared = around, room, n_bytes
             else:
                 kernel = None
@@ -266,56 +273,3 @@ class _Run:
 
     def _from_positions(self, positions):
         return positions if self.dtype == np.float64 else positions * 2.0**-32
-
-
-def _room_for(n_bytes, kind):
-    """How many blocks with a table of so many bytes the device holds at once; 0 if none."""
-    if simulated():
-        return 2
-    fixed = kind.n_threads * (24 + (2 * kind.dtype.itemsize if kind.noise_shared else 0)) + 1024
-    device = cuda.get_current_device()
-    if n_bytes + fixed > device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
-        return 0
-    blocks = device.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR // (n_bytes + fixed)
-    return device.MULTIPROCESSOR_COUNT * min(blocks, 2048 // kind.n_threads)
-
-
-def _allow_shared(kernel, n_bytes):
-    """Let a compiled kernel have more shared memory than the 48 KB that CUDA gives unasked; False if it cannot be."""
-    if simulated():
-        return True
-    try:
-        from cuda.bindings import driver
-
-        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        for compiled in kernel.overloads.values():
-            # numba-cuda has no public name for this.
-            handle = compiled._codelibrary.get_cufunc().handle
-            if isinstance(handle, driver.CUkernel):
-                status = driver.cuKernelSetAttribute(attribute, n_bytes, handle, driver.cuCtxGetDevice()[1])[0]
-            else:
-                status = driver.cuFuncSetAttribute(driver.CUfunction(int(handle)), attribute, n_bytes)[0]
-            if status != driver.CUresult.CUDA_SUCCESS:
-                return False
-    except (ImportError, AttributeError, TypeError):
-        return False
-    return True
-
-
-def _merged(a, b):
-    """Chan's formula: count, mean and sum of squared deviations of two sets together."""
-    # Overflow shows in the result, which is checked.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total, gap = a[0] + b[0], b[1] - a[1]
-        return total, a[1] + gap * (b[0] / total), a[2] + b[2] + gap**2 * (a[0] * b[0] / total)
-
-
-def _tree(counts, means, squares):
-    """Chan's formula over the first axis, neighbours first."""
-    counts = counts.reshape(-1, *[1] * (means.ndim - 1))
-    while len(counts) > 1:
-        even = len(counts) // 2 * 2
-        parts = counts, means, squares
-        pairs = _merged([part[:even:2] for part in parts], [part[1:even:2] for part in parts])
-        counts, means, squares = (np.concatenate([pair, part[even:]]) for pair, part in zip(pairs, parts, strict=True))
-    return int(counts.flat[0]), means[0], squares[0]

@@ -49,7 +49,7 @@ def _found(package, pattern):
 
 
 def missing():
-    """What is needed and not there, or None."""
+    """The missing requirement, or None."""
     try:
         importlib.metadata.version("numba-cuda")
     except importlib.metadata.PackageNotFoundError:

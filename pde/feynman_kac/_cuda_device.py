@@ -70,7 +70,7 @@ def make_philox():
 
 @functools.cache
 def make_normals(dtype):
-    """Return the device function (step, path, point, key) -> two normals; _random says which."""
+    """Return the device function (step, path, point, key) -> two normals, those of `_random`."""
     philox, functions = make_philox(), _functions_of(dtype)
     real = dtype.type
 
@@ -148,7 +148,7 @@ def make_spline(dtype, degree):
     """Return the device function (table, n, x, y) -> two components of a packed table at a position."""
     locate, _ = make_torus(dtype)
     real, one, two, three = dtype.type, _U(1), _U(2), _U(3)
-    # Numbers of Python's would be doubles in the kernel.
+    # Python floats would be promoted to float64 in the kernel.
     r1, r3, r4, r6, sixth = real(1), real(3), real(4), real(6), real(1 / 6)
 
     if dtype == np.float64:

@@ -13,7 +13,17 @@ import numpy as np
 
 from pde.feynman_kac._cuda_device import cuda, make_normals, make_spline, make_torus, simulated
 
-__all__ = ["REGISTERS", "THREADS_AROUND_A_TABLE", "Kind", "compiled", "cuda", "make_kernel", "simulated"]
+__all__ = [
+    "REGISTERS",
+    "THREADS_AROUND_A_TABLE",
+    "Kind",
+    "allow_shared",
+    "compiled",
+    "cuda",
+    "make_kernel",
+    "n_blocks_with_table",
+    "simulated",
+]
 
 _W = np.uint32
 # Threads of a block that fills a multiprocessor, with the table in shared memory.
@@ -149,3 +159,37 @@ def make_kernel(kind):
 def compiled(kind, arguments):
     """The kernel of a kind, compiled for these arguments."""
     return make_kernel(kind).specialize(*arguments)
+
+
+def n_blocks_with_table(n_bytes, kind):
+    """Number of blocks that the device holds at once, each with a table of n_bytes in shared memory; 0 if none fits."""
+    if simulated():
+        return 2
+    fixed = kind.n_threads * (24 + (2 * kind.dtype.itemsize if kind.noise_shared else 0)) + 1024
+    device = cuda.get_current_device()
+    if n_bytes + fixed > device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
+        return 0
+    blocks = device.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR // (n_bytes + fixed)
+    return device.MULTIPROCESSOR_COUNT * min(blocks, 2048 // kind.n_threads)
+
+
+def allow_shared(kernel, n_bytes):
+    """Raise a compiled kernel's limit of 48 KB of shared memory to n_bytes; return whether that worked."""
+    if simulated():
+        return True
+    try:
+        from cuda.bindings import driver
+
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        for overload in kernel.overloads.values():
+            # numba-cuda has no public name for this.
+            handle = overload._codelibrary.get_cufunc().handle
+            if isinstance(handle, driver.CUkernel):
+                status = driver.cuKernelSetAttribute(attribute, n_bytes, handle, driver.cuCtxGetDevice()[1])[0]
+            else:
+                status = driver.cuFuncSetAttribute(driver.CUfunction(int(handle)), attribute, n_bytes)[0]
+            if status != driver.CUresult.CUDA_SUCCESS:
+                return False
+    except (ImportError, AttributeError, TypeError):
+        return False
+    return True

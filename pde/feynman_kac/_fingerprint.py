@@ -1,4 +1,4 @@
-"""What tells one callable from another: its code, its constants, and the values that it has captured."""
+"""The fingerprint of a callable: its code, its constants, and the values that it has captured."""
 
 import functools
 import hashlib

@@ -1,4 +1,4 @@
-"""Paths that the fast loops do not know: sigma in layers or of x, weights by potential and source, steps in pairs."""
+"""Paths for what the fast loops lack: sigma in layers or of x, weights by potential and source, steps in pairs."""
 
 from typing import NamedTuple
 

@@ -26,7 +26,7 @@ _BATCH = 2**18
 _N_SCRAMBLES = 32
 # The window tau at which (exp(2 gamma tau) - 1) / tau**2, the growth of the weight's variance, is least: gamma tau.
 _BEST_WINDOW = 0.797
-# Paths of the pilot that tells what to take off f, and the size up to which a callable f is sampled.
+# Paths of the pilot that estimates what to subtract from f, and the size up to which a callable f is sampled.
 _PILOT_PATHS, _LARGEST = 64, 512
 _NOT_GIVEN = np.empty((0, 2, 0))
 

@@ -29,7 +29,7 @@ _UNIT = _F(2.0**-24)
 
 
 def cell_table(table):
-    """The coefficients of a table scaled by dt / length as the loops want them: float32, in units of 2**-32 periods.
+    """A table scaled by dt / length in the layout of the loops: float32 coefficients, in units of 2**-32 periods.
 
     v(x, y) = c_0 + c_1 gx + gy (c_2 + c_3 gx) in a cell, (gx, gy) the place in it in units of 2**-24    (bilinear)
 
@@ -75,7 +75,7 @@ def _normals(words, table, z, step, count, path, path_stride, antithetic):
 
 @_inline
 def _signs(words, z, step, count, scale, path, path_stride, antithetic):
-    """Increments +scale or -scale from two bits of the words: sixteen steps a word."""
+    """Increments +scale or -scale from two bits of the words: sixteen steps per word."""
     word, place = (step >> 4) & 3, 2 * (step & 15)
     # A bit of the word becomes the sign bit of the increment.
     first, second, size = _W(31 - place), _W(30 - place), np.float32(scale).view(np.uint32)

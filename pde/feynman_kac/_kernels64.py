@@ -1,9 +1,11 @@
 """The compiled path loops on the CPU: particles of a periodic velocity, in blocks that the compiler vectorises.
 
 Positions are fractions of the period, in arrays of shape (rows, lanes); a block is some lanes of one row. Velocities
-are tables of B-spline coefficients, already multiplied by dt / length, so that a table's value is a displacement.
-Blocks are independent of each other and every number depends on its counter alone: the result does not depend on the
-number of threads.
+are tables (n_tables, 2 * (n + degree + 1)**2) of B-spline coefficients, as in `_spline_tables.Table`, already
+multiplied by dt / length, so that a table's value is a displacement; n is the number of points per side, degree 1 or 3.
+Increments have the standard deviation `scale`, sigma sqrt(dt) / length; `step`, `first_path` and `first_point` are
+the counters of the first step, path and point, and key (2,) comes from `key_from`. Blocks are independent of each
+other and every number depends on its counter alone: the result does not depend on the number of threads.
 
 Over 300 lines: the schemes share inlined parts, which the compiler must see in one module.
 """
@@ -98,35 +100,11 @@ def _make_advance(heun):
     def advance(
         x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, key
     ):
-        """Advance all particles by len(layers) steps, in place.
+        """Advance particles at x, y (n_rows, n_lanes) by len(layers) steps, in place, with increments of size `scale`.
 
-        Parameters
-        ----------
-        x, y : ndarray of shape (n_rows, n_lanes)
-            Positions. Rows are points and lanes paths, each with its own increments; or, with `common`, rows are paths
-            and lanes points, and a row shares its increments.
-        tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
-            As the coefficients of `tables.Table`, times dt / length.
-        layers : ndarray of shape (n_steps, 1) or (n_steps, 2)
-            Index of the table at the beginning of each step and, for Heun, at its end.
-        degree : int
-            Of the B-splines: 1 or 3.
-        n : int
-            Points per side of the tables.
-        scale : float
-            sigma sqrt(dt) / length.
-        step : int
-            Counter of the first step.
-        first_path, first_point : int
-            Counters of the first path and the first point.
-        common : bool
-            One set of increments for all points; their point counter is 0.
-        antithetic : int
-            1: paths 2 i and 2 i + 1 have opposite increments.
-        two_point : bool
-            Increments +-sigma sqrt(dt) instead of Gaussian ones.
-        key : ndarray of shape (2,)
-            As from `random_numbers.key_from`.
+        Rows are points and lanes paths; with `common`, rows are paths, whose increments all lanes (points) share.
+        layers (n_steps, 1), or (n_steps, 2) for Heun: the table at the beginning of each step and at its end.
+        antithetic = 1: paths 2 i and 2 i + 1 have opposite increments; two_point: increments +-scale, not Gaussian.
         """
         n_rows, n_lanes = x.shape
         n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
@@ -185,20 +163,9 @@ advance_heun = _make_advance(heun=True)
 
 @njit(parallel=True, **_options)
 def advance_rk4(x, y, tables, layers, degree, n):
-    """Advance all particles along characteristics by len(layers) classical Runge-Kutta steps, in place.
+    """Advance particles at x, y (n_rows, n_lanes) along characteristics by len(layers) Runge-Kutta steps, in place.
 
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_rows, n_lanes)
-        Positions.
-    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
-        As the coefficients of `tables.Table`, times dt / length.
-    layers : ndarray of shape (n_steps, 3)
-        Indices of the tables at the beginning, the middle and the end of each step.
-    degree : int
-        Of the B-splines: 1 or 3.
-    n : int
-        Points per side of the tables.
+    layers (n_steps, 3): the tables at the beginning, the middle and the end of each step.
     """
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
@@ -233,28 +200,12 @@ def advance_rk4(x, y, tables, layers, degree, n):
 
 @njit(parallel=True, **_options)
 def terminal_moments(x, y, unit, table, degree, n, common, antithetic, mean, squares):
-    """Evaluate the terminal data at the positions, and reduce them to means and sums of squared deviations.
+    """Reduce the terminal data at x, y (n_rows, n_lanes) to mean and sum of squared deviations per point: (n_points,).
 
     mean <- mean + (f - mean) / k,  squares <- squares + (f - mean_old) (f - mean)                     (Welford 1962)
 
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_rows, n_lanes)
-        Positions, times `unit` in fractions of the period; rows are points, or paths with `common`.
-    unit : float
-        1, or 2**-32 for integer positions.
-    table : ndarray of shape (2 * (n + degree + 1)**2,)
-        As the coefficients of `tables.Table`; the first component is used.
-    degree : int
-        Of the B-splines: 1 or 3.
-    n : int
-        Points per side of the table.
-    common : bool
-        Rows are paths and lanes points.
-    antithetic : int
-        1: paths 2 i and 2 i + 1 are one sample, their mean.
-    mean, squares : ndarray of shape (n_points,)
-        Result.
+    Positions are fractions of the period after multiplication by `unit`, 1 or 2**-32 for integers; `common` and
+    `antithetic` as in `advance_euler`: an antithetic pair is one sample.
     """
     row_length, size = _U(n + degree + 1), np.float64(n)
     n_paths = x.shape[0] if common else x.shape[1]
@@ -303,21 +254,7 @@ def _add(mean, squares, index, value, count):
 
 @njit(parallel=True, **_options)
 def evaluate(x, y, table, degree, n, out):
-    """Write the table's first component at the positions into out.
-
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_rows, n_lanes)
-        Positions.
-    table : ndarray of shape (2 * (n + degree + 1)**2,)
-        As the coefficients of `tables.Table`.
-    degree : int
-        Of the B-splines: 1 or 3.
-    n : int
-        Points per side of the table.
-    out : ndarray of shape (n_rows, n_lanes)
-        Result.
-    """
+    """Write the table's first component at the positions x, y (n_rows, n_lanes) into out, of the same shape."""
     row_length, size = _U(n + degree + 1), np.float64(n)
     for row in numba.prange(x.shape[0]):
         for lane in range(x.shape[1]):

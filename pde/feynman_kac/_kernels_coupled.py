@@ -1,8 +1,9 @@
 """Compiled path loops that carry more than the path: a coupled path, a martingale, or increments given from outside.
 
 Positions are fractions of the period, in arrays of shape (points, paths); a block is some paths of one point.
-Velocities are tables of B-spline coefficients, divided by the period. As in `fk_kernels`, every number depends on its
-counter alone and blocks are independent: the result does not depend on the number of threads.
+Velocities are tables divided by the period; layers (n_steps,) is the table of each step. The other arguments are those
+of `_kernels64`, and as there every number depends on its counter alone and blocks are independent: the result does not
+depend on the number of threads.
 """
 
 import numba
@@ -30,32 +31,7 @@ def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first
     x += v(x) dt + z;   second = STILL:  cx += z;
     second = COARSE, at every other step:  cx += 2 v(cx) dt + z_k + z_(k+1)
 
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_points, n_paths)
-        Positions.
-    cx, cy : ndarray of shape (n_points, n_paths)
-        Positions of the second paths; not used with ALONE.
-    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
-        As the coefficients of `tables.Table`, divided by the period.
-    layers : ndarray of shape (n_steps,)
-        Index of the table of each step; an even number of steps with COARSE.
-    degree : int
-        Of the B-splines: 1 or 3.
-    n : int
-        Points per side of the tables.
-    dt : float
-        Step.
-    scale : float
-        sigma sqrt(dt) / length.
-    step : int
-        Counter of the first step, even with COARSE.
-    first_path, first_point : int
-        Counters of the first path and the first point.
-    second : int
-        ALONE, STILL or COARSE.
-    key : ndarray of shape (2,)
-        As from `random_numbers.key_from`.
+    Positions (n_points, n_paths); cx, cy are not used with ALONE. With COARSE, `step` and len(layers) are even.
     """
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
@@ -98,38 +74,12 @@ def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first
 def advance_martingale(
     x, y, m, tables, layers, degree, n, slopes, snapshots, slope_n, dt, scale, step, first_path, first_point, key
 ):
-    """Advance Euler-Maruyama paths by len(layers) steps, and the martingale of a gradient along them, in place.
+    """Advance Euler-Maruyama paths by len(layers) steps, and the martingale m of a gradient along them, in place.
 
     m += g_k(x) . z;  x += v(x) dt + z
 
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_points, n_paths)
-        Positions.
-    m : ndarray of shape (n_points, n_paths)
-        Martingale.
-    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
-        Velocity, as for `advance_pair`.
-    layers : ndarray of shape (n_steps,)
-        Index of the velocity's table of each step.
-    degree : int
-        Of the velocity's B-splines: 1 or 3.
-    n : int
-        Points per side of the velocity's tables.
-    slopes : ndarray of shape (n_snapshots, 2 * (slope_n + 4)**2)
-        Tables of the gradients, bicubic, times the period.
-    snapshots : ndarray of shape (n_steps,)
-        Index of the gradient's table of each step.
-    slope_n : int
-        Points per side of the gradients' tables.
-    dt : float
-        Step.
-    scale : float
-        sigma sqrt(dt) / length.
-    step, first_path, first_point : int
-        Counters of the first step, path and point.
-    key : ndarray of shape (2,)
-        As from `random_numbers.key_from`.
+    All of shape (n_points, n_paths). slopes (n_snapshots, 2 * (slope_n + 4)**2) are bicubic tables of g times the
+    period; snapshots (n_steps,) is the table of each step.
     """
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
@@ -163,24 +113,7 @@ def advance_given(x, y, increments, tables, layers, degree, n, dt, step):
 
     x += v(x) dt + increments[step + k]
 
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_points, n_paths)
-        Positions.
-    increments : ndarray of shape (n, 2, n_paths)
-        sigma dB / length of all steps, the same for all points.
-    tables : ndarray of shape (n_tables, 2 * (n + degree + 1)**2)
-        Velocity, as for `advance_pair`.
-    layers : ndarray of shape (n_steps,)
-        Index of the table of each step.
-    degree : int
-        Of the B-splines: 1 or 3.
-    n : int
-        Points per side of the tables.
-    dt : float
-        Step.
-    step : int
-        First step.
+    Positions (n_points, n_paths); increments (n, 2, n_paths), sigma dB / length, the same for all points.
     """
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
@@ -203,22 +136,12 @@ def advance_given(x, y, increments, tables, layers, degree, n, dt, step):
 
 @njit(parallel=True, **_options)
 def bridge(normals, order, weights, scale, increments):
-    """Write the increments of Brownian paths built from normals in the order of a Brownian bridge.
+    """Write the increments (n_steps, 2, n_paths) of Brownian paths built from normals in the order of a bridge.
 
     W_m = (1 - w) W_l + w W_r + s Z_i,  (m, l, r) = order[i],  (w, s) = weights[i]
 
-    Parameters
-    ----------
-    normals : ndarray of shape (n_paths, 2 * n_steps)
-        Z: the two components of draw i stand in columns 2 i and 2 i + 1.
-    order : ndarray of shape (n_steps, 3)
-        Middle, left and right of each draw, in steps.
-    weights : ndarray of shape (n_steps, 2)
-        Weight of the right end, and standard deviation for steps of variance 1.
-    scale : float
-        Standard deviation of an increment.
-    increments : ndarray of shape (n_steps, 2, n_paths)
-        Result.
+    normals (n_paths, 2 * n_steps) hold the two components of draw i in columns 2 i and 2 i + 1; s is for steps of
+    variance 1, `scale` the standard deviation of an increment.
     """
     n_paths, n_steps = normals.shape[0], len(order)
     n_blocks = (n_paths + _BLOCK - 1) // _BLOCK

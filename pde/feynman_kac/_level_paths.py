@@ -14,7 +14,7 @@ from pde.feynman_kac._velocity_tables import VelocityTables
 
 __all__ = ["LevelPaths", "coarsest_steps", "level_key", "level_samples"]
 
-# Steps of the coarsest level that a steep velocity may ask for; `base` can ask for more.
+# Largest number of steps of the coarsest level for a steep velocity; `base` may be larger.
 _COARSEST_LIMIT = 1024
 # Times at which the variation of callables is read, and the share of it that steps may miss.
 _N_TIMES, _MISSED = 1024, 0.25

@@ -17,12 +17,12 @@ _BATCH = 2**19
 _LARGEST_KURTOSIS = 100
 # Kurtosis over number of samples is the squared relative error of a variance: below a quarter it is sure enough.
 _SURE = 1 / 4
-# Probability that levels which fit together are said not to, per level.
+# Probability per level of a false warning that levels do not fit together.
 _FALSE_ALARM = 1e-6
 
 
 class NotConvergedError(ArithmeticError):
-    """The accuracy wanted was not reached; the message says what stood in the way and what would help."""
+    """The accuracy wanted was not reached; the message names the reason and what would help."""
 
 
 class Levels:
@@ -73,7 +73,7 @@ class Levels:
                 raise FloatingPointError("a level is not finite: check velocity and terminal data for overflow")
             if cost > self.max_cost or wanted.max() >= 2**32:
                 raise NotConvergedError(
-                    f"the samples asked for cost {cost:.2g} path-steps > max_cost={self.max_cost:.2g}: ask for a "
+                    f"the samples needed cost {cost:.2g} path-steps > max_cost={self.max_cost:.2g}: choose a "
                     "larger stderr or fewer points, or raise max_cost"
                 )
             # One per cent more would change the error by half a per cent: not worth another round.

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import scipy.stats
 
-__all__ = ["Moments", "quantile_factor", "rare_points", "refuse_unless_finite", "warn_if_rare"]
+__all__ = ["Moments", "merge_neighbours", "quantile_factor", "rare_points", "refuse_unless_finite", "warn_if_rare"]
 
 # Fewer samples than this on the rarer side of a two-valued result, and the normal law is no guide to its error.
 _FEWEST_HITS = 10
@@ -59,6 +59,22 @@ class Moments:
         if self.count == 1:
             return np.full_like(self.mean, np.inf)
         return np.sqrt(self.covariance / self.count)
+
+
+def merge_neighbours(counts, means, squares):
+    """Merge the moments of parts along their first axis, neighbours first: one count, means and sums of squares.
+
+    counts (n_parts,), means and squares (n_parts, ...). The order is fixed, so that equal parts give equal bits.
+    """
+    counts = counts.reshape(-1, *[1] * (means.ndim - 1))
+    while len(counts) > 1:
+        even = len(counts) // 2 * 2
+        pairs = Moments(means[:even:2], squares[:even:2], counts[:even:2])
+        pairs.merge(counts[1:even:2], means[1:even:2], squares[1:even:2])
+        counts = np.concatenate([pairs.count, counts[even:]])
+        means = np.concatenate([pairs.mean, means[even:]])
+        squares = np.concatenate([pairs.products, squares[even:]])
+    return int(counts.flat[0]), means[0], squares[0]
 
 
 def quantile_factor(confidence, n_samples):

@@ -5,7 +5,7 @@ E[f(X^L)] = E[f(X^0)] + sum_(l=1..L) E[f(X^l) - f(X^(l-1))]                     
 X^l is the Euler-Maruyama path of n_l = base 2**l steps, and both paths of a difference have the same Brownian
 increments: a coarse increment is the sum of two fine ones. The noise is additive, so paths have strong order 1, the
 variance of a difference is O(h**2), and a root-mean-square error eps costs O(eps**-2) path-steps, where plain Monte
-Carlo asks for O(eps**-3).
+Carlo needs O(eps**-3).
 """
 
 import math
@@ -217,7 +217,7 @@ def _remedy(levels, stderr, bias_share, max_levels):
     if b[-1] > 0.75 * b[-2]:
         return text + (
             f"it does not fall from level to level ({b[-2]:.2g}, {b[-1]:.2g}), as for a velocity too rough for the "
-            f"coarse steps: raise base above {levels.base}, or ask for a larger stderr"
+            f"coarse steps: raise base above {levels.base}, or choose a larger stderr"
         )
     wanted = max_levels + max(1, math.ceil(math.log2(levels.bias / (math.sqrt(bias_share) * stderr))))
-    return text + f"raise max_levels to {wanted} or base above {levels.base}, or ask for a larger stderr"
+    return text + f"raise max_levels to {wanted} or base above {levels.base}, or choose a larger stderr"

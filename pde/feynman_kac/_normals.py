@@ -39,7 +39,7 @@ def standard_normals(n, key, *, n_threads=1):
     Parameters
     ----------
     n : int
-        How many; >= 0.
+        Number of values; >= 0.
     key : pair of int
         Seed: two words of 32 bits.
     n_threads : int, default=1

@@ -30,7 +30,7 @@ class Options(NamedTuple):
 
 
 def make_walk(problem, n_steps, n, key, options):
-    """The loop that fits the problem and the options; a ValueError for an option that does not know the problem."""
+    """The loop that fits the problem and the options; a ValueError for an option that does not support the problem."""
     if options.scheme == "heun":
         _arguments.refuse_varying_sigma(problem, "scheme='heun'")
     plain = _arguments.is_plain(problem)

@@ -55,7 +55,7 @@ class Estimate:
         -------
         ndarray of shape (...)
         """
-        # One sample of characteristics is exact, one of paths tells nothing.
+        # One sample of characteristics is exact; the error of one path is unknown.
         return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
 
 

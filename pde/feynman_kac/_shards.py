@@ -1,6 +1,6 @@
 """Work cut into blocks, and the blocks spread over the workers that joblib reaches.
 
-What a block gives is a function of the block alone, and results come back in the order of the blocks: sums that are
+The result of a block is a function of the block alone, and results come back in the order of the blocks: sums that are
 made in that order depend neither on the number of shards nor on the workers, their threads or their deaths.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["Block", "Blocks", "in_rounds"]
 # A round is what a lost checkpoint loses, and at its end the fastest worker waits for the slowest.
 _ROUND_SECONDS = 5.0
 _MOST_LOSSES = 3
-# Errors by which loky, Dask and Ray say that a worker died; by name, because they need not be installed.
+# Errors by which loky, Dask and Ray report that a worker died; by name, because they need not be installed.
 _LOST_WORKER = {"TerminatedWorkerError", "KilledWorker", "RayActorError", "WorkerCrashedError"}
 
 
@@ -40,15 +40,7 @@ class Block(NamedTuple):
 
 
 class Blocks:
-    """The rectangle points x paths cut into blocks: a sequence in which the blocks of the same points are neighbours.
-
-    Parameters
-    ----------
-    n_points, n_paths : int
-        The rectangle.
-    points_per_block, paths_per_block : int
-        The largest block; those at the far edges are smaller.
-    """
+    """The rectangle points x paths cut into a sequence of blocks, in which those of the same points are neighbours."""
 
     def __init__(self, n_points, n_paths, points_per_block, paths_per_block):
         self.n_points, self.n_paths = n_points, n_paths
@@ -67,17 +59,7 @@ class Blocks:
         return Block(point, n_points, path, min(self.paths_per_block, self.n_paths - path))
 
     def n_particles_before(self, index):
-        """Return the number of particles in the first `index` blocks.
-
-        Parameters
-        ----------
-        index : int
-            0 <= index <= len.
-
-        Returns
-        -------
-        int
-        """
+        """Return the number of particles in the first `index` blocks."""
         if index == len(self):
             return self.n_points * self.n_paths
         block = self[index]
@@ -85,40 +67,18 @@ class Blocks:
 
 
 class _Piece(NamedTuple):
-    """What one shard does in one round."""
+    """The work of one shard in one round."""
 
     job: Any
     arguments: list
 
 
 def in_rounds(job, arguments, start, stop, n_shards):
-    """Yield the results of tasks start, ..., stop - 1 in order, in lists: one for each round.
+    """Yield the results of tasks start, ..., stop - 1 in order, as one list per round.
 
-    In a round every shard is given as many tasks as it does in about five seconds, and all are waited for, so what is
-    in memory does not grow with the number of tasks. Without a parallel joblib backend a round is one task.
-
-    Parameters
-    ----------
-    job : object
-        Hashable and picklable; job.prepare() gives the function that does a task. It is prepared once a worker.
-    arguments : callable
-        Task number to a tuple of arguments.
-    start, stop : int
-        Task numbers.
-    n_shards : int
-        Shards of a round. They run where `joblib.parallel_config` says.
-
-    Yields
-    ------
-    list
-        Results of the next tasks.
-
-    Raises
-    ------
-    ValueError
-        If joblib's backend is one that hangs when a worker dies.
-    RuntimeError
-        If workers keep dying.
+    job.prepare(), called once per worker, returns the function for a task; job is hashable and picklable, and
+    arguments(task) is a tuple. A round gives each shard about five seconds of tasks and waits for all of them, so
+    memory does not grow with the number of tasks. Without a parallel joblib backend a round is one task.
     """
     return_as = None if n_shards == 1 else _return_as()
     if return_as is None:
@@ -142,7 +102,7 @@ def in_rounds(job, arguments, start, stop, n_shards):
 
 def _return_as():
     """How joblib is to return results, None where it would run them one after the other in this process."""
-    import joblib  # A third of a second that only shards need.
+    import joblib  # Deferred: importing joblib takes 0.3 s.
 
     backend, _ = joblib.parallel.get_active_backend()
     if type(backend).__name__ == "MultiprocessingBackend":
@@ -161,7 +121,7 @@ def _round(pieces, return_as):
     results, losses = {}, 0
     while len(results) < len(pieces):
         missing = [index for index in range(len(pieces)) if index not in results]
-        # One piece a batch: pieces are long, and a batch of several would leave other workers idle.
+        # One piece per batch: pieces are long, and a batch of several would leave other workers idle.
         parallel = joblib.Parallel(return_as=return_as, batch_size=1, pre_dispatch="all")
         try:
             for index, result in parallel(joblib.delayed(_run)(index, pieces[index]) for index in missing):
@@ -195,8 +155,8 @@ def _prepared(job):
 def _own_threads():
     """Give the compiled loops of this worker its share of the cores.
 
-    A backend that starts one worker a core would otherwise run cores**2 threads. loky's share, cores // workers, is
-    in NUMBA_NUM_THREADS; Dask and Ray count one core a task, and threads of one process share its cores as well.
+    A backend that starts one worker per core would otherwise run cores**2 threads. loky's share, cores // workers, is
+    in NUMBA_NUM_THREADS; Dask and Ray count one core per task, and threads of one process share its cores as well.
     """
     before = numba.get_num_threads()
     share = int(os.environ.get("NUMBA_NUM_THREADS", "1"))

@@ -23,7 +23,7 @@ _NO_KEY = np.zeros(2, np.uint64)
 
 
 def make_means(problem, n, error):
-    """What gives the means of a problem to an error: the fast loop where it knows the problem and is precise enough."""
+    """The loop for means to an error: the fast one where it supports the problem and is precise enough."""
     size = max(map(abs, _arguments.terminal_range(problem, n)), default=0.0)
     if _arguments.is_plain(problem) and error >= 1e-5 * size:
         return SharedMeans(problem, n, error)

@@ -24,7 +24,7 @@ _WIDER = math.sqrt((_N_SCRAMBLES - 1) / (_N_SCRAMBLES - 3))
 # Points and paths per scramble on which the bias of the steps is read, and its share of the error.
 _PILOT_POINTS, _PILOT_PATHS, _MOST_PILOT_PATHS = 128, 4, 64
 _BIAS_SHARE = 0.5
-# Steps of the pilot's coarsest paths that a steep velocity may ask for.
+# Largest number of steps of the pilot's coarsest paths for a steep velocity.
 _STEEPEST = 256
 # Paths per scramble to begin with, at most.
 _FIRST = 16
@@ -168,7 +168,7 @@ class _Route:
                 continue
             if left > 0.9 * before and n_paths >= _MOST_PILOT_PATHS and coarse >= 2**12 * self.n_layers:
                 raise NotConvergedError(
-                    f"the bias does not fall: {left:.2g} with {2 * coarse} steps; ask for a larger stderr"
+                    f"the bias does not fall: {left:.2g} with {2 * coarse} steps; choose a larger stderr"
                 )
             coarse, before = 2 * coarse, left
 
@@ -226,7 +226,7 @@ class _Route:
         if cost > self.max_cost or 2 * n_steps > LARGEST_DIMENSION:
             raise NotConvergedError(
                 f"the error wanted takes {n_steps} steps (at most {LARGEST_DIMENSION // 2} for Sobol points) and "
-                f"{cost:.2g} path-steps > max_cost={self.max_cost:.2g}: ask for a larger stderr"
+                f"{cost:.2g} path-steps > max_cost={self.max_cost:.2g}: choose a larger stderr"
             )
 
 
@@ -245,7 +245,7 @@ def _characteristics(problem, points, stderr, n, max_cost):
     while True:
         n_steps *= 2
         if n_steps * points.size / 2 > max_cost:
-            raise NotConvergedError(f"{n_steps} steps cost more than max_cost={max_cost:.2g}: ask for a larger stderr")
+            raise NotConvergedError(f"{n_steps} steps cost more than max_cost={max_cost:.2g}: choose a larger stderr")
         mean = estimate(problem, points, 1, n_steps, n=n).mean
         # Order 4 leaves a fifteenth of the difference; where f or v is rough, up to all of it.
         gap = _rms(mean - before)

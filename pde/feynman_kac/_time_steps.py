@@ -1,4 +1,4 @@
-"""Steps from 0 to T that end wherever a layer of the velocity ends, and at the times that a caller wants to see."""
+"""Steps from 0 to T that end wherever a layer of the velocity ends, and at the times that a caller requests."""
 
 from typing import NamedTuple
 

@@ -42,7 +42,7 @@ class SpectralSolution:
     error_estimate : float
         Estimate of max |error|, in units of u.
     resolved : bool
-        The maximum principle holds and error_estimate is within the `resolution` asked.
+        The maximum principle holds and error_estimate is within the `resolution` requested.
     reason : str
         Why not resolved; empty if it is.
     n_steps : int
@@ -60,7 +60,7 @@ class SpectralSolution:
     length : float
         Period.
     save_at : ndarray of shape (m,)
-        Times asked for.
+        Requested times.
     saved : ndarray of shape (m, n, n), or (m, k, n, n)
         u at these times.
     saved_error_estimates : ndarray of shape (m,)

@@ -27,17 +27,7 @@ def product_grid(velocity, k_max):
 class Generator:
     """The linear operator w -> v . grad w + nu lap w on the modes kept.
 
-    Parameters
-    ----------
-    velocity : PeriodicField
-        v, values of shape (2, n, n).
-    nu : float
-        Diffusivity, >= 0.
-    modes : Modes
-        The modes kept.
-    n_grid : int, optional
-        Points per side of the grid of products; by default enough that no alias reaches the modes kept. With fewer,
-        products alias.
+    n_grid points per side of the grid of products; by default as many as `product_grid` requires.
     """
 
     def __init__(self, velocity, nu, modes, n_grid=None):
@@ -52,34 +42,14 @@ class Generator:
         self.transport_rate = float(np.abs(self._velocity).sum(axis=0).max() * modes.unit * modes.k_max)
 
     def __call__(self, state):
-        """Return v . grad w + nu lap w.
-
-        Parameters
-        ----------
-        state : ndarray of shape (modes.size,)
-            Coefficients of w.
-
-        Returns
-        -------
-        ndarray of shape (modes.size,)
-        """
+        """Return v . grad w + nu lap w, from coefficients to coefficients (modes.size,)."""
         out = np.empty_like(state)
         product = self._product(state).view(float)
         _gather_with_decay(product, self.modes.layout, state.view(float), self._decay, out.view(float))
         return out
 
     def convection(self, state):
-        """Return v . grad w.
-
-        Parameters
-        ----------
-        state : ndarray of shape (modes.size,)
-            Coefficients of w.
-
-        Returns
-        -------
-        ndarray of shape (modes.size,)
-        """
+        """Return v . grad w, from coefficients to coefficients (modes.size,)."""
         return self.modes.gather(self._product(state))
 
     def _product(self, state):
@@ -91,37 +61,16 @@ class Generator:
         return to_spectrum(slope_x)
 
     def with_velocity(self, velocity):
-        """Return the same operator with another velocity, on the same modes and grid.
-
-        Parameters
-        ----------
-        velocity : PeriodicField
-            Values of shape (2, n, n).
-
-        Returns
-        -------
-        Generator
-        """
+        """Return the same operator with another velocity (2, n, n), on the same modes and grid."""
         return Generator(velocity, self.nu, self.modes, self.n_grid)
 
     def residual(self, state, velocity, tau):
-        """Return what truncation and the sampling of the velocity leave out of a step of length tau.
+        """Return what truncation and the sampling of `velocity` leave out of a step of length tau, as values (m, m).
 
         r = min(tau, 1 / (nu |k|**2)) (v . grad w - the part of it kept),  mode by mode
 
-        Parameters
-        ----------
-        state : ndarray of shape (modes.size,)
-            Coefficients of w.
-        velocity : PeriodicField
-            The velocity itself, of which the operator's may be a sample.
-        tau : float
-            Length of the step; a mode k of the residual lives no longer than 1 / (nu |k|**2).
-
-        Returns
-        -------
-        ndarray of shape (m, m)
-            r on a grid that holds all modes of it where v is band-limited, else on twice as fine a grid.
+        A mode of r lives no longer than 1 / (nu |k|**2). The grid holds all modes of r where v is band-limited, and is
+        twice as fine otherwise.
         """
         fine = self._fine_operator(velocity)
         lost = fine._product(state)

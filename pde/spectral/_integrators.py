@@ -43,7 +43,7 @@ def krylov(march, rtol):
 
 
 def krylov_layer(march, velocity, duration, rtol, radius):
-    """Cross one layer on the modes |k| <= radius, as many as the residual asks for; return the radius."""
+    """Cross one layer on the modes |k| <= radius, as many as the residual requires; return the radius."""
     problem, (velocity, sampled) = march.problem, march.sample(velocity)
     strain = _strain(sampled)
     if march.s == 0:
@@ -97,7 +97,7 @@ def krylov_layer(march, velocity, duration, rtol, radius):
         march.n_products += step.n_products
         if step.tau > 0:
             left = 0.0 if step.tau >= left else left - step.tau
-            # A state that is zero without its mean is not put to the test.
+            # A state that is zero without its mean is not tested.
             states, lost, part, _ = trials[-1] if trials else ([step.state], [0.0], step.tau, 0.0)
             for state, residual in zip(states, lost, strict=True):
                 march.state = state.copy()
@@ -115,7 +115,7 @@ def krylov_layer(march, velocity, duration, rtol, radius):
 
 
 def _strain(velocity):
-    """Largest |grad v|, on four points a wavelength."""
+    """Largest |grad v|, on four points per wavelength."""
     return velocity.jacobian_sup_norm(max(8, 4 * velocity.n_modes))
 
 

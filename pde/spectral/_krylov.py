@@ -39,33 +39,9 @@ class KrylovStep(NamedTuple):
 def exponential_step(apply, state, tau_max, error_rate, *, n_basis=110, accept=None, probe=None):
     """Advance w' = A w from w(0) = state by the largest tau <= tau_max whose error estimate is <= error_rate * tau.
 
-    Parameters
-    ----------
-    apply : callable
-        w -> A w, arrays of the shape of state; A real-linear.
-    state : ndarray
-        w(0), complex, of any shape.
-    tau_max : float
-        Time left. A shorter step divides it evenly.
-    error_rate : float
-        Error allowed per unit of time, in the Euclidean norm of the entries.
-    n_basis : int, default=110
-        Largest dimension of the Krylov space.
-    accept : callable, optional
-        (at, tau) -> bool, where at(t) is w(t) for 0 <= t <= tau. Steps refused are halved, twice at most; then w(0)
-        is returned with tau = 0.
-    probe : callable, optional
-        (at, tau) -> bool, evaluated once, on the first third of the basis: False ends the basis there.
-
-    Returns
-    -------
-    KrylovStep
-        Its `state` has the shape of state.
-
-    Raises
-    ------
-    FloatingPointError
-        If the norm of the state or a product is not finite.
+    `apply` is w -> A w, real-linear; the error is the 2-norm of the entries. A shorter step divides tau_max evenly.
+    accept(at, tau) -> bool, at(t) = w(t): a refused step is halved, at most twice; then w(0) is returned with tau = 0.
+    probe(at, tau) -> bool, evaluated on the first third of the basis: False ends the basis there.
     """
     shape, w = state.shape, np.ascontiguousarray(state).view(float).reshape(-1)
     beta = math.sqrt(dot(w, w))

@@ -18,17 +18,7 @@ __all__ = ["Modes"]
 
 
 class Modes:
-    """The modes |k| <= radius, |k_i| <= k_max.
-
-    Parameters
-    ----------
-    radius : float
-        Largest Euclidean length of k, >= 0.
-    k_max : int
-        Largest |k_i|, where the grid sets a limit below the radius.
-    length : float, default=1.0
-        Period.
-    """
+    """The modes |k| <= radius, |k_i| <= k_max; k_max is below the radius where the grid sets the limit."""
 
     def __init__(self, radius, k_max, length=1.0):
         self.radius, self.length = radius, length
@@ -50,96 +40,34 @@ class Modes:
         self.k_squared = self.unit**2 * (self.k**2).sum(axis=0)
 
     def gather(self, spectrum):
-        """Return the state held by a real transform.
-
-        Parameters
-        ----------
-        spectrum : ndarray of shape (n, n // 2 + 1)
-            As from rfft2 with norm="forward"; n > 2 k_max.
-
-        Returns
-        -------
-        ndarray of shape (size,)
-        """
+        """Return the state (size,) in a spectrum (n, n // 2 + 1) as from rfft2 with norm="forward", n > 2 k_max."""
         state = np.empty(self.size, dtype=complex)
         _gather(spectrum, self.layout, state)
         return state
 
     def scatter(self, state, spectrum):
-        """Write a state into a real transform; entries of other modes stay as they are.
-
-        Parameters
-        ----------
-        state : ndarray of shape (size,)
-            Coefficients.
-        spectrum : ndarray of shape (n, n // 2 + 1)
-            As for irfft2 with norm="forward", n > 2 k_max; changed.
-        """
+        """Write a state (size,) into a spectrum as in `gather`, in place; entries of other modes stay as they are."""
         _scatter(state, self.layout, spectrum)
 
     def from_grid(self, values):
-        """Return the state of a grid function.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n, n)
-            Real, n > 2 k_max.
-
-        Returns
-        -------
-        ndarray of shape (size,)
-        """
+        """Return the state (size,) of real values (n, n), n > 2 k_max."""
         return self.gather(to_spectrum(values))
 
     def to_grid(self, state, n):
-        """Evaluate a state on the points of the grid of n per side.
-
-        Parameters
-        ----------
-        state : ndarray of shape (size,)
-            Coefficients.
-        n : int
-            Points per side, > 2 k_max.
-
-        Returns
-        -------
-        ndarray of shape (n, n)
-        """
+        """Evaluate a state (size,) on the grid of n points per side: (n, n), n > 2 k_max."""
         spectrum = np.zeros((n, self.k_max + 1), dtype=complex)
         self.scatter(state, spectrum)
         return to_values(spectrum, n)
 
     def change(self, state, modes):
-        """Return a state of these modes on others: new ones are zero, surplus ones are dropped.
-
-        Parameters
-        ----------
-        state : ndarray of shape (size,)
-            Coefficients.
-        modes : Modes
-            The others.
-
-        Returns
-        -------
-        ndarray of shape (modes.size,)
-        """
+        """Return a state (size,) on other modes, (modes.size,): new ones are zero, surplus ones are dropped."""
         largest = max(self.k_max, modes.k_max)
         spectrum = np.zeros((2 * largest + 1, largest + 1), dtype=complex)
         self.scatter(state, spectrum)
         return modes.gather(spectrum)
 
     def shells(self, state):
-        """Return the sums of |coefficient| over r <= |k| < r + 1, k and -k, for r = 0, 1, ...
-
-        Parameters
-        ----------
-        state : ndarray of shape (size,)
-            Coefficients.
-
-        Returns
-        -------
-        ndarray of shape (floor(radius) + 1,), or less if k_max is the limit
-        """
+        """Return the sums of |coefficient| over r <= |k| < r + 1, k and -k, for r = 0, 1, ... up to the largest |k|."""
         shell = np.sqrt((self.k**2).sum(axis=0)).astype(int)
         return np.bincount(shell, 2 * np.abs(state))
 

@@ -102,7 +102,7 @@ def test_command_writes_files_and_replot_draws_the_same_picture(name, figure, qu
     assert (tmp_path / f"{name}.png").read_bytes() == first
     with pytest.raises(SystemExit):
         run(figure, "--replot", "--layer", "stages.2.2.branch.2", "--out", tmp_path)
-    assert "--layer asks for other data: run without --replot" in capsys.readouterr().err
+    assert "--layer needs other data: run without --replot" in capsys.readouterr().err
 
 
 def test_negative_seed_is_refused():

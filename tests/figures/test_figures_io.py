@@ -199,7 +199,7 @@ def test_arrays_come_back_as_they_were_saved(tmp_path):
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     for path in (tmp_path / "a.npz", tmp_path):
-        with pytest.raises(ValueError, match=r"--replot needs .*, which is not there: run without --replot first"):
+        with pytest.raises(ValueError, match=r"--replot needs .*, which does not exist: run without --replot first"):
             common.load_data(path, "fig0")
 
 

@@ -139,7 +139,7 @@ def test_what_is_there_is_shown_pixel_by_pixel(tmp_path):
         assert said in page.words, said
     assert "another" in page.words
     assert "captions ·" not in page.words
-    assert "fig10.json, which records how it was made, is not there" in page.words
+    assert "fig10.json, which records how it was made, is missing" in page.words
     assert f"{len(FIGURES) - 3} missing: " in page.words
 
 

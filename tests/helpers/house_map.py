@@ -149,8 +149,14 @@ class House:
         """Modules that users see: the packages, and the modules that a package's `__init__` names."""
         found = {name for name, module in self.modules.items() if module.is_package and not _is_private(name)}
         for name in list(found):
-            public = public_names(self.modules[name].tree) or set()
-            found |= {f"{name}.{each}" for each in public if f"{name}.{each}" in self.modules}
+            tree = self.modules[name].tree
+            public = public_names(tree) or set()
+            # A package may name a module of another one: pde.quasi is pde.feynman_kac.quasi.
+            imports = (node for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level)
+            named = {
+                f"{node.module}.{a.name}" for node in imports for a in node.names if (a.asname or a.name) in public
+            }
+            found |= (named | {f"{name}.{each}" for each in public}) & self.modules.keys()
         return found
 
     def faces(self) -> dict[str, set[str]]:

@@ -225,7 +225,7 @@ def test_a_damaged_file_is_refused_or_harmless(tmp_path):
             # Dates and the like in the archive are nobody's data: then the result is the right one.
             assert same(feynman_kac.estimate(rough(), POINTS, **ARGUMENTS, checkpoint=path), whole)
         except ValueError as error:
-            assert "is damaged, or no checkpoint" in str(error)
+            assert "is damaged, or not a checkpoint" in str(error)
             refused += 1
     assert refused > len(flips) / 2
 
@@ -237,7 +237,7 @@ def test_an_archive_with_another_array_is_refused(tmp_path):
         arrays = dict(data)
     for changed in ({"mean": arrays["mean"] + 1e-16}, {"n_done": np.array(0)}, {"mean": np.array([{}], dtype=object)}):
         np.savez(path, **arrays | changed)
-        with pytest.raises(ValueError, match="is damaged, or no checkpoint"):
+        with pytest.raises(ValueError, match="is damaged, or not a checkpoint"):
             feynman_kac.estimate(rough(), POINTS, **ARGUMENTS, checkpoint=path)
 
 

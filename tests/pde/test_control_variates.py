@@ -1,11 +1,14 @@
 """Control variates: of the mean they claim, without bias, and of less variance."""
 
 import math
+from functools import partial
 
 import numba
 import numpy as np
 import pytest
 import scipy.stats
+from path_problems import eigenfunction as any_eigenfunction
+from path_problems import random_points
 
 import pde
 from pde import convergence, feynman_kac, problems
@@ -13,23 +16,7 @@ from pde.feynman_kac import control_variates
 from pde.feynman_kac.control_variates import CONTROLS, controlled_estimate, heat_semigroup, solve_in_time
 
 FALSE_ALARM = 1e-6
-
-
-def random_points(count, seed=0, length=1.0):
-    return np.random.default_rng(seed).random((count, 2)) * length
-
-
-def eigenfunction(sigma=0.2, n=64, **kwargs):
-    """The closed form with splines for fields, which are tables as they are; they differ by 2e-5."""
-    problem = problems.eigenfunction(sigma=sigma, n=n, **kwargs)
-    return pde.ConvectionDiffusion(
-        problem.velocity.with_interpolation("bicubic"),
-        problem.terminal.with_interpolation("bicubic"),
-        sigma=sigma,
-        horizon=problem.horizon,
-        length=problem.length,
-        solution=problem.exact,
-    )
+eigenfunction = partial(any_eigenfunction, n=64)
 
 
 def layered(n=32):

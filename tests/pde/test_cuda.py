@@ -20,7 +20,7 @@ import scipy.stats
 import pde
 from pde import convergence, feynman_kac, problems
 from pde.feynman_kac import _cuda as fk_cuda
-from pde.feynman_kac import _cuda_device, _increments
+from pde.feynman_kac import _cuda_device, _increments, _moments
 from pde.feynman_kac._cuda import cuda
 
 KEYS = np.array([[0, 0], [0xFFFFFFFF, 0xFFFFFFFF], [0xA4093822, 0x299F31D0]], dtype=np.uint32)
@@ -315,7 +315,7 @@ def test_moments_of_parts_merge_to_those_of_the_whole(shape):
     parts = [np.random.default_rng(i).standard_normal((count, *shape[1:])) + 5 for i, count in enumerate(counts)]
     means = np.array([part.mean(axis=0) for part in parts])
     squares = np.array([((part - part.mean(axis=0)) ** 2).sum(axis=0) for part in parts])
-    count, mean, square = fk_cuda._tree(counts, means, squares)
+    count, mean, square = _moments.merge_neighbours(counts, means, squares)
     whole = np.concatenate(parts)
     assert count == len(whole)
     np.testing.assert_allclose(mean, whole.mean(axis=0), rtol=1e-14)

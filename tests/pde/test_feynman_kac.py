@@ -7,25 +7,12 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
+from path_problems import random_points, rough
 
 import pde
 from pde import convergence, feynman_kac, problems
 
 FALSE_ALARM = 1e-6
-
-
-def random_points(count, seed=0, length=1.0):
-    return np.random.default_rng(seed).random((count, 2)) * length
-
-
-def rough(sigma=0.1, n=24, interpolation="bilinear", n_layers=None, seed=3, **kwargs):
-    """A problem whose fields the compiled loop evaluates exactly: splines, not trigonometric polynomials."""
-    rng = np.random.default_rng(seed)
-    shape = (2, n, n) if n_layers is None else (n_layers, 2, n, n)
-    length = kwargs.get("length", 1.0)
-    velocity = pde.PeriodicField(rng.uniform(-1, 1, shape), length, interpolation)
-    terminal = pde.PeriodicField(rng.uniform(-1, 1, (n, n)), length, interpolation)
-    return pde.ConvectionDiffusion(velocity, terminal, sigma=sigma, **kwargs)
 
 
 def by_reference(problem, points, n_paths, n_steps, rng, common_paths=False, antithetic=False):

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import pytest
 import scipy.stats
+from path_problems import eigenfunction, random_points, rough
 
 import pde
 from pde import convergence, feynman_kac, problems
@@ -15,33 +16,6 @@ from pde.feynman_kac._velocity_tables import VelocityTables
 
 FALSE_ALARM = 1e-6
 KEY = random_numbers.key_from(7)
-
-
-def random_points(count, seed=0, length=1.0):
-    return np.random.default_rng(seed).random((count, 2)) * length
-
-
-def eigenfunction(sigma=0.2, n=128, **kwargs):
-    """The closed form with splines for fields, which are tables as they are; they differ by 1e-6."""
-    problem = problems.eigenfunction(sigma=sigma, n=n, **kwargs)
-    return pde.ConvectionDiffusion(
-        problem.velocity.with_interpolation("bicubic"),
-        problem.terminal.with_interpolation("bicubic"),
-        sigma=sigma,
-        horizon=problem.horizon,
-        length=problem.length,
-        solution=problem.exact,
-    )
-
-
-def rough(interpolation="bilinear", n_layers=None, n=24, **kwargs):
-    """Fields that the compiled loop evaluates exactly: splines, not trigonometric polynomials."""
-    rng = np.random.default_rng(3)
-    shape = (2, n, n) if n_layers is None else (n_layers, 2, n, n)
-    length = kwargs.get("length", 1.0)
-    velocity = pde.PeriodicField(rng.uniform(-1, 1, shape), length, interpolation)
-    terminal = pde.PeriodicField(rng.uniform(-1, 1, (n, n)), length, interpolation)
-    return pde.ConvectionDiffusion(velocity, terminal, sigma=0.1, **kwargs)
 
 
 def in_time():
@@ -74,7 +48,7 @@ def by_reference(problem, points, n_steps, n_paths, key, coupled):
 @pytest.mark.parametrize("coupled", [False, True])
 @pytest.mark.parametrize(
     "problem",
-    [rough(), rough("bicubic"), rough(n_layers=4), rough(length=2.5, horizon=0.7), in_time()],
+    [rough(), rough(interpolation="bicubic"), rough(n_layers=4), rough(length=2.5, horizon=0.7), in_time()],
     ids=["bilinear", "bicubic", "layers", "units", "in time"],
 )
 def test_coupled_loop_equals_the_reference_on_the_same_increments(problem, coupled):
@@ -284,7 +258,7 @@ def test_too_few_levels_stop_with_the_remedy():
 
 
 def test_a_cost_beyond_the_limit_stops_before_it_is_spent():
-    with pytest.raises(multilevel.NotConvergedError, match="path-steps > max_cost=1e\\+07: ask for a larger stderr"):
+    with pytest.raises(multilevel.NotConvergedError, match="path-steps > max_cost=1e\\+07: choose a larger stderr"):
         multilevel.multilevel(eigenfunction(), random_points(4), stderr=1e-5, max_cost=1e7)
 
 

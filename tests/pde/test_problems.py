@@ -461,7 +461,7 @@ def test_sigma_is_a_number_one_per_layer_or_a_positive_field():
     np.testing.assert_allclose(field.sigma_layer(1)(points), wanted, rtol=1e-13)
     assert ConvectionDiffusion(STEADY, F, sigma=SIGMA).sigma_layer(0).values.shape == (N, N)
     for problem in (per_layer, field):
-        with pytest.raises(ValueError, match="nu does not know a sigma that is not one constant"):
+        with pytest.raises(ValueError, match="nu does not support a sigma that is not one constant"):
             _ = problem.nu
 
 
@@ -498,7 +498,7 @@ def test_potential_and_source_in_any_form_have_the_same_values():
 )
 def test_what_a_consumer_does_not_know_it_refuses_by_name(feature, changes):
     problem = ConvectionDiffusion(**{"velocity": STEADY, "terminal": F, "sigma": 0.1} | changes)
-    with pytest.raises(ValueError, match=f"somebody does not know {feature}"):
+    with pytest.raises(ValueError, match=f"somebody does not support {feature}"):
         problem.refuse("somebody")
     ConvectionDiffusion(STEADY, F, sigma=0.1).refuse("somebody")
 

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import pytest
 import scipy.stats
+from path_problems import eigenfunction, random_points
 
 import pde
 from pde import convergence, feynman_kac, problems
@@ -11,23 +12,6 @@ from pde.feynman_kac import quasi
 from pde.feynman_kac.quasi import bridge_order, quasi_estimate, sobol_increments
 
 FALSE_ALARM = 1e-6
-
-
-def random_points(count, seed=0, length=1.0):
-    return np.random.default_rng(seed).random((count, 2)) * length
-
-
-def eigenfunction(sigma=0.2, n=128, **kwargs):
-    """The closed form with splines for fields, which are tables as they are; they differ by 1e-6."""
-    problem = problems.eigenfunction(sigma=sigma, n=n, **kwargs)
-    return pde.ConvectionDiffusion(
-        problem.velocity.with_interpolation("bicubic"),
-        problem.terminal.with_interpolation("bicubic"),
-        sigma=sigma,
-        horizon=problem.horizon,
-        length=problem.length,
-        solution=problem.exact,
-    )
 
 
 def student_threshold(n_scores, n_randomisations):

@@ -68,5 +68,5 @@ def test_what_the_solver_cannot_do_it_refuses_by_name():
     ):
         spectral.solve(moving)
     steady = ConvectionDiffusion(STILL, np.cos(X), sigma=0.3, potential=1.0)
-    with pytest.raises(ValueError, match="method='ifrk4' and this velocity does not know a potential"):
+    with pytest.raises(ValueError, match="method='ifrk4' and this velocity does not support a potential"):
         spectral.solve(steady, method="ifrk4")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from path_problems import random_points
 
 import pde
 from pde import convergence, feynman_kac, problems, random_fields
@@ -12,10 +13,6 @@ from pde.feynman_kac import _sobol
 from pde.feynman_kac._kernels_shared import scramble, sobol_uniforms
 
 N_POINTS = 40
-
-
-def random_points(count, seed=0, length=1.0):
-    return np.random.default_rng(seed).random((count, 2)) * length
 
 
 def step(rng):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
+from path_problems import random_points
 
 import pde
 from pde import convergence, feynman_kac, problems
@@ -14,10 +15,6 @@ from pde.feynman_kac.quasi import quasi_estimate
 
 FALSE_ALARM = 1e-6
 STILL, ONE = np.zeros((2, 4, 4)), np.ones((4, 4))
-
-
-def random_points(count, seed=0, length=1.0):
-    return np.random.default_rng(seed).random((count, 2)) * length
 
 
 def layered(n_layers=3, sigma=0.0):
@@ -168,7 +165,7 @@ def test_sigma_of_x_is_that_of_ito():
         lambda: controlled_estimate(problem, [0.3, 0.1]),
         lambda: feynman_kac.gradient(problem, [0.3, 0.1]),
     ):
-        with pytest.raises(ValueError, match="does not know a sigma"):
+        with pytest.raises(ValueError, match="does not support a sigma"):
             call()
 
 
