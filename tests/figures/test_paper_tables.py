@@ -462,7 +462,7 @@ def test_networks_put_together_are_judged_by_their_members(folder):
     Path("runs/whole/best.safetensors").write_bytes(b"v")
     lines, _, left_out = made("table7", Path())
     assert cell("table7", model, "fgsm", lines).kind == "missing"
-    assert "how its members were trained" in left_out[0]
+    assert "records of its members' training" in left_out[0]
 
 
 def test_honest_attacks_below_table_2_are_ours_alone(folder):
