@@ -286,7 +286,7 @@ def _dtype(t):
 
 
 def _width(block):
-    """Channels that the first layer of a block takes, where it says so."""
+    """Channels that the first layer of a block takes, where that is known."""
     for module in block.branch.modules():
         for name in ("num_features", "in_channels", "in_features"):
             if isinstance(getattr(module, name, None), int):

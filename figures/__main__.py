@@ -31,7 +31,7 @@ from figures._registry import FIGURES
 __all__ = ["FIGURES", "main"]
 
 PROG = "python -m figures"
-GALLERY = "the page index.html, of what lies in the output directory (python -m figures.gallery)"
+GALLERY = "the page index.html, from the files in the output directory (python -m figures.gallery)"
 # The wording of figures._runs, which cannot be imported where PyTorch is missing.
 NO_RUNS = re.compile(r"finished runs\b.* for this figure|figures/data lacks")
 EXTRA = "enresnet[nets]"

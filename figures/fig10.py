@@ -1,6 +1,6 @@
 """Figure 10: histograms of the weights of an adversarially trained ResNet-20 and of an EnResNet.
 
-The ensemble is En5ResNet-20, as in the paper, where there is one; else En2, else En1: the picture says which. Weights
+The ensemble is En5ResNet-20, as in the paper, where there is one; else En2, else En1: the picture names it. Weights
 of all convolutions and linear layers, of all members, with |w| <= 0.3, as densities of all weights; means over the
 seeds. The paper finds those of En5ResNet-20 more concentrated at zero. The mean over K members divides the gradient of
 each member by K, and against the same weight decay smaller gradients leave smaller weights: see nets/sparsity.py for

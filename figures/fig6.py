@@ -8,8 +8,8 @@ it the class that the attacked model predicts, and its probability. (b) The resi
 and their maximum norm in units of 1/255. Eps is that of the training, alpha a quarter of it; for the noisy model a
 gradient is the mean of 5 draws, a prediction the softmax of the mean logits of 20. The images are attacked and
 predicted as one batch. The paper chose images for which all attacks succeed; here those that both models classify
-correctly with the smallest margins are taken, of the first 100 in the order of the evaluations, and the picture says
-where an attack has failed.
+correctly with the smallest margins are taken, of the first 100 in the order of the evaluations, and the picture
+marks where an attack has failed.
 
 --images I ... takes other test images, by their places in the set, 1 to 6 of them. Of the noisy models the one with
 the most members is taken, of several seeds the first. Writes fig6.png, fig6.npz (the arrays) and fig6.json (arguments,

@@ -128,7 +128,7 @@ def constant_velocity(
 def crossed_shears(
     amplitudes=(0.4, -0.3), *, n: int = 64, horizon: float = 1.0, length: float = 1.0
 ) -> ConvectionDiffusion:
-    """Return two crossed shears, one after the other, without diffusion; it tells the direction of time.
+    """Return two crossed shears, one after the other, without diffusion; it reveals the direction of time.
 
     v = (A sin(q y), 0) for t < T / 2, then (0, B sin(q x)),  q = 2 pi / length
     u(x, 0) = f(x + A s T / 2, y + B sin(q (x + A s T / 2)) T / 2),  s = sin(q y),  f = cos(q x) + sin(2 q y)
@@ -258,7 +258,7 @@ def doob(
 
 
 def _checked(n, smallest, sigma, horizon, length):
-    """The arguments that the closed forms share; a grid of the smallest n tells the modes of f apart."""
+    """The arguments that the closed forms share; a grid of the smallest n distinguishes the modes of f."""
     return (
         checks.integer("n", n, at_least=smallest),
         checks.real("sigma", sigma, positive=False),

@@ -1,4 +1,4 @@
-"""torchsde: `sdeint` with method "euler" and a BrownianInterval that is told the step."""
+"""torchsde: `sdeint` with method "euler" and a BrownianInterval that is given the step."""
 
 from importlib.metadata import version
 

@@ -109,7 +109,7 @@ def counterexample_threshold(radius, *, horizon=1.0):
     Parameters
     ----------
     radius : float
-        R, > 0. The printed bound is no statement about lengths: R counts in the unit of length that makes mu = 1.
+        R, > 0. The printed bound is not a statement about lengths: R counts in the unit of length that makes mu = 1.
     horizon : float, default=1.0
         T.
 

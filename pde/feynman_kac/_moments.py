@@ -1,4 +1,4 @@
-"""Counts, means and covariances of samples, merged batch by batch, and what a sample cannot tell."""
+"""Counts, means and covariances of samples, merged batch by batch, and what a sample cannot show."""
 
 import warnings
 

@@ -42,7 +42,7 @@ def make_walk(problem, n_steps, n, key, options):
         raise ValueError(f"n_steps must be even with bias=True, got n_steps={n_steps}")
     if options.bias and (steep := problem.horizon / n_steps * _arguments.steepness(problem, n)) > 1:
         warnings.warn(
-            f"steps are {steep:.2g} times as long as 1 / max |grad v|: too long for their bias to be told from steps "
+            f"steps are {steep:.2g} times as long as 1 / max |grad v|: too long to estimate their bias from steps "
             f"twice as long; take n_steps={2 * math.ceil(steep * n_steps / 2)} or more",
             RuntimeWarning,
             stacklevel=3,

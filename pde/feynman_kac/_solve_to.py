@@ -162,7 +162,7 @@ class _Route:
                 self.n_steps = max(self._multiple(wanted), coarse)
                 self.bias = left * (2 * coarse / self.n_steps) ** order
                 return
-            # A gap of noise alone is no bias, but cannot be told from one: more paths tell.
+            # A gap of noise alone is not a bias, but looks like one: more paths decide.
             if noise > 0.5 * gap and n_paths < _MOST_PILOT_PATHS and ratio > 0.5**self.means.order:
                 n_paths *= 2
                 continue

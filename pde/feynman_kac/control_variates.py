@@ -197,7 +197,7 @@ def _coefficient(coefficient, control):
 def _controlled(halves, control_mean, coefficient, shape, n_paths, n_steps):
     covariances = [half.covariance for half in halves]
     if coefficient is None:
-        # Z without variance has nothing to say: c = 0.
+        # Z without variance gains nothing: c = 0.
         own = [np.divide(c[0, 1], c[1, 1], out=np.zeros_like(c[0, 1]), where=c[1, 1] > 0) for c in covariances]
         used = own[::-1]
     else:

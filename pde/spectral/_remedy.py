@@ -30,6 +30,6 @@ def remedy(problem, n):
     if wanted <= n:
         return f"boundary layers of width {width:.2g} need no more than n = {wanted}: try n = {2 * n}"
     return (
-        f"boundary layers of width sqrt(nu / max |grad v|) = {width:.2g} ask for n >= {wanted}: raise n, or use "
+        f"boundary layers of width sqrt(nu / max |grad v|) = {width:.2g} need n >= {wanted}: raise n, or use "
         "pde.feynman_kac.estimate"
     )

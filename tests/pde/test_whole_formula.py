@@ -185,7 +185,7 @@ def test_the_bias_estimate_is_the_bias(scheme, n_steps):
     noise = 5.5 * (e.stderr + e.bias_stderr)
     assert (np.abs(bias - e.bias_estimate) < noise + 0.5 * e.bias_estimate).all()
     assert e.bias_estimate.max() > 10 * e.bias_stderr.max()
-    with pytest.warns(RuntimeWarning, match="too long for their bias to be told"):
+    with pytest.warns(RuntimeWarning, match="too long to estimate their bias"):
         feynman_kac.estimate(problems.eigenfunction(), points, 4, 2, scheme=scheme, bias=True)
     assert (np.abs(e.mean - feynman_kac.estimate(
         problem, points, 40_000, n_steps, scheme=scheme, antithetic=True).mean) < 1e-12).all()  # fmt: skip
