@@ -110,6 +110,23 @@ def scaling():
     return table(("what", "varied", "values", "ms", "exponents"), rows) + made_by(content)
 
 
+def cuda():
+    """Registers and instructions of the kernels, as compiled; the ranges over the three architectures."""
+    groups = {}
+    for row in read("cuda_kernels")["rows"]:
+        key = (row["dtype"], row["degree"], row["table_shared"], row["noise_shared"])
+        groups.setdefault(key, []).append(row)
+    names = ("registers", "step_instructions", "step_local_accesses")
+    rows = [
+        (dtype, ("", "bilinear", "", "bicubic")[degree], "shared" if shared else "global", "yes" if common else "no")
+        + tuple("–".join(map(str, sorted({min(v), max(v)}))) for v in ([r[name] for r in group] for name in names))
+        for (dtype, degree, shared, common), group in groups.items()
+    ]
+    head = ("numbers", "velocity", "table in memory", "common noise", "registers", "instructions per step",
+            "local accesses per step")  # fmt: skip
+    return table(head, rows)
+
+
 def mlmc():
     """Gain of each way of reducing the variance."""
     content = read("mlmc")
@@ -132,6 +149,7 @@ TABLES = {
     "attacks": attacks,
     "mlmc": mlmc,
     "scaling": scaling,
+    "cuda": cuda,
 }
 
 
