@@ -27,12 +27,15 @@ class Lesson(NamedTuple):
         One sentence.
     minutes : int
         Time that a reader needs.
+    section : str
+        Of the paper.
     """
 
     name: str
     title: str
     summary: str
     minutes: int
+    section: str
 
 
 # In the order in which they are read. A file that is not in it fails a test.
@@ -42,35 +45,41 @@ LESSONS = (
         "A residual block is an Euler step",
         "A row of blocks x + Δt F(x) follows a velocity field, with an error of order Δt, until Δt is too large.",
         20,
+        "2.1",
     ),
     Lesson(
         "noise_makes_euler_maruyama",
         "Noise makes it Euler–Maruyama",
         "Noise in every block turns the path into a cloud of paths, whose average solves a diffusion equation.",
         20,
+        "3.1",
     ),
     Lesson(
         "diffusion_regularises",
         "Diffusion regularises",
         "Figure 4 over σ: level sets as decision boundaries, the step that crosses them, and the bound on the slope.",
         25,
+        "2.2",
     ),
     Lesson(
         "ensemble_is_expectation",
         "An ensemble is an expectation",
         "A small EnResNet on points of the plane, with and without its noise, attacked with and without averaging.",
         25,
+        "3.1",
     ),
     Lesson(
         "trained_networks",
         "What a trained network's step looks like",
         "The steps and the σ(t) of a trained network, and what a finer or coarser step does to its answers.",
         20,
+        "2.1",
     ),
     Lesson(
         "diffusion_as_certificate",
         "Diffusion as a certificate",
         "Balls in which the class provably cannot change, beside the true ones; and what few draws do to the proof.",
         20,
+        "2.3",
     ),
 )

@@ -2,6 +2,7 @@
 
 Starts a server on 127.0.0.1 and opens its index of lessons; Ctrl-C ends it. Nothing is asked of another machine.
 
+--html DIR writes every lesson as a page that opens from disk, without Python, server or network (two minutes);
 --handout [NAME ...] prints lessons to DIR/NAME.pdf (needs Chromium); --ipynb [NAME ...] writes DIR/NAME.ipynb for
 Jupyter and Colab, where sliders are changed in the code. Needs the extras "nets" and "teach". On two cores the first
 picture of a lesson comes after about five seconds; a handout or a notebook takes a few.
@@ -33,6 +34,9 @@ def main(argv=None):
     parser.add_argument("--handout", action="store_true", help="print every lesson to a PDF instead")
     parser.add_argument("--ipynb", action="store_true", help="write every lesson as a Jupyter notebook instead")
     parser.add_argument(
+        "--html", type=_enresnet.output_path, metavar="DIR", help="write lessons as pages into DIR instead"
+    )
+    parser.add_argument(
         "--out", type=_enresnet.output_path, default=Path("out"), help="directory of PDFs and notebooks (default out)"
     )
     parser.add_argument("--package", help="what the notebooks' first cell installs by pip where it is missing")
@@ -40,8 +44,8 @@ def main(argv=None):
     known = [lesson.name for lesson in LESSONS]
     if unknown := [name for name in arguments.names if name not in known]:
         parser.error(f"no lesson {', '.join(unknown)}; there are {', '.join(known)}")
-    if arguments.names and not (arguments.handout or arguments.ipynb):
-        parser.error("NAME goes with --handout or --ipynb: the index has all lessons")
+    if arguments.names and not (arguments.handout or arguments.ipynb or arguments.html):
+        parser.error("NAME goes with --handout, --ipynb or --html: the index has all lessons")
     arguments.names = arguments.names or known
     # Before PyTorch is loaded. The lessons' tensors are small: a second thread of OpenMP brings nothing, and on a busy
     # machine, where threads wait for each other spinning, it makes a lesson many times slower.
@@ -53,7 +57,7 @@ def main(argv=None):
 def _run(arguments):
     _need("torch", "nets")
     _need("marimo", "teach")
-    if arguments.handout or arguments.ipynb:
+    if arguments.handout or arguments.ipynb or arguments.html:
         _export(arguments)
     else:
         _serve(arguments)
@@ -68,12 +72,15 @@ def _export(arguments):
     from lessons import _export
 
     directory = arguments.out
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise ValueError(f"--out {directory} cannot be written: {error.strerror}") from None
+    if arguments.handout or arguments.ipynb:
+        _try(directory, "--out")
+    if arguments.html:
+        _try(arguments.html, "--html")
+        _need("latex2mathml", "teach")
+        from lessons._html import write_pages
+
+        for path in write_pages(arguments.names, arguments.html, _export.write):
+            print(path, flush=True)
     if arguments.ipynb:
         _need("nbformat", "teach")
         for path in _export.write_notebooks(arguments.names, directory, arguments.package or _export.PACKAGE):
@@ -81,6 +88,15 @@ def _export(arguments):
     if arguments.handout:
         for path in _export.write_handouts(arguments.names, directory):
             print(path, flush=True)
+
+
+def _try(directory, option):
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option} {directory} cannot be written: {error.strerror}") from None
 
 
 def _get_ready():

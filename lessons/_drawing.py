@@ -1,21 +1,30 @@
-"""What the lessons' pictures share: a white card that is readable in both colour schemes, and a text in its place."""
+"""What the lessons' pictures share: white cards, one per panel, and a text in their place.
+
+Panels stand in a row where there is room and below each other on a narrow screen, so that their letters stay readable.
+"""
 
 import base64
 import html
 import io
+import itertools
 
 import marimo as mo
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 __all__ = ["BLUE", "GREEN", "GREY", "RED", "as_image", "new_figure"]
 
 # Okabe & Ito's, told apart with every kind of colour blindness.
 BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 
-# Dots an inch: sharp at 200 % zoom, where the picture is 600 CSS pixels wide and 1200 on the screen.
-DPI = 150
+# Dots per inch of the bitmap and of the page: a picture of 10 inches is 1000 CSS pixels wide where there is room.
+DPI, PAGE_DPI = 150, 100
+# CSS pixels: a narrower page shows one panel per row.
+NARROW = 600
+N_COLOURS = 256
 STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
 
 
@@ -27,11 +36,13 @@ def new_figure(n_panels=1, *, width=9.0, height=3.6):
     # The reader's own matplotlibrc must not draw white letters on the white card.
     with matplotlib.rc_context(matplotlib.rcParamsDefault | STYLE | {"backend": matplotlib.rcParams["backend"]}):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+        # Letters must not touch the edge of the card.
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.1)
         return figure, figure.subplots(1, n_panels)
 
 
 def as_image(figure, alt):
-    """Return a figure as an image of a page, as wide as the page at most.
+    """Return a figure as images of a page, one for each panel, together as wide as the page at most.
 
     Parameters
     ----------
@@ -43,7 +54,7 @@ def as_image(figure, alt):
     Returns
     -------
     marimo.Html
-        An <img> that holds its PNG: nothing is fetched.
+        A row of <img> that hold their PNGs: nothing is fetched.
 
     Raises
     ------
@@ -52,9 +63,38 @@ def as_image(figure, alt):
     """
     if not alt.strip():
         raise ValueError("alt must say what the picture shows, got an empty text")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels, cuts = np.asarray(canvas.buffer_rgba()), _cuts(figure)
+    images = []
+    for left, right in itertools.pairwise(cuts):
+        # Wider than all of the row on a narrow page, and so alone in its own; otherwise as wide as its share.
+        style = f"flex: {right - left} 1 calc(({NARROW}px - 100%) * 999); min-width: 0; max-width: 100%; height: auto"
+        data = base64.b64encode(_png(pixels[:, left:right])).decode("ascii")
+        size = f'width="{right - left}" height="{len(pixels)}"'
+        images.append(f'<img alt="" {size} style="{style}" src="data:image/png;base64,{data}">')
+    width = round(PAGE_DPI * figure.get_figwidth())
+    style = f"display: flex; flex-wrap: wrap; align-items: flex-start; max-width: {width}px; background: white"
+    style += "; border-radius: 6px; overflow: hidden"
+    return mo.Html(f'<div role="img" aria-label="{html.escape(alt)}" style="{style}">{"".join(images)}</div>')
+
+
+def _cuts(figure):
+    """Columns of pixels between which the panels of a drawn figure lie, with their labels and colour bars."""
+    spans = []
+    for axes in sorted(figure.axes, key=lambda axes: axes.get_position().x0):
+        box = axes.get_tightbbox()
+        if spans and (axes.get_label() == "<colorbar>" or box.x0 < spans[-1][1]):
+            spans[-1][1] = max(spans[-1][1], box.x1)
+        else:
+            spans.append([box.x0, box.x1])
+    inner = [round((left[1] + right[0]) / 2) for left, right in itertools.pairwise(spans)]
+    return [0, *inner, round(figure.bbox.width)]
+
+
+def _png(pixels):
+    """A PNG of few colours: a quarter of the bytes, and no difference to the eye."""
+    image = Image.fromarray(pixels[..., :3]).quantize(N_COLOURS, kmeans=2, dither=Image.Dither.NONE)
     file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file)
-    data = base64.b64encode(file.getvalue()).decode("ascii")
-    style = "max-width: 100%; height: auto; background: white; border-radius: 6px"
-    width = round(100 * figure.get_figwidth())
-    return mo.Html(f'<img alt="{html.escape(alt)}" width="{width}" style="{style}" src="data:image/png;base64,{data}">')
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()

@@ -11,7 +11,7 @@ from lessons._chromium import chromium
 from lessons._pages import wait_for_lesson
 from lessons._server import lesson_path, running
 
-__all__ = ["write_handouts", "write_notebooks"]
+__all__ = ["write", "write_handouts", "write_notebooks"]
 
 PACKAGE = "enresnet[nets,teach]"
 INSTALL = """# In Colab, or wherever the packages are missing. From a checkout: %pip install -e ".[nets,teach]"
@@ -36,7 +36,7 @@ def write_handouts(names, directory):
         for name in names:
             page.open(f"{address}/{name}/")
             wait_for_lesson(page, name)
-            yield _write(directory / f"{name}.pdf", page.pdf())
+            yield write(directory / f"{name}.pdf", page.pdf())
 
 
 def write_notebooks(names, directory, package=PACKAGE):
@@ -58,10 +58,10 @@ def write_notebooks(names, directory, package=PACKAGE):
         notebook["cells"].insert(0, first | {"source": INSTALL.format(package).splitlines(keepends=True)})
         notebook["metadata"]["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
         data = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-        yield _write(directory / f"{name}.ipynb", data.encode())
+        yield write(directory / f"{name}.ipynb", data.encode())
 
 
-def _write(path, data):
+def write(path, data):
     """Write a file under a temporary name, and rename it when it is complete."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
     try:

@@ -4,6 +4,7 @@ import contextlib
 import html
 import importlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -20,10 +21,18 @@ from starlette.routing import Mount, Route
 
 from lessons import LESSONS
 from lessons._origin import OwnOrigin
+from lessons._sessions import FewSessions
 
-__all__ = ["HOST", "address_of", "lesson_path", "listen", "running", "serve"]
+__all__ = ["HOST", "TOKEN", "address_of", "lesson_path", "listen", "running", "serve"]
 
 HOST = "127.0.0.1"
+# In every address, new for every server: who does not know it, another user of the machine say, gets nothing.
+TOKEN = secrets.token_urlsafe(16)
+
+# A kernel each, of some 100 MB once a lesson has run.
+MOST_SESSIONS = 8
+# A closed tab takes its kernel along; a page that is loaded again within this time finds it.
+SECONDS_AFTER_TAB = 5
 
 # What the lessons import takes seconds the first time: before the first reader waits for it, not while.
 PRELOAD = ("matplotlib.backends.backend_agg", "nets", "pde", "bridge")
@@ -70,8 +79,8 @@ def listen(port):
 
 
 def address_of(connection):
-    """Return the address of the index behind a socket of `listen`."""
-    return f"http://{HOST}:{connection.getsockname()[1]}"
+    """Return the address of the index behind a socket of `listen`, with the token."""
+    return f"http://{HOST}:{connection.getsockname()[1]}/{TOKEN}"
 
 
 def serve(connection, *, ready):
@@ -101,7 +110,10 @@ class _Server(uvicorn.Server):
         # A page of elsewhere that names its own host 127.0.0.1 is refused.
         hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
         filters = [hosts, Middleware(OwnOrigin)]
-        pages = Starlette(routes=[Route("/", _index), Mount("/", lessons)], middleware=filters)
+        managers = [route.app.state.session_manager for route in lessons.routes if isinstance(route, Mount)]
+        filters.append(Middleware(FewSessions, managers=managers, most=MOST_SESSIONS))
+        routes = [Route(f"/{TOKEN}/", _index), Mount(f"/{TOKEN}", lessons)]
+        pages = Starlette(routes=routes, middleware=filters)
         super().__init__(uvicorn.Config(pages, log_level="warning", timeout_graceful_shutdown=1))
         self._lessons, self._ready = lessons, ready
 
@@ -120,7 +132,7 @@ class _Server(uvicorn.Server):
 def _make_server(ready):
     for module in PRELOAD:
         importlib.import_module(module)
-    builder = marimo.create_asgi_app(quiet=True, html_head=HEAD)
+    builder = marimo.create_asgi_app(quiet=True, html_head=HEAD, session_ttl=SECONDS_AFTER_TAB)
     for lesson in LESSONS:
         builder = builder.with_app(path=f"/{lesson.name}", root=str(lesson_path(lesson.name)))
     return _Server(builder.build(), ready)
@@ -128,7 +140,7 @@ def _make_server(ready):
 
 def _index(_request):
     entries = (
-        f'<li><a href="/{lesson.name}/">{html.escape(lesson.title)}</a> ({lesson.minutes} min)<br>'
+        f'<li><a href="{lesson.name}/">{html.escape(lesson.title)}</a> ({lesson.minutes} min)<br>'
         f"{html.escape(lesson.summary)}</li>"
         for lesson in LESSONS
     )

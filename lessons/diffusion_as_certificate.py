@@ -13,6 +13,7 @@ with app.setup:
     from lessons._drawing import as_image
     from lessons._exercise import verdict
     from lessons._figures.balls import DISTANCE, draw_balls, draw_noise, problem_of
+    from lessons._links import links
     from lessons._source import show_source
 
 
@@ -39,9 +40,9 @@ def _():
 @app.cell
 def _():
     sigma = mo.ui.slider(steps=[0.06, 0.08, 0.1, 0.15, 0.2, 0.3], value=0.15, label=r"$\sigma$", show_value=True)
-    speed = mo.ui.slider(steps=[0, 0.1, 0.2, 0.5, 1], value=0.2, label="Speed, times $v$", show_value=True)
-    x = mo.ui.slider(0, 1, 0.02, value=0.4, label="Input $x$", show_value=True)
-    y = mo.ui.slider(0, 1, 0.02, value=0.3, label="Input $y$", show_value=True)
+    speed = mo.ui.slider(steps=[0, 0.1, 0.2, 0.5, 1], value=0, label="Speed, times $v$", show_value=True)
+    x = mo.ui.slider(0, 1, 0.02, value=0.84, label="Input $x$", show_value=True)
+    y = mo.ui.slider(0, 1, 0.02, value=0.1, label="Input $y$", show_value=True)
     mo.hstack([sigma, speed, x, y], justify="start", gap=2, wrap=True)
     return sigma, speed, x, y
 
@@ -125,7 +126,13 @@ def _(answer):
 @app.cell
 def _():
     _source = show_source(pde.bounds.smoothing_radius)
-    mo.vstack([mo.md("## The lines of our code\nThe radius of a smoothed classifier:"), _source])
+    mo.vstack(
+        [
+            mo.md("## The lines of our code\nThe radius of a smoothed classifier:"),
+            _source,
+            links("diffusion_as_certificate"),
+        ]
+    )
     return
 
 

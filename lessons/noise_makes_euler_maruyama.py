@@ -14,6 +14,7 @@ with app.setup:
     import pde
     from lessons._drawing import BLUE, RED, as_image, new_figure
     from lessons._exercise import verdict
+    from lessons._links import links
     from lessons._source import show_source
 
 
@@ -66,7 +67,7 @@ def _(n_layers, n_paths, paths, problem, sigma, weight, x0):
         _left.plot(*_path.T, color=BLUE, lw=0.5)
     _left.plot(*_states[-1, :500].T, ".", color=RED, ms=3)
     _left.plot(*x0, "o", mfc="white", mec="black", zorder=3)
-    _left.set(xlabel="x", ylabel="y", aspect="equal", title=f"{min(24, n_paths.value)} paths and ends (red)")
+    _left.set(xlabel="x", ylabel="y", aspect="equal", title=f"{min(24, n_paths.value)} paths; ends orange")
     # Along the diagonal z the wave is 1 + weight cos(2 pi sqrt(2) z); across it, X is Brownian motion.
     _z, _start, _wave = np.linspace(-0.4, 1.1, 400), x0.sum() / np.sqrt(2), 2 * np.pi * np.sqrt(2)
     _normal = np.exp(-((_z - _start) ** 2) / (2 * sigma**2)) / np.sqrt(2 * np.pi * sigma**2)
@@ -78,15 +79,15 @@ def _(n_layers, n_paths, paths, problem, sigma, weight, x0):
     _middle.plot(_z, _normal * (1 + weight * np.cos(_wave * _z)) / _mass, color="black", label="exact density")
     _middle.set(xlabel="z = (x + y) / √2 at time T", ylabel="density", title=f"where {n_layers.value} blocks end")
     _middle.margins(y=0.3)
-    _middle.legend(fontsize=9, loc="upper left")
+    _middle.legend(loc="upper left")
     _counts = np.unique(np.geomspace(16, n_paths.value, 9).astype(int))
     _means = np.array([_answers[:n].mean() for n in _counts])
     _bars = np.array([_answers[:n].std(ddof=1) / np.sqrt(n) for n in _counts])
     _u, _slope = problem.exact(x0), -pde.convergence.observed_order(_counts, _bars).order
     _right.errorbar(_counts, _means, _bars, fmt="o", color=BLUE, capsize=3, label="mean ± standard error")
     _right.axhline(_u, color="black", label=f"u(x, 0) = {_u:.4f}")
-    _right.set(xscale="log", xlabel="N", ylabel="average of f", title=f"error bar ∝ 1 / N^{_slope:.2f}")
-    _right.legend(fontsize=9)
+    _right.set(xscale="log", xlabel="N", ylabel="average of f", title=f"error bar $\\propto N^{{-{_slope:.2f}}}$")
+    _right.legend()
     _text = f"{_means[-1]:.4f} ± {_bars[-1]:.4f} from {n_paths.value} paths of {n_layers.value} blocks, exact {_u:.4f}"
     _off = (_means[-1] - _u) / _bars[-1]
     mo.vstack(
@@ -140,7 +141,12 @@ def _():
     _step = show_source(bridge.NoisyResidual._add, first='scale == "additive"', last="return torch.add")
     _mean = show_source(bridge.FeynmanKacMean.forward, first="draws = self.draws", last="return mean")
     mo.vstack(
-        [mo.md("## The lines of our code\nThe noise of a block, and the average over draws of it:"), _step, _mean]
+        [
+            mo.md("## The lines of our code\nThe noise of a block, and the average over draws of it:"),
+            _step,
+            _mean,
+            links("noise_makes_euler_maruyama"),
+        ]
     )
     return
 

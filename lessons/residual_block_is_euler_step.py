@@ -14,6 +14,7 @@ with app.setup:
     import pde
     from lessons._drawing import BLUE, GREEN, GREY, RED, as_image, new_figure
     from lessons._exercise import verdict
+    from lessons._links import links
     from lessons._source import show_source
 
 
@@ -68,7 +69,7 @@ def _(errors, n_layers, order, problem, sizes):
     _right.loglog(1 / sizes, errors[-1] * sizes[-1] / sizes, "--", color=GREY, label="order 1")
     _right.axvline(1 / _n, color=RED, label=f"Δt = 1/{_n}")
     _right.set(xlabel="step Δt = T / L", ylabel="max |network − u(·, 0)|", title="error of the answer")
-    _right.legend(fontsize=9)
+    _right.legend()
     as_image(_figure, f"Four trajectories and the polygons of {_n} blocks; error against step, of order {order:.2f}.")
     return
 
@@ -97,14 +98,14 @@ def _(problem):
 
 @app.cell
 def _(decay, n_layers, stiffness):
-    _n, _rate, _figure, _axes = n_layers.value, stiffness.value, *new_figure(height=2.8)
+    _n, _rate, _figure, _axes = n_layers.value, stiffness.value, *new_figure(width=5.2, height=2.9)
     _product, _path, _t = _rate / _n, decay(_rate, _n), np.linspace(0, 1, 400)
     _what = "decays" if _product <= 1 else "overshoots 0" if _product < 2 else "does not decay"
     _axes.plot(_t, np.exp(-_rate * _t), color=GREY, lw=3, label="exp(−λt)")
     _axes.plot(np.linspace(0, 1, _n + 1), _path, ".-", color=RED if _product >= 2 else GREEN, label=f"{_n} blocks")
     _axes.set(xlabel="t", ylabel="x", title=f"Δt λ = {_product:.2f}: the network {_what}")
     _axes.set_yscale("symlog", linthresh=1)
-    _axes.legend(fontsize=9)
+    _axes.legend()
     as_image(_figure, f"With dt times lambda = {_product:.2f} the network {_what}; it ends at {_path[-1]:.3g}.")
     return
 
@@ -141,7 +142,7 @@ def _(answer, decay):
 @app.cell
 def _():
     _source = show_source(bridge.NoisyResidual.forward, first="start, branch", last="y = torch.add")
-    mo.vstack([mo.md("## The line of our code"), _source])
+    mo.vstack([mo.md("## The line of our code"), _source, links("residual_block_is_euler_step")])
     return
 
 

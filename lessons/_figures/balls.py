@@ -29,7 +29,8 @@ def draw_balls(field, point, found, true):
     n = 192
     side, closed = np.arange(n + 1) / n, np.pad(field.on_grid(n), (0, 1), mode="wrap").T
     most = max(np.abs(closed).max(), 0.01)
-    shades = left.pcolormesh(side, side, closed, cmap="PuOr", vmin=-most, vmax=most, shading="gouraud", rasterized=True)
+    # Steps of one colour each, as the palette of the page's pictures has 256.
+    shades = left.contourf(side, side, closed, levels=np.linspace(-most, most, 22), cmap="PuOr")
     left.contour(side, side, closed, levels=[0], colors="black", linewidths=1.2)
     balls = ((found.local, GREEN, "-", 3.5), (found.smoothing, BLUE, "-", 2), (true, "black", "--", 1.2))
     for radius, colour, dashes, width in balls:
@@ -37,12 +38,12 @@ def draw_balls(field, point, found, true):
             left.add_patch(Circle(point, float(radius), fill=False, color=colour, ls=dashes, lw=width))
     left.plot(*point, "o", mfc="white", mec="black", ms=5)
     left.set(xlabel="x", ylabel="y", aspect="equal", xlim=(0, 1), ylim=(0, 1), title="u(·, 0); boundary black")
-    figure.colorbar(shades, ax=left, label="u")
+    figure.colorbar(shades, ax=left, label="u", ticks=np.linspace(-most, most, 5), format="%.3g")
     names = ["true distance", "local", "smoothing", "slope (sharp)"]
     radii = [true, float(found.local), float(found.smoothing), float(found.sharp)]
     right.barh(names[::-1], radii[::-1], color=[GREY, BLUE, GREEN, "black"])
     for place, radius in enumerate(radii[::-1]):
-        right.annotate(f" {radius:.3g}", (radius, place), va="center")
+        right.annotate(f" {radius:.3f}", (radius, place), va="center")
     right.set(xlabel="radius", xlim=(0, 1.25 * max(radii)), title="radii about the input")
     return figure
 
@@ -58,11 +59,11 @@ def draw_noise(n_draws):
     naive, safe = (
         pde.bounds.smoothing_radius(np.clip(2 * p - 1, 0, 1 - 1e-12), -1.0, 1.0, NOISE) for p in (right / n_draws, low)
     )
-    figure, axes = new_figure(1, width=8, height=3.2)
+    figure, axes = new_figure(width=5.2, height=3.2)
     bins = np.linspace(0, 3 * EDGE, 46)
     for radii, colour, name in ((naive, RED, "the share of draws taken as p"), (safe, BLUE, "99.9 % lower bound on p")):
         axes.hist(np.minimum(radii, bins[-1]), bins=bins, color=colour, alpha=0.6, label=name)
     axes.axvline(EDGE, color="black", ls="--", label="true distance")
     axes.set(xlabel="certified radius", ylabel=f"runs of {N_RUNS}", title=f"{n_draws} draws each")
-    axes.legend(fontsize=9)
+    axes.legend()
     return figure, float((naive > EDGE).mean()), float((safe > EDGE).mean())

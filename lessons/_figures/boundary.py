@@ -98,5 +98,5 @@ def draw(u, point, way, bound, title):
     right.axhline(0, color=GREY)
     right.set(xlabel="step s", ylabel="u × (its sign at the input)")
     right.set_title(f"no step below |u| / B = {abs(way.height) / bound:.2g} crosses")
-    right.legend(fontsize=9)
+    right.legend()
     return figure

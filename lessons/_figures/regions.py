@@ -11,7 +11,15 @@ import nets
 from lessons._drawing import BLUE, GREY, RED, new_figure
 from lessons._planar import noise_scaled
 
-__all__ = ["accuracy", "draw_regions", "draw_shares", "logit_differences", "one_draw_allowed"]
+__all__ = [
+    "accuracy",
+    "draw_regions",
+    "draw_shares",
+    "is_right",
+    "logit_differences",
+    "one_draw_allowed",
+    "paired_difference",
+]
 
 
 def accuracy(model, x, y, n_draws, seed=0):
@@ -34,8 +42,19 @@ def accuracy(model, x, y, n_draws, seed=0):
     -------
     float
     """
+    return float(is_right(model, x, y, n_draws, seed).mean())
+
+
+def is_right(model, x, y, n_draws, seed=0):
+    """Tensor of shape (n,): 1 where the mean of n_draws answers is the right class, otherwise 0; see `accuracy`."""
     with bridge.noise_from(model, torch.Generator().manual_seed(seed)):
-        return float((nets.attacks.mean_logits(model, x, n_draws).argmax(1) == y).float().mean())
+        return (nets.attacks.mean_logits(model, x, n_draws).argmax(1) == y).float()
+
+
+def paired_difference(first, second):
+    """(mean, standard error) of first - second, paired on the same inputs."""
+    difference = first - second
+    return float(difference.mean()), float(difference.std()) / len(difference) ** 0.5
 
 
 @contextlib.contextmanager

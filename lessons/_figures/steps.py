@@ -83,15 +83,16 @@ def draw_steps(path, fine, y, sizes, slopes, sigma, k):
     middle.plot(layers, sizes.median(dim=1).values, "o-", color=BLUE, label="|Δt F(x)| / |x|, median")
     middle.axhline(2, color=GREY, ls="--", label="2: beyond, Euler may diverge")
     middle.set(xlabel="block l", yscale="log", title="size of the steps", xticks=layers)
-    middle.margins(y=0.35)
-    middle.legend(fontsize=8, loc="upper left")
+    middle.margins(y=0.6)
+    middle.legend(loc="upper left")
     low, median, high = torch.quantile(sigma, torch.tensor([0.1, 0.5, 0.9]), dim=1)
     time = (layers - 1) / len(layers)
     right.fill_between(time, low, high, color=GREEN, alpha=0.3, label="10–90 % of the inputs")
     right.plot(time, median, "o-", color=GREEN, label="median")
     right.set(xlabel="t (T = 1)", ylabel="σ  (state / time$^{1/2}$)", title="effective σ(t)")
+    right.margins(y=0.3)
     right.set_ylim(bottom=0)
-    right.legend(fontsize=8)
+    right.legend()
     return figure
 
 
@@ -109,6 +110,6 @@ def draw_refinement(steps, errors, shares, marked):
         axes.axvline(1, color=GREEN, lw=2.5, alpha=0.6, label="as trained")
         axes.axvline(marked, color=RED, lw=1.5, ls="--", label=f"chosen: {marked:g}")
         axes.set(xlabel="step, in units of the trained one")
-    left.legend(fontsize=8, loc="lower right")
-    right.legend(fontsize=8, loc="upper left")
+    left.legend(loc="lower right")
+    right.legend(loc="upper left")
     return figure

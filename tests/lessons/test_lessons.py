@@ -137,7 +137,7 @@ def test_picture_has_a_text_a_white_card_and_nothing_of_the_reader_s_style():
         left.set_xlabel("x")
         shown = _drawing.as_image(figure, 'a "slope" < 1').text
     assert figure.get_facecolor() == (1, 1, 1, 1) and right.xaxis.label.get_color() == "black"
-    assert 'alt="a &quot;slope&quot; &lt; 1"' in shown and "data:image/png;base64," in shown
+    assert 'aria-label="a &quot;slope&quot; &lt; 1"' in shown and "data:image/png;base64," in shown
     with pytest.raises(ValueError, match="alt must say"):
         _drawing.as_image(figure, " ")
 

@@ -79,12 +79,13 @@ def test_index_leads_to_every_lesson(page, address, keep):
     page.open(address)
     page.wait_for("document.readyState === 'complete'")
     links = page.evaluate("[...document.querySelectorAll('li a')].map(link => [link.textContent, link.pathname])")
-    assert links == [[lesson.title, f"/{lesson.name}/"] for lesson in LESSONS]
+    root = urlsplit(address).path
+    assert links == [[lesson.title, f"{root}/{lesson.name}/"] for lesson in LESSONS]
     text = page.evaluate("document.body.innerText")
     assert all(lesson.summary in text for lesson in LESSONS)
     # By keyboard: the first link is the first stop.
     page.press("Tab")
-    assert page.evaluate("document.activeElement.pathname") == f"/{LESSONS[0].name}/"
+    assert page.evaluate("document.activeElement.pathname") == f"{root}/{LESSONS[0].name}/"
     keep("index.png", page.picture())
     assert {urlsplit(url).hostname for url in page.requests if not url.startswith("data:")} == {"127.0.0.1"}
     assert page.complaints == []
@@ -113,7 +114,9 @@ def test_lesson_in_the_browser(page, address, keep, name, capsys):
         return text.textContent;
     }).join('')""")
     # What a reader who sees no picture, and one who only has keys, need.
-    assert page.evaluate("[...document.querySelectorAll('img')].every(i => i.alt.length > 20 && i.naturalWidth > 600)")
+    assert page.evaluate("[...document.querySelectorAll('[role=img]')].every(e => e.ariaLabel.length > 20)")
+    assert page.evaluate("[...document.querySelectorAll('img')].every(i => i.naturalWidth >= 1.4 * i.width)")
+    assert page.evaluate("[...document.querySelectorAll('img')].every(i => i.closest('[role=img]'))")
     assert page.evaluate(f"{SLIDERS}.every(slider => slider.tabIndex === 0)")
 
     # The first slider by keyboard: Tab reaches it from the top, and an arrow moves it.
@@ -159,6 +162,39 @@ def contrast(page):
 def luminance(colour):
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in colour)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_panels_stand_below_each_other_on_a_phone(page, address, keep):
+    page.look(390, height=844)
+    page.open(f"{address}/{LESSONS[0].name}/")
+    wait_for_lesson(page, LESSONS[0].name, seconds=PATIENCE)
+    # Letters have 10 points at 150 dots per inch of the bitmap.
+    least = page.evaluate("Math.min(...[...document.querySelectorAll('img')].map(i => i.width / i.naturalWidth))")
+    assert least * 150 * 10 / 72 >= 9
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    keep("phone.png", page.picture())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/residual_block_is_euler_step/", "/%2e%2e/etc/passwd", "/wrong-token/", "/a%00b", "/" + 5000 * "a"],
+)
+def test_without_the_token_there_is_nothing(address, path):
+    import http.client
+
+    host = urlsplit(address)
+    with contextlib.closing(http.client.HTTPConnection(host.hostname, host.port, timeout=PATIENCE)) as connection:
+        connection.request("GET", path or "/")
+        assert connection.getresponse().status == 404
+
+
+def test_websocket_of_another_origin_is_refused(address):
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    url = f"{address.replace('http', 'ws', 1)}/{LESSONS[0].name}/ws?session_id=s_stranger&file=x"
+    with pytest.raises(InvalidStatus), connect(url, origin="http://evil.com"):
+        pass
 
 
 def test_no_page_of_elsewhere_gets_in(address):

@@ -1,0 +1,63 @@
+"""Lessons as pages that open from disk: no Python, no server, no network.
+
+What the cells show is computed beforehand, for every combination of the positions that a page offers, and stands in the
+page; a script of some lines shows the part that belongs to the sliders.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+
+from lessons import LESSONS
+from lessons._html._page import index_page, lesson_page
+from lessons._html._states import states_of
+
+__all__ = ["MOST_BYTES", "write_pages"]
+
+# Of one page.
+MOST_BYTES = 4_000_000
+
+
+def write_pages(names, directory, write):
+    """Write lessons to NAME.html, and index.html, which leads to all of them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As in `LESSONS`.
+    directory : Path
+        Where.
+    write : callable
+        Called with a path and its bytes, returns the path.
+
+    Yields
+    ------
+    Path
+        Of each file, when it is complete.
+
+    Raises
+    ------
+    ValueError
+        If a page would be larger than MOST_BYTES, or cannot be written.
+    RuntimeError
+        If a lesson fails.
+    """
+    thumbnails = {}
+    with concurrent.futures.ProcessPoolExecutor(
+        min(len(names), os.cpu_count() or 1, 4), mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        for name, (page, thumbnail) in zip(names, pool.map(_make, names), strict=True):
+            thumbnails[name] = thumbnail
+            yield write(directory / f"{name}.html", page.encode())
+    if set(names) == {lesson.name for lesson in LESSONS}:
+        yield write(directory / "index.html", index_page(thumbnails).encode())
+
+
+def _make(name):
+    try:
+        page, thumbnail = lesson_page(name, states_of(name))
+    except AssertionError as error:
+        raise RuntimeError(f"lesson {name} fails: {error}") from None
+    if (size := len(page.encode())) > MOST_BYTES:
+        raise ValueError(f"the page of lesson {name} has {size} bytes, more than {MOST_BYTES}")
+    return page, thumbnail
