@@ -19,28 +19,9 @@ MOST_BYTES = 4_000_000
 
 
 def write_pages(names, directory, write):
-    """Write lessons to NAME.html, and index.html, which leads to all of them.
+    """Write lessons to NAME.html in a directory, and index.html for all of them; yields each path.
 
-    Parameters
-    ----------
-    names : sequence of str
-        As in `LESSONS`.
-    directory : Path
-        Where.
-    write : callable
-        Called with a path and its bytes, returns the path.
-
-    Yields
-    ------
-    Path
-        Of each file, when it is complete.
-
-    Raises
-    ------
-    ValueError
-        If a page would be larger than MOST_BYTES, or cannot be written.
-    RuntimeError
-        If a lesson fails.
+    `write` is called with a path and its bytes. ValueError: a page exceeds MOST_BYTES; RuntimeError: a lesson fails.
     """
     thumbnails = {}
     with concurrent.futures.ProcessPoolExecutor(
