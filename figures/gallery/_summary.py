@@ -14,15 +14,7 @@ N_LISTED = 8
 
 
 class Line(NamedTuple):
-    """A finding.
-
-    Attributes
-    ----------
-    name, value : str
-        To read.
-    is_item : bool
-        Whether it is one of a list of similar findings.
-    """
+    """A finding: name and value as text, and whether it is one of a list of similar findings."""
 
     name: str
     value: str

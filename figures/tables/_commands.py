@@ -11,15 +11,7 @@ __all__ = ["Places", "commands"]
 
 
 class Places(NamedTuple):
-    """Where commands read and write.
-
-    Attributes
-    ----------
-    results, runs : Path
-        Directories.
-    seed : int
-        Seed of the runs that the commands make.
-    """
+    """Directories that commands read and write, and the seed of the runs that they make."""
 
     results: Path = Path("results")
     runs: Path = Path("runs")

@@ -18,18 +18,9 @@ NOISE = ("noise", "coef", "std_over")
 
 
 class Score(NamedTuple):
-    """A measured accuracy, a fraction.
+    """A measured accuracy, a fraction of n images; its standard error covers images and draws.
 
-    Attributes
-    ----------
-    accuracy, stderr : float
-        Over the images, and the draws of a network that draws.
-    n : int
-        Images.
-    settings : dict
-        Settings of the attack.
-    remarks : tuple of str
-        What differs from the paper's text.
+    `settings` are those of the attack, `remarks` the differences from the paper's text.
     """
 
     accuracy: float

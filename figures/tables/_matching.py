@@ -18,15 +18,10 @@ STAND_INS = {"natural": ("natural",), "pgd": ("pgd", "fast")}
 
 
 class Verdict(NamedTuple):
-    """Whether an evaluation belongs in a row.
+    """Whether an evaluation belongs in a row, and what differs or why it is refused.
 
-    Attributes
-    ----------
-    kind : {"own", "stand-in", "refused", "other"}
-        The row's own recipe on its own data; a smaller one; one that would belong there without the defect in
-        `remarks`; another experiment.
-    remarks : tuple of str
-        Differences, or the reasons of a refusal.
+    "own": the row's own recipe on its own data; "stand-in": a smaller one; "refused": one that would belong there
+    without the defect in `remarks`; "other": another experiment.
     """
 
     kind: str

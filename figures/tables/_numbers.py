@@ -35,17 +35,7 @@ HONEST = {"ifgsm20-eot20": "ifgsm20", "apgd-ce-eot20": "apgd-ce", "apgd-dlr-eot2
 
 
 class Target(NamedTuple):
-    """A row of a table.
-
-    Attributes
-    ----------
-    label : str
-        Label of the row, unique in its table.
-    row : Row
-        The paper's numbers.
-    recipe : str
-        Recipe by which the network is trained.
-    """
+    """A row of a table: its label, unique in the table, the paper's numbers, and the recipe of the network."""
 
     label: str
     row: Row

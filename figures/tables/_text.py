@@ -22,22 +22,10 @@ TEX = {
 
 
 class Document(NamedTuple):
-    """The contents of a table.
+    """The contents of a table, a key of `published.ROWS`.
 
-    Attributes
-    ----------
-    table : str
-        Key of `published.ROWS`.
-    title : str
-        Subject.
-    head : tuple of str
-        Sentences that explain the columns.
-    lines, honest : list of Line
-        The paper's numbers and ours; and ours alone.
-    notes : list of str
-        Notes on the paper.
-    left_out : list of str
-        Evaluations left out.
+    `head`: sentences that explain the columns; `lines`: the paper's numbers and ours; `honest`: ours alone; `notes`:
+    on the paper; `left_out`: evaluations not used.
     """
 
     table: str

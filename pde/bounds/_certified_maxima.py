@@ -30,15 +30,7 @@ _BUDGET = 2**24
 
 
 class Maximum(NamedTuple):
-    """A maximum over all x, enclosed.
-
-    Attributes
-    ----------
-    found : float
-        Largest value found: the maximum is at least this.
-    at_most : float
-        The maximum is at most this, up to rounding.
-    """
+    """A maximum over all x, enclosed: found <= maximum <= at_most, up to rounding."""
 
     found: float
     at_most: float

@@ -25,13 +25,7 @@ _LOST_WORKER = {"TerminatedWorkerError", "KilledWorker", "RayActorError", "Worke
 
 
 class Block(NamedTuple):
-    """Some paths of some points: the counters of the first ones, and how many.
-
-    Attributes
-    ----------
-    first_point, n_points : int
-    first_path, n_paths : int
-    """
+    """Some paths of some points: the counters of the first ones, and how many."""
 
     first_point: int
     n_points: int

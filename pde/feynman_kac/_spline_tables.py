@@ -22,16 +22,9 @@ _LARGEST = 1024
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Coefficients of a field with two components, padded so that no index wraps.
+    """Coefficients (2 * (n + degree + 1)**2,) of a field with two components, padded so that no index wraps.
 
-    Attributes
-    ----------
-    coefficients : ndarray of shape (2 * (n + degree + 1)**2,)
-        Components interleaved, row by row.
-    n : int
-        Points per side.
-    degree : int
-        Of the B-splines: 1 or 3.
+    Components are interleaved, row by row; n points per side, B-splines of degree 1 or 3.
     """
 
     coefficients: np.ndarray
