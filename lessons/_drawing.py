@@ -44,22 +44,8 @@ def new_figure(n_panels=1, *, width=9.0, height=3.6):
 def as_image(figure, alt):
     """Return a figure as images of a page, one for each panel, together as wide as the page at most.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        What is shown.
-    alt : str
-        What the picture says, for readers who do not see it: with the numbers that the sliders change.
-
-    Returns
-    -------
-    marimo.Html
-        A row of <img> that hold their PNGs: nothing is fetched.
-
-    Raises
-    ------
-    ValueError
-        If alt is empty.
+    A row of <img> that hold their PNGs: nothing is fetched. `alt`, which must not be empty, describes the picture for
+    readers who do not see it, with the numbers that the sliders change.
     """
     if not alt.strip():
         raise ValueError("alt must say what the picture shows, got an empty text")

@@ -19,17 +19,7 @@ def show_as_markdown(shell):
 
 
 def to_markdown(text):
-    """Turn the HTML of a marimo object into Markdown with HTML that Jupyter shows.
-
-    Parameters
-    ----------
-    text : str
-        `marimo.Html.text`.
-
-    Returns
-    -------
-    str
-    """
+    """Turn the HTML of a marimo object (`marimo.Html.text`) into Markdown with HTML that Jupyter shows."""
     text = CALLOUT.sub(lambda match: f"<blockquote>{to_markdown(attribute(match[1], 'html'))}</blockquote>", text)
     text = CONTROL.sub(_control, text)
     return FORMULA.sub(_formula, text)

@@ -14,22 +14,11 @@ FINE = 384
 
 
 class Crossing(NamedTuple):
-    """The way from an input to the other class.
+    """The way from an input to the other class, along the slope: down where u > 0, up where u < 0.
 
-    Attributes
-    ----------
-    height : float
-        u at the input.
-    steps : ndarray of shape (m,)
-        Lengths of steps along the slope, down where u > 0 and up where u < 0.
-    line : ndarray of shape (m,)
-        u after each step.
-    direction : ndarray of shape (2,)
-        Of the step, of length 1.
-    step : float
-        The first of the steps that changes the sign; infinite if none does.
-    distance : float
-        To the nearest of FINE x FINE points of the other sign, around the torus; infinite if there is none.
+    `height` is u at the input; `steps` (m,) are lengths along `direction` (2,), of length 1, and `line` (m,) is u after
+    each. `step` is the first that changes the sign, `distance` that to the nearest of FINE x FINE points of the other
+    sign, around the torus; both are infinite if there is none.
     """
 
     height: float

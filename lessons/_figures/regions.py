@@ -23,25 +23,7 @@ __all__ = [
 
 
 def accuracy(model, x, y, n_draws, seed=0):
-    """Return the share of points that the mean of n_draws answers puts into the right class.
-
-    Parameters
-    ----------
-    model : Module
-        Points to logits.
-    x : Tensor of shape (n, 2)
-        Points.
-    y : Tensor of shape (n,)
-        Labels.
-    n_draws : int
-        Of the noise.
-    seed : int, default=0
-        Of the noise.
-
-    Returns
-    -------
-    float
-    """
+    """Return the share of points x (n, 2) whose mean output over n_draws draws is in the class y (n,)."""
     return float(is_right(model, x, y, n_draws, seed).mean())
 
 
@@ -59,12 +41,7 @@ def paired_difference(first, second):
 
 @contextlib.contextmanager
 def one_draw_allowed():
-    """Let attacks on a noisy model that see one draw a step go without a warning: here that is what is shown.
-
-    Yields
-    ------
-    None
-    """
+    """Switch off the warning that attacks on a noisy model see one draw per step: here that is what is shown."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", nets.attacks.NoisyModelWarning)
         yield
