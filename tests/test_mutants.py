@@ -9,7 +9,31 @@ def test_a_mutant_is_one_place_in_the_code(mutant):
     source = (mutants.ROOT / mutant.path).read_text(encoding="utf-8")
     assert source.count(mutant.right) == 1
     assert mutant.right != mutant.wrong
-    assert (mutants.ROOT / "tests" / f"{mutant.tests}.py").is_file()
+    file, _, test = mutant.tests.partition("::")
+    assert f"def {test}" in (mutants.ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
+
+
+def test_mutants_have_names_of_their_own():
+    assert len({mutant.name for mutant in mutants.MUTANTS}) == len(mutants.MUTANTS)
+
+
+def test_the_table_keeps_rows_of_what_is_not_run():
+    first, second, third, *_ = mutants.MUTANTS
+    old = mutants.table({first: "a::b", second: "a::c"})
+    # Another file of the same name is another mutant.
+    old = old.replace(f"`{second.path}`", "`elsewhere.py`", 1) if second.path != first.path else old
+    rows = mutants.table({third: None}, old).splitlines()[2:]
+    assert len(rows) == len(mutants.MUTANTS)
+    assert rows[0] == f"| {first.name} | `{first.path}` | `a::b` |"
+    assert rows[1].endswith("| not run |" if second.path != first.path else "| `a::c` |")
+    assert rows[2].endswith("| **nothing** |")
+    assert all(row.endswith("| not run |") for row in rows[3:])
+
+
+def test_compiled_files_and_what_they_import_get_a_cache_of_their_own():
+    assert mutants.is_compiled("pde/feynman_kac/_kernels64.py")
+    assert not mutants.is_compiled("figures/mlmc.py")
+    assert not mutants.is_compiled("pde/equation.py")
 
 
 @pytest.mark.slow

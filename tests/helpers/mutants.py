@@ -1,20 +1,28 @@
 """Mutants of the code, each of which a test must catch: python tests/helpers/mutants.py [NAME ...] [--table FILE].
 
 Every mutant is one small, plausible mistake. It is made in a copy of the project, the tests named beside it run
-there, and the first that fails is what caught it. `--table` writes the list as Markdown. About eight minutes on two
-cores.
+there, and the first that fails is what caught it; the same test must pass in the copy without the mistake. `--table`
+writes the list as Markdown; with `--update`, mutants that are not run keep their row.
+
+Seconds per mutant; a mutant of compiled code compiles again, up to a minute.
 """
 
+# Over 300 lines: a list of mistakes.
+
 import argparse
+import multiprocessing
 import os
+import queue
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import mutants_figures
+import mutants_rest
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,11 +40,30 @@ COPIED = (
     "conftest.py",
     "setup.cfg",
 )
-COPIED += ("pyproject.toml", "Makefile")
+COPIED += ("pyproject.toml", "Makefile", "README.md")
+# Imported once, by the process from which those that run tests are forked.
+LIBRARIES = ["pytest", "numba", "scipy.special", "scipy.sparse", "scipy.stats", "matplotlib.figure", "torch"]
+LIBRARIES += [
+    "matplotlib.backends.backend_agg",
+    "torch._dynamo",
+    "torch.func",
+    "safetensors.torch",
+    "tyro",
+    "PIL.Image",
+]
+PROCESSES = multiprocessing.get_context("forkserver")
+ROW = re.compile(r"\| (?P<name>.+) \| `(?P<path>.+)` \| (?P<caught>.+) \|")
+HEAD = (
+    "# Mutants\n\nMade by `python tests/helpers/mutants.py --table docs/mutants.md`, in parts with `--update`: "
+    "every mistake was put into a copy of the code, and the first test to fail is named.\n\n"
+)
+# Mutants between two writes of the table.
+PART = 8
+NOT_RUN, NOTHING = "not run", "**nothing**"
 
 
 class Mutant(NamedTuple):
-    """One mistake: in `path`, `right` becomes `wrong`; `tests` are run."""
+    """One mistake: in `path`, `right` becomes `wrong`; `tests` are run, a file or FILE::TEST."""
 
     name: str
     path: str
@@ -830,56 +857,190 @@ MUTANTS = [
 ]
 
 
-def catch(mutant):
-    """The name of the first test that fails for a mutant, or None."""
-    source = (ROOT / mutant.path).read_text(encoding="utf-8")
-    if source.count(mutant.right) != 1:
-        raise ValueError(f"{mutant.name}: {mutant.right!r} stands {source.count(mutant.right)} times in {mutant.path}")
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "project"
-        copy.mkdir()
+MUTANTS += [Mutant(*mutant) for mutant in (*mutants_figures.MUTANTS, *mutants_rest.MUTANTS)]
+
+
+class Copy:
+    """A copy of the project, with numba's cache beside it, in which one mutant at a time is made."""
+
+    def __init__(self, folder):
+        self.project, self.cache, self.folder = folder / "project", folder / "numba", folder
+        self.project.mkdir(parents=True)
         for name in COPIED:
-            copy_one = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            options = {"ignore": shutil.ignore_patterns("__pycache__")} if (ROOT / name).is_dir() else {}
-            copy_one(ROOT / name, copy / name, **options)
-        (copy / mutant.path).write_text(source.replace(mutant.right, mutant.wrong), encoding="utf-8")
-        # A cache of its own: compiled loops do not notice a change in a module that they inline.
-        environment = os.environ | {"PYTHONPATH": str(copy), "NUMBA_CACHE_DIR": str(Path(folder) / "numba")}
-        result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{mutant.tests}.py"],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-    failed = re.search(r"^(?:FAILED|ERROR) tests/[\w/]+\.py(?:::)?(\S*)", result.stdout, re.MULTILINE)
-    return f"{mutant.tests}::{failed.group(1)}" if failed else None
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, self.project / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(ROOT / name, self.project / name)
+
+    def catch(self, mutant):
+        """The name of the first test that fails for a mutant, or None."""
+        path = self.project / mutant.path
+        source, stat = path.read_text(encoding="utf-8"), path.stat()
+        if source.count(mutant.right) != 1:
+            raise ValueError(f"{mutant.name}: {mutant.right!r} stands {source.count(mutant.right)} times in {path}")
+        path.write_text(source.replace(mutant.right, mutant.wrong), encoding="utf-8")
+        try:
+            # Compiled loops do not notice a change in a module that they inline: a cache of their own.
+            with tempfile.TemporaryDirectory(dir=self.folder) as own:
+                failed = self.failures([mutant.tests], own if is_compiled(mutant.path) else self.cache)
+        finally:
+            path.write_text(source, encoding="utf-8")
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        return failed[0] if failed else None
+
+    def failures(self, tests, cache=None, n_most=1):
+        """The tests that fail, at most `n_most`, of FILE or FILE::TEST, in a process of their own."""
+        files = [re.sub(r"(::|$)", r".py\1", f"tests/{test}", count=1) for test in tests]
+        receiver, sender = PROCESSES.Pipe(duplex=False)
+        process = PROCESSES.Process(target=_run, args=(self.project, str(cache or self.cache), files, n_most, sender))
+        process.start()
+        sender.close()
+        try:
+            status, found, text = receiver.recv()
+        except EOFError:
+            raise RuntimeError(f"the process that ran {files} died") from None
+        finally:
+            process.join()
+        if status not in (0, 1, 2):
+            raise RuntimeError(f"pytest could not run {files}:\n{text[-2000:]}")
+        return found
 
 
-def table(caught):
-    """The list of mutants and what caught each, in Markdown."""
+class Failures:
+    """A plugin of pytest that notes what fails, files that cannot be imported included."""
+
+    def __init__(self):
+        self.found = []
+
+    def pytest_runtest_logreport(self, report):
+        """Note a test."""
+        self._note(report)
+
+    def pytest_collectreport(self, report):
+        """Note a file."""
+        self._note(report)
+
+    def _note(self, report):
+        name = report.nodeid.removeprefix("tests/").replace(".py", "", 1)
+        if report.failed and name not in self.found:
+            self.found.append(name)
+
+
+def _run(project, cache, files, n_most, sender):
+    """Run tests in a process that has imported the large libraries already, and nothing of the project."""
+    import numba
+    import pytest
+
+    os.chdir(project)
+    os.environ |= {"PYTHONPATH": str(project), "NUMBA_CACHE_DIR": cache}
+    numba.config.CACHE_DIR = cache
+    sys.path[:] = [str(project), *(entry for entry in sys.path if not Path(entry).is_relative_to(ROOT))]
+    plugin = Failures()
+    with tempfile.TemporaryFile("w+") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+        options = [f"--maxfail={n_most}", "-q", "-p", "no:cacheprovider"]
+        status = int(pytest.main([*options, *files], plugins=[plugin]))
+        sys.stdout.flush()
+        out.seek(0)
+        sender.send((status, plugin.found, out.read()))
+
+
+def is_compiled(path):
+    """Whether a file holds code that numba compiles, or is named in the imports of one that does."""
+    compiled = [file for file in sorted((ROOT / "pde").rglob("*.py")) if "njit" in file.read_text(encoding="utf-8")]
+    if ROOT / path in compiled:
+        return True
+    module = path.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
+    package, _, name = module.rpartition(".")
+    imports = re.compile(rf"from {re.escape(module)} import|from {re.escape(package)} import [^\n]*\b{name}\b")
+    return any(imports.search(file.read_text(encoding="utf-8")) for file in compiled)
+
+
+def catch(mutant):
+    """The name of the first test that fails for a mutant, or None, in a copy of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder))
+        found = copy.catch(mutant)
+        return found if found and not copy.failures([found]) else None
+
+
+def catch_all(chosen, jobs):
+    """Yield tests by mutant, in parts, in `jobs` copies; a test that fails without any mutant has caught none."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        copies = queue.Queue()
+        for number in range(jobs):
+            copies.put(Copy(Path(folder) / str(number)))
+
+        def work(function, argument):
+            copy = copies.get()
+            try:
+                return function(copy, argument)
+            finally:
+                copies.put(copy)
+
+        def control(copy, tests):
+            return copy.failures(tests, n_most=len(tests)) if tests else []
+
+        with tqdm(total=len(chosen), disable=None, unit="mutant") as bar:
+            for first in range(0, len(chosen), PART):
+                part = chosen[first : first + PART]
+                found = list(pool.map(lambda mutant: work(Copy.catch, mutant), part))
+                broken = set(work(control, sorted({test for test in found if test})))
+                for test in sorted(broken):
+                    print(f"fails without a mutant: {test}", file=sys.stderr)
+                bar.update(len(part))
+                yield {m: None if test in broken else test for m, test in zip(part, found, strict=True)}
+
+
+def table(caught, old=""):
+    """The list of all mutants and what caught each, in Markdown; those not run keep the row of an older table."""
+    kept = {(row["name"], row["path"]): row["caught"] for row in map(ROW.fullmatch, old.splitlines()) if row}
     lines = ["| mutant | in | caught by |", "|---|---|---|"]
-    lines += [f"| {m.name} | `{m.path}` | {f'`{test}`' if test else '**nothing**'} |" for m, test in caught]
+    for mutant in MUTANTS:
+        if mutant in caught:
+            cell = f"`{caught[mutant]}`" if caught[mutant] else NOTHING
+        else:
+            cell = kept.get((mutant.name, mutant.path), NOT_RUN)
+        lines.append(f"| {mutant.name} | `{mutant.path}` | {cell} |")
     return "\n".join(lines) + "\n"
 
 
 def main():
     """Run the command line; status 1 if a mutant lives."""
+    # As in conftest.py, before the libraries are imported.
+    os.environ |= {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+    PROCESSES.set_forkserver_preload(LIBRARIES)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants whose name contains NAME (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="those with NAME in name or path (default: all)")
     parser.add_argument("--table", type=Path, help="write the list to this file")
+    parser.add_argument("--update", action="store_true", help="keep the table's rows of mutants that are not run")
+    parser.add_argument("--missing", action="store_true", help="run only those that the table has not as caught")
+    parser.add_argument("--jobs", type=int, default=1, help="number of mutants at a time (default 1)")
     arguments = parser.parse_args()
-    chosen = [m for m in MUTANTS if not arguments.names or any(name in m.name for name in arguments.names)]
-    caught = [(mutant, catch(mutant)) for mutant in tqdm(chosen, disable=None, unit="mutant")]
-    text = table(caught)
-    print(text, end="")
-    if arguments.table:
-        arguments.table.write_text(
-            "# Mutants\n\nMade by `python tests/helpers/mutants.py --table docs/mutants.md`: every mistake was put "
-            f"into a copy of the code, and the first test to fail is named.\n\n{text}",
-            encoding="utf-8",
-        )
-    sys.exit(any(test is None for _, test in caught))
+    if (arguments.update or arguments.missing) and not arguments.table:
+        parser.error("--update and --missing need --table")
+    chosen = [m for m in MUTANTS if not arguments.names or any(n in m.name or n in m.path for n in arguments.names)]
+    if arguments.missing:
+        rows = table({}, _read(arguments.table)).splitlines()[2:]
+        due = {m for m, row in zip(MUTANTS, rows, strict=True) if row.endswith((f"| {NOT_RUN} |", f"| {NOTHING} |"))}
+        chosen = [m for m in chosen if m in due]
+    caught = {}
+    if arguments.table and not (arguments.update or arguments.missing):
+        arguments.table.unlink(missing_ok=True)
+    for part in catch_all(chosen, arguments.jobs):
+        for mutant, test in part.items():
+            print(f"{mutant.name}: {test or NOTHING}", flush=True)
+        caught |= part
+        if arguments.table:
+            # Read again: another process may have added to it.
+            text = table(part, _read(arguments.table))
+            arguments.table.write_text(HEAD + text, encoding="utf-8")
+    sys.exit(not all(caught.values()))
+
+
+def _read(path):
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 if __name__ == "__main__":
