@@ -25,7 +25,7 @@ def problem_of(sigma, speed):
 
 def draw_balls(field, point, found, true):
     """The map of u with its boundary, and the balls about the input; beside it the radii as bars."""
-    figure, (left, right) = new_figure(2, width=10, height=4.2)
+    figure, (left, right) = new_figure(2, width=9.6, height=4.2)
     n = 192
     side, closed = np.arange(n + 1) / n, np.pad(field.on_grid(n), (0, 1), mode="wrap").T
     most = max(np.abs(closed).max(), 0.01)

@@ -64,7 +64,7 @@ def in_units(problem, c):
 
 def draw(u, point, way, bound, title):
     """Draw the map with its boundary and the step, and u along the step and the least that `bound` allows."""
-    figure, (left, right) = new_figure(2, width=10, height=4.2)
+    figure, (left, right) = new_figure(2, width=9.6, height=4.2)
     side, values = np.arange(FINE + 1) / FINE, u.on_grid(FINE)
     closed = np.pad(values, ((0, 1), (0, 1)), mode="wrap").T
     # Purple to orange, told apart with every kind of colour blindness; between grid points |f| exceeds 1 a little.
