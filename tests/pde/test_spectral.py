@@ -89,7 +89,7 @@ def test_callable_velocity_that_varies_in_time():
     assert np.log2(errors[0] / errors[1]) > 3.5
     for solution, error in zip((coarse, fine), errors, strict=True):
         # The bound for the modes of f that 48 points do not keep is 1e-8.
-        assert error / 2 <= solution.error_estimate <= 20 * error + 2e-8
+        assert error / 2 <= solution.error_estimate <= 10 * error + 2e-8
 
 
 def test_callable_of_time_is_the_field_it_returns():
