@@ -32,6 +32,7 @@ FIGURES = {
     "theorems": Figure("the two theorems: printed, corrected and sharp bounds"),
     "mlmc": Figure("cost against accuracy of plain and multilevel Monte Carlo"),
     "convergence": Figure("network ensembles tend to the equation's solution"),
+    "gradients": Figure("gradients by Monte Carlo: variance against diffusion and horizon"),
     "tradeoff": Figure("price and gain of diffusion: exact, certified and attacked robustness in the plane"),
     "certificates": Figure(
         "certified radii of three kinds beside the true distance to the decision boundary", prints_output=True

@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import blended_transform_factory
 
 from figures import _io
 from figures._claims import CLAIMS, LEFT, WORDS, Gain, Left, decide, decide_at_most
@@ -303,10 +305,11 @@ def plot(data):
     figure = Figure(figsize=(11.5, 0.9 + 0.27 * last), layout="constrained")
     words, axes, right = figure.subplots(1, 3, sharey=True, width_ratios=(1.0, 1.0, 1.25))
     axes.set_ylim(last, -0.6)
+    # Rules through the whole picture, not through each panel.
+    across = blended_transform_factory(figure.transFigure, axes.transData)
     for claim, place in heads.items():
         words.text(0, place, claim, va="center", fontsize=9.5, fontweight="bold")
-        for part in (words, axes, right):
-            part.axhline(place - 0.6, color=GREY, lw=0.4, alpha=0.6)
+        figure.add_artist(Line2D((0, 1), (place - 0.6,) * 2, transform=across, color=GREY, lw=0.4, alpha=0.6))
     for row, place in enumerate(places):
         verdict = str(data["verdict"][row])
         words.text(0.04, place, str(data["what"][row]), va="center", fontsize=8.5)

@@ -24,10 +24,11 @@ METHODS = ("bismut", "pathwise")
 # Particles advanced together: memory does not grow with the number of paths.
 _BATCH = 2**18
 _N_SCRAMBLES = 32
-# The window tau at which (exp(2 gamma tau) - 1) / tau**2, the growth of the weight's variance, is least: gamma tau.
-_BEST_WINDOW = 0.797
-# Paths of the pilot that estimates what to subtract from f, and the size up to which a callable f is sampled.
+# Paths per point of the pilot that estimates what to subtract from f, and the size up to which a callable f is sampled.
 _PILOT_PATHS, _LARGEST = 64, 512
+# Of the pilot that chooses the window: candidates, points, paths in all. The variance is flat near its least value and
+# heavy-tailed beyond: the shortest window within a tenth of it.
+_N_WINDOWS, _WINDOW_POINTS, _WINDOW_PATHS, _FLAT = 32, 64, 2048, 1.1
 _NOT_GIVEN = np.empty((0, 2, 0))
 
 
@@ -51,8 +52,9 @@ def gradient(
     pathwise:  grad u = E[J_T^T grad f(X_T)]
 
     The first needs no derivative of f, which may jump; b, a rough u(x, 0) from paths of its own, takes off variance
-    and no mean. For Euler-Maruyama it is exact for the discrete path. The weight's variance grows as exp(2 gamma tau)
-    with gamma the largest rate of strain, and as 1 / tau for short windows.
+    and no mean. For Euler-Maruyama it is exact for the discrete path. The weight's variance grows as exp(2 lambda tau)
+    with lambda the rate at which the flow stretches, and as 1 / tau for short windows; docs/gradients.md has the
+    variance of a path against sigma and T.
 
     Parameters
     ----------
@@ -69,7 +71,8 @@ def gradient(
     rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
         Seed. The result depends on it alone, not on the number of threads.
     window : float, optional
-        tau, in (0, T], rounded to a step; by default the one of least variance, min(T, 0.8 / gamma). For "bismut".
+        tau, in (0, T], rounded to a step; by default the one of least variance among 32, by a pilot of other paths.
+        For "bismut".
     antithetic : bool, default=True
         Paths in pairs with opposite increments; not with sobol.
     sobol : bool, default=False
@@ -146,50 +149,72 @@ class _Loop:
         self.problem, self.bismut, self.heun = problem, bismut, heun
         self.steps = TimeSteps(problem, n_steps)
         self.velocity = VelocityTables(problem, n)
-        self.n_window, self.window = 0, problem.horizon
-        if bismut:
-            window = min(problem.horizon, _BEST_WINDOW / self._strain()) if window is None else window
+        # None: to be chosen.
+        self.n_window = None
+        if bismut and window is not None:
             self.n_window = max(1, int(np.argmin(np.abs(self.steps.t - window))))
-            self.window = float(self.steps.t[self.n_window])
-        else:
-            field = _smooth_terminal(problem)
-            self.table = _spline_tables.make_table(field, 1.0, tolerance=1e-8)
+        elif not bismut:
+            self.n_window = 0
+            self.table = _spline_tables.make_table(_smooth_terminal(problem), 1.0, tolerance=1e-8)
 
-    def _strain(self):
-        """Largest eigenvalue of the symmetric part of grad v over grid points; tiny if it is not positive."""
-        problem, n = self.problem, self.velocity.n
-        times = (np.arange(problem.n_layers or 8) + 0.5) * (problem.horizon / (problem.n_layers or 8))
-        largest = np.finfo(float).tiny
-        for t in times:
-            field = problem.velocity_field(float(t), n)
-            a, b = field.jacobian_on_grid(2 * field.n)
-            mean, half = (a[..., 0] + b[..., 1]) / 2, (a[..., 0] - b[..., 1]) / 2
-            largest = max(largest, float((mean + np.hypot(half, (a[..., 1] + b[..., 0]) / 2)).max()))
-        return largest
+    @property
+    def window(self):
+        """tau, or T for "pathwise"."""
+        return float(self.steps.t[self.n_window]) if self.bismut else self.problem.horizon
 
-    def samples(self, starts, n_paths, ways, key, baseline, given=None):
-        """Samples (2, n_points, n_paths) along drawn increments or given ones (n_steps, 2, n_paths)."""
+    def choose_window(self, starts, key):
+        """Set the window by a pilot, if none was given: that of the least mean of (f - b)**2 |W|**2 / tau**2."""
+        if self.n_window is not None:
+            return
+        n_steps = self.steps.n_steps
+        stops = np.unique(np.round(np.geomspace(1, n_steps, _N_WINDOWS)).astype(int))
+        chosen = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), _WINDOW_POINTS)).astype(int))
+        n_paths = max(_PILOT_PATHS, _WINDOW_PATHS // len(chosen))
+        x, y, _, weights = self._run(starts[chosen], n_paths, Ways(), key, n_steps, stops)
+        f = self.velocity.terminal.values(x, y)
+        f -= f.mean(axis=1, keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = ((f * weights) ** 2).sum(axis=1).mean(axis=(1, 2)) / self.steps.t[stops] ** 2
+        squares = np.where(np.isfinite(squares), squares, np.inf)
+        self.n_window = int(stops[np.argmax(squares <= _FLAT * squares.min())])
+
+    def _run(self, starts, n_paths, ways, key, n_window, stops, given=None):
+        """Paths to T: positions x, y (n_points, n_paths), J, and the weight W (n_stops, 2, ...) after the stops.
+
+        Along drawn increments or given ones (n_steps, 2, n_paths); the weight is that of the first n_window steps.
+        """
         problem = self.problem
         x, y = (np.repeat(starts[:, i, None], n_paths, axis=1) for i in (0, 1))
         jacobian = np.zeros((2, 2, *x.shape))
         jacobian[0, 0], jacobian[1, 1] = 1.0, 1.0
-        weight = np.zeros((2, *x.shape))
-        counters = self.steps.counters
+        weight, weights = np.zeros((2, *x.shape)), []
         for piece in self.velocity.pieces(self.steps, 2 if self.heun else 1):
-            chosen = slice(piece.first, piece.first + len(piece.layers))
             layers = piece.layers if self.heun else np.repeat(piece.layers, 2, axis=1)
-            tables = piece.tables, layers, *self.velocity.size
-            dts = self.steps.dt[chosen]
-            scales = np.full(len(dts), problem.sigma / problem.length)
-            scales = scales if given is not None else scales * np.sqrt(dts)
-            increments = _NOT_GIVEN if given is None else given[chosen]
-            left = max(0, self.n_window - piece.first)
-            advance_jacobian(
-                x, y, jacobian, weight, tables, dts, scales, counters[chosen], increments, left, tuple(ways), key
-            )
+            last = piece.first + len(layers)
+            ends = [stop for stop in stops if piece.first < stop < last] + [last]
+            for begin, end in zip([piece.first, *ends], ends, strict=False):
+                chosen = slice(begin, end)
+                tables = piece.tables, layers[begin - piece.first : end - piece.first], *self.velocity.size
+                dts = self.steps.dt[chosen]
+                scales = np.full(len(dts), problem.sigma / problem.length)
+                scales = scales if given is not None else scales * np.sqrt(dts)
+                increments = _NOT_GIVEN if given is None else given[chosen]
+                counters, left = self.steps.counters[chosen], max(0, n_window - begin)
+                advance_jacobian(
+                    x, y, jacobian, weight, tables, dts, scales, counters, increments, left, tuple(ways), key
+                )
+                if end in stops:
+                    weights.append(weight.copy())
+        return x, y, jacobian, np.array(weights)
+
+    def samples(self, starts, n_paths, ways, key, baseline, given=None):
+        """Samples (2, n_points, n_paths) along drawn increments or given ones (n_steps, 2, n_paths)."""
+        problem = self.problem
+        stops = (self.steps.n_steps,)
+        x, y, jacobian, weights = self._run(starts, n_paths, ways, key, self.n_window, stops, given)
         if self.bismut:
             values = self.velocity.terminal.values(x, y) - baseline[:, None]
-            return values * weight * (problem.length / (problem.sigma**2 * self.window))
+            return values * weights[0] * (problem.length / (problem.sigma**2 * self.window))
         values, slopes = np.empty_like(x), np.empty((2, *x.shape))
         terminal_slopes(x, y, self.table.coefficients, self.table.degree, self.table.n, values, slopes)
         return np.einsum("abpm,apm->bpm", jacobian, slopes) / problem.length
@@ -198,21 +223,13 @@ class _Loop:
         """A rough u at the starting points, from other paths than those of the samples."""
         if not self.bismut:
             return np.zeros(len(starts))
-        x, y = (np.repeat(starts[:, i, None], _PILOT_PATHS, axis=1) for i in (0, 1))
-        unused = np.zeros((2, 2, *x.shape)), np.zeros((2, *x.shape))
-        ways = tuple(Ways(antithetic=1))
-        counters = self.steps.counters
-        for piece in self.velocity.pieces(self.steps):
-            chosen = slice(piece.first, piece.first + len(piece.layers))
-            tables = piece.tables, np.repeat(piece.layers, 2, axis=1), *self.velocity.size
-            dts = self.steps.dt[chosen]
-            scales = np.sqrt(dts) * (self.problem.sigma / self.problem.length)
-            advance_jacobian(x, y, *unused, tables, dts, scales, counters[chosen], _NOT_GIVEN, 0, ways, key)
+        x, y, *_ = self._run(starts, _PILOT_PATHS, Ways(antithetic=1), key, 0, ())
         return self.velocity.terminal.values(x, y).mean(axis=1)
 
 
 def _drawn(loop, starts, n_paths, antithetic, key):
     """Means and standard errors (2, n_points) over drawn paths, and the number of samples."""
+    loop.choose_window(starts, level_key(key, 1))
     baseline = loop.baseline(starts, level_key(key, 0))
     share = 1 + antithetic
     paths = min(n_paths, _BATCH)
@@ -239,7 +256,8 @@ def _scrambled(loop, starts, n_paths, rng):
     if 2 * n_steps > LARGEST_DIMENSION:
         raise ValueError(f"n_steps must be <= {LARGEST_DIMENSION // 2} for Sobol points, got n_steps={n_steps}")
     key = key_from(rng)
-    baseline = loop.baseline(starts, key)
+    loop.choose_window(starts, level_key(key, 1))
+    baseline = loop.baseline(starts, level_key(key, 0))
     order, weights = bridge_order(n_steps, loop.steps.dt / loop.problem.horizon * n_steps)
     sequences = ScrambledPaths(rng, _N_SCRAMBLES, n_steps, order, weights)
     batch = min(per_scramble, max(1, 2 ** int(math.log2(2**22 // (2 * n_steps * _N_SCRAMBLES) + 1))))

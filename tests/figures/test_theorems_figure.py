@@ -13,6 +13,7 @@ TEXTS = ("smooth_family", "rough_method")
 # One letter for each axis; arrays with a letter in common have that length in common.
 SHAPES = {
     "smooth_family": "f", "smooth_sigma": "m", "smooth_gamma": "f", "smooth_n": "fm", "smooth_measured": "fm",
+    "smooth_bismut": "fm", "smooth_bismut_stderr": "fm", "rough_bismut": "s", "rough_bismut_stderr": "s",
     "smooth_published": "fm", "smooth_corrected": "fm", "smooth_sharp": "fm",
     "rough_sigma": "s", "rough_gamma": "", "rough_n": "", "rough_method": "s", "rough_measured": "s",
     "rough_noise": "s", "rough_published": "s", "rough_corrected": "s", "rough_sharp": "s",
@@ -57,6 +58,11 @@ def test_quick_run_shows_the_bounds_kept_and_the_printed_one_broken(data):
     for kind in ("smooth", "time", "wide"):
         assert (data[f"{kind}_measured"] <= data[f"{kind}_sharp"]).all()
         assert (data[f"{kind}_sharp"] <= data[f"{kind}_corrected"] * (1 + 1e-12)).all()
+    # Two ways to one slope, for 8 values; Euler's bias in steps of 1/100 is about gamma / 200.
+    gap = np.abs(data["smooth_bismut"] - data["smooth_measured"])
+    bias = data["smooth_gamma"][:, None] / 200 * data["smooth_measured"]
+    assert (gap <= bias + 5 * data["smooth_bismut_stderr"]).all()
+    assert (data["smooth_bismut_stderr"] < data["smooth_measured"] / 3)[:, 0].all()
     # (b) fails beyond the threshold and nowhere else; the solver and the closed form agree.
     beyond = data["wide_sigma"] > data["threshold"]
     assert 0 < beyond.sum() < len(beyond)
@@ -134,3 +140,12 @@ def test_the_half_difference_of_two_estimates_is_as_noisy_as_their_mean():
     for values in (mean - truth, noise):
         assert values.std() == pytest.approx(np.sqrt(0.5), rel=5 / np.sqrt(80_000))
     assert abs(noise.mean()) < 5 * np.sqrt(0.5 / 40_000)
+
+
+def test_the_steepest_pair_of_neighbours():
+    u = np.zeros((8, 8))
+    # Across the seam in y: down from 3 to -2.
+    u[2, 7], u[2, 0] = 3.0, -2.0
+    place, way = theorems._steepest_pair(u)
+    assert place == pytest.approx([2 / 8, 7.5 / 8])
+    assert way.tolist() == [0.0, -1.0]

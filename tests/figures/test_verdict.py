@@ -1,7 +1,10 @@
 """The verdict: the rule at its edges, and rows from made-up comparisons and evaluations, whichever there are."""
 
+import itertools
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,8 @@ from figures import verdict
 from figures._claims import CLAIMS, WORDS, Gain, decide, decide_at_most
 
 HOLDS, IN_PART, FAILS, NOT_REACHED = WORDS
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "verdict.md"
 
 
 @pytest.mark.parametrize(
@@ -186,3 +191,50 @@ def test_command_writes_the_table_and_a_damaged_file_is_one_line(results, tmp_pa
         verdict.main(["--results", str(results), "--out", str(out)])
     assert stop.value.code == 2
     assert "g.json is damaged" in capsys.readouterr().err
+
+
+# As the page names the sides of a comparison.
+PAGE_NAMES = {
+    "resnet20": "ResNet-20", "en1_resnet20": "En1ResNet-20", "en2_resnet20": "En2ResNet-20",
+    "en2_resnet20, no noise": "En2ResNet-20 without noise",
+    "resnet20, noise in blocks": "the same with En1's noise at evaluation",
+    "resnet20, noise in input": "the same with noise on its input",
+}  # fmt: skip
+
+
+def test_the_page_has_the_table_that_the_committed_numbers_give():
+    found = verdict.findings(verdict.compute(results=ROOT / "results"))
+    assert verdict.table(found) in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_comparisons_on_the_page_are_the_committed_ones():
+    library = verdict._read(ROOT / "results")
+    committed = set()
+    for sides, reports in library.comparisons.items():
+        for report in reports:
+            for row in report["rows"]:
+                numbers = [f"{100 * row[key]:.1f}" for key in ("first", "second")]
+                change = f"{100 * row['difference']:+.1f} ± {100 * row['stderr']:.1f}"
+                n = f"{row['n']} × {row['n_first']} and {row['n_second']}"
+                committed.add((*(PAGE_NAMES.get(side, side) for side in sides), row["attack"], *numbers, change, n))
+    lines = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines()]
+    start = lines.index(["comparison", "attack", "first", "second", "difference ± s.e.", "images × networks"])
+    rows = list(itertools.takewhile(lambda cells: len(cells) == 6, lines[start + 2 :]))
+    assert len(rows) > 20
+    pair = None
+    for name, *cells in rows:
+        # "the same" repeats the pair above, with other seeds.
+        pair = pair if name.startswith("the same, ") else name.removesuffix(", three each").split(", ", 1)
+        assert (*pair, *cells) in committed, (name, cells)
+    # "No difference in this table exceeds two standard errors", as the page says.
+    changes = [tuple(map(float, cells[4].split(" ± "))) for cells in rows]
+    assert all(abs(change) <= 2 * stderr + 0.1 for change, stderr in changes)
+
+
+def test_the_readme_has_the_numbers_of_the_comparisons():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (part,) = re.findall(r"<!-- verdict.*?-->(.*?)<!-- end of verdict -->", text, re.DOTALL)
+    page = PAGE.read_text(encoding="utf-8")
+    gains = re.findall(r"[+−-]\d+\.\d ± \d\.\d", part)
+    assert len(gains) >= 5
+    assert not [gain for gain in gains if gain not in page]
