@@ -55,7 +55,7 @@ def test_every_lesson_is_in_the_index_once():
 @pytest.mark.parametrize("name", NAMES)
 def test_lesson_is_short_and_has_every_part_of_the_pattern(name):
     source = (ROOT / "lessons" / f"{name}.py").read_text(encoding="utf-8")
-    assert len(source.splitlines()) < 150
+    assert len(source.splitlines()) < 175
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
     modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}
