@@ -127,6 +127,19 @@ def cuda():
     return table(head, rows)
 
 
+def gradients():
+    """Standard deviation of the estimates of one path, beside the closed form."""
+    one_path = read("gradients")["one_path"]
+    names = {"wave_bismut": "Bismut, wave", "wave_pathwise": "pathwise, wave", "stripes_bismut": "Bismut, stripes"}
+    columns = [one_path[name] for name in names]
+    rows = [
+        (f"{sigma:.3g}", *(f"{column[key][i]:.3g}" for column in columns for key in ("sd", "closed_form")))
+        for i, sigma in enumerate(columns[0]["sigma"])
+    ]
+    head = ("σ", *(cell for name in names.values() for cell in (name, "closed form")))
+    return table(head, rows)
+
+
 def mlmc():
     """Gain of each way of reducing the variance."""
     content = read("mlmc")
@@ -150,6 +163,7 @@ TABLES = {
     "mlmc": mlmc,
     "scaling": scaling,
     "cuda": cuda,
+    "gradients": gradients,
 }
 
 
