@@ -187,6 +187,21 @@ def test_a_foreign_pde_is_named_in_one_line(built, tmp_path, ours_last):
         assert CLASH in done.stderr.splitlines()[-1], (name, done.stderr)
 
 
+@pytest.mark.parametrize("ours_last", [True, False])
+def test_a_foreign_pde_is_told_from_ours(tmp_path, monkeypatch, ours_last):
+    _enresnet.check_pde()
+    (tmp_path / "pde").mkdir()
+    (tmp_path / "pde" / "__init__.py").touch()
+    monkeypatch.delitem(sys.modules, "pde", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    if ours_last:
+        monkeypatch.setattr(_enresnet, "__file__", str(tmp_path / "_enresnet.py"))
+        _enresnet.check_pde()
+        spoil(tmp_path, ours_last=True)
+    with pytest.raises(ImportError, match=CLASH):
+        _enresnet.check_pde()
+
+
 def test_what_is_left_after_py_pde_was_removed_says_so(built, tmp_path):
     packages = install(built[0], tmp_path / "env")
     (packages / "pde" / "__init__.py").unlink()

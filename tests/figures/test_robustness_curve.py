@@ -153,6 +153,11 @@ def test_findings_of_made_up_data():
     # FGSM's 0.1 does not count: one step of 64/255 is no test of the gradients.
     assert (plain["left"], plain["may_be_masked"], plain["natural"]) == (0.01, False, 0.6)
     assert plain["attacks"]["pgd20"]["eps"] == [0.0, 4.0, 64.0]
+    # Nor does its 0 hide what PGD leaves.
+    accuracy = made_up()["accuracy"]
+    accuracy[:2, -1] = 0.0, 0.06
+    found = robustness_curve.findings(made_up(accuracy=accuracy))["models"]["resnet20"]
+    assert (found["left"], found["may_be_masked"]) == (0.06, True)
     masked = robustness_curve.findings(made_up(accuracy=np.full((3, 4), 0.6)))
     assert masked["models"]["en1_resnet20"]["may_be_masked"]
 

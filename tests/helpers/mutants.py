@@ -708,11 +708,11 @@ MUTANTS = [
         "nets/attacks/test_folding",
     ),
     Mutant(
-        "statistics of the batch folded away",
+        "eps of a folded normalisation left out",
         "nets/attacks/_folding.py",
-        "return relu(norm(x)) if mixed or norm.training else _AffineReLU.apply(x, a, b)",
-        "return relu(norm(x)) if mixed else _AffineReLU.apply(x, a, b)",
-        "nets/attacks/test_pgd",
+        "torch.rsqrt(norm.running_var + norm.eps)",
+        "torch.rsqrt(norm.running_var)",
+        "nets/attacks/test_folding",
     ),
     Mutant(
         "margin beyond kappa still pushed",
@@ -817,14 +817,14 @@ MUTANTS = [
         "tests/helpers/house_map.py",
         "if not _may_enter(importer, imported)",
         "if False",
-        "test_house_rules",
+        "test_house_rules::test_checker_finds_private_imports_from_outside",
     ),
     Mutant(
         "circles through functions not seen",
         "tests/helpers/house_map.py",
         "for node in ast.walk(module.tree):\n            if isinstance(node, ast.Import):",
         "for node in module.tree.body:\n            if isinstance(node, ast.Import):",
-        "test_house_rules",
+        "test_house_rules::test_checker_finds_circles_also_through_functions",
     ),
     Mutant(
         "option not named as typed",
@@ -845,7 +845,7 @@ MUTANTS = [
         "_enresnet.py",
         'if origin != ours / "__init__.py" or (ours / "pdes").is_dir():',
         "if False:",
-        "test_packaging",
+        "test_packaging::test_a_foreign_pde_is_told_from_ours",
     ),
     Mutant(
         "foreign origins are served",

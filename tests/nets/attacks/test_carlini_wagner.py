@@ -14,6 +14,8 @@ from torch import nn
 
 from bridge import noise_from
 from nets.attacks import NoisyModelWarning, cw, cw_as_released, ifgsm
+from nets.attacks._carlini_wagner import _Kept
+from nets.attacks._objective import Objective
 
 N_ITER, LR = 50, 6e-4
 # Kingma & Ba 2015, section 2.1: no step of Adam exceeds lr (1 - beta_1) / sqrt(1 - beta_2).
@@ -119,6 +121,16 @@ def test_the_nearest_deceiving_iterate_is_kept(norm):
     assert hit.any()
     # In the Euclidean norm the last step is often nearer than all that deceived before.
     assert n_returns > 0 or norm == "linf"
+
+
+def test_a_tie_deceives_nobody():
+    # Logits on the diagonal: both gaps are exactly 0; then the wrong class is ahead by 1.
+    x, y = torch.zeros(2, 1), torch.tensor([0, 1])
+    kept = _Kept(Objective(nn.Identity(), y), x, kappa=0.0)
+    kept.offer(x + 1, torch.ones(2), torch.full((2, 2), 0.5))
+    assert torch.equal(kept.or_else(x + 9), x + 9)
+    kept.offer(x + 2, torch.ones(2), torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    assert torch.equal(kept.or_else(x + 9), x + 2)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

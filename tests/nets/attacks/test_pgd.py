@@ -475,6 +475,19 @@ def test_weights_that_are_not_finite_are_refused():
             attack(model, x, y)
 
 
+def test_gradients_that_are_not_finite_are_refused():
+    class Rooted(nn.Module):
+        """Finite logits whose gradient is infinity times zero: sqrt((x - x)**2)."""
+
+        def forward(self, x):
+            x = x.flatten(1)
+            return x[:, :6] + (x[:, :6] - x[:, :6].detach()).square().sqrt()
+
+    x, y = images(2, seed=29)
+    with pytest.raises(FloatingPointError, match="loss or its gradient is not finite"):
+        pgd(Rooted(), x, y, n_iter=2)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

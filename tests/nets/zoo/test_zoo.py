@@ -88,6 +88,9 @@ def test_wrong_names_get_near_ones():
         nets.load("en1_resnet20-seed0")
     with pytest.raises(ValueError, match="cifar10/resnet20-seed"):
         nets.zoo.card("cifar10/resnet20-seed7")
+    # Half a name, without data set and seed.
+    with pytest.raises(ValueError, match="near ones are cifar10/resnet20-seed"):
+        nets.zoo.card("resnet")
     with pytest.raises(ValueError, match="nor a path"):
         nets.load("/nowhere/at/all")
     with pytest.raises(ValueError, match="zoo has no network"):
