@@ -106,8 +106,10 @@ def test_legends_of_the_costs_have_order_error_and_theory():
 def test_bars_of_measured_slopes_are_their_noise():
     axes, sigma = axes_of(), np.array([0.1, 0.2])
     found = {key: np.array([1.0, 2.0]) for key in ("measured", "published", "corrected", "sharp")}
-    theorems._slopes(axes, 0, sigma, found | {"noise": np.array([0.25, 0.5])}, "v", 1.0)
-    assert bars_of(axes) == pytest.approx(np.array([[0.75, 1.25], [1.5, 2.5]]))
+    found |= {"noise": np.array([0.25, 0.5]), "bismut": np.array([3.0, 4.0]), "bismut_stderr": np.array([0.1, 0.2])}
+    theorems._slopes(axes, 0, sigma, found, "v", 1.0)
+    # Of Bismut's formula two standard errors, as the legend says.
+    assert bars_of(axes) == pytest.approx(np.array([[0.75, 1.25], [1.5, 2.5], [2.8, 3.2], [3.6, 4.4]]))
 
 
 def test_bars_of_the_certificates_reach_from_quartile_to_quartile():
@@ -170,7 +172,7 @@ def test_accuracies_over_seeds_and_gains_over_images_have_their_standard_errors(
     monkeypatch.setattr(robustness_curve, "_curves", curves)
     group = [SimpleNamespace(place=place, model_name="resnet20") for place in range(2)]
     bar = SimpleNamespace(update=lambda: None)
-    one, other = robustness_curve._panel(group, None, list(range(80)), None, 80, 0, [0, 8, 64], bar)
+    one, other = robustness_curve._panel(group, None, torch.arange(80), None, 80, 0, [0, 8, 64], bar)
     for step in range(3):
         scores = [score(rights[place][step]) for place in (0, 2)]
         assert one["accuracy"][step] == pytest.approx((scores[0].accuracy + scores[1].accuracy) / 2)

@@ -170,6 +170,13 @@ MUTANTS = [
         "figures/test_figure_values::test_bars_of_measured_slopes_are_their_noise",
     ),
     (
+        "bars of Bismut's slopes one standard error",
+        "figures/theorems.py",
+        'yerr=2 * found["bismut_stderr"]',
+        'yerr=found["bismut_stderr"]',
+        "figures/test_figure_values::test_bars_of_measured_slopes_are_their_noise",
+    ),
+    (
         "bars of the certificates the wrong way round",
         "figures/certificates.py",
         "np.stack([middle[k] - low[k], high[k] - middle[k]])",
