@@ -1,15 +1,19 @@
 """The command on a model of anybody's, named MODULE:CALLABLE."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+import nets
 from nets import evaluate
 from nets.evaluation import _runner
 
@@ -153,15 +157,18 @@ def test_a_killed_command_resumes_to_the_same_report(here, capsys, monkeypatch):
     whole, _ = report_of(capsys, here / "whole", *options)
     code = "import nets.evaluation._runner as r; r.SECONDS = 0.0; from nets.evaluate import main; main()"
     line = [sys.executable, "-c", code, *options, "--out", "killed"]
-    for _ in range(20):
-        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with pytest.raises(subprocess.TimeoutExpired):
-            # Until files are there: an import takes seconds.
-            process.wait(timeout=4)
+    environment = os.environ | {"PYTHONPATH": str(Path(nets.__file__).resolve().parents[1])}
+    process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        # The first batch of the attack is there, and the command has not ended.
+        while not list((here / "killed").glob("model-apgd*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
         process.kill()
-        process.wait()
-        if list((here / "killed").glob("model-apgd*")):
-            break
+    # Killed, and not at its end: there is no report yet.
+    assert process.wait() == -signal.SIGKILL
+    assert not (here / "killed" / "evaluation.json").exists()
     resumed, _ = report_of(capsys, here / "killed", *options)
     accuracies = [[(row["name"], row["accuracy"]) for row in report["rows"]] for report in (whole, resumed)]
     assert accuracies[0] == accuracies[1]
