@@ -88,7 +88,7 @@ def evaluate_model(
 
     Examples
     --------
-    >>> import nets
+    >>> import nets, torch
     >>> model = lambda x: x.flatten(1)                      # the brightest of four pixels
     >>> x = torch.eye(4).view(4, 1, 2, 2)
     >>> report = nets.evaluate_model(model, x, torch.arange(4), eps=0.6, attacks=["fgsm"])

@@ -34,7 +34,7 @@ def step(rng):
 
 
 def by_spectral(problem):
-    return pde.spectral.solve(problem, rtol=1e-7).field
+    return pde.spectral.solve(problem, 2 * problem.n, rtol=1e-7).field
 
 
 def random_problem(seed):

@@ -59,7 +59,7 @@ def test_noise_where_there_is_some_and_unknown_places_are_refused(name, place, m
 
 
 def test_a_model_without_blocks_is_refused():
-    with pytest.raises(ValueError, match="no residual blocks"):
+    with pytest.raises(ValueError, match="the model is no network of this program"):
         inject(torch.nn.Flatten(), "blocks")
 
 
