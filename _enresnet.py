@@ -29,6 +29,7 @@ __all__ = [
     "quiet_imports",
     "run",
     "silence_interrupts",
+    "writable_directory",
 ]
 
 __version__ = "0.1.0"
@@ -113,8 +114,9 @@ def name_options(message, names, others=()):
 def run(main, name, *, options=(), others=(), interrupted=None, also=()):
     """Call main() in the frame of a command.
 
-    `name` is the command as typed, `options` and `others` as for `name_options`, `interrupted` what to
-    write after Ctrl-C (by default nothing). `also` are further errors of users: (class, what to add to the message).
+    `name` is the command as typed, `options` and `others` as for `name_options`, `interrupted` what to write after
+    Ctrl-C (by default nothing) where the KeyboardInterrupt has no message. `also` are further errors of users: (class,
+    what to add to the message).
     """
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -132,8 +134,8 @@ def run(main, name, *, options=(), others=(), interrupted=None, also=()):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
     except KeyboardInterrupt as stop:
-        if interrupted:
-            sys.stderr.write(f"{prog(name)}: {interrupted}\n")
+        if message := " ".join(map(str, stop.args)) or interrupted:
+            sys.stderr.write(f"{prog(name)}: {message}\n")
         sys.exit(getattr(stop, "status", INTERRUPTED))
     except expected as error:
         advice = next((advice for kind, advice in also if isinstance(error, kind)), "")
@@ -151,6 +153,18 @@ def output_path(word):
     if not word.strip():
         raise argparse.ArgumentTypeError("must not be empty, got ''")
     return Path(word)
+
+
+def writable_directory(path, option):
+    """Make the directory of an option, and raise a ValueError if no file can be written there."""
+    import tempfile
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option} {path} cannot be written: {error.strerror}") from None
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -60,11 +60,8 @@ def with_threads(count):
     call = estimate(n_paths=256, n_steps=500, scheme="euler")
 
     def run():
-        numba.set_num_threads(count)
-        try:
+        with threads(count):
             call()
-        finally:
-            numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
 
     return run
 
@@ -73,15 +70,16 @@ def with_shards(count, backend):
     call = estimate(n_paths=1024, n_steps=500, scheme="euler", n_shards=count)
 
     def run():
-        with joblib.parallel_config(backend, n_jobs=N_WORKERS) if count > 1 else one_thread():
+        with joblib.parallel_config(backend, n_jobs=N_WORKERS) if count > 1 else threads(1):
             call()
 
     return run
 
 
 @contextlib.contextmanager
-def one_thread():
-    numba.set_num_threads(1)
+def threads(count):
+    """Numba's loops on `count` threads."""
+    numba.set_num_threads(count)
     try:
         yield
     finally:

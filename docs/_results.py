@@ -118,7 +118,7 @@ def cuda():
         groups.setdefault(key, []).append(row)
     names = ("registers", "step_instructions", "step_local_accesses")
     rows = [
-        (dtype, ("", "bilinear", "", "bicubic")[degree], "shared" if shared else "global", "yes" if common else "no")
+        (dtype, {1: "bilinear", 3: "bicubic"}[degree], "shared" if shared else "global", "yes" if common else "no")
         + tuple("–".join(map(str, sorted({min(v), max(v)}))) for v in ([r[name] for r in group] for name in names))
         for (dtype, degree, shared, common), group in groups.items()
     ]

@@ -17,6 +17,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+import _enresnet
+
 __all__ = ["FORMATS", "load_data", "output_directory", "provenance", "save_all", "save_data", "save_picture",
            "write_json"]  # fmt: skip
 
@@ -34,12 +36,7 @@ def output_directory(path):
     """Make a directory, find out whether it can be written, and remove it again if nothing was written after all."""
     path = Path(path)
     new = [part for part in (path, *path.parents) if not part.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from None
+    _enresnet.writable_directory(path, "--out")
     try:
         yield path
     finally:

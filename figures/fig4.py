@@ -50,12 +50,9 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None
     n = (48 if quick else 128) if n is None else n
     sigmas = _check(method, n, sigmas, seed)
     n_paths, n_steps, n_sweep_paths = (32, 200, 8) if quick else (256, round(1 / PAPER_DT), 32)
-    problems = {sigma: pde.problems.figure4(seed, n, sigma, velocity) for sigma in sigmas}
-    first = problems[sigmas[0]]
     sweep = np.unique([*sigmas, *((0.0, 0.02, 0.1) if quick else (0.0, 0.003, 0.01, 0.03, 0.1, 0.3))])
-    for sigma in sweep:
-        problems.setdefault(float(sigma), pde.problems.figure4(seed, n, float(sigma), velocity))
-    solutions = {}
+    problems = {s: pde.problems.figure4(seed, n, s, velocity) for s in dict.fromkeys([*sigmas, *sweep.tolist()])}
+    first, solutions = problems[sigmas[0]], {}
     with tqdm(total=3 * len(sigmas) + len(sweep), disable=None, desc="fig4", unit="solve") as bar:
         # These two run on one core each, the longest first; the loops over paths take all.
         with ThreadPoolExecutor(os.cpu_count()) as threads:

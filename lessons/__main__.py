@@ -11,7 +11,6 @@ picture of a lesson comes after about five seconds; a handout or a notebook take
 import importlib.util
 import os
 import sys
-import tempfile
 import threading
 import time
 import webbrowser
@@ -73,9 +72,9 @@ def _export(arguments):
 
     directory = arguments.out
     if arguments.handout or arguments.ipynb:
-        _try(directory, "--out")
+        _enresnet.writable_directory(directory, "--out")
     if arguments.html:
-        _try(arguments.html, "--html")
+        _enresnet.writable_directory(arguments.html, "--html")
         _need("latex2mathml", "teach")
         from lessons._html import write_pages
 
@@ -88,15 +87,6 @@ def _export(arguments):
     if arguments.handout:
         for path in _export.write_handouts(arguments.names, directory):
             print(path, flush=True)
-
-
-def _try(directory, option):
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise ValueError(f"{option} {directory} cannot be written: {error.strerror}") from None
 
 
 def _get_ready():

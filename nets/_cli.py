@@ -16,7 +16,7 @@ import typing
 import _enresnet
 from _enresnet import ERROR, complain, name_options, prog
 
-__all__ = ["as_decimal", "complain_interrupted", "field_names", "parse", "run", "write_json"]
+__all__ = ["as_decimal", "field_names", "parse", "run", "write_json"]
 
 # tyro draws a box around its errors: what is wrong, then rules and advice in further paragraphs.
 BOX, RULE = "╭╮╰╯│ ", "─"
@@ -92,12 +92,6 @@ def run(main, name, *, options, others=(), interrupted=None, also=()):
     ]
     names = set().union(*map(field_names, options))
     _enresnet.run(main, name, options=names, others=others, interrupted=interrupted, also=errors)
-
-
-def complain_interrupted(name, message):
-    """Write what became of an interrupted command to standard error, and return the status to exit with."""
-    sys.stderr.write(f"{prog(name)}: {message}\n")
-    return _enresnet.INTERRUPTED
 
 
 def write_json(path, content):

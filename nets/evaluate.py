@@ -80,10 +80,10 @@ def _told_what_is_kept(options):
     """After Ctrl-C, say that nothing is kept where no directory was given."""
     try:
         yield
-    except KeyboardInterrupt:
-        if options.out is not None:
-            raise
-        sys.exit(_cli.complain_interrupted(PROG, "interrupted: nothing is kept without --out DIRECTORY"))
+    except KeyboardInterrupt as stop:
+        if options.out is None:
+            stop.args = ("interrupted: nothing is kept without --out DIRECTORY",)
+        raise
 
 
 def _print_list():

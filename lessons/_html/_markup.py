@@ -10,12 +10,12 @@ from lessons._marimo_html import CALLOUT, CONTROL, FORMULA, attribute, formula_o
 
 __all__ = ["to_html"]
 
-# Links of a lesson's server: to the index, and to another lesson.
 LETTER = re.compile(r'(?<=<mi)( mathvariant="(?:double-struck|script)")>(\w)(?=</mi>)')
 ALPHABETS = {
     ' mathvariant="double-struck"': {"E": ">𝔼", "P": ">ℙ", "R": ">ℝ"},
     ' mathvariant="script"': {"N": ">𝒩", "L": ">ℒ"},
 }
+# Links of a lesson's server: to the index, and to another lesson.
 INDEX, LESSON = re.compile(r'href="\.\./"'), re.compile(r'href="\.\./(\w+)/"')
 
 

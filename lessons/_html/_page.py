@@ -49,12 +49,8 @@ def lesson_page(name, states):
         },
     }
     picture = next(match[1] for cell in cells if (match := PICTURE.search(cell["first"])))
-    place = [lesson.name for lesson in LESSONS].index(name)
     page = _template().render(
-        lesson=LESSONS[place],
-        number=place + 1,
-        n_lessons=len(LESSONS),
-        following=LESSONS[place + 1] if place + 1 < len(LESSONS) else None,
+        lesson=next(lesson for lesson in LESSONS if lesson.name == name),
         cells=cells,
         # No "</script>" inside the script.
         data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/"),

@@ -22,6 +22,7 @@ from nets.evaluation._foreign import (
 from nets.evaluation._report import Report
 from nets.evaluation._rows import accuracies_for_flags, differing_flags, make_row, worst_rows
 from nets.evaluation._runner import AttackRunner
+from nets.evaluation._setup import BATCH_SIZES, given, radius
 from nets.evaluation._statistics import robust, score
 from nets.provenance import environment
 
@@ -32,7 +33,6 @@ BLACK_BOX = ("square",)
 # Draws per gradient up to the plateau, and the images on which it is sought.
 N_EOTS, N_PLATEAU = (1, 2, 5, 10, 20, 40, 80), 200
 N_FLAGGED = 50
-BATCH_SIZES = {"cpu": 128}
 
 
 def assess(
@@ -64,11 +64,11 @@ def assess(
     a surrogate that does not guide is only attacked in the model's place, by the blind attacks.
     """
     began = time.perf_counter()
-    eps = _radius(eps, norm)
+    eps = radius(eps, norm)
     if isinstance(attacks, str):
         raise ValueError(f"attacks must be a sequence of names, got attacks={attacks!r}")
     model, x, y, surrogate = _enter(model, images, labels, surrogate, norm, eps)
-    batch_size = BATCH_SIZES.get(x.device.type, 1000) if batch_size is None else batch_size
+    batch_size = given(batch_size, BATCH_SIZES.get(x.device.type, BATCH_SIZES["cuda"]))
     runner = AttackRunner(
         model,
         ImageSet(x, y),
@@ -135,14 +135,6 @@ def _settings(runner, specs, eps):
         "batch_size": runner.batch_size,
         "seed": runner.seed,
     }
-
-
-def _radius(eps, norm):
-    eps = checks.real("eps", eps, positive=True)
-    checks.one_of("norm", norm, ("linf", "l2"))
-    if norm == "linf" and eps > 1:
-        raise ValueError(f"eps must be at most 1, in units of images in [0, 1]: 8/255 and not 8, got eps={eps:g}")
-    return eps
 
 
 def _enter(model, images, labels, surrogate, norm, eps):

@@ -153,11 +153,8 @@ def prepare(run, options=None, *, progress=True):
     batch_size = checks.integer("batch_size", given(options.batch_size, BATCH_SIZES[device.type]), at_least=1)
     n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)
     seed = checks.integer("seed", options.seed, at_least=0)
-    checks.one_of("norm", options.norm, ("linf", "l2"))
     linf = options.norm == "linf"
-    eps = checks.real("eps", given(options.eps, recipe["eps"] if linf else EPS_L2), positive=True)
-    if linf and eps > 1:
-        raise ValueError(f"eps must be at most 1, in units of images in [0, 1]: 8/255 and not 8, got eps={eps:g}")
+    eps = radius(given(options.eps, recipe["eps"] if linf else EPS_L2), options.norm)
     order = balanced_order(images.test_labels, options.subset_seed)[:n_images]
     batches = data.Batches(images.test_images.to(device), images.test_labels.to(device), images.white)
     evaluation = AttackRunner(
@@ -218,6 +215,15 @@ def exact(device):
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def radius(eps, norm):
+    """Check a radius and its norm, and return the radius."""
+    checks.one_of("norm", norm, ("linf", "l2"))
+    eps = checks.real("eps", eps, positive=True)
+    if norm == "linf" and eps > 1:
+        raise ValueError(f"eps must be at most 1, in units of images in [0, 1]: 8/255 and not 8, got eps={eps:g}")
+    return eps
 
 
 def given(value, default):

@@ -16,7 +16,7 @@ from pde.feynman_kac import _arguments, _shards
 from pde.feynman_kac._checkpoint import Checkpoint, describe
 from pde.feynman_kac._moments import Moments
 from pde.feynman_kac._paths import SCHEMES, Options, make_walk
-from pde.feynman_kac._random import DTYPES, INCREMENTS, key_from
+from pde.feynman_kac._random import INCREMENTS, dtype_name, key_from
 from pde.feynman_kac._result import result_of
 from pde.feynman_kac._velocity_tables import points_per_side
 
@@ -153,7 +153,7 @@ def estimate(
         bool(antithetic),
         checks.one_of("scheme", scheme, SCHEMES),
         checks.one_of("increments", increments, INCREMENTS),
-        checks.one_of("dtype", str(getattr(dtype, "__name__", dtype)), DTYPES),
+        dtype_name(dtype),
         bool(bias),
     )
     if checks.one_of("device", device, DEVICES) == "cuda":

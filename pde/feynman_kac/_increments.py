@@ -7,7 +7,7 @@ import numpy as np
 from pde import checks
 from pde._compiled import njit
 from pde.feynman_kac._kernels32 import increments32
-from pde.feynman_kac._random import DTYPES, INCREMENTS, fill_normals, fill_signs, key_from
+from pde.feynman_kac._random import INCREMENTS, dtype_name, fill_normals, fill_signs, key_from
 
 __all__ = ["increments_of"]
 
@@ -30,6 +30,6 @@ def increments_of(rng, n_steps, n_paths, dt, *, point=0, antithetic=False, incre
     """Increments (n_steps, n_paths, 2) of variance dt of one starting point, as the loops of this dtype draw them."""
     two_point = checks.one_of("increments", increments, INCREMENTS) == "two-point"
     key, scale = key_from(rng), math.sqrt(dt)
-    if checks.one_of("dtype", str(getattr(dtype, "__name__", dtype)), DTYPES) == "float32":
+    if dtype_name(dtype) == "float32":
         return increments32(key, n_steps, n_paths, dt, point, int(antithetic), two_point)
     return _increments(n_steps, n_paths, scale, int(antithetic), point, key, two_point)

@@ -12,6 +12,8 @@ import math
 import numba
 import numpy as np
 
+from pde import checks
+
 __all__ = [
     "DTYPES",
     "GAUSSIAN32",
@@ -20,6 +22,7 @@ __all__ = [
     "NORMALS",
     "SIGNS",
     "TWO_POINT32",
+    "dtype_name",
     "fill_normals",
     "fill_signs",
     "key_from",
@@ -51,6 +54,11 @@ _COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(9))
 _LN2, _HALF_PI = math.log(2.0), math.pi / 2
 
 _inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
+
+
+def dtype_name(dtype):
+    """Return the one of DTYPES that a name or a type of NumPy stands for."""
+    return checks.one_of("dtype", str(getattr(dtype, "__name__", dtype)), DTYPES)
 
 
 def key_from(rng):

@@ -5,6 +5,7 @@ Aliases of half as fine a grid are larger; in the mean alone they may cancel by 
 below the bounds of `_fading`.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -31,23 +32,23 @@ def compared(solve, to_the_end):
     solve(to_the_end, **changes) marches to t = 0, with changed arguments of `March`.
     """
     march = solve(to_the_end)
+    # Of a field, two of the comparisons below are one and the same.
+    difference = functools.cache(functools.partial(_difference, march, solve))
     if march.is_at_limit and not march.violation and march.tolerance > 0:
         # What such a march leaves behind on the way is not seen at the ends of its steps.
-        march.truncation_error += _GIVEN_BACK * _difference(
-            march, solve, math.floor(_FEW_LESS * march.k_max), of_samples=False
-        )
+        march.truncation_error += _GIVEN_BACK * difference(math.floor(_FEW_LESS * march.k_max), False)
     if _of_data(march) > 0.1 * march.tolerance > 0 and not march.violation:
-        _compare_modes(march, solve, _FEWER, of_samples=march.data.coarser is not None)
+        _compare_modes(march, difference, _FEWER, of_samples=march.data.coarser is not None)
     if not _is_nearly_resolved(march):
         return march
     if march.data.coarser is None:
-        _compare_modes(march, solve, _FEW_LESS)
+        _compare_modes(march, difference, _FEW_LESS)
         return march
     data = _data.refined(march.data.scaled(march.exponent), march.problem, march.k_max)
     finer = solve(True, data=data)
-    _compare_modes(finer, solve, _FEW_LESS)
-    difference = _difference(finer, solve, finer.k_max, of_samples=True)
-    finer.alias_error = min(finer.alias_error, difference + finer.largest_alias)
+    difference = functools.partial(_difference, finer, solve)
+    _compare_modes(finer, difference, _FEW_LESS)
+    finer.alias_error = min(finer.alias_error, difference(finer.k_max, True) + finer.largest_alias)
     return min(march, finer, key=lambda march: march.space_error())
 
 
@@ -62,14 +63,14 @@ def _is_nearly_resolved(march):
     return near and not march.violation
 
 
-def _compare_modes(march, solve, share, of_samples=False):
+def _compare_modes(march, difference, share, of_samples=False):
     """Compare with a share of the modes, from coarser samples if wanted."""
     k_max = math.floor(share * march.k_max)
-    difference = _difference(march, solve, k_max, of_samples)
+    found = difference(k_max, of_samples)
     if k_max < march.k_max:
-        march.truncation_error = min(march.truncation_error, _share_beyond(march, k_max) * difference)
+        march.truncation_error = min(march.truncation_error, _share_beyond(march, k_max) * found)
     if of_samples:
-        march.alias_error = min(march.alias_error, difference + march.largest_alias)
+        march.alias_error = min(march.alias_error, found + march.largest_alias)
 
 
 def _difference(march, solve, k_max, of_samples):
@@ -84,8 +85,7 @@ def _difference(march, solve, k_max, of_samples):
 
 def _kept(march, coarser):
     """The modes kept of the terminal data; coarser: those of half as fine a grid."""
-    r, k_max = march.data.c.shape[1] - 1, march.k_max
-    c = march.data.coarser if coarser else march.data.c[r - k_max : r + k_max + 1, : k_max + 1]
+    c = march.data.coarser if coarser else _data.low_modes(march.data.c, march.k_max)
     return _data.Data(c, None, 0.0, march.data.values).scaled(march.exponent)
 
 

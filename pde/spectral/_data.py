@@ -68,9 +68,8 @@ def sampled_data(on_grid, n, k_max, negligible):
         if last or error.sum() <= negligible * np.abs(values).max():
             # Sizes that share few points show what falls between those of m and m / 2; that one of the differences is
             # small by accident is likely, as at an edge of f, that all of them are is not.
-            for part in _OTHER_SIZES:
-                other = _coefficients(on_grid(grid.fast_size(max(4 * k_max + 2, round(part * m))) + 1), k_max)
-                error = np.maximum(error, np.abs(c - other))
+            for size in _other_sizes(m, k_max):
+                error = np.maximum(error, np.abs(c - _coefficients(on_grid(size), k_max)))
             if last or error.sum() <= negligible * np.abs(values).max():
                 break
         half = c
@@ -81,25 +80,27 @@ def sampled_data(on_grid, n, k_max, negligible):
 def refined(data, problem, k_max):
     """The data of a callable f, the modes kept from grids of twice as many points per side."""
     m, r = 2 * len(data.values), data.c.shape[1] - 1
-    sizes = [m, *(grid.fast_size(max(4 * k_max + 2, round(part * m))) + 1 for part in _OTHER_SIZES)]
-    best, *others = (_low_modes(problem, size, k_max) for size in sizes)
-    c, kept = data.c.copy(), np.s_[r - k_max : r + k_max + 1, : k_max + 1]
-    others.append(data.c[kept])
-    c[kept] = best
-    error = np.max([np.abs(best - other) for other in others], axis=0)
-    return data._replace(c=c, aliases=_aliases(error, r), coarser=others[-1])
+    best, *others = (_from_slabs(problem, size, k_max) for size in (m, *_other_sizes(m, k_max)))
+    coarser, c = low_modes(data.c, k_max), data.c.copy()
+    low_modes(c, k_max)[:] = best
+    error = np.max([np.abs(best - other) for other in (*others, coarser)], axis=0)
+    return data._replace(c=c, aliases=_aliases(error, r), coarser=coarser)
+
+
+def _other_sizes(m, k_max):
+    """Points per side of the grids with which that of m is compared."""
+    return [grid.fast_size(max(4 * k_max + 2, round(part * m))) + 1 for part in _OTHER_SIZES]
 
 
 def _aliases(error, r):
     """Errors of the modes kept, beside zeros for all others up to r."""
-    k_max = error.shape[1] - 1
     aliases = np.zeros((2 * r + 1, r + 1))
     # A difference may vanish by accident, in one mode and not in all.
-    aliases[r - k_max : r + k_max + 1, : k_max + 1] = np.maximum(error, np.sqrt((error**2).mean()))
+    low_modes(aliases, error.shape[1] - 1)[:] = np.maximum(error, np.sqrt((error**2).mean()))
     return aliases
 
 
-def _low_modes(problem, m, k_max):
+def _from_slabs(problem, m, k_max):
     """Half a plane of coefficients of f, |k_i| <= k_max, from its values on the grid of m, slab after slab."""
     x, k = np.arange(m) * (problem.length / m), np.arange(-k_max, k_max + 1)
     c = np.zeros((2 * k_max + 1, k_max + 1), dtype=complex)
@@ -145,8 +146,14 @@ def product(c, velocity, length):
     return grid.coefficients((velocity.on_grid(m) * slopes).sum(axis=0), reach)[:, reach:].copy()
 
 
+def low_modes(c, k_max):
+    """The part |k_i| <= k_max of half a plane of coefficients, as a view."""
+    r = c.shape[1] - 1
+    return c[r - k_max : r + k_max + 1, : k_max + 1]
+
+
 def without_low_modes(c, k_max):
     """The coefficients c, those of |k_i| <= k_max set to zero."""
-    r, c = c.shape[1] - 1, c.copy()
-    c[r - k_max : r + k_max + 1, : k_max + 1] = 0
+    c = c.copy()
+    low_modes(c, k_max)[:] = 0
     return c

@@ -115,8 +115,7 @@ class March:
             first = self.sample(self.velocity_field(self.problem.horizon, (self.problem.n_layers or 1) - 1))[0]
             n_modes = first.n_modes
             if n_modes and self.radius_of(self.state, 1e-13 * self.sup_f) + n_modes > k_max:
-                kept = data.c[r - k_max : r + k_max + 1, : k_max + 1]
-                product = _data.product(kept, first, self.problem.length)
+                product = _data.product(_data.low_modes(data.c, k_max), first, self.problem.length)
                 lost = _data.shells(_data.without_low_modes(product, k_max))
                 self.spectra.append(_data.weighted_shells(product))
         if not rough and lost is None:
@@ -166,13 +165,14 @@ class March:
         wavenumber, less the strain of v.
         """
         t, velocity = self.times[-1], self.velocity
-        if not velocity.size and velocity.tail(t, layer) is None:
+        tail = velocity.tail(t, layer)
+        if not velocity.size and tail is None:
             return 0.0, 0.0, 0.0
         shells, slope = self.modes.shells(self.state), self.slope()
         k = self.modes.unit * np.arange(1, len(shells) + 1)
         rate = self.problem.nu * (k / 2) ** 2 - self.velocity_field(t, layer).jacobian_sup_norm()
         lasting = float((shells * k / np.maximum(rate, 1 / tau)).sum())
-        return slope, self.slope(second=True), min(slope * tau, lasting)
+        return slope, 0.0 if tail is None else self.slope(second=True), min(slope * tau, lasting)
 
     def count_missed(self, tau, before, layer=None):
         """Add what samples of v miss in a time tau, and its modes that no product holds; `before`: by `look_ahead`."""
