@@ -36,7 +36,7 @@ def compared(solve, to_the_end):
     difference = functools.cache(functools.partial(_difference, march, solve))
     if march.is_at_limit and not march.violation and march.tolerance > 0:
         # What such a march leaves behind on the way is not seen at the ends of its steps.
-        march.truncation_error += _GIVEN_BACK * difference(math.floor(_FEW_LESS * march.k_max), False)
+        march.given_back = _GIVEN_BACK * difference(math.floor(_FEW_LESS * march.k_max), False)
     if _of_data(march) > 0.1 * march.tolerance > 0 and not march.violation:
         _compare_modes(march, difference, _FEWER, of_samples=march.data.coarser is not None)
     if not _is_nearly_resolved(march):
@@ -46,6 +46,8 @@ def compared(solve, to_the_end):
         return march
     data = _data.refined(march.data.scaled(march.exponent), march.problem, march.k_max)
     finer = solve(True, data=data)
+    # The samples are others, the modes the same.
+    finer.given_back = march.given_back
     difference = functools.partial(_difference, finer, solve)
     _compare_modes(finer, difference, _FEW_LESS)
     finer.alias_error = min(finer.alias_error, difference(finer.k_max, True) + finer.largest_alias)
@@ -53,7 +55,7 @@ def compared(solve, to_the_end):
 
 
 def _of_data(march):
-    return march.truncation_error + march.alias_error
+    return march.truncation_error + march.alias_error + march.given_back
 
 
 def _is_nearly_resolved(march):

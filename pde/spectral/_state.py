@@ -41,7 +41,7 @@ class March:
     """The state on its way from s = 0 to T, with the account of its error.
 
     Of f at the end, `truncation_error` is that of the modes not kept and `alias_error` that of samples; `error` is that
-    of the modes kept, `time_error` that of the integrator; `is_at_limit` if more modes were wanted than there are.
+    of the modes kept, `given_back` what those lost give back if `is_at_limit`, `time_error` that of the integrator.
     """
 
     def __init__(self, problem, n, k_max, resolution, to_the_end, rtol=1e-8, save_at=(), norm="sup", data=None):
@@ -67,7 +67,7 @@ class March:
         self.truncation_error, self.alias_error = self._bound_data_error(problem.horizon)
         self.largest_alias = 0.0 if data.aliases is None else 2 * float(data.aliases.max())
         self.s, self.n_steps, self.n_products, self.violation, self.times, self.sup_norms = 0.0, 0, 0, "", [], []
-        self.is_at_limit = False
+        self.is_at_limit, self.given_back = False, 0.0
         k = 2 * math.pi / problem.length * k_max
         speed = max(float(np.abs(c).sum()) for c in self.velocity.spectra()[0])
         self.out_of_range = not speed * k * problem.horizon + problem.nu * k**2 * problem.horizon < _LARGEST
@@ -230,7 +230,7 @@ class March:
 
     def space_error(self):
         """All but the error of the integrator."""
-        return self.error + self.truncation_error + self.alias_error + self.tail_error
+        return self.error + self.truncation_error + self.alias_error + self.given_back + self.tail_error
 
     def has_settled(self):
         """Whether u is constant but for what rtol may neglect; it stays so, and the rest is counted as an error."""

@@ -1,6 +1,7 @@
 """No spectral answer with an error estimate smaller than its error: random problems, and the kinds that went wrong."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from scipy.special import erf, jv
 
 import pde
 from pde import ConvectionDiffusion, PeriodicField, spectral
-from pde.spectral import UnresolvedError
+from pde.spectral import UnresolvedError, _comparison, _data
+from pde.spectral._state import March
 
 # Another seed makes other problems: there must be none that fails.
 SEED = int(os.environ.get("CAMPAIGN_SEED", "2020"))
@@ -57,6 +59,21 @@ def test_problems_that_were_answered_dishonestly_are_not(seed, place):
     outcome = campaign.run(campaign.draw(np.random.default_rng([seed, 8]).spawn(place + 1)[place]))
     assert outcome.resolved
     assert not outcome.is_dishonest
+
+
+def test_what_lost_modes_give_back_is_counted_beside_what_lies_beyond_the_modes():
+    # Solutions on 10, 8 and 7 modes whose values are 0, 0.4 and 0.1: no comparison may replace another's account.
+    def solve(to_the_end, k_max=10, data=None):
+        data = _data.Data(np.zeros((21, 11)), None, 0.0, np.ones((2, 2)))
+        march = SimpleNamespace(k_max=k_max, data=data, n=2, spectra=[], sup_f=1.0, violation="", exponent=0)
+        march.state, march.modes = {10: 0.0, 8: 0.4, 7: 0.1}[k_max], SimpleNamespace(to_grid=lambda state, n: state)
+        march.is_at_limit, march.tolerance, march.truncation_error = True, 1e-3, 1.0
+        march.error = march.alias_error = march.tail_error = march.given_back = 0.0
+        march.space_error = lambda: March.space_error(march)
+        return march
+
+    # A quarter of 0.8, and half of 0.2.
+    assert _comparison.compared(solve, True).space_error() == pytest.approx(0.3)
 
 
 def test_fifty_random_problems_are_answered_honestly():
