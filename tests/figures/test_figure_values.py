@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -21,6 +22,13 @@ from figures.tables._numbers import Line, Target
 from nets.evaluation import score
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "_results.py"
+
+
+@pytest.fixture(autouse=True)
+def default_style():
+    """Matplotlib's own style, whatever the tests before have set."""
+    with matplotlib.rc_context(matplotlib.rcParamsDefault | {"backend": matplotlib.rcParams["backend"]}):
+        yield
 
 
 def axes_of():
