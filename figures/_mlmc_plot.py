@@ -45,7 +45,7 @@ def _cost(axes, data, found):
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel=f"rms error over {data['n_points']:g} points, against the spectral solution; accuracy grows →",
+        xlabel=f"rms error over {data['n_points']:g} points, against the\nspectral solution; accuracy grows →",
         ylabel="path-steps",
     )
     ratio = found["cost_ratio"]

@@ -259,7 +259,24 @@ def findings(data):
         "largest_eps": float(data["eps"][-1]),
         "nothing": NOTHING,
         "models": models,
+        "captions": {"": _caption(data)},
     }
+
+
+def _caption(data):
+    """What the picture does not say: training, images and networks of each model, how an error is made."""
+    counts = []
+    for model in dict.fromkeys(data["model"].tolist()):
+        rows = data["model"] == model
+        n = sorted({int(count) for count in data["n_images"][rows]}, reverse=True)
+        dear = [name for name, count in zip(data["attack"][rows], data["n_images"][rows], strict=True) if count < n[0]]
+        fewer = f" ({n[-1]} under {', '.join(dear)})" if dear else ""
+        n_runs = int((data["run_model"] == model).sum())
+        counts.append(f"{network(model).label}: {n[0]} test images{fewer}, {n_runs} network{'s' * (n_runs > 1)}")
+    return " ".join(filter(None, (
+        f"{data['training']}. {'; '.join(counts)}. Bars: ± one standard error of images and noise; the networks of a "
+        "model share the images.", _shipped.note(data),
+    )))  # fmt: skip
 
 
 def plot(data):
@@ -271,9 +288,6 @@ def plot(data):
     _draw_attacks(attacks, data, models)
     curves.set_ylim(0, 1)
     curves.set_ylabel("accuracy (fraction of images), ± standard error")
-    n, n_seeds = int(data["n_images"][0]), int(data["n_seeds"][0])
-    heading = f"{data['training']}; {n} test images, {n_seeds} seed{'s' * (n_seeds > 1)} per model"
-    figure.suptitle("\n".join(filter(None, (heading, _shipped.note(data)))), fontsize=10)
     return figure
 
 

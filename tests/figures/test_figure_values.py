@@ -205,7 +205,7 @@ def test_bars_of_the_robustness_curves_are_one_standard_error():
     assert bars_of(curves) == pytest.approx(np.array([[0.76, 0.84], [0.35, 0.45], [0.07, 0.13]]))
     # At the paper's radius.
     assert bars_of(attacks) == pytest.approx(np.array([[0.35, 0.45]]))
-    assert "8/255" in attacks.get_title()
+    assert "8/255" in attacks.get_title() + attacks.get_title("left")
 
 
 def test_density_counts_the_weights_outside_too():
