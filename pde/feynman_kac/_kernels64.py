@@ -15,6 +15,7 @@ import numpy as np
 
 from pde._compiled import njit
 from pde.feynman_kac._random import fill_normals, fill_signs
+from pde.feynman_kac._simd_spline import LANES, bicubic_lanes, bilinear_lanes
 
 __all__ = ["advance_euler", "advance_heun", "advance_rk4", "evaluate", "terminal_moments"]
 
@@ -80,12 +81,13 @@ def _bicubic(table, row, n, x, y):
 
 @_inline
 def _drift(degree, table, row, n, x, y, dx, dy, count):
+    """Displacements by the velocity; arrays are as long as a multiple of LANES, and beyond `count` hold anything."""
     if degree == 1:
-        for lane in range(count):
-            dx[lane], dy[lane] = _bilinear(table, row, n, x[lane], y[lane])
+        for lane in range(0, count, LANES):
+            bilinear_lanes(table, row, n, x, y, dx, dy, lane, count)
     else:
-        for lane in range(count):
-            dx[lane], dy[lane] = _bicubic(table, row, n, x[lane], y[lane])
+        for lane in range(0, count, LANES):
+            bicubic_lanes(table, row, n, x, y, dx, dy, lane, count)
 
 
 @_inline

@@ -14,6 +14,7 @@ import numpy as np
 from pde._compiled import njit
 from pde.feynman_kac._kernels64 import _drift, _wrap
 from pde.feynman_kac._random import fill_normals, fill_signs
+from pde.feynman_kac._simd_spline import LANES
 
 __all__ = ["advance_general", "advance_jacobian", "advance_weighted_rk4", "terminal_slopes"]
 
@@ -141,8 +142,9 @@ def advance_weighted_rk4(x, y, log_weight, integral, velocity, potential, source
     n_rows, n_lanes = x.shape
     row_length, size = _U(n + degree + 1), np.float64(n)
     for row in numba.prange(n_rows):
-        q, d, r, p = np.empty((2, 1)), np.empty((2, 1)), np.empty((2, 1)), np.empty(4)
-        unused = np.empty(1)
+        # One path at a time, in arrays of the length that `_drift` needs.
+        q, d, r, p = np.empty((2, LANES)), np.empty((2, LANES)), np.empty((2, LANES)), np.empty(4)
+        unused = np.empty(LANES)
         total = np.empty(4)
         for lane in range(n_lanes):
             p[0], p[1], p[2], p[3] = x[row, lane], y[row, lane], log_weight[row, lane], integral[row, lane]

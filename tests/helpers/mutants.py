@@ -219,7 +219,21 @@ MUTANTS = [
         "pde/feynman_kac/_kernels64.py",
         "return a + wx * (b - a), c + wx * (d - c)",
         "return a + wy * (b - a), c + wy * (d - c)",
-        "pde/test_feynman_kac",
+        "pde/test_spline_tables",
+    ),
+    Mutant(
+        "rows of a cell weighted by the fraction of y",
+        "pde/feynman_kac/_simd_spline.py",
+        "weight = _spread(builder, wx, k)",
+        "weight = _spread(builder, wy, k)",
+        "pde/test_spline_tables",
+    ),
+    Mutant(
+        "points beyond the count are looked up",
+        "pde/feynman_kac/_simd_spline.py",
+        'builder.icmp_signed("<", places',
+        'builder.icmp_signed(">=", places',
+        "pde/test_spline_tables",
     ),
     Mutant(
         "both paths of an antithetic pair alike",

@@ -1,5 +1,6 @@
 """Tables as the compiled loops read them, against the fields that they were made from."""
 
+import numba
 import numpy as np
 import pytest
 
@@ -119,3 +120,25 @@ def test_a_size_may_be_asked_for():
     at_points = components(table, grid.points(20).reshape(-1, 2))
     # The spline of 20 points goes through the field's values there, though 12 does not divide 20.
     np.testing.assert_allclose(at_points, field(grid.points(20)).reshape(-1, 2), rtol=0, atol=1e4 * EPS)
+
+
+@numba.njit(error_model="numpy")
+def drift(degree, table, n, x, y, dx, dy, count):
+    fk_kernels._drift(degree, table, np.uint64(n + degree + 1), np.float64(n), x, y, dx, dy, count)
+
+
+@pytest.mark.parametrize("count", (1, 3, 4, 6, 25))
+@pytest.mark.parametrize("n", (1, 3, 8))
+@pytest.mark.parametrize(("rule", "degree"), [("bilinear", 1), ("bicubic", 3)])
+def test_four_points_at_once_have_the_values_of_one_after_the_other(rule, degree, n, count):
+    values = np.random.default_rng(n).uniform(-1, 1, (2, n, n))
+    table = tables.make_table(PeriodicField(values, 1.0, rule), 1.0, tolerance=1e-3)
+    places = fractions()[:count]
+    whole = -(-count // 4) * 4
+    # Beyond the points there may be anything, which is not looked up.
+    x, y = np.full((2, whole), -1e300)
+    x[:count], y[:count] = places.T
+    dx, dy = np.empty((2, whole))
+    drift(degree, table.coefficients, n, x, y, dx, dy, count)
+    expected = components(table, np.concatenate([places, places]))[:count]
+    np.testing.assert_allclose(np.stack([dx, dy], axis=-1)[:count], expected, rtol=0, atol=100 * n * EPS)
