@@ -443,3 +443,18 @@ def test_n_is_needed_where_all_are_callables():
 def test_unresolved_error_is_public():
     assert pde.UnresolvedError is UnresolvedError
     assert PeriodicField(np.zeros((4, 4))).n == 4
+
+
+@pytest.mark.parametrize("rtol", (1e-4, 1e-10))
+def test_a_constant_velocity_is_solved_without_products(rtol):
+    # cos(k (x + v T)) exp(-nu k**2 T): modes do not couple, so no tolerance enters.
+    length, horizon, sigma, speed = 3.0, 40.0, 0.1, np.array([0.3, -0.7])
+    velocity = np.broadcast_to(speed[:, None, None], (2, 16, 16))
+    x = grid.points(32, length)
+    k = 2 * np.pi / length * np.array([3, 2])
+    problem = pde.ConvectionDiffusion(velocity, np.cos(x @ k), sigma=sigma, horizon=horizon, length=length)
+    s = pde.spectral.solve(problem, rtol=rtol)
+    exact = np.exp(-(sigma**2) / 2 * (k @ k) * horizon) * np.cos(x @ k + k @ speed * horizon)
+    assert s.n_products == 0
+    assert np.abs(s.u - exact).max() <= min(2 * s.error_estimate + 1e-14, 1e-12)
+    assert s.error_estimate < 1e-12
