@@ -29,7 +29,7 @@ from figures._cli import make_main
 from figures._style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, letter
 from pde.problems import VELOCITIES
 
-__all__ = ["PUBLISHED_RANGES", "compute", "findings", "main", "plot", "plot_evidence", "solve"]
+__all__ = ["PUBLISHED_RANGES", "compute", "findings", "main", "path_average", "plot", "plot_evidence", "solve"]
 
 METHODS = ("auto", "spectral", "feynman-kac")
 # The paper's time step (section 2.2).
@@ -119,14 +119,17 @@ def solve(problem, method, n_paths, n_steps, seed, spectral=None):
         grid_size = len(spectral.u)
         why = f"resolved on {grid_size} points per side, estimated error {spectral.error_estimate:.1g}"
         return u, np.zeros_like(u), "spectral", why
-    # Common paths: the error is smooth in space, so contours stay clean.
-    e = pde.feynman_kac.estimate(
-        problem, pde.grid.points(n), n_paths, n_steps, seed, common_paths=True, dtype="float32"
-    )
+    e = path_average(problem, n, n_paths, n_steps, seed)
     asked = "as asked" if method == "feynman-kac" else f"the spectral solution is {reason}"
     if problem.sigma == 0:
         return e.mean, e.stderr, "characteristics", asked
     return e.mean, e.stderr, f"Feynman-Kac, {n_paths} paths, standard error ≤ {e.stderr.max():.1g}", asked
+
+
+def path_average(problem, n, n_paths, n_steps, seed):
+    """Average over paths common to all n**2 grid points: its error is smooth in space, so contours stay clean."""
+    points = pde.grid.points(n)
+    return pde.feynman_kac.estimate(problem, points, n_paths, n_steps, seed, common_paths=True, dtype="float32")
 
 
 def resolved_spectral(problem):

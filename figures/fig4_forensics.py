@@ -35,7 +35,7 @@ from tqdm import tqdm
 import pde
 from figures._cli import make_main
 from figures._style import BLACK, BLUE, GREEN, GREY, RED, letter
-from figures.fig4 import PAPER_DT, PUBLISHED_RANGES
+from figures.fig4 import PAPER_DT, PUBLISHED_RANGES, path_average
 
 __all__ = ["READINGS", "Reading", "compute", "contour_length", "findings", "main", "march", "plot", "table"]
 
@@ -138,8 +138,7 @@ def _solution(n, seed, nu, horizon, velocity, scale, n_modes, scheme):
         return pde.spectral.solve(problem, n, rtol=1e-3, resolution=1e-2).field.on_grid(n)
     except pde.UnresolvedError:
         n_steps = max(20, round(N_STEPS * horizon))
-        common = {"common_paths": True} if nu > 0 else {}
-        return pde.feynman_kac.estimate(problem, pde.grid.points(n), N_PATHS, n_steps, seed, **common).mean
+        return path_average(problem, n, N_PATHS, n_steps, seed).mean
 
 
 def march(f, velocity, nu, n_steps, scheme):

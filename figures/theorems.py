@@ -125,9 +125,7 @@ def _rough(sigmas, quick, seed, bar):
         u, _, method, _ = fig4.solve(problem, "auto", n_paths, n_steps, seed)
         noise = np.zeros_like(u)
         if method != "spectral":
-            points = pde.grid.points(n)
-            again = pde.feynman_kac.estimate(problem, points, n_paths, n_steps, seed + 1, common_paths=True).mean
-            u, noise = _mean_and_noise(u, again)
+            u, noise = _mean_and_noise(u, fig4.path_average(problem, n, n_paths, n_steps, seed + 1).mean)
         bismut = _by_bismut(problem, *_steepest_pair(u), quick, seed)
         result = bounds.hoelder_constant(problem, u, alphas=ALPHAS)
         noise = bounds.hoelder_constant(problem, noise, alphas=ALPHAS)
