@@ -17,7 +17,8 @@ and standard errors included, which chooses paths and steps itself (those in the
 
 chi2 proves that all solve the same problem: the mean over the points of (error / noise)**2, with the error against the
 spectral solution u and the noise sqrt((E f**2 - u**2) / n_paths), E f**2 being a spectral solution too. It is 1 for an
-unbiased estimate, give or take 0.03. The whole takes about three minutes, `--quick` 20 seconds.
+unbiased estimate, give or take 0.03, and at most 1 for `solve_to`, which may do better than the error it was given.
+The whole takes about three minutes, `--quick` 20 seconds.
 """
 
 import contextlib
@@ -211,7 +212,9 @@ def main():
         versions = {name: worker.versions for name, worker in workers.items()}
     print(table(rows))
     for row in rows:
-        if not abs(row.chi2 - 1) <= CHI2_TOLERANCE:
+        # A call that stops at an error may do better than that.
+        least = 0 if row.method == SOLVE_TO.method else 1 - CHI2_TOLERANCE
+        if not least <= row.chi2 <= 1 + CHI2_TOLERANCE:
             print(f"{row.tool}, {row.method}: chi2 = {row.chi2:.3f}, not the same problem", file=sys.stderr)
     if args.out:
         sizes = {"n": N, "n_points": N_POINTS_SIDE**2, "n_paths": N_PATHS, "n_steps": N_STEPS}
