@@ -181,8 +181,8 @@ def reference(problem=PINNED, tolerance=5e-10):
 
 
 def save_fields(folder, n, problem=PINNED):
-    """Write the arrays of the problem on an n x n grid for every tool to read; returns the path."""
+    """Write the arrays of a problem on an n x n grid for every tool to read; return its path, of this problem alone."""
     velocity, terminal = make_fields(n, problem)
-    path = Path(folder) / f"fields-{n}.npz"
+    path = Path(folder) / f"fields-{[PINNED, *OTHERS].index(problem)}-{n}.npz"
     np.savez(path, velocity=velocity, terminal=terminal, sigma=problem.sigma, horizon=HORIZON, length=1.0)
     return path
