@@ -153,7 +153,7 @@ def draw(rows, path):
 
     figure = Figure(figsize=(10, 5), layout="constrained")
     for axes, row in zip(figure.subplots(2, -(-len(rows) // 2)).flat, rows, strict=False):
-        values, best = np.array(row["values"], dtype=float), np.array(row["best"])
+        values, best = np.array(row["values"], dtype=float), 1e3 * np.array(row["best"])
         axes.loglog(values, best, "o-", color="#0072B2")
         # Work divided among threads or shards, points of a plane grid, or work in proportion.
         slope = {"threads": -1, "shards": -1, "points per side": 2}.get(row["parameter"], 1)
@@ -161,10 +161,17 @@ def draw(rows, path):
         axes.loglog(values, best[end] * (values / values[end]) ** slope, ":", color="#777777", label=f"slope {slope}")
         axes.set(title=row["what"].replace(", ", ",\n", 1), xlabel=row["parameter"])
         axes.set_xticks(values, [f"{v:g}" for v in values])
+        low, high = axes.get_ylim()
+        steps = (1, 2, 5) if high / low > 5 else (1, 1.5, 2, 3, 4, 5, 7)
+        ticks = [tick for tick in np.outer(10.0 ** np.arange(-3, 7), steps).ravel() if low <= tick <= high]
+        if high / low > 100:
+            ticks = ticks[:: len(ticks) // 4]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
+        axes.tick_params(labelsize=8)
         axes.title.set_fontsize(9)
         axes.legend(fontsize=8, frameon=False)
-    figure.supylabel("seconds")
+    figure.supylabel("milliseconds")
     figure.savefig(path, dpi=120)
 
 

@@ -212,7 +212,7 @@ def ifrk4(march, n_steps, dealias):
         velocity, sampled = march.sample(march.velocity_field(piece.end, piece.layer))
         stages = (Generator(sampled, problem.nu, march.modes, n_grid),) * 3
         decay = np.exp(-0.5 * dt * problem.nu * march.modes.k_squared)
-        each = max(1, steps // 100)
+        each, measured, strain = max(1, steps // 100), None, 0.0
         before = march.look_ahead(each * dt, piece.layer)
         for step in range(steps):
             if problem.n_layers is None:
@@ -235,7 +235,9 @@ def ifrk4(march, n_steps, dealias):
                 elapsed = march.times[-2] - march.times[-1]
                 residual = stages[2].residual(march.state, velocity, elapsed)
                 # Aliases of a product that is not dealiased are low modes, too.
-                fading = _fading(march, k_max, _strain(stages[2].field)) if dealias else 0.0
+                if dealias and measured is not stages[2]:
+                    measured, strain = stages[2], _strain(stages[2].field)
+                fading = _fading(march, k_max, strain) if dealias else 0.0
                 march.error = march.error * math.exp(-fading * elapsed) + float(np.abs(residual).max())
                 march.count_missed(elapsed, before, piece.layer)
                 before = march.look_ahead(each * dt, piece.layer)
