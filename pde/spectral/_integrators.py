@@ -46,10 +46,16 @@ def krylov(march, rtol):
 
 def krylov_layer(march, velocity, duration, rtol, radius):
     """Cross one layer on the modes |k| <= radius, as many as the residual requires; return the radius."""
-    problem, (velocity, sampled) = march.problem, march.sample(velocity)
+    velocity, sampled = march.sample(velocity)
     if velocity.n_modes == 0:
         _translate(march, velocity, duration)
         return radius
+    return _krylov_steps(march, velocity, sampled, duration, rtol, radius)
+
+
+def _krylov_steps(march, velocity, sampled, duration, rtol, radius):
+    """`krylov_layer` for a velocity that couples the modes; `sampled` is what moves the state."""
+    problem = march.problem
     strain = _strain(sampled)
     if march.s == 0:
         radius = max(radius + 2, _expected_radius(sampled, strain, problem.nu, rtol))
