@@ -1,15 +1,16 @@
-"""Attacks on classifiers of images in [0, 1]: those of the paper, and the present standard.
+"""Attacks on classifiers of images in [0, 1]: those of the paper, and today's standard.
 
-x_adv = fgsm(model, x, y, eps=8/255) and so on: model, images, labels in; images inside the ball out. A model is any
-callable from images to logits. Every attack takes `n_eot`, the number of passes with independent noise that it averages
-over (expectation over transformation). Before a number is believed, `nets.red_flags.check` looks for the signs that it
-should not be.
+Every attack maps a model, images and labels to images inside the ball: x_adv = fgsm(model, x, y, eps=8/255). A model is
+any callable from images to logits. Every attack takes `n_eot`, the number of passes with independent noise over which
+it averages (expectation over transformation). `nets.red_flags.check` looks for signs that a robust accuracy cannot be
+trusted.
 """
 
 from nets.attacks._apgd import apgd
 from nets.attacks._autoattack import autoattack
 from nets.attacks._balls import EPS, make_ball
-from nets.attacks._carlini_wagner import cw, cw_as_released
+from nets.attacks._carlini_wagner import cw
+from nets.attacks._carlini_wagner_released import cw_as_released
 from nets.attacks._decisions import N_DRAWS, check_classes, draws_differ, is_noisy, n_images_differing, resolve_draws
 from nets.attacks._fab import fab
 from nets.attacks._inputs import NoisyModelWarning, admit

@@ -146,3 +146,9 @@ def gradient_of(value, x, **options):
     if gradient is None:
         raise NoGradientError
     return gradient
+
+
+def check_finite(finite):
+    """Raise FloatingPointError unless `finite`, a Tensor of shape () gathered over all steps, is true."""
+    if not finite.item():
+        raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
