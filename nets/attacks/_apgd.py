@@ -1,11 +1,11 @@
-"""Auto-PGD: projected gradient ascent with momentum that chooses its step size by what the loss does.
+"""Auto-PGD: projected gradient ascent with momentum, with a step size that follows the progress of the loss.
 
     z       = P[ x_k + eta_k d(g(x_k)) ]
     x_(k+1) = P[ x_k + alpha (z - x_k) + (1 - alpha) (x_k - x_(k-1)) ]             (Croce & Hein 2020, Algorithm 1)
 
-eta starts at 2 eps. At the checkpoints it is halved, and the ascent goes on from the best point so far, for each image
-whose loss rose in at most rho of the steps since the last checkpoint (condition 1), or whose best loss did not rise
-although eta was not halved there (condition 2).
+eta starts at 2 eps. At the checkpoints it is halved, and the ascent continues from the best point so far, for each
+image whose loss rose in at most a share rho of the steps since the last checkpoint (condition 1), or whose best loss
+did not rise although eta was not halved there (condition 2).
 """
 
 import functools
@@ -14,18 +14,18 @@ import torch
 from tqdm import tqdm
 
 from bridge import checks
-from nets.attacks._balls import EPS, LinfBall, choose, make_ball, per_image
-from nets.attacks._decisions import Best, check_classes, resolve_draws
+from nets.attacks._balls import EPS, choose, make_ball, per_image
+from nets.attacks._decisions import Best, check_classes, likeliest_wrong_classes, resolve_draws
 from nets.attacks._image_rng import ImageStreams
 from nets.attacks._inputs import admit
 from nets.attacks._losses import LOSSES, dlr, dlr_targeted
-from nets.attacks._objective import EOT, Objective
+from nets.attacks._objective import EOT, Objective, check_finite
 from nets.attacks._passes import mean_logits
 from nets.attacks._state import attacked
 
 __all__ = ["apgd"]
 
-# Of Croce & Hein 2020, section 3; the checkpoints in hundredths of n_iter.
+# Croce & Hein 2020, section 3; the checkpoints in hundredths of n_iter.
 ALPHA, RHO = 0.75, 0.75
 FIRST, SHORTER, SHORTEST = 22, 3, 6
 APGD_LOSSES = LOSSES | {"dlr": dlr}
@@ -49,64 +49,66 @@ def apgd(
     generator=None,
     progress=False,
 ):
-    """Attack by Auto-PGD: nothing to tune but the number of steps.
+    """Attack by Auto-PGD, which has no parameter to tune but the number of steps.
 
-    Images that are misclassified are returned as they are, and one that a run breaks is left alone by the next runs.
-    The random start of an image is keyed by its place in the sequence of images alone: with a model that draws nothing,
-    a batch may be split, with one generator for all parts, and gives the same up to rounding.
+    Images that are misclassified from the start are returned unchanged, and later runs skip the images that a run has
+    broken. The random start of an image depends only on its position in the sequence of images: with a deterministic
+    model, splitting a batch, with one generator for all parts, gives the same result up to rounding.
 
     Parameters
     ----------
     model : callable
-        Images in [0, 1] to logits. A Module is held still, see `attacked`.
+        Images in [0, 1] to logits. A Module is switched to evaluation mode during the call, see `attacked`.
     x : Tensor of shape (n_images, ...)
         Images in [0, 1].
     y : Tensor of shape (n_images,)
-        Labels; with targeted, the labels to be reached.
+        Labels; with targeted=True, the target classes.
     eps : float, default=8/255
-        Radius, in units of x and in the norm; >= 0.
+        Radius of the ball, in units of x and in `norm`; >= 0.
     norm : {"linf", "l2"}
-        Norm.
+        Norm of the perturbation.
     n_iter : int, default=100
-        Steps of a run; >= 1.
+        Number of steps per run; >= 1.
     n_restarts : int, default=1
-        Runs from random starts, for each target with loss="dlr-targeted"; >= 1.
+        Number of runs from random starts, per target with loss="dlr-targeted"; >= 1.
     loss : {"ce", "dlr", "dlr-targeted", "margin"} or callable
-        What is maximised. "dlr-targeted" makes a run for each of the n_target_classes likeliest wrong classes (APGD-T).
+        Loss to be maximised. "dlr-targeted" makes one run for each of the n_target_classes likeliest wrong classes
+        (APGD-T).
     n_target_classes : int, default=9
-        Targets; >= 1. With fewer wrong classes than that, all of them.
+        Number of targets; >= 1. If there are fewer wrong classes, all of them.
     targeted : bool, default=False
-        Seek images that are classified as y: the loss with respect to y is minimised. Not with "dlr-targeted", which
-        chooses its targets itself.
+        Whether to seek images that are classified as y, by minimising the loss with respect to y. Not allowed with
+        "dlr-targeted", which chooses its targets itself.
     n_eot : int, default=1
-        Passes with independent noise that a gradient and a loss are averaged over; >= 1.
+        Number of passes with independent noise over which each gradient and loss is averaged; >= 1.
     eot : {"gradients", "logits"}
-        Average gradients, or logits inside the loss.
+        Whether to average gradients, or logits inside the loss.
     n_draws : int, optional
-        Passes whose mean logits decide whether an image is misclassified; by default 1, and for a model that draws, 10
-        or n_eot if that is more: never one lucky draw.
+        Number of passes whose mean logits decide whether an image is misclassified. Default: 1, or max(10, n_eot) for a
+        noisy model, since a single draw may be lucky.
     generator : torch.Generator, optional
-        Source of random starts and of the model's noise; by default PyTorch's own.
+        Generator of random starts and of the model's noise; by default PyTorch's own.
     progress : bool, default=False
-        Show a progress bar, if standard error is a terminal.
+        Whether to show a progress bar, if standard error is a terminal.
 
     Returns
     -------
     Tensor of shape (n_images, ...)
-        x_adv, in [0, 1] and within eps of x up to rounding. Of an image that stays right, the point of the greatest
-        loss of a run, and of the runs the one with the greatest margin max_{i != y} z_i - z_y.
+        x_adv, in [0, 1] and within eps of x up to rounding. For an image that is not broken, the point with the
+        greatest loss of each run, and among the runs the one with the greatest margin max_{i != y} z_i - z_y.
 
     Raises
     ------
     ValueError
-        If x, y or an option is out of range, or the loss asks for more classes than there are.
+        If x, y or an option is out of range, or the loss needs more classes than there are.
     FloatingPointError
         If the logits, the loss or its gradient are not finite.
 
     Notes
     -----
-    Two readings of the paper are those of its authors' code, on which published figures rest: a share of exactly rho
-    counts as too small, and the step after a restart from the best point is compared with the loss before the restart.
+    Where the paper leaves two points open, this follows its authors' code, which published numbers rely on: a share of
+    exactly rho counts as too small, and the loss after the first step from the best point is compared with the loss
+    before the restart.
 
     References
     ----------
@@ -117,8 +119,8 @@ def apgd(
     n_iter = checks.integer("n_iter", n_iter, at_least=1)
     n_restarts = checks.integer("n_restarts", n_restarts, at_least=1)
     n_target_classes = checks.integer("n_target_classes", n_target_classes, at_least=1)
-    chooses = loss == "dlr-targeted"
-    if chooses and targeted:
+    by_class = loss == "dlr-targeted"
+    if by_class and targeted:
         raise ValueError("loss='dlr-targeted' chooses its targets itself: take loss='dlr' with targeted=True")
     if not callable(loss):
         checks.one_of("loss", loss, (*APGD_LOSSES, "dlr-targeted"))
@@ -131,8 +133,8 @@ def apgd(
     with attacked(model, generator=generator):
         n_draws = resolve_draws(model, x, n_draws, n_eot)
         logits = mean_logits(model, x, n_draws)
-        check_classes(logits, y, at_least=4 if chooses else 3 if loss is dlr else 2)
-        targets = _targets(logits, y, n_target_classes) if chooses else [None]
+        check_classes(logits, y, at_least=4 if by_class else 3 if loss is dlr else 2)
+        targets = likeliest_wrong_classes(logits, y, n_target_classes) if by_class else [None]
         streams = ImageStreams(len(x), generator)
         best = Best(x, y, logits, targeted=targeted)
         bar = tqdm(
@@ -145,29 +147,19 @@ def apgd(
                     break
                 value = loss if target is None else functools.partial(loss, target=target[images])
                 objective = Objective(model, y[images], loss=value, n_eot=n_eot, eot=eot, targeted=targeted)
-                start = _start(ball, x[images], streams, images)
+                # At the surface of the ball, before the cube cuts it: the authors' choice.
+                direction = ball.random_direction(streams, images, x[images])
+                start = ball.around(x[images])(x[images] + ball.eps * direction)
                 for candidate in _ascend(objective, ball, x[images], start, n_iter, bar):
                     best.offer(images, candidate, mean_logits(model, candidate, n_draws))
     return best.x_adv
 
 
 def checkpoints(n_iter):
-    """List the steps after which the step size is looked at.
+    """List the steps after which the step size may be halved, all below n_iter, since the last step needs none.
 
     ceil(p_j n_iter),  p_0 = 0,  p_1 = 0.22,  p_(j+1) = p_j + max(p_j - p_(j-1) - 0.03, 0.06)
 
-    Parameters
-    ----------
-    n_iter : int
-        Steps of the run.
-
-    Returns
-    -------
-    list of int
-        Without repetitions and below n_iter: after the last step there is nothing left to choose.
-
-    Examples
-    --------
     >>> checkpoints(100)
     [22, 41, 57, 70, 80, 87, 93, 99]
     >>> checkpoints(5)
@@ -181,24 +173,8 @@ def checkpoints(n_iter):
     return sorted({step for step in steps if step < n_iter})
 
 
-def _targets(logits, y, n_target_classes):
-    """The likeliest wrong classes of each image: a list of Tensors of shape (n_images,)."""
-    wrong = logits.scatter(1, y[:, None], float("-inf"))
-    return list(wrong.topk(min(n_target_classes, logits.shape[1] - 1), dim=1).indices.unbind(1))
-
-
-def _start(ball, x, streams, images):
-    """A random point at the ball's surface, before the cube cuts it (the authors' choice)."""
-    if isinstance(ball, LinfBall):
-        step = streams.uniform(images, x.shape[1:], x).mul_(2).sub_(1)
-        step /= per_image(step.flatten(1).abs().amax(1), x).clamp(min=torch.finfo(x.dtype).tiny)
-    else:
-        step = ball.ascent(streams.normal(images, x.shape[1:], x))
-    return ball.around(x)(x + ball.eps * step)
-
-
 def _ascend(objective, ball, x, start, n_iter, bar):
-    """Run from one start: the points of the greatest loss, and the misclassified ones of the greatest loss."""
+    """Run from one start: the points of greatest loss, and the misclassified points of greatest loss."""
     project, checks = ball.around(x), set(checkpoints(n_iter))
     x_now = x_before = start
     gradient, value, logits = objective.gradient(x_now)
@@ -216,7 +192,7 @@ def _ascend(objective, ball, x, start, n_iter, bar):
         x_before, x_now = x_now, project(x_now + (z - x_now) * alpha + (x_now - x_before) * (1 - alpha))
         old = value
         gradient, value, logits = objective.gradient(x_now)
-        # Read once, at the end: reading it at every step would make a GPU wait at every step.
+        # Read once, at the end: reading it at every step would synchronise with the GPU at every step.
         finite &= value.isfinite().all() & gradient.isfinite().all()
         n_rises += value > old
         rises = value > value_best
@@ -232,6 +208,5 @@ def _ascend(objective, ball, x, start, n_iter, bar):
             x_now, gradient = choose(halved, x_best, x_now), choose(halved, gradient_best, gradient)
             n_rises, last, value_last = torch.zeros_like(value), k, value_best
         bar.update()
-    if not finite.item():
-        raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")
+    check_finite(finite)
     return x_best, choose(value_wrong > float("-inf"), x_wrong, x_best)

@@ -1,10 +1,10 @@
-"""AutoAttack: attacks of different kinds one after the other, each on the images that the ones before left right.
+"""AutoAttack: attacks of different kinds in sequence, each on the images that are still classified correctly.
 
     "standard"    APGD-CE, APGD-T, FAB-T, Square    for deterministic models
-    "rand"        APGD-CE, APGD-DLR                 gradients averaged over 20 draws, for models that draw
+    "rand"        APGD-CE, APGD-DLR                 for noisy models, gradients averaged over 20 draws
 
-(Croce & Hein 2020.) The result's `version` spells the parts that ran. An image of a model that draws counts as broken
-if the mean logits over n_draws >= 10 fresh passes are wrong.
+(Croce & Hein 2020.) The field `version` of the result names the attacks that ran. For a noisy model, an image counts as
+broken if the mean logits over n_draws >= 10 fresh passes are wrong.
 """
 
 import functools
@@ -32,20 +32,21 @@ VERSIONS = ("auto", "standard", "rand")
 
 @dataclass(frozen=True)
 class AutoAttackResult:
-    """What an evaluation found.
+    """The result of an AutoAttack evaluation.
 
     Attributes
     ----------
     version : str
-        The attacks that ran, joined by "+".
+        Attacks that ran, joined by "+".
     accuracies : dict of str to float
-        Under "clean" the accuracy; under each attack's name the share of images that are right after it and all before.
+        "clean" is the accuracy without attack; each attack's entry is the share of images that are still correct after
+        this attack and all before it.
     robust : Tensor of shape (n_images,)
-        Whether an image is right after all attacks.
+        Whether each image is correct after all attacks.
     n_draws : int
-        Passes whose mean logits decided.
+        Number of passes whose mean logits decided.
     batch_size : int
-        Images that the model saw at once: with noise scaled over a batch, the answer depends on it.
+        Number of images per batch: with noise scaled over a batch, the predictions depend on it.
     """
 
     version: str
@@ -72,44 +73,46 @@ def autoattack(
     generator=None,
     progress=False,
 ):
-    """Evaluate a model by the present standard.
+    """Evaluate a model by AutoAttack, today's standard.
 
     Parameters
     ----------
     model : callable
-        Images in [0, 1] to logits. A Module is held still, see `attacked`.
+        Images in [0, 1] to logits. A Module is switched to evaluation mode during the call, see `attacked`.
     x : Tensor of shape (n_images, n_channels, height, width)
-        Images in [0, 1], one at least.
+        Images in [0, 1]; at least one.
     y : Tensor of shape (n_images,)
         Labels.
     eps : float, default=8/255
-        Radius, in units of x and in the norm; >= 0.
+        Radius of the ball, in units of x and in `norm`; >= 0.
     norm : {"linf", "l2"}
-        Norm.
+        Norm of the perturbation.
     version : {"auto", "standard", "rand"}
-        See above; "auto" takes "rand" for a model that draws.
+        Set of attacks: "standard" runs APGD-CE, APGD-T, FAB-T and Square, "rand" APGD-CE and APGD-DLR with gradients
+        averaged over noise. "auto" takes "rand" for a noisy model.
     n_iter : int, default=100
-        Steps of APGD and FAB; >= 1.
+        Number of steps of APGD and FAB; >= 1.
     n_queries : int, default=5000
-        Queries of Square; >= 1.
+        Number of queries of Square; >= 1.
     n_eot : int, default=20
-        Passes that "rand" averages over; >= 1. "standard" takes one.
+        Number of passes over which "rand" averages; >= 1. "standard" uses one.
     eot : {"gradients", "logits"}
-        Average gradients, or logits inside the loss.
+        Whether to average gradients, or logits inside the loss.
     n_draws : int, optional
-        Passes whose mean logits decide; by default 1, and for a model that draws, 10 or n_eot if that is more.
+        Number of passes whose mean logits decide whether an image is misclassified. Default: 1, or max(10, n_eot) for a
+        noisy model.
     batch_size : int, default=250
-        Images attacked at once; >= 1.
+        Number of images attacked at once; >= 1.
     generator : torch.Generator, optional
-        Source of all random numbers; by default PyTorch's own.
+        Generator of all random numbers; by default PyTorch's own.
     progress : bool, default=False
-        Show a progress bar, if standard error is a terminal.
+        Whether to show a progress bar, if standard error is a terminal.
 
     Returns
     -------
     x_adv : Tensor of shape (n_images, n_channels, height, width)
-        In [0, 1] and within eps of x up to rounding. Of an image that stays right, the attempt with the greatest
-        margin.
+        Images in [0, 1] and within eps of x up to rounding. For an image that no attack breaks, the attempt with the
+        greatest margin.
     result : AutoAttackResult
 
     Raises
@@ -153,7 +156,7 @@ def autoattack(
                     x_adv = attack(model, x[images], y[images], generator=generator, progress=progress)
                     best.offer(images, x_adv, mean_logits(model, x_adv, n_draws))
             except NoGradientError:
-                # Square goes on without one; `version` then does not name this attack.
+                # Square needs no gradient; `version` then does not name this attack.
                 continue
             accuracies[name] = _share(best.right)
             bar.set_postfix(accuracies)
@@ -164,28 +167,9 @@ def autoattack(
 def parts(
     version, n_classes, *, eps=EPS, norm="linf", n_iter=100, n_queries=5000, n_eot=20, eot="gradients", n_draws=None
 ):
-    """Return the attacks of a version by name, in order, for whoever runs them one by one.
+    """Return the attacks of version "standard" or "rand" by name, in order, as functions of model, x, y and options.
 
-    Parameters
-    ----------
-    version : {"standard", "rand"}
-        See above.
-    n_classes : int
-        Classes of the model; >= 2. The targeted DLR loss needs four, for which "apgd-dlr" stands in with three and
-        "apgd-margin" with two.
-    eps, norm, n_iter, n_queries, n_eot, eot, n_draws : optional
-        Those of `autoattack`.
-
-    Returns
-    -------
-    dict of str to callable
-        Each takes model, x of shape (n_images, n_channels, height, width), y of shape (n_images,), and by name
-        generator and progress, and returns x_adv.
-
-    Raises
-    ------
-    ValueError
-        If an option is unknown or out of range (raised by a helper).
+    The targeted DLR loss needs four classes; with three, "apgd-dlr" replaces it, with two, "apgd-margin".
     """
     checks.one_of("version", version, VERSIONS[1:])
     checks.one_of("eot", eot, EOT)
@@ -200,7 +184,7 @@ def parts(
     }
     if version == "standard":
         attacks["fab-t"] = functools.partial(fab, targeted=True, n_iter=n_iter, **options)
-        # The schedule of 10 000 queries, of which the standard asks the first 5000.
+        # The schedule of 10 000 queries, of which the standard uses the first 5000.
         attacks["square"] = functools.partial(square, n_queries=n_queries, rescale=False, **options)
     return attacks
 

@@ -1,4 +1,4 @@
-"""What a model predicts: if it draws, by the mean of its logits over draws of its noise, never by one draw.
+"""What a model predicts: for a noisy model, by its mean logits over draws of the noise, never by a single draw.
 
 argmax_i (1 / n_draws) sum_j f_j(x)_i                                              (paper: section 2.4)
 """
@@ -11,21 +11,21 @@ from nets.attacks._passes import mean_logits
 
 __all__ = ["N_DRAWS", "check_classes", "draws_differ", "is_noisy", "n_images_differing", "resolve_draws"]
 
-# The least over which a noisy model's answer is averaged.
+# Smallest number of draws over which the logits of a noisy model are averaged.
 N_DRAWS = 10
-# Passes, and images in each, that show whether a model draws.
+# Number of passes, and of images in each, that show whether a model is noisy.
 N_PASSES, N_SHOWN = 5, 16
-# auto-attack's: above what the order of summation on a GPU makes of equal passes.
+# auto-attack's: more than equal passes on a GPU differ by the order of summation.
 SAME = 1e-4
 
 
 def draws_differ(first, second):
-    """Tell whether two passes are those of a model that draws, and not merely rounded differently.
+    """Return whether two passes differ by noise, and not merely by rounding.
 
     Parameters
     ----------
     first, second : Tensor of shape (n_images, n_classes)
-        Logits of the passes.
+        Logits of the two passes.
 
     Returns
     -------
@@ -35,14 +35,14 @@ def draws_differ(first, second):
 
 
 def n_images_differing(first, second):
-    """Count the images of which two passes differ by more than rounding.
+    """Count the images for which two passes differ by more than rounding.
 
     ||f_1(x) - f_2(x)|| > 1e-4 ||f_1(x)||
 
     Parameters
     ----------
     first, second : Tensor of shape (n_images, n_classes)
-        Logits of the passes.
+        Logits of the two passes.
 
     Returns
     -------
@@ -52,16 +52,16 @@ def n_images_differing(first, second):
 
 
 def is_noisy(model, x):
-    """Tell whether a model draws random numbers: by the project's noisy blocks, or since two of five passes differ.
+    """Return whether a model is noisy: it has noisy blocks of this project, or two of five passes differ.
 
-    The one place where this is decided, for all attacks and evaluations.
+    All attacks and evaluations decide by this function.
 
     Parameters
     ----------
     model : callable
         Images to logits, in the modes in which it is evaluated.
     x : Tensor of shape (n_images, ...)
-        Images; the first 16 are shown to it.
+        Images, of which the first 16 are used.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def is_noisy(model, x):
     try:
         first = mean_logits(model, x[:N_SHOWN])
     except RuntimeError:
-        # Exported programs and traced modules may insist on the size of a batch.
+        # Exported programs and traced modules may require the full size of the batch.
         if len(x) <= N_SHOWN:
             raise
     else:
@@ -82,7 +82,7 @@ def is_noisy(model, x):
 
 
 def resolve_draws(model, x, n_draws=None, n_eot=1):
-    """Choose the passes whose mean decides whether an image is misclassified.
+    """Return the number of passes whose mean logits decide whether an image is misclassified.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ def resolve_draws(model, x, n_draws=None, n_eot=1):
     x : Tensor of shape (n_images, ...)
         Images.
     n_draws : int, optional
-        By default 1 for a deterministic model, else 10, or n_eot if that is more.
+        Number of passes. Default: 1 for a deterministic model, else max(10, n_eot).
     n_eot : int, default=1
-        Passes that the attack averages.
+        Number of passes over which the attack averages.
 
     Returns
     -------
@@ -115,16 +115,16 @@ def check_classes(logits, y, *, at_least=2):
     Parameters
     ----------
     logits : Tensor of shape (n_images, n_classes)
-        Of the images.
+        Logits of the images.
     y : Tensor of shape (n_images,)
         Labels.
     at_least : int, default=2
-        Classes that the loss needs.
+        Number of classes that the loss needs.
 
     Raises
     ------
     ValueError
-        If a label is not a class, or there are too few.
+        If a label is not a class, or there are too few classes.
     """
     n_classes = logits.shape[1]
     if n_classes < at_least:
@@ -133,24 +133,30 @@ def check_classes(logits, y, *, at_least=2):
         raise ValueError(f"y must lie in 0, ..., {n_classes - 1}, got {y.min().item()} to {y.max().item()}")
 
 
+def likeliest_wrong_classes(logits, y, n):
+    """Return the n most likely wrong classes of each image (or all, if fewer): a tuple of tensors (n_images,)."""
+    wrong = logits.scatter(1, y[:, None], float("-inf"))
+    return wrong.topk(min(n, logits.shape[1] - 1), dim=1).indices.unbind(1)
+
+
 class Best:
-    """The best adversarial images found so far: those that deceive, or else of the greatest margin.
+    """The best adversarial images so far: those that deceive, or else those of the greatest margin.
 
     `right` (n_images,) marks the images that do not deceive yet. `logits` (n_images, n_classes) are means over draws
-    that guided no step; with targeted, y are the classes to be reached.
+    that guided no step; if targeted, y are the target classes.
     """
 
     def __init__(self, x, y, logits, *, targeted=False):
         self.x_adv, self.y, self.targeted = x.clone(), y, targeted
         self.right = ~self.deceives(logits, y)
-        # The first attempt at an image that is right replaces it, whatever it brings.
+        # The first attempt at an image that is classified correctly replaces it in any case.
         self.margin = torch.where(self.right, float("-inf"), self._margin(logits, y))
 
     def deceives(self, logits, y):
         return (logits.argmax(1) == y) == self.targeted
 
     def offer(self, images, candidates, logits):
-        """Take what is better among candidates (n_chosen, ...) for the images of these numbers (n_chosen,)."""
+        """Take the better of the candidates (n_chosen, ...) for the images with these indices (n_chosen,)."""
         y = self.y[images]
         right, gap = ~self.deceives(logits, y), self._margin(logits, y)
         take = (self.right[images] & ~right) | ((self.right[images] == right) & (gap > self.margin[images]))

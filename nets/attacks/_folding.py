@@ -1,12 +1,11 @@
-"""Batch normalisation as what it is in evaluation mode: an affine map, which its neighbours can take over.
+"""Batch normalisation in evaluation mode is an affine map, which is folded into the neighbouring layers.
 
     bn(x) = a x + b,  a = weight / sqrt(running_var + eps),  b = bias - a running_mean        (per channel)
 
-    bn(conv(x)) = conv(x) with weights a w and bias b;      relu(bn(x)) in one step, which keeps its result alone
+    bn(conv(x)) = conv(x) with weights a w and bias b;      relu(bn(x)) in one step, which stores only its result
 
-The gradient of an attack asks for no statistics, sums or inputs of the normalisation, and these are a fifth of its
-time. The results are those of the model up to rounding; where the map would be another, the module's own forward is
-called (`Forward`).
+An attack needs no statistics, sums or inputs of the normalisation, which take a fifth of the time of its gradients. The
+results equal the model's up to rounding; where the map would differ, the module's own forward is called (`Forward`).
 """
 
 import contextlib
@@ -19,34 +18,21 @@ from nets.attacks._layout import Convolution
 
 __all__ = ["folded"]
 
-# In half precision the folded numbers would be rounded where the originals are not.
+# In half precision the folded weights would be rounded where the originals are not.
 DTYPES = (torch.float32, torch.float64)
 
 
 @contextlib.contextmanager
 def folded(model):
-    """Fold the batch normalisations of a network, for the length of a `with` block.
+    """Fold the batch normalisations of a model in evaluation mode within a `with` block.
 
-    Within `torch.nn.Sequential`, a convolution followed by a normalisation becomes one convolution, and a
-    normalisation followed by a ReLU one function of two passes over memory forward and two backward. Elsewhere a
-    normalisation becomes an affine map. Everything else is left as it is: normalisations of the batch, those whose
-    parameters ask for a gradient, other modules, modules with hooks, compiled models (the compiler does as much) and
-    `DataParallel`.
-
-    Parameters
-    ----------
-    model : Module
-        In evaluation mode; its weights must not change inside the block.
-
-    Yields
-    ------
-    Module
-        The model.
+    Inside `Sequential`, convolution and normalisation become one convolution, normalisation and ReLU one function;
+    elsewhere a normalisation becomes an affine map. Modules in training mode, trainable or with hooks are left alone.
     """
     changed, taken = [], set()
     try:
         for module in model.modules():
-            # An exact type: what subclasses do in `forward` is theirs.
+            # Only the exact type: a subclass may have a `forward` of its own.
             if type(module) is nn.Sequential and "forward" not in vars(module):
                 steps, parts = _steps(module)
                 if parts:
@@ -64,7 +50,7 @@ def folded(model):
 
 
 def _steps(sequence):
-    """The sequence's maps with what can be folded folded, and the modules whose numbers these maps hold."""
+    """Return the maps of a sequence after folding, and the modules whose weights these maps contain."""
     modules, steps, parts, i = list(sequence), [], [], 0
     while i < len(modules):
         first, second, third = (modules[i : i + 3] + [None, None])[:3]
@@ -97,11 +83,11 @@ def _affine(norm):
 
 
 class _Folded:
-    """A convolution, a normalisation and, perhaps, a ReLU in one."""
+    """A convolution, a normalisation and, if given, a ReLU in one."""
 
     def __init__(self, convolution, norm, relu):
         a, b = _affine(norm)
-        # `*` keeps the weights' order in memory.
+        # Multiplication by `a` keeps the memory format of the weights.
         weight = (convolution.weight * a.view(-1, 1, 1, 1)).detach()
         bias = b if convolution.bias is None else (b + a * convolution.bias).detach()
         self.modules, self.is_activated = (convolution, norm, relu), isinstance(relu, nn.ReLU)
@@ -109,7 +95,7 @@ class _Folded:
 
     def __call__(self, x):
         convolution, norm, relu = self.modules
-        # Another block inside this one may have asked for the statistics of the batch.
+        # An inner `attacked` block may use the statistics of the batch.
         if norm.training:
             return relu(norm(convolution(x)))
         x = self.convolution(x)
@@ -121,7 +107,7 @@ def _activation(norm, relu):
     a, b = (values.view(1, -1, 1, 1) for values in _affine(norm))
 
     def step(x):
-        # Under autocast the normalisation takes mixed types, and the affine map does not.
+        # Under autocast the normalisation accepts mixed dtypes, the affine map does not.
         mixed = x.dtype != a.dtype or x.dim() != 4
         return relu(norm(x)) if mixed or norm.training else _AffineReLU.apply(x, a, b)
 
@@ -151,7 +137,7 @@ class _AffineReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         y, a = ctx.saved_tensors
-        # Of ordinary operations, so that a defence that differentiates can be differentiated.
+        # Made of differentiable operations: a defence may itself compute gradients.
         return torch.ops.aten.threshold_backward(g, y, 0).mul_(a), None, None
 
 

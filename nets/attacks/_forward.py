@@ -1,4 +1,4 @@
-"""A faster `forward` in the place of a module's own, for the length of an attack, and only while it is the same map."""
+"""A faster `forward` that replaces a module's own during an attack, as long as both are the same map."""
 
 import types
 
@@ -10,10 +10,10 @@ __all__ = ["Forward", "is_compiled", "is_plain", "stand_in_for"]
 class Forward:
     """A faster forward of a module.
 
-    The module's own is called where the faster one would be another map: if the weights of `parts` are not what they
-    were (a defence that draws or adapts its weights, `torch.func.functional_call`), one of them is in training mode, or
-    inside a transform of `torch.func`. A copy of the module has its own forward again. `convolutions` are the steps
-    that know channels-last order.
+    The module's own is called where the faster one would be another map: if weights of `parts` have changed (a defence
+    that draws or adapts its weights, `torch.func.functional_call`), if one of them is in training mode, or inside a
+    transform of `torch.func`. A copy of the module gets its own forward back. `convolutions` are the steps that can
+    compute in channels-last order.
     """
 
     def __init__(self, module, fast, parts, convolutions=()):
@@ -25,7 +25,7 @@ class Forward:
         return self.fast(x) if self.holds() else self.own(x)
 
     def holds(self):
-        """Whether the faster forward is the module's map."""
+        """Whether the faster forward still is the module's map."""
         return (
             not torch._C._are_functorch_transforms_active()
             and not any(part.training and hasattr(part, "running_mean") for part in self.parts)
@@ -42,14 +42,14 @@ class Forward:
 
 
 class _Number:
-    """A parameter or buffer as it was: the same tensor, unchanged."""
+    """A parameter or buffer, and whether it is still the same tensor, unchanged."""
 
     def __init__(self, place, name):
         self.place, self.name, self.tensor = place, name, place[name]
         self.version, self.pointer = self.tensor._version, self.tensor.data_ptr()
-        # What is written through `.data` moves no version; on a GPU a look would wait.
-        looks = self.tensor.device.type == "cpu" and self.tensor.numel() and self.tensor.dtype != torch.bfloat16
-        self.memory = self.tensor.detach().numpy() if looks else None
+        # Writing through `.data` does not change the version. On a GPU, reading values would synchronise.
+        readable = self.tensor.device.type == "cpu" and self.tensor.numel() and self.tensor.dtype != torch.bfloat16
+        self.memory = self.tensor.detach().numpy() if readable else None
         self.ends = self._ends()
 
     def _ends(self):
@@ -69,12 +69,12 @@ def _numbers(part):
 
 
 def is_compiled(module):
-    """Whether `torch.compile` or `Module.compile` made this module, itself and not the modules in it."""
+    """Whether this module itself, not one inside it, comes from `torch.compile` or `Module.compile`."""
     return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def is_plain(module, kind):
-    """Whether a module is of exactly this type, without hooks, and frozen."""
+    """Whether a module is of exactly this type, frozen and without hooks."""
     return (
         type(module) is kind
         and "forward" not in vars(module)
@@ -85,7 +85,7 @@ def is_plain(module, kind):
 
 
 def stand_in_for(module, forward):
-    """Put the forward back that a module had of its own, or its class's if that is None."""
+    """Restore the forward that a module had as an attribute, or that of its class if `forward` is None."""
     if forward is None:
         vars(module).pop("forward", None)
     else:

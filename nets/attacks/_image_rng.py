@@ -6,59 +6,24 @@ __all__ = ["ImageStreams"]
 
 
 class ImageStreams:
-    """One stream of random numbers an image, on the CPU, seeded in the images' order.
+    """One stream of random numbers per image, on the CPU, seeded by the generator in the order of the images.
 
-    Splitting a batch in two, with one generator for both, gives every image the numbers that it had before; and so does
-    leaving out an image that needs no more.
-
-    Parameters
-    ----------
-    n_images : int
-        Number of streams.
-    generator : torch.Generator, optional
-        Source of the seeds, one a stream; by default PyTorch's own.
+    Splitting a batch in two, with one generator for both parts, gives every image the same numbers, and so does leaving
+    out an image that needs no more.
     """
 
     def __init__(self, n_images, generator=None):
         device = "cpu" if generator is None else generator.device
-        # One call a seed: on a GPU the numbers of one call over many images depend on how many they are.
+        # One call per seed: on a GPU, the numbers of one call for many images depend on how many they are.
         seeds = [torch.randint(2**62, (), generator=generator, device=device).item() for _ in range(n_images)]
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def uniform(self, images, shape, like):
-        """Draw from [0, 1).
-
-        Parameters
-        ----------
-        images : Tensor of shape (n_chosen,)
-            Numbers of the images that draw.
-        shape : tuple of int
-            What each draws.
-        like : Tensor of shape (...)
-            Gives dtype and device.
-
-        Returns
-        -------
-        Tensor of shape (n_chosen, *shape)
-        """
+        """Draw from [0, 1) for the images with these indices: (n_chosen, *shape), dtype and device of `like`."""
         return self._draw(torch.rand, images, shape, like)
 
     def normal(self, images, shape, like):
-        """Draw from the normal distribution of mean 0 and variance 1.
-
-        Parameters
-        ----------
-        images : Tensor of shape (n_chosen,)
-            Numbers of the images that draw.
-        shape : tuple of int
-            What each draws.
-        like : Tensor of shape (...)
-            Gives dtype and device.
-
-        Returns
-        -------
-        Tensor of shape (n_chosen, *shape)
-        """
+        """Draw standard normal numbers, otherwise as `uniform` does."""
         return self._draw(torch.randn, images, shape, like)
 
     def _draw(self, law, images, shape, like):

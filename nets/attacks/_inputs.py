@@ -1,4 +1,4 @@
-"""What an attack is given, checked once: a model, images in [0, 1] and their labels."""
+"""Checks of the arguments that all attacks share: a model, images in [0, 1] and their labels."""
 
 import math
 import warnings
@@ -11,14 +11,14 @@ from nets.attacks._state import attacked
 
 
 class NoisyModelWarning(UserWarning):
-    """A model that draws is attacked by steps that each see a single draw of its noise."""
+    """A noisy model is attacked by steps that each see a single draw of its noise."""
 
 
 def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, generator=None):
-    """Check what every attack is given.
+    """Check the arguments that every attack takes.
 
-    A model in evaluation mode that draws, found by five passes, brings a NoisyModelWarning if n_eot is 1, and an eps
-    larger than the cube of images brings a UserWarning.
+    Warns with NoisyModelWarning if n_eot is 1 and a model in evaluation mode is noisy, as five passes show, and with
+    UserWarning if eps is larger than the cube of images.
 
     Parameters
     ----------
@@ -29,22 +29,22 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
     y : Tensor of shape (n_images,)
         Labels.
     n_eot : int, default=1
-        Passes that the attack averages.
+        Number of passes over which the attack averages.
     eps : float, optional
-        Its radius.
+        Radius of the attack.
     norm : {"linf", "l2"}
-        Its norm.
+        Norm of the attack.
     as_images : bool, default=False
         Whether x must be of shape (n_images, n_channels, height, width).
     generator : torch.Generator, optional
-        The attack's, which stays as it is.
+        Generator of the attack; its state is not changed.
 
     Returns
     -------
     model : callable
         The model, or the module of an exported program.
     x : Tensor of shape (n_images, ...)
-        Images without a gradient.
+        Images, detached.
     y : Tensor of shape (n_images,)
         Labels as int64.
 
@@ -53,7 +53,7 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
     ValueError
         If the model is not callable, or images or labels are not as above.
     RuntimeError
-        Inside `torch.inference_mode`, where there are no gradients.
+        If called inside `torch.inference_mode`, where there are no gradients.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("an attack needs gradients: leave torch.inference_mode (torch.no_grad is fine)")
@@ -75,8 +75,8 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
             noisy = is_noisy(model, x)
         if noisy:
             warnings.warn(
-                "the model draws noise and the attack sees one draw per step: average over draws, n_eot=20 say, before "
-                "you call the model robust",
+                "the model draws noise and the attack sees one draw per step: average over draws, for example with "
+                "n_eot=20, before you call the model robust",
                 NoisyModelWarning,
                 stacklevel=3,
             )
@@ -90,9 +90,9 @@ def check_images(x, y):
             raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}: use torch.as_tensor")
         if value.layout != torch.strided or value.is_nested or value.is_meta:
             kind = "meta" if value.is_meta else "nested" if value.is_nested else str(value.layout)
-            raise ValueError(f"{name} must be a dense tensor that holds numbers, got a {kind} tensor")
+            raise ValueError(f"{name} must be a dense tensor of numbers, got a {kind} tensor")
     if not x.is_floating_point() or x.dim() < 2:
-        raise ValueError(f"x must be images (n_images, ...) of floating point, got {tuple(x.shape)} of {x.dtype}")
+        raise ValueError(f"x must be floating-point images (n_images, ...), got {tuple(x.shape)} of {x.dtype}")
     if not all(x.shape[1:]):
         raise ValueError(f"x must be images of at least one pixel, got shape {tuple(x.shape)}")
     if y.shape != x.shape[:1] or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
@@ -102,7 +102,7 @@ def check_images(x, y):
     # `not <=` finds NaN as well.
     if x.numel() and not (x.min().item() >= 0 and x.max().item() <= 1):
         raise ValueError(f"x must lie in [0, 1], got values from {x.min().item():.9g} to {x.max().item():.9g}")
-    # A tensor of inference mode takes part in no gradient; its copy does.
+    # A tensor from inference mode cannot be part of a gradient; its copy can.
     x, y = (value.clone() if value.is_inference() else value.detach() for value in (x, y))
     return x, y.long()
 
@@ -116,7 +116,7 @@ def _callable(model):
 
 
 def _twin(generator):
-    """A generator with the same state, so that looking at the model's noise changes no later number."""
+    """A generator with the same state, so that testing the model for noise changes no later random number."""
     if generator is None:
         return None
     return torch.Generator(generator.device).set_state(generator.get_state())

@@ -1,10 +1,10 @@
-"""Convolutions in channels-last order, with weights laid out once for an attack: a CPU computes them faster so.
+"""Convolutions in channels-last order, with weights laid out once per attack, which is faster on a CPU.
 
-    grad_x <g, W x> = W^T g          the adjoint of a convolution of stride 1 is one with turned weights
+    grad_x <g, W x> = W^T g          the adjoint of a convolution of stride 1 is a convolution with flipped weights
 
-The numbers are the model's up to rounding, and its weights stay where they are. Where a model does not work in this
-order, since it takes a `view` of what is not contiguous, or would be slow, since it draws normal numbers in it, the
-attack goes on in the model's own.
+The results equal the model's up to rounding, and the model's weights are not moved. If a model does not work in this
+order, because it takes a `view` of a tensor that is not contiguous, or would be slow, because it draws normal numbers
+in this order, the attack continues in the model's own order.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from nets.attacks._forward import Forward, is_plain, stand_in_for
 
-# PyTorch draws them one by one where the memory is not contiguous, ten times as slowly.
+# Where memory is not contiguous, PyTorch draws them one by one, which takes ten times as long.
 NORMALS = (torch.randn_like, torch.Tensor.normal_, torch.normal)
 
 
@@ -48,16 +48,16 @@ def channels_last(model):
 
 
 class Convolution:
-    """A convolution with weights that do not change, in the order of its weights or, if `last`, in channels-last order.
+    """A convolution with fixed weights, in the memory order of its weights or, if `last`, in channels-last order.
 
-    `weight` and `bias` stand for the module's own.
+    `weight` and `bias` replace those of the module.
     """
 
     def __init__(self, module, weight=None, bias=None):
         self.weight = module.weight.detach() if weight is None else weight
         self.bias = bias if bias is not None or module.bias is None else module.bias.detach()
         self.options = module.stride, module.padding, module.dilation, module.groups
-        # Single precision: of double precision there are no faster convolutions, in half autocast decides.
+        # Single precision only: in double, convolutions are not faster; in half, autocast decides.
         self.is_for_cpu = self.weight.device.type == "cpu" and self.weight.dtype == torch.float32
         self.last, self._ordered, self._maps = False, None, None
 
@@ -76,7 +76,7 @@ class Convolution:
         return functional.conv2d(x, self._ordered, self.bias, *self.options)
 
     def _is_packed(self, x):
-        # Where there are more weights than pixels, laying them out costs as much as the convolution.
+        # Only where weights outnumber pixels: laying them out in every pass would cost as much as the convolution.
         _, padding, dilation, groups = self.options
         return (
             x.dim() == 4
@@ -89,36 +89,39 @@ class Convolution:
         )
 
     def _packed(self, shape):
-        """The map x -> W x + b, its adjoint, and the map without b."""
+        """Return the map x -> W x + b, the adjoint g -> W^T g, and the map x -> W x."""
         if self._maps is None or self._maps[0] != shape:
             stride, padding, _, _ = self.options
-            there = _pack(self._ordered, stride, padding, shape)
+            forward = _pack(self._ordered, stride, padding, shape)
             if stride == (1, 1) and all(p < k for p, k in zip(padding, self.weight.shape[2:], strict=True)):
-                turned = self.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
-                around = [k - 1 - p for p, k in zip(padding, self.weight.shape[2:], strict=True)]
+                flipped = self.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
                 size = shape[0], self.weight.shape[0], *_sizes(shape[2:], self.weight.shape[2:], padding)
-                back = _pack(turned, stride, around, size)
+                backward = _pack(flipped, stride, _padding_of_adjoint(padding, self.weight), size)
             else:
-                back = None
-            self._maps = shape, _maps(there, back, self._ordered, self.bias, stride, padding, shape)
+                backward = None
+            self._maps = shape, _maps(forward, backward, self._ordered, self.bias, stride, padding, shape)
         return self._maps[1]
 
 
-def _maps(there, back, weight, bias, stride, padding, shape):
+def _padding_of_adjoint(padding, weight):
+    return [k - 1 - p for p, k in zip(padding, weight.shape[2:], strict=True)]
+
+
+def _maps(forward, backward, weight, bias, stride, padding, shape):
     def run(packed, x, bias, pads):
         x = x.contiguous(memory_format=torch.channels_last)
         return torch.ops.mkldnn._convolution_pointwise(x, packed, bias, pads, stride, (1, 1), 1, "none", [], "")
 
     def adjoint(g):
-        if back is not None:
-            return run(back, g, None, [k - 1 - p for p, k in zip(padding, weight.shape[2:], strict=True)])
+        if backward is not None:
+            return run(backward, g, None, _padding_of_adjoint(padding, weight))
         x = torch.empty(shape, dtype=g.dtype, memory_format=torch.channels_last)
         mask = [True, False, False]
         return torch.ops.aten.convolution_backward(g, x, weight, None, stride, padding, (1, 1), False, (0, 0), 1, mask)[
             0
         ]
 
-    return lambda x: run(there, x, bias, padding), adjoint, lambda x: run(there, x, None, padding)
+    return lambda x: run(forward, x, bias, padding), adjoint, lambda x: run(forward, x, None, padding)
 
 
 def _sizes(sizes, kernel, padding):
@@ -129,14 +132,14 @@ def _pack(weight, stride, padding, shape):
     return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), padding, stride, (1, 1), 1, shape)
 
 
-# What inductor calls, too; in a PyTorch without them, weights are laid out at every pass.
+# Internal operations that inductor calls as well. In a PyTorch without them, weights are laid out in every pass.
 _CAN_PACK = hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight") and hasattr(
     torch.ops.mkldnn, "_convolution_pointwise"
 )
 
 
 class _Affine(torch.autograd.Function):
-    """x -> W x + b by maps (x -> W x + b, g -> W^T g, x -> W x); its derivatives of all orders."""
+    """x -> W x + b with derivatives of all orders, by the maps (x -> W x + b, g -> W^T g, x -> W x)."""
 
     @staticmethod
     def forward(ctx, x, maps):
@@ -150,7 +153,7 @@ class _Affine(torch.autograd.Function):
 
 
 class _Root:
-    """The forward of a whole model, which leaves the order again if the model does not work in it."""
+    """The forward of a whole model, which gives up channels-last order if the model does not work in it."""
 
     def __init__(self, model, steps):
         self.model, self.own, self.steps, self.seen = model, model.forward, steps, False
@@ -161,11 +164,11 @@ class _Root:
         try:
             if self.seen:
                 return self.own(*args, **kwargs)
-            # Once: looking costs a little at every operation.
-            with _Normals() as looks:
+            # In the first pass only: watching costs a little at every operation.
+            with _Normals() as watch:
                 result = self.own(*args, **kwargs)
             self.seen = True
-            if looks.found:
+            if watch.found:
                 self._leave()
             return result
         except torch.OutOfMemoryError:
@@ -183,7 +186,7 @@ class _Root:
 
 
 class _Normals(TorchFunctionMode):
-    """Notices normal numbers that are drawn in channels-last order."""
+    """Watches for normal numbers that are drawn in channels-last order."""
 
     found = False
 

@@ -1,8 +1,8 @@
-"""Losses of logits: cross-entropy, the margin, and those that neither a shift nor a scaling of the logits changes.
+"""Losses of logits: cross-entropy, the margin, and ratios that are invariant to shift and scale of the logits.
 
     DLR(z, y) = -(z_y - max_{i != y} z_i) / (z_p1 - z_p3),  z_p1 >= z_p2 >= ... the logits      (Croce & Hein 2020)
 
-Cross-entropy vanishes in finite precision for a confident model, and with it the gradient that an attack needs.
+For a confident model, cross-entropy vanishes in finite precision, and with it the gradient that an attack needs.
 """
 
 from torch.nn import functional
@@ -30,10 +30,8 @@ LOSSES = {"ce": cross_entropy, "margin": margin}
 def dlr(logits, y):
     """Difference of logits ratio: positive where the prediction is wrong.
 
-    -(z_y - max_{i != y} z_i) / (z_p1 - z_p3), of logits (n_images, n_classes), at least three classes, as (n_images,)
+    -(z_y - max_{i != y} z_i) / (z_p1 - z_p3), from logits (n_images, n_classes >= 3), of shape (n_images,)
 
-    Examples
-    --------
     >>> import torch
     >>> dlr(torch.tensor([[5.0, 2.0, 1.0], [5.0, 2.0, 1.0]]), torch.tensor([0, 1]))
     tensor([-0.7500,  0.7500])
@@ -45,9 +43,9 @@ def dlr(logits, y):
 
 
 def dlr_targeted(logits, y, target):
-    """Difference of logits ratio towards a class: positive where the target is above the label.
+    """Difference of logits ratio towards a target class: positive where the target is above the label.
 
-    -(z_y - z_t) / (z_p1 - (z_p3 + z_p4) / 2), of logits (n_images, n_classes), at least four classes, as (n_images,)
+    -(z_y - z_t) / (z_p1 - (z_p3 + z_p4) / 2), from logits (n_images, n_classes >= 4), of shape (n_images,)
     """
     _enough("dlr-targeted", logits, 4)
     top = logits.topk(4, dim=1).values
@@ -60,4 +58,4 @@ def _of(logits, y):
 
 def _enough(name, logits, n):
     if logits.shape[1] < n:
-        raise ValueError(f"loss={name!r} needs at least {n} classes, got {logits.shape[1]}: take loss='margin'")
+        raise ValueError(f"loss={name!r} needs at least {n} classes, got {logits.shape[1]}: use loss='margin'")

@@ -1,9 +1,9 @@
-"""The gradient of the loss with respect to the images: what every white-box attack is built on.
+"""The gradient of the loss with respect to the images, on which every white-box attack is built.
 
     g(x) = E grad_x L(f(x), y)  ~  (1 / n_eot) sum_j grad_x L(f_j(x), y)    (paper: section 4; Athalye et al. 2018)
 
 f_j are passes with independent noise. With eot="logits" the mean is taken inside, L((1 / n_eot) sum_j f_j(x), y): the
-loss of the ensemble, which is what is attacked, and not the mean loss of its draws.
+loss of the ensemble, which is what classifies, instead of the mean loss of its draws.
 """
 
 import torch
@@ -25,17 +25,17 @@ class Objective:
     model : callable
         Images of shape (n_images, ...) to logits (n_images, n_classes).
     y : Tensor of shape (n_images,)
-        Labels, or targets.
+        Labels, or target classes.
     loss : {"ce", "margin"} or callable, default="ce"
-        What is maximised: a function of logits (n_images, n_classes) and y to values of shape (n_images,).
+        Loss to be maximised: a function of logits (n_images, n_classes) and y to values of shape (n_images,).
     n_eot : int, default=1
-        Passes with independent noise; >= 1.
+        Number of passes with independent noise; >= 1.
     eot : {"gradients", "logits"}
-        Where the mean over them is taken, see above. "logits" holds the graphs of all passes in memory at once.
+        Whether to average gradients, or logits inside the loss. "logits" keeps the graphs of all passes in memory.
     targeted : bool, default=False
-        y are targets: the loss is minimised.
+        Whether y are target classes; the loss is then minimised.
     check : bool, default=True
-        Look at the labels once, for which a GPU is waited for.
+        Whether to check the labels once, which synchronises with a GPU.
 
     Raises
     ------
@@ -53,22 +53,7 @@ class Objective:
         self._seen, self._masks = not check, False
 
     def value(self, logits):
-        """Return what is maximised, of given logits.
-
-        Parameters
-        ----------
-        logits : Tensor of shape (n_images, n_classes)
-            Of the images of y.
-
-        Returns
-        -------
-        Tensor of shape (n_images,)
-
-        Raises
-        ------
-        ValueError
-            If the loss returns another shape.
-        """
+        """Return the objective, of shape (n_images,), for logits (n_images, n_classes); ValueError for other shapes."""
         # In half precision the loss would be rounded before it is differentiated.
         value = self.loss(single(logits), self.y)
         if not isinstance(value, torch.Tensor) or value.shape != self.y.shape:
@@ -77,17 +62,7 @@ class Objective:
         return self.sign * value
 
     def logits(self, x):
-        """Return the mean logits over n_eot passes, without a gradient.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_images, ...)
-            Images.
-
-        Returns
-        -------
-        Tensor of shape (n_images, n_classes)
-        """
+        """Return the mean logits (n_images, n_classes) over n_eot passes, without a gradient."""
         return mean_logits(self.model, x, self.n_eot)
 
     def gradient(self, x):
@@ -101,9 +76,9 @@ class Objective:
         Returns
         -------
         gradient : Tensor of shape (n_images, ...)
-            Of each image's value.
+            Gradient of each image's objective.
         value : Tensor of shape (n_images,)
-            What is maximised, mean over the passes (eot="gradients") or of the mean logits.
+            Objective: the mean over the passes (eot="gradients"), or that of the mean logits.
         logits : Tensor of shape (n_images, n_classes)
             Mean over the passes.
         """
@@ -130,7 +105,7 @@ class Objective:
     def _pass(self, x):
         logits = call(self.model, x)
         if not self._seen:
-            # Once: reading a number waits for a GPU, where a label out of range would end the process's context.
+            # Once: reading values synchronises with a GPU, on which a label out of range would end the CUDA context.
             self._seen = True
             self._masks = bool(logits.isneginf().any())
             if len(self.y) and not 0 <= self.y.min().item() <= self.y.max().item() < logits.shape[1]:
@@ -139,7 +114,7 @@ class Objective:
 
 
 def gradient_of(value, x, **options):
-    """Gradient of the sum of values with respect to x; NoGradientError where there is none."""
+    """Gradient of the sum of values with respect to x; NoGradientError if there is none."""
     if not value.requires_grad:
         raise NoGradientError
     (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True, **options)

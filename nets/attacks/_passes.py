@@ -4,17 +4,15 @@ import torch
 
 __all__ = ["ModelError", "NoGradientError", "call", "draw_logits", "mean_logits", "single", "unmasked"]
 
-# Below the least other logit by this much: a class that a model masks by -inf has probability e^-20 of it.
+# A class that a model masks by -inf gets a logit this far below the least other one, e^-20 of its probability.
 MASKED = 20.0
-
-
-# Errors of the machine and of numbers pass as they are, and so do those of classes that are the user's own.
+# Errors of the machine and of numerics are not wrapped, nor are those of classes other than these modules'.
 PASSED = (torch.OutOfMemoryError, MemoryError, OSError, FloatingPointError)
 BUILT_IN = ("builtins", "torch")
 
 
 class ModelError(RuntimeError):
-    """The model's forward pass failed on the images that it was given."""
+    """The model's forward pass failed on the given images."""
 
 
 class NoGradientError(RuntimeError):
@@ -23,14 +21,14 @@ class NoGradientError(RuntimeError):
     def __init__(self):
         super().__init__(
             "the model has no gradient with respect to its images: attack a differentiable stand-in (transfer, "
-            "surrogate=) or use square, which needs none"
+            "surrogate=) or use square, which needs no gradient"
         )
 
 
 def call(model, x):
-    """Return the logits (n_images, n_classes) of one pass, checked for type and shape; x is never changed."""
+    """Return the logits (n_images, n_classes) of one pass, checked for type and shape; x is not changed."""
     try:
-        # A copy: what a model does to its images in place must not reach the attack's.
+        # A copy: a model may change its images in place, which must not change those of the attack.
         logits = model(x.clone())
     except Exception as error:
         if isinstance(error, PASSED) or type(error).__module__.partition(".")[0] not in BUILT_IN:
@@ -47,11 +45,11 @@ def call(model, x):
 
 
 def _explained(error, model, x):
-    """The error to raise in the place of what a forward pass raised."""
+    """The error to raise in place of the one that a forward pass raised."""
     message = " ".join(str(error).split())
     if "does not require grad" in message:
         return ModelError(
-            "the model's forward pass asks for gradients of its own weights, which an attack freezes: let it call "
+            "the model's forward pass needs gradients of its own weights, which an attack freezes: let it call "
             "requires_grad_ on copies of them"
         )
     if "numpy() on Tensor that requires grad" in message:
@@ -70,7 +68,7 @@ def _explained(error, model, x):
 
 
 def single(logits):
-    """Logits in single precision at least: in half, losses and means would be rounded."""
+    """Logits in at least single precision: in half precision, losses and means would be rounded."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -91,12 +89,12 @@ def draw_logits(model, x, n_draws=1):
     x : Tensor of shape (n_images, ...)
         Images.
     n_draws : int, default=1
-        Passes; >= 1.
+        Number of passes; >= 1.
 
     Returns
     -------
     Tensor of shape (n_draws, n_images, n_classes)
-        In single precision at least, and finite: -inf, by which a class is excluded, becomes a very small logit.
+        In at least single precision, and finite: -inf, by which a class is excluded, becomes a very small logit.
 
     Raises
     ------
@@ -122,12 +120,12 @@ def mean_logits(model, x, n_draws=1):
     x : Tensor of shape (n_images, ...)
         Images.
     n_draws : int, default=1
-        Passes; >= 1.
+        Number of passes; >= 1.
 
     Returns
     -------
     Tensor of shape (n_images, n_classes)
-        In single precision at least.
+        In at least single precision.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Projected gradient ascent on the loss: FGSM, IFGSM and PGD are settings of one loop.
+"""Projected gradient ascent on the loss: FGSM, IFGSM and PGD are three settings of one loop.
 
     x_(m) = P_B(x, eps)[ x_(m-1) + alpha d(grad_x L(f(x_(m-1)), y)) ]                 (paper: (3.2), (3.3))
 
@@ -13,7 +13,7 @@ from bridge import checks
 from nets.attacks._balls import EPS, choose, make_ball
 from nets.attacks._decisions import resolve_draws
 from nets.attacks._inputs import admit
-from nets.attacks._objective import Objective
+from nets.attacks._objective import Objective, check_finite
 from nets.attacks._passes import mean_logits
 from nets.attacks._state import attacked
 
@@ -48,46 +48,46 @@ def pgd(
     x_(m) = P[ x_(m-1) + step_size d(g(x_(m-1))) ],  m = 1, ..., n_iter                            (paper: (3.3))
 
     `torch.autocast` around the call is respected. Images in half precision are attacked in half precision: a pixel of
-    x_adv may then be 0.002 (float16: 0.0003) farther from x than eps, half a unit in the last place of 1.
+    x_adv may then be farther from x than eps by 0.002 (float16: 0.0003), half a unit in the last place of 1.
 
     Parameters
     ----------
     model : callable
-        Images in [0, 1] to logits: a Module, which is held still (see `attacked`), or any differentiable function.
+        Images in [0, 1] to logits: a Module, which is switched to evaluation mode during the call (see `attacked`), or
+        any differentiable function.
     x : Tensor of shape (n_images, ...)
         Images in [0, 1].
     y : Tensor of shape (n_images,)
-        Labels; with targeted, the labels to be reached.
+        Labels; with targeted=True, the target classes.
     eps : float, default=8/255
-        Radius, in units of x and in the norm; >= 0.
+        Radius of the ball, in units of x and in `norm`; >= 0.
     step_size : float, default=2/255
-        alpha, in the same units; > 0.
+        Step size alpha, in the same units; > 0.
     n_iter : int, default=20
-        Steps; >= 1.
+        Number of steps; >= 1.
     norm : {"linf", "l2"}
-        Norm.
+        Norm of the perturbation.
     random_start : bool, default=True
-        Start from a uniform random point of the ball (Madry et al. 2018); else from x.
+        Whether to start from a uniform random point of the ball (Madry et al. 2018) instead of x.
     n_restarts : int, default=1
-        Runs; of each image the one is kept that ends misclassified, or else with the greatest loss, both by n_draws
-        fresh draws; >= 1.
+        Number of runs; >= 1. For each image, the result of a run that is misclassified is kept, or else the one with
+        the greatest loss, both under n_draws fresh draws.
     n_eot : int, default=1
-        Passes with independent noise that a gradient is averaged over; >= 1.
+        Number of passes with independent noise over which each gradient is averaged; >= 1.
     eot : {"gradients", "logits"}
-        Average gradients, as the paper, or logits inside the loss.
+        Whether to average gradients, as in the paper, or logits inside the loss.
     n_draws : int, optional
-        Passes whose mean logits choose among the runs; by default 1, and for a model that draws, 10 or n_eot if that is
-        more.
+        Number of passes whose mean logits choose among the runs. Default: 1, or max(10, n_eot) for a noisy model.
     loss : {"ce", "margin"} or callable, default="ce"
-        What is maximised, see `Objective`.
+        Loss to be maximised, see `Objective`.
     targeted : bool, default=False
-        Minimise the loss with respect to y instead.
+        Whether to minimise the loss with respect to y instead.
     batch_norm : {"running", "batch"}
-        Statistics of batch normalisation, see `attacked`.
+        Statistics used by batch normalisation, see `attacked`.
     generator : torch.Generator, optional
-        Source of random starts and of the model's noise; by default PyTorch's own.
+        Generator of random starts and of the model's noise; by default PyTorch's own.
     progress : bool, default=False
-        Show a progress bar, if standard error is a terminal.
+        Whether to show a progress bar, if standard error is a terminal.
 
     Returns
     -------
@@ -124,31 +124,28 @@ def pgd(
         for _ in range(n_restarts):
             start = ball.random_point(x, generator) if random_start else x
             x_adv, finite = ascend(objective, ball, x, start, step_size, n_iter, bar.update)
-            if not finite.item():
-                raise FloatingPointError(
-                    "the loss or its gradient is not finite: check the model's weights, or its precision"
-                )
+            check_finite(finite)
             best = x_adv if n_restarts == 1 else _better(objective, best, x_adv, n_draws)
     return best if n_restarts == 1 else best[0]
 
 
 def ascend(objective, ball, x, start, step_size, n_iter, advance=None):
-    """Ascend from a start: the loop of `pgd`, which waits for no GPU.
+    """Ascend from a start: the loop of `pgd`, without synchronising with a GPU.
 
     Parameters
     ----------
     objective : Objective
-        What is maximised; its model is held still (`gradients.attacked`).
+        Objective to be maximised; call it inside `attacked`.
     ball : LinfBall or L2Ball
-        Where the images stay.
+        Set in which the images stay.
     x, start : Tensor of shape (n_images, ...)
-        Centres of the balls, and where to begin.
+        Centres of the balls, and starting points.
     step_size : float
-        Length of a step.
+        Length of each step.
     n_iter : int
-        Steps.
+        Number of steps.
     advance : callable, optional
-        Called after each step.
+        Function without arguments that is called after each step.
 
     Returns
     -------
@@ -161,7 +158,7 @@ def ascend(objective, ball, x, start, step_size, n_iter, advance=None):
     finite = torch.ones((), dtype=torch.bool, device=x.device)
     for _ in range(n_iter):
         gradient, value, _ = objective.gradient(x_adv)
-        # Read once, at the end: reading it at every step would make a GPU wait at every step.
+        # Read once, at the end: reading it at every step would synchronise with the GPU at every step.
         finite &= value.isfinite().all() & gradient.isfinite().all()
         x_adv = project(x_adv.add(ball.ascent(gradient), alpha=step_size))
         if advance is not None:
@@ -170,7 +167,7 @@ def ascend(objective, ball, x, start, step_size, n_iter, advance=None):
 
 
 def _better(objective, best, x_adv, n_draws):
-    """Of each image, the one that is misclassified, or else has the greater loss: as (x_adv, score)."""
+    """Choose for each image the misclassified candidate, or else that of greater loss; return (x_adv, score)."""
     logits = mean_logits(objective.model, x_adv, n_draws) if n_draws else objective.logits(x_adv)
     value = objective.value(logits)
     hit = (logits.argmax(1) == objective.y) == (objective.sign < 0)
@@ -191,7 +188,7 @@ def ifgsm(model, x, y, *, eps=EPS, step_size=STEP_SIZE, n_iter=N_ITER, n_eot=1, 
     Parameters
     ----------
     model, x, y, eps, step_size, n_iter, n_eot, **options : optional
-        Those of `pgd`, without random_start and n_restarts.
+        Options of `pgd`, except random_start and n_restarts.
 
     Returns
     -------
@@ -209,10 +206,10 @@ def fgsm(model, x, y, *, eps=EPS, step_size=None, n_eot=1, random_start=False, *
     Parameters
     ----------
     model, x, y, eps, n_eot, random_start, **options : optional
-        Those of `pgd`, without n_iter. With random_start this is the step of fast adversarial training (Wong et al.
+        Options of `pgd`, except n_iter. With random_start this is the step of fast adversarial training (Wong et al.
         2020).
     step_size : float, optional
-        By default eps.
+        Length of the step. Default: eps.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Square Attack: random search over squares of pixels, which asks the model for answers and for no gradient.
+"""Square Attack: random search over squares of pixels, which needs predictions of the model but no gradient.
 
-Of a window at a random place the perturbation is replaced by one at the surface of the ball; what raises the margin
-max_{i != y} z_i - z_y is kept. The window covers the share p of the image, halved as the search goes on
+In a window at a random position, the perturbation is replaced by one at the surface of the ball, which is kept if it
+raises the margin max_{i != y} z_i - z_y. The window covers a share p of the image that is halved as the search proceeds
 (Andriushchenko et al. 2020, Algorithms 1 to 3).
 """
 
@@ -22,7 +22,7 @@ __all__ = ["square"]
 
 # p is halved after these queries of 10 000 (section 4.1).
 HALVINGS, PLANNED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000), 10_000
-# Queries whose random numbers are drawn at once.
+# Number of queries whose random numbers are drawn at once.
 BLOCK = 64
 
 
@@ -44,44 +44,44 @@ def square(
 ):
     """Attack by random search over squares.
 
-    Images that are misclassified are returned as they are, and one that is broken asks for no more queries. The random
-    numbers of an image are keyed by its place in the sequence of images alone: with a model that draws nothing, a batch
-    may be split, with one generator for all parts, and gives the same up to rounding.
+    Images that are misclassified from the start are returned unchanged, and a broken image needs no more queries. The
+    random numbers of an image depend only on its position in the sequence of images: with a deterministic model,
+    splitting a batch, with one generator for all parts, gives the same result up to rounding.
 
     Parameters
     ----------
     model : callable
-        Images in [0, 1] to logits. A Module is held still, see `attacked`.
+        Images in [0, 1] to logits. A Module is switched to evaluation mode during the call, see `attacked`.
     x : Tensor of shape (n_images, n_channels, height, width)
         Images in [0, 1].
     y : Tensor of shape (n_images,)
-        Labels; with targeted, the labels to be reached.
+        Labels; with targeted=True, the target classes.
     eps : float, default=8/255
-        Radius, in units of x and in the norm; >= 0.
+        Radius of the ball, in units of x and in `norm`; >= 0.
     norm : {"linf", "l2"}
-        Norm.
+        Norm of the perturbation.
     n_queries : int, default=5000
-        Answers of the model to an image, the start's among them; >= 1.
+        Number of predictions per image, including the one at the start; >= 1.
     p_init : float, default=0.8
         Share of the image that the first windows cover; in (0, 1].
     rescale : bool, default=True
-        Stretch the schedule of p, made for 10 000 queries, to n_queries. AutoAttack does not.
+        Whether to stretch the schedule of p, made for 10 000 queries, to n_queries. AutoAttack does not.
     targeted : bool, default=False
-        Seek images that are classified as y.
+        Whether to seek images that are classified as y.
     n_eot : int, default=1
-        Passes with independent noise whose mean logits are one answer; >= 1.
+        Number of passes with independent noise whose mean logits are one prediction; >= 1.
     n_draws : int, optional
-        Passes whose mean logits decide whether an image is misclassified; by default 1, and for a model that draws, 10
-        or n_eot if that is more: an answer that calls an image broken is asked again, of that many.
+        Number of passes whose mean logits decide whether an image is misclassified. Default: 1, or max(10, n_eot) for a
+        noisy model: a prediction that breaks an image is repeated with that many draws.
     generator : torch.Generator, optional
-        Source of the windows and the noise; by default PyTorch's own.
+        Generator of the windows and of the model's noise; by default PyTorch's own.
     progress : bool, default=False
-        Show a progress bar, if standard error is a terminal.
+        Whether to show a progress bar, if standard error is a terminal.
 
     Returns
     -------
     Tensor of shape (n_images, n_channels, height, width)
-        x_adv, in [0, 1] and within eps of x up to rounding; of an image that stays right, the best point found.
+        x_adv, in [0, 1] and within eps of x up to rounding; for an image that is not broken, the best point found.
 
     Raises
     ------
@@ -131,26 +131,10 @@ def square(
 
 
 def window_side(p, height, width, *, odd=False):
-    """Return the side of a square that covers the share p of an image, as nearly as one can.
+    """Return the side of the window, round(sqrt(p height width)), at least 1 and at most the image's shorter side.
 
-    s = round(sqrt(p height width))
+    With odd, the next odd number, at least 3, as for the windows of l_2.
 
-    Parameters
-    ----------
-    p : float
-        Share, in (0, 1].
-    height, width : int
-        Of the image, in pixels.
-    odd : bool, default=False
-        Next odd number from 3 on, as the windows of l_2 have it.
-
-    Returns
-    -------
-    int
-        At least 1, at most the shorter side of the image.
-
-    Examples
-    --------
     >>> window_side(0.8, 32, 32), window_side(0.8, 32, 32, odd=True), window_side(0.001, 8, 8)
     (29, 29, 1)
     """
@@ -166,7 +150,7 @@ def _n_halvings(query, n_queries, rescale):
 
 
 class _Search:
-    """What both norms share: windows at random places, and signs."""
+    """The part that both norms share: windows at random positions, and random signs."""
 
     def __init__(self, ball, x, streams):
         self.ball, self.x, self.streams = ball, x, streams
@@ -174,9 +158,9 @@ class _Search:
         self.numbers = None
 
     def draw(self, query, images, n):
-        """Uniform numbers of each image for this query, of shape (n_chosen, n); drawn for many queries at once."""
+        """Uniform numbers of each image for this query, of shape (n_chosen, n), drawn for many queries at once."""
         if (query - 1) % BLOCK == 0:
-            # Single precision would round the last place of a wide window's row up to one too many.
+            # Double precision: in single, a number just below 1 may be rounded up to a position outside the image.
             drawn = self.streams.uniform(images, (BLOCK, n), self.x.new_empty(0, dtype=torch.float64))
             self.numbers = drawn.new_zeros((len(self.x), BLOCK, n))
             self.numbers[images] = drawn
@@ -186,7 +170,7 @@ class _Search:
         return torch.where(uniform < 0.5, -1.0, 1.0).to(self.x.dtype)
 
     def corner(self, uniform, side):
-        """Row and column of the window's corner; the last place in each is as likely as the first."""
+        """Row and column of the window's corner, all positions equally likely."""
         space = torch.tensor([self.height - side + 1, self.width - side + 1], device=uniform.device)
         return (uniform * space).long()
 
@@ -254,19 +238,19 @@ class _L2Search(_Search):
         return image.scatter_(2, places, values.flatten(2)).view(-1, self.n_channels, self.height, self.width)
 
     def _on_sphere(self, images, step):
-        # The cube took some of the norm that the last point had: all of it is used again.
+        # The cube cut off a part of the norm: the step is scaled back to all of eps.
         length = torch.linalg.vector_norm(step.flatten(1), dim=1)[:, None, None, None]
         return (self.x[images] + step * (self.ball.eps / length.clamp(min=torch.finfo(step.dtype).tiny))).clamp_(0, 1)
 
 
 def _length(step):
-    """Of each channel, and never 0."""
+    """Length of each channel's step, never 0."""
     length = torch.linalg.vector_norm(step, dim=(2, 3), keepdim=True)
     return length.clamp(min=torch.finfo(step.dtype).tiny)
 
 
 def _two_bumps(side, like):
-    """The window's pattern, of norm 1 and shape (side, side): a bump of each sign, one above the other."""
+    """Pattern of norm 1 and shape (side, side): a positive bump above a negative one."""
     half = side // 2
     pattern = torch.cat([_bump(half, side, like), -_bump(side - half, side, like)])
     return pattern / torch.linalg.vector_norm(pattern)
@@ -279,5 +263,5 @@ def _bump(height, width, like):
     terms = torch.arange(1, max(height, width) // 2 + 2, dtype=like.dtype, device=like.device) ** -2
     tails = terms.flip(0).cumsum(0).flip(0)
     bump = tails[torch.maximum(rows[:, None], columns)]
-    # Both bumps weigh the same, whichever has a row more.
+    # Both bumps have the same norm, although one may have a row more.
     return bump / torch.linalg.vector_norm(bump).clamp(min=torch.finfo(like.dtype).tiny)

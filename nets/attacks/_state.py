@@ -1,4 +1,4 @@
-"""A model held still while it is attacked, and left as it was."""
+"""A model in evaluation mode, with frozen parameters, during an attack, and restored afterwards."""
 
 import contextlib
 
@@ -12,31 +12,31 @@ from nets.attacks._forward import is_compiled
 from nets.attacks._layout import channels_last
 
 BATCH_NORMS = ("running", "batch")
-# Keeps the model's noise apart from the random starts that the same seed makes.
+# Makes the model's noise independent of the random starts from the same seed.
 APART = 0x5DEECE66D
 
 
 @contextlib.contextmanager
 def attacked(model, *, generator=None, batch_norm="running", fold=True):
-    """Hold a model still while it is attacked, and leave it as it was.
+    """Freeze a model within a `with` block in which it is attacked, and restore it afterwards.
 
-    A model in training mode is in evaluation mode inside. One in evaluation mode keeps the mode of every submodule: a
-    Dropout that was left in training mode draws, and a batch normalisation there normalises by the batch and records
-    nothing. Parameters require no gradient inside. All of it, buffers included, is put back at the end.
+    A model in training mode is switched to evaluation mode. In a model in evaluation mode, every submodule keeps its
+    mode: a Dropout in training mode draws, and a batch normalisation in training mode normalises by the batch, but does
+    not update its statistics. Parameters require no gradient. Modes, gradients and buffers are restored at the end.
 
     Parameters
     ----------
     model : Module or callable
-        Of a callable that is not a Module only the noise is governed.
+        Model to be attacked. For a callable that is not a Module, only the noise is controlled.
     generator : torch.Generator, optional
-        Source of the model's noise: of the project's blocks directly, of all others by a seed for PyTorch's default
-        generators, whose state is put back. By default PyTorch's own.
+        Generator of the model's noise: directly for the blocks of this project, and for all others by a seed for
+        PyTorch's default generators, whose state is restored. By default PyTorch's own.
     batch_norm : {"running", "batch"}
-        Normalise by the running statistics, or by those of the batch, as the released code does while it trains; the
-        running statistics stay as they are in both cases.
+        Whether to normalise by the running statistics, or by those of the batch, as the released code does in training.
+        The running statistics are not updated in either case.
     fold : bool, default=True
-        Compute running normalisations as part of their neighbours and convolutions in channels-last order where the
-        model allows it: faster, equal up to rounding.
+        Whether to fold normalisations into their neighbours and to compute convolutions in channels-last order where
+        the model allows it: faster, and equal up to rounding.
 
     Yields
     ------
@@ -63,7 +63,7 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
 
 
 def _is_whole(module):
-    """Whether a module does not come apart: compiled, scripted, or a `DataParallel`, which makes copies."""
+    """Whether the submodules cannot be replaced: compiled, scripted, or a `DataParallel`, which makes copies."""
     return is_compiled(module) or isinstance(module, (nn.DataParallel, torch.jit.ScriptModule))
 
 
@@ -83,7 +83,7 @@ def _still(model, batch_norm):
         norms = [m for m in modules if isinstance(m, _BatchNorm) and (m.training or batch_norm == "batch")]
         tracks = [norm.track_running_stats for norm in norms]
         for norm in norms:
-            # Training mode without tracked statistics: the batch's are used, and nothing is written.
+            # Training mode without tracked statistics: those of the batch are used, and nothing is updated.
             norm.training, norm.track_running_stats = True, False
         for parameter in parameters:
             parameter.requires_grad_(False)
@@ -104,7 +104,7 @@ def _still(model, batch_norm):
 
 @contextlib.contextmanager
 def _seeded(generator):
-    """Let what draws from PyTorch's default generators draw numbers that the generator decides; put those back."""
+    """Seed PyTorch's default generators from this one, and restore their state afterwards."""
     defaults = [torch.default_generator]
     if torch.cuda.is_initialized():
         defaults += torch.cuda.default_generators
@@ -112,7 +112,7 @@ def _seeded(generator):
         yield
         return
     before = [default.get_state() for default in defaults]
-    # Looked up, not drawn: a model that draws nothing leaves the generator to the attack.
+    # Read from a copy: a deterministic model must not change the numbers that the attack draws.
     twin = torch.Generator(generator.device).set_state(generator.get_state())
     seed = torch.randint(2**62, (), generator=twin, device=twin.device).item() ^ APART
     try:
@@ -122,7 +122,7 @@ def _seeded(generator):
         yield
     finally:
         if any(not torch.equal(d.get_state(), state) for d, state in zip(defaults, seeded, strict=True)):
-            # The next call with this generator then sees other noise.
+            # The model drew: the next call with this generator gets other noise.
             torch.randint(2, (), generator=generator, device=generator.device)
         for default, state in zip(defaults, before, strict=True):
             default.set_state(state)

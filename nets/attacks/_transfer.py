@@ -1,8 +1,8 @@
-"""Blind attacks: adversarial images made on one model, the oracle, to be shown to another.
+"""Blind attacks: adversarial images made on one model, the oracle, and evaluated on another.
 
     x_adv = attack(oracle, x, y),  and the target classifies x_adv                         (paper: section 3.2, Table 3)
 
-The attacker sees everything of the oracle and nothing of the target.
+The attacker knows the oracle completely and nothing of the target.
 """
 
 import torch
@@ -13,12 +13,12 @@ __all__ = ["transfer"]
 
 
 def transfer(attack, oracle, x, y, *, batch_size=None, **options):
-    """Make adversarial images on an oracle; the share of them that the target answers right is its blind accuracy.
+    """Make adversarial images on an oracle; the target's accuracy on them is its accuracy under a blind attack.
 
     Parameters
     ----------
     attack : callable
-        Of `attacks`: `attack(model, x, y, **options)` to images.
+        One of the attacks: `attack(model, x, y, **options)` returns images.
     oracle : Module
         Images in [0, 1] to logits.
     x : Tensor of shape (n_images, ...)
@@ -26,9 +26,9 @@ def transfer(attack, oracle, x, y, *, batch_size=None, **options):
     y : Tensor of shape (n_images,)
         Labels.
     batch_size : int, optional
-        Images at a time; by default all at once.
+        Number of images per batch; by default all at once.
     **options
-        Of the attack. A generator goes on from batch to batch.
+        Options of the attack. A generator continues from batch to batch.
 
     Returns
     -------
@@ -38,10 +38,10 @@ def transfer(attack, oracle, x, y, *, batch_size=None, **options):
     Raises
     ------
     ValueError
-        If x and y are not of one length, or batch_size is not a positive integer (raised by a helper).
+        If x and y differ in length, or batch_size is not a positive integer (raised by a helper).
     """
     if len(x) != len(y):
-        raise ValueError(f"x and y must be of one length, got {len(x)} and {len(y)}")
+        raise ValueError(f"x and y must have the same length, got {len(x)} and {len(y)}")
     if batch_size is None or len(x) == 0:
         return attack(oracle, x, y, **options)
     batch_size = checks.integer("batch_size", batch_size, at_least=1)

@@ -516,7 +516,7 @@ def test_a_bad_option_is_refused(options, message):
     [
         (lambda x, y: (x + 1, y), r"x must lie in \[0, 1\], got values from"),
         (lambda x, y: (x * math.nan, y), r"x must lie in \[0, 1\], got values from nan"),
-        (lambda x, y: ((255 * x).to(torch.uint8), y), "x must be images .* of floating point, got .* torch.uint8"),
+        (lambda x, y: ((255 * x).to(torch.uint8), y), "x must be floating-point images .*, got .* torch.uint8"),
         (lambda x, y: (x, y[:1]), "y must be 2 integers, one per image, got"),
         (lambda x, y: (x, y.double()), "y must be 2 integers, one per image, got"),
         (lambda x, y: (x, y[:, None]), "y must be 2 integers, one per image, got"),

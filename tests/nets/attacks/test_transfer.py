@@ -54,7 +54,7 @@ def test_a_copy_of_the_target_is_an_oracle_as_good_as_the_target():
 
 def test_bad_sizes_are_refused():
     x, y = images(4, seed=6)
-    with pytest.raises(ValueError, match="x and y must be of one length, got 4 and 3"):
+    with pytest.raises(ValueError, match="x and y must have the same length, got 4 and 3"):
         transfer(fgsm, trained(), x, y[:3], batch_size=2)
     with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got batch_size=0"):
         transfer(fgsm, trained(), x, y, batch_size=0)
