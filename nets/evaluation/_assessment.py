@@ -1,4 +1,4 @@
-"""The evaluation of a run from its directory to a report: attacks, rows, red flags, and where they come from."""
+"""The evaluation of a run, from its directory to a report: attacks, rows, red flags, and their provenance."""
 
 import contextlib
 import hashlib
@@ -21,126 +21,130 @@ __all__ = ["Options", "evaluate"]
 
 
 def evaluate(run, options=None, *, progress=True):
-    """Evaluate a run, going on with what there is in its directory.
+    """Evaluate a run, resuming from the results in its directory.
 
     Parameters
     ----------
     run : Path
-        The run's directory, see `nets.training._run_directory`.
+        Directory of the run, as `python -m nets.train` writes it.
     options : Options, optional
-        See there.
+        Options of the evaluation; by default those of the command.
     progress : bool, default=True
-        Show progress bars, if standard error is a terminal.
+        Whether to show progress bars, if standard error is a terminal.
 
     Returns
     -------
     dict
-        "rows", "red_flags", "notes" and provenance, as written to the file.
+        "rows", "red_flags", "notes" and provenance, as written to the file of results.
 
     Raises
     ------
     ValueError
-        If the run, the oracle or the data are not there or do not fit, or an option is out of range.
+        If the run, the oracle or the data do not exist or do not fit together, or an option is out of range.
     ArithmeticError
         If an attack leaves its ball, or a number is not finite.
     """
     began = time.perf_counter()
-    ready = prepare(run, options, progress=progress)
-    options, evaluation, record, provenance = ready.options, ready.evaluation, ready.record, ready.provenance
-    with exact(ready.device):
-        bar = tqdm(ready.attacks, unit="attack", disable=None if progress else True)
-        outcomes = [evaluation.run(attack) for attack in bar]
-        natural = outcomes[0]
+    setup = prepare(run, options, progress=progress)
+    runner, record = setup.runner, setup.record
+    with exact(setup.device):
+        bar = tqdm(setup.attacks, unit="attack", disable=None if progress else True)
+        outcomes = [runner.run(attack) for attack in bar]
         # The paper has no row for a network with noise that it was not trained with.
-        paper = published(record["name"]) if options.inject is None else None
-        rows = [make_row(o, evaluation.natural(o.attack), paper) for o in outcomes]
-        rows += worst_rows(outcomes[1:], natural, ready.eps)
-        accuracies, n_compared = accuracies_for_flags(outcomes[1:], natural, ready.eps)
-        flags = _red_flags(ready, {"accuracies": accuracies, "n_compared": n_compared})
-        flags["found"] = [asdict(flag) for flag in differing_flags(outcomes)] + flags["found"]
-        mask = gradient_mask(rows, record)
-    n_epochs, order, labels = epochs_done(run), evaluation.order.cpu(), ready.images.test_labels
-    noisy = evaluation.is_noisy
+        paper = published(record["name"]) if setup.options.inject is None else None
+        rows = [make_row(o, runner.natural(o.attack), paper) for o in outcomes]
+        rows += worst_rows(outcomes[1:], outcomes[0], setup.eps)
+        flags = _red_flags(setup, outcomes)
+    mask, n_epochs = gradient_mask(rows, record), epochs_done(run)
     return {
-        "run": {
-            "path": str(run),
-            "name": record["name"],
-            "recipe": record["recipe"],
-            "model": record["model"],
-            "seed": record["seed"],
-            "epoch": record["epoch"],
-            "epochs_done": n_epochs,
-            "validation": record["accuracy"],
-            "weights": ready.weights,
-            "versions": record["versions"],
-        },
-        "oracle": None
-        if ready.oracle_record is None
-        else {
-            "path": str(options.oracle),
-            "name": ready.oracle_record["name"],
-            "recipe": ready.oracle_record["recipe"],
-            "seed": ready.oracle_record["seed"],
-            "weights": ready.oracle_weights,
-        },
-        "control": None if options.inject is None else {"inject": options.inject, "coef": options.coef},
-        "data": provenance
-        | {
-            "trained_on": record["data"]["digest"],
-            "subset": f"the first {len(order)} of the {len(labels)} test images in a random order in which "
-            f"the classes take turns, subset_seed={options.subset_seed}",
-            "n_each_class": torch.bincount(labels[order], minlength=len(ready.images.classes)).tolist(),
-        },
-        "protocol": {
-            "preset": ready.preset_name,
-            "robust": "right before and after the attack, repeat by repeat; images wrong in every repeat are attacked "
-            "only where settings.everywhere is true, and count as wrong",
-            "stderr": "sqrt(p (1 - p) / n + spread**2 / n_repeats)",
-            "is_noisy": noisy,
-            "n_draws": evaluation.n_draws if noisy else 1,
-            "n_repeats": evaluation.n_repeats if noisy else 1,
-            "batch_size": evaluation.batch_size,
-            "std_over": record["model"]["std_over"] if noisy else None,
-            "dtype": "float32",
-            "norm": options.norm,
-            "eps": ready.eps,
-            "seed": evaluation.seed,
-            "subset_seed": options.subset_seed,
-        },
+        "run": _run(run, setup, n_epochs),
+        "oracle": _oracle(setup),
+        "control": _control(setup.options),
+        "data": _data(setup),
+        "protocol": _protocol(setup),
         "rows": rows,
         "red_flags": flags,
         "gradient_mask": mask,
-        "notes": notes(mask, record, provenance, n_epochs, is_noisy=noisy),
-        **environment(ready.device, "nets.evaluate"),
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()},
+        "notes": notes(mask, record, setup.provenance, n_epochs, is_noisy=runner.is_noisy),
+        **environment(setup.device, "nets.evaluate"),
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(setup.options).items()},
         "seconds": round(time.perf_counter() - began, 2),
         "seconds_of_attacks": round(sum(outcome.seconds for outcome in outcomes), 2),
     }
 
 
-def _red_flags(ready, compared):
-    """What `red_flags.check` finds, or found before."""
-    evaluation, eps = ready.evaluation, ready.eps
-    n_eot = ready.preset.n_eot_flagged if evaluation.is_noisy else 1
-    x, y = evaluation.images.take(evaluation.order[: ready.preset.n_flagged])
-    told = {"identity": evaluation.identity, "eps": eps, "n_eot": n_eot, "n": len(x), **compared}
-    key = hashlib.sha256(json.dumps(told, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
-    path = evaluation.directory / f"red-flags-{key}.json"
+def _run(run, setup, n_epochs):
+    record = setup.record
+    return {
+        "path": str(run),
+        **{name: record[name] for name in ("name", "recipe", "model", "seed", "epoch")},
+        "epochs_done": n_epochs,
+        "validation": record["accuracy"],
+        "weights": setup.weights,
+        "versions": record["versions"],
+    }
+
+
+def _oracle(setup):
+    if setup.oracle_record is None:
+        return None
+    record = {name: setup.oracle_record[name] for name in ("name", "recipe", "seed")}
+    return {"path": str(setup.options.oracle), **record, "weights": setup.oracle_weights}
+
+
+def _control(options):
+    return None if options.inject is None else {"inject": options.inject, "coef": options.coef}
+
+
+def _data(setup):
+    order, labels = setup.runner.order.cpu(), setup.images.test_labels
+    return setup.provenance | {
+        "trained_on": setup.record["data"]["digest"],
+        "subset": f"the first {len(order)} of the {len(labels)} test images in a random order in which "
+        f"the classes take turns, subset_seed={setup.options.subset_seed}",
+        "n_each_class": torch.bincount(labels[order], minlength=len(setup.images.classes)).tolist(),
+    }
+
+
+def _protocol(setup):
+    runner = setup.runner
+    return {
+        "preset": setup.preset_name,
+        "robust": "right before and after the attack, repeat by repeat; images wrong in every repeat are attacked only "
+        "where settings.everywhere is true, and count as wrong",
+        "stderr": "sqrt(p (1 - p) / n + spread**2 / n_repeats)",
+        "is_noisy": runner.is_noisy,
+        "n_draws": runner.n_draws if runner.is_noisy else 1,
+        "n_repeats": runner.n_repeats if runner.is_noisy else 1,
+        "batch_size": runner.batch_size,
+        "std_over": setup.record["model"]["std_over"] if runner.is_noisy else None,
+        "dtype": "float32",
+        "norm": setup.options.norm,
+        "eps": setup.eps,
+        "seed": runner.seed,
+        "subset_seed": setup.options.subset_seed,
+    }
+
+
+def _red_flags(setup, outcomes):
+    """Return what `red_flags.check` finds, or found in an earlier call, and the flags of the outcomes, first."""
+    runner = setup.runner
+    n_eot = setup.preset.n_eot_flagged if runner.is_noisy else 1
+    accuracies, n_compared = accuracies_for_flags(outcomes[1:], outcomes[0], setup.eps)
+    compared = {"accuracies": accuracies, "n_compared": n_compared}
+    x, y = runner.images.take(runner.order[: setup.preset.n_flagged])
+    depends = {"identity": runner.identity, "eps": setup.eps, "n_eot": n_eot, "n": len(x), **compared}
+    key = hashlib.sha256(json.dumps(depends, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
+    path = runner.directory / f"red-flags-{key}.json"
+    flags = None
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    generator = seeds.make_generator(evaluation.seed, "red flags", device=x.device)
-    found = red_flags.check(
-        evaluation.model,
-        x,
-        y,
-        eps=eps,
-        norm=evaluation.norm,
-        n_eot=n_eot,
-        accuracies=compared["accuracies"],
-        generator=generator,
-    )
-    flags = {"n_images": len(x), "n_eot": n_eot, **compared, "found": [asdict(flag) for flag in found]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with checkpoint.renamed(path) as draft:
-        draft.write_text(json.dumps(flags, allow_nan=False), encoding="utf-8")
-    return flags
+        flags = json.loads(path.read_text(encoding="utf-8"))
+    if flags is None:
+        options = {"eps": setup.eps, "norm": runner.norm, "n_eot": n_eot, "accuracies": accuracies}
+        generator = seeds.make_generator(runner.seed, "red flags", device=x.device)
+        found = red_flags.check(runner.model, x, y, **options, generator=generator)
+        flags = {"n_images": len(x), "n_eot": n_eot, **compared, "found": [asdict(flag) for flag in found]}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with checkpoint.renamed(path) as draft:
+            draft.write_text(json.dumps(flags, allow_nan=False), encoding="utf-8")
+    return flags | {"found": [asdict(flag) for flag in differing_flags(outcomes)] + flags["found"]}

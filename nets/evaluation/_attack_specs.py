@@ -1,19 +1,19 @@
 """The attacks of an evaluation by name, with all their settings.
 
     fgsm  ifgsm20  cw  cw-as-released          the paper's (sections 3.2 and 4); gradients averaged over 5 draws
-    pgd20                                      ifgsm20 from a random start; any number of steps may stand for 20
-    apgd-ce  apgd-dlr  apgd-t  fab  fab-t      the present standard: 20 draws
+    pgd20                                      ifgsm20 from a random start; any number of steps may replace 20
+    apgd-ce  apgd-dlr  apgd-t  fab  fab-t      today's standard; gradients averaged over 20 draws
     square                                     random search, without gradients
-    autoattack                                 those one after the other
-    unbounded                                  ifgsm in the whole cube of images, which must leave nothing right
-    natural                                    none
-    ...-eot20  ...-eot20-logits                with other draws; averaging logits inside the loss, not gradients
-    transfer-...                               the images come from the same network with its noise switched off
+    autoattack                                 AutoAttack: the standard attacks in sequence
+    unbounded                                  ifgsm in the whole cube of images, which should break every image
+    natural                                    no attack
+    ...-eot20  ...-eot20-logits                another number of draws; averaging logits inside the loss
+    transfer-...                               images made on the same network with its noise switched off
     noise-off-...                              noise switched off for the attack and the evaluation
-    blind-...                                  the images come from another network, the oracle or surrogate
+    blind-...                                  images made on another network, the oracle or surrogate
     ...@200                                    on the first 200 images
 
-For a deterministic model the draws have no meaning, and names that ask for more of them are the plain ones.
+For a deterministic model the number of draws has no effect, and "ifgsm20-eot20" is the same attack as "ifgsm20".
 """
 
 import math
@@ -29,9 +29,9 @@ NAME = re.compile(
     r"(?:(?P<source>transfer|noise-off|blind)-)?(?P<base>[a-z]+(?:-[a-z]+)*?)(?P<n_iter>[1-9]\d*)?"
     r"(?:-eot(?P<n_eot>[1-9]\d*)(?P<logits>-logits)?)?(?:@(?P<n_images>[1-9]\d*))?"
 )
-# The paper's section 4: five independent runs; auto-attack's for models that draw.
+# Draws per gradient: five independent runs in the paper's section 4; auto-attack's number for noisy models.
 PAPER_EOT, STANDARD_EOT = 5, 20
-# With the number of steps that the name asks for, the paper's table names IFGSM^20; `red_flags` takes 40 of 1/20.
+# Attacks whose names contain the number of steps, as IFGSM^20 in the paper's tables.
 COUNTED = ("ifgsm", "pgd")
 PAPER = ("fgsm", "ifgsm", "cw", "cw-as-released")
 APGD = ("apgd-ce", "apgd-dlr", "apgd-t", "apgd-margin")
@@ -40,12 +40,12 @@ FAB = ("fab", "fab-t")
 NO_LOSS = ("cw", "cw-as-released", "square", *FAB)
 VERSIONS = ("auto", "standard", "rand")
 BASES = ("natural", *PAPER, "pgd", *APGD, *FAB, "square", "autoattack", "unbounded")
-# Steps of a twentieth of the cube's size.
+# Steps of a twentieth of the cube's size, as in `nets.red_flags`.
 UNBOUNDED_N_ITER, UNBOUNDED_STEP = 40, 1 / 20
 
 
 def attack_names():
-    """Return the table of attack names, as text.
+    """Return the table of attack names as text.
 
     Returns
     -------
@@ -58,10 +58,10 @@ def attack_names():
 class AttackSpec:
     """An attack with all its settings, and how the model is then evaluated on the attacked images.
 
-    `name` as given to `parse`, without the number of images, and without draws where nothing draws; `source` is what is
-    attacked: "model", "noise-off" or "oracle"; `noise` whether the model draws in the evaluation; `everywhere` whether
-    misclassified images are attacked as well, as in the paper; `eps` and `step_size` in the norm, in units of images in
-    [0, 1]; the others are None for attacks without them.
+    `name` is as given to `parse`, without the number of images, and without draws if the attacked model is
+    deterministic. `source` is the attacked model: "model", "noise-off" or "oracle". `noise` is whether the model is
+    noisy in the evaluation, `everywhere` whether misclassified images are attacked as well, as in the paper. `eps` and
+    `step_size` are in the norm, in units of images in [0, 1]. The others are None for attacks that do not use them.
     """
 
     name: str
@@ -81,21 +81,21 @@ class AttackSpec:
 
     @property
     def is_bounded(self):
-        """Whether the attack promises images within eps, as C&W's, which minimises the distance, does not."""
+        """Whether the attack returns images within eps; that of Carlini and Wagner minimises the distance instead."""
         return not self.base.startswith("cw")
 
     @property
     def is_compared(self):
-        """Whether the worst case counts it: with the noise on, images in the cube, those outside the ball left out."""
+        """Whether the attack counts in the worst case: it has the noise on, and its images are in the cube."""
         return self.noise and self.base not in ("natural", "unbounded", "cw-as-released")
 
     @property
     def needs_gradients(self):
-        """Whether the attack differentiates the model; Square does not, and AutoAttack goes on without."""
+        """Whether the attack needs a differentiable model: Square does not, and AutoAttack skips its other parts."""
         return self.base not in ("natural", "square", "autoattack")
 
     def settings(self):
-        """All settings but the name, which adds nothing, as a dict."""
+        """All settings except the name, which depends on them, as a dict."""
         return {key: value for key, value in asdict(self).items() if key != "name" and value is not None}
 
     def __call__(self, model, x, y, *, generator=None):
@@ -141,22 +141,22 @@ def parse(
     n_queries=5000,
     version="auto",
 ):
-    """Return the attack of a name.
+    """Return the attack of a name, with its settings.
 
     Parameters
     ----------
     name : str
-        As at the head of this module.
+        Name of the attack, see `attack_names`.
     is_noisy, oracle_is_noisy : bool
-        Whether the model, and the one that is attacked blindly, draw.
+        Whether the model, and the model on which blind attacks are made, is noisy.
     norm : {"linf", "l2"}
-        Norm.
+        Norm of the perturbation.
     eps, step_size : float
-        Radius, and step of IFGSM and PGD, by default eps / 4.
+        Radius, and step size of IFGSM and PGD (default: eps / 4), in units of images in [0, 1].
     n_images : int
-        Images where the name gives none, and at most.
+        Number of images if the name gives none, and the largest number.
     n_iter, n_queries : int
-        Steps of APGD and FAB, and queries of Square.
+        Number of steps of APGD and FAB, and of queries of Square.
     version : str
         Version of AutoAttack.
 
@@ -167,7 +167,7 @@ def parse(
     Raises
     ------
     ValueError
-        If there is no such attack.
+        If there is no such attack, or an option is out of range.
 
     Examples
     --------
@@ -181,14 +181,14 @@ def parse(
         raise ValueError(f"there is no attack {name!r}: --list names them all")
     source = {None: "model", "blind": "oracle"}.get(match["source"], "noise-off")
     if base == "natural" and (match["n_eot"] or match["n_images"] or match["source"] in ("transfer", "blind")):
-        raise ValueError(f"there is no attack {name!r}: natural images have neither draws nor a source nor a part")
+        raise ValueError(f"there is no attack {name!r}: natural images take no draws, source or number of images")
     if match["logits"] and base in NO_LOSS:
         raise ValueError(f"there is no attack {name!r}: {base} has no loss inside which logits could be averaged")
     draws = {"model": is_noisy, "oracle": oracle_is_noisy, "noise-off": False}[source]
-    asked = name.partition("@")[0]
+    full_name = name.partition("@")[0]
     eps = checks.real("eps", eps, positive=True)
     attack = AttackSpec(
-        asked if draws else asked.partition("-eot")[0],
+        full_name if draws else full_name.partition("-eot")[0],
         base,
         min(n_images, int(match["n_images"] or n_images)),
         source=source,
@@ -209,46 +209,46 @@ def parse(
     if base == "autoattack":
         attack = replace(attack, version=checks.one_of("version", version, VERSIONS))
     if base == "unbounded":
-        # In the maximum norm the cube's size; in the Euclidean one it is that of the images.
+        # In the maximum norm this is the size of the cube; in the Euclidean norm the size depends on the images.
         attack = replace(attack, eps=1.0, step_size=UNBOUNDED_STEP, n_iter=UNBOUNDED_N_ITER)
-    usual = PAPER_EOT if base in (*PAPER, "pgd", "unbounded") else STANDARD_EOT
-    # As released; random search takes single draws, whose errors the deciding draws correct.
-    usual = 1 if base in ("cw-as-released", "square") else usual
-    n_eot = int(match["n_eot"] or usual) if draws else 1
+    default = PAPER_EOT if base in (*PAPER, "pgd", "unbounded") else STANDARD_EOT
+    # As released; random search uses single draws, whose errors the deciding draws correct.
+    default = 1 if base in ("cw-as-released", "square") else default
+    n_eot = int(match["n_eot"] or default) if draws else 1
     eot = "logits" if match["logits"] and n_eot > 1 else "gradients"
     return replace(attack, n_eot=n_eot, eot=None if base in NO_LOSS else eot)
 
 
 def attacks_of(names, *, is_noisy, has_oracle=False, **options):
-    """Return the attacks of names, in order, without those that add nothing for this model.
+    """Return the attacks of several names, in order, without those that are redundant for this model.
 
     Parameters
     ----------
     names : sequence of str
-        As at the head of this module.
+        Names of attacks, see `attack_names`.
     is_noisy : bool
-        Whether the model draws: else nothing is switched off, and draws are no setting.
+        Whether the model is noisy. If not, attacks with the noise switched off are left out, and draws have no effect.
     has_oracle : bool, default=False
-        Whether there is another network to attack.
+        Whether there is another network on which blind attacks are made.
     **options : optional
-        Those of `parse`.
+        Options of `parse`.
 
     Returns
     -------
     list of AttackSpec
-        "natural" first; "noise-off-natural" before the first of "noise-off-...". An attack that is named twice is made
-        once, by its first name, on the greater number of images.
+        Attacks, "natural" first, and "noise-off-natural" before the first of "noise-off-...". An attack that is named
+        twice occurs once, with its first name, on the larger number of images.
 
     Raises
     ------
     ValueError
-        If there is no such attack, or a blind one and no oracle.
+        If there is no such attack, or a blind attack without an oracle.
     """
     chosen = [parse("natural", is_noisy=is_noisy, **options)]
     for name in names:
         attack = parse(name, is_noisy=is_noisy, **options)
         if attack.source == "oracle" and not has_oracle:
-            raise ValueError(f"{name} needs the network that is attacked: give --oracle RUN, or surrogate=")
+            raise ValueError(f"{name} needs a network on which it is made: give --oracle RUN, or surrogate=")
         if attack.source == "noise-off":
             if not is_noisy:
                 continue

@@ -1,4 +1,4 @@
-"""Control: noise that a network was not trained with, switched on for its evaluation alone."""
+"""Control experiment: noise that a network was not trained with, switched on only for its evaluation."""
 
 import torch
 from torch import nn
@@ -17,21 +17,21 @@ class _Zero(nn.Module):
 
 
 def inject(model, place, coef=0.1):
-    """Switch Gaussian noise of coef standard deviations on, in place: after every residual mapping, as in En1ResNet-20
-    ("blocks"), or on the normalised images ("input"); ValueError if the model draws already or has no blocks.
+    """Switch on Gaussian noise of coef standard deviations, in place: after every residual mapping, as in En1ResNet-20
+    ("blocks"), or on the normalised images ("input"); ValueError if the model is already noisy or has no blocks.
     """
     checks.one_of("inject", place, PLACES)
     coef = checks.real("coef", coef, positive=True)
     if not isinstance(model, ImageClassifier):
-        raise ValueError(f"--inject {place}: the model is no network of this program")
+        raise ValueError(f"--inject {place}: the model is not a network of this package")
     blocks = noisy_blocks(model)
     if any(block.is_noisy for block in blocks):
-        raise ValueError(f"--inject {place}: the network draws noise already")
+        raise ValueError(f"--inject {place}: the network is already noisy")
     if place == "input":
         model.net = nn.Sequential(NoisyResidual(_Zero(), coef=coef), model.net).eval()
         return model
     if not blocks:
-        raise ValueError("--inject blocks: the network has no residual blocks of this program")
+        raise ValueError("--inject blocks: the network has no residual blocks of this package")
     for block in blocks:
         block.noise, block.coef = "gaussian", coef
     return model

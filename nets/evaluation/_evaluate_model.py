@@ -1,7 +1,7 @@
-"""The protocol on anybody's model: the function that others call."""
+"""The public function of the protocol: evaluate any model in one call."""
 
 from nets.attacks import EPS, N_DRAWS
-from nets.evaluation._protocol import assess
+from nets.evaluation._protocol import Settings, assess
 
 
 def evaluate_model(
@@ -26,12 +26,12 @@ def evaluate_model(
 ):
     """Evaluate the robustness of any classifier of images in [0, 1], as the networks of this project are evaluated.
 
-    The model is a Module, a function, a jit or exported module, a DataParallel. Modes of submodules stay as they are
-    handed over, except that a model in training mode is evaluated in evaluation mode, with a warning if that matters.
-    Whether it draws is found by five passes. If so, predictions are means over n_draws fresh passes, repeated n_repeats
-    times, and the report shows robust accuracy against the draws per gradient, doubled until it no longer falls.
-    Whether it is differentiable is found by a pass. If not, only score-based attacks run, and the first line of the
-    report says so, unless a surrogate guides the others.
+    The model may be a Module, a function, a scripted or exported module, or a DataParallel. Submodules keep their
+    modes, except that a model in training mode is evaluated in evaluation mode, with a warning if that matters. Five
+    passes show whether the model is noisy. If so, predictions are means over n_draws fresh passes, repeated n_repeats
+    times, and the report shows robust accuracy against the number of draws per gradient, which is doubled until the
+    accuracy no longer falls. One pass shows whether the model is differentiable. If not, only score-based attacks run,
+    and the first line of the report says so, unless a surrogate guides the other attacks.
 
     Parameters
     ----------
@@ -42,42 +42,45 @@ def evaluate_model(
     labels : Tensor of shape (n_images,)
         Labels.
     eps : float, default=8/255
-        Radius, in units of images and in the norm; > 0, in the maximum norm at most 1.
+        Radius of the ball, in units of images and in `norm`; > 0, and at most 1 in the maximum norm.
     norm : {"linf", "l2"}
-        Norm.
+        Norm of the perturbation.
     attacks : sequence of str, optional
-        Names as `python -m nets.evaluate --list` has them, "ifgsm20-eot5" say. By default FGSM, IFGSM of 20 steps and
-        AutoAttack's parts: APGD-CE, APGD-T, FAB-T and Square on a deterministic model (some 2000 gradients and 5000
-        queries per image: n_iter=20 and n_queries=500 for a first impression), APGD-CE and APGD-DLR by 20 draws per
-        gradient on one that draws; Square alone where there are no gradients.
+        Names as listed by `python -m nets.evaluate --list`, for example "ifgsm20-eot5". Default for a deterministic
+        model: FGSM, IFGSM with 20 steps and the parts of AutoAttack, APGD-CE, APGD-T, FAB-T and Square (about 2000
+        gradients and 5000 queries per image; n_iter=20 and n_queries=500 give a first impression). Default for a noisy
+        model: FGSM, IFGSM, APGD-CE and APGD-DLR, the last three with 20 draws per gradient. Default for a model without
+        gradients: Square.
     step_size : float, optional
-        Step of IFGSM and PGD, in units of images and in the norm; > 0. By default eps / 4.
+        Step size of IFGSM and PGD, in units of images and in `norm`; > 0. Default: eps / 4.
     n_draws : int, default=10
-        Passes whose mean logits make a prediction, if the model draws; >= 1.
+        Number of passes whose mean logits make a prediction, if the model is noisy; >= 1.
     n_repeats : int, default=5
-        Such predictions per image; >= 1.
+        Number of such predictions per image; >= 1.
     surrogate : callable, optional
-        A differentiable stand-in with the same classes: its gradients guide the attacks, at the logits of the model
-        itself, which decides (BPDA through the whole network). It is attacked by itself too ("blind-...", transfer).
+        A differentiable stand-in with the same classes. Its gradients, taken at the logits of the model, guide the
+        attacks (BPDA through the whole network); the model itself decides. The surrogate is also attacked on its own
+        (transfer, "blind-...").
     out : path, optional
-        Directory of the results, saved batch by batch: the same call resumes from there. By default nothing is kept.
+        Directory in which the results are saved batch by batch; the same call resumes from it. By default nothing is
+        saved.
     n_iter : int, default=100
-        Steps of APGD and FAB; >= 1.
+        Number of steps of APGD and FAB; >= 1.
     n_queries : int, default=5000
-        Queries of Square; >= 1.
+        Number of queries of Square; >= 1.
     batch_size : int, optional
-        Images at once; by default 128, on a GPU 1000.
+        Number of images per batch. Default: 128, or 1000 on a GPU.
     seed : int, default=0
         Seed of attacks and noise; >= 0.
     keep_images : bool, default=False
-        Keep the attacked images, as `report.x_adv[name]`.
+        Whether to keep the attacked images, as `report.x_adv[name]`.
     progress : bool, default=True
-        Show progress bars, if standard error is a terminal.
+        Whether to show progress bars, if standard error is a terminal.
 
     Returns
     -------
     Report
-        `rows`, `worst_case`, `red_flags`, `eot_curve`; as text its table in Markdown.
+        Result with `rows`, `worst_case`, `red_flags` and `eot_curve`; str() of it is a table in Markdown.
 
     Raises
     ------
@@ -95,17 +98,13 @@ def evaluate_model(
     >>> [(row["name"], row["accuracy"]) for row in report.rows]
     [('natural', 1.0), ('fgsm', 0.0)]
     """
-    return assess(
-        model,
-        images,
-        labels,
+    settings = Settings(
         eps=eps,
         norm=norm,
         attacks=attacks,
         step_size=step_size,
         n_draws=n_draws,
         n_repeats=n_repeats,
-        surrogate=surrogate,
         out=out,
         n_iter=n_iter,
         n_queries=n_queries,
@@ -114,3 +113,4 @@ def evaluate_model(
         keep_images=keep_images,
         progress=progress,
     )
+    return assess(model, images, labels, settings, surrogate=surrogate)

@@ -1,4 +1,4 @@
-"""Anybody's model and images, as the runner takes them."""
+"""Models and images of any origin, in the form that the runner takes."""
 
 import hashlib
 import warnings
@@ -11,7 +11,7 @@ from nets.attacks import NoGradientError, Objective, attacked, mean_logits
 
 
 class ImageSet:
-    """Images and labels as `AttackRunner` takes them."""
+    """Images and labels in the form that `AttackRunner` takes."""
 
     def __init__(self, images, labels):
         self.images, self.labels = images, labels
@@ -21,7 +21,7 @@ class ImageSet:
 
 
 class Foreign(nn.Module):
-    """A callable as a Module, in the mode of what it holds."""
+    """A callable as a Module, in the mode of the model that it wraps."""
 
     def __init__(self, model):
         super().__init__()
@@ -56,7 +56,7 @@ def warn_of_modes(model):
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warnings.warn(
             f"the model is in training mode and evaluated in evaluation mode, which changes {shown}: call "
-            "model.eval(), and train() on the parts that are to draw",
+            "model.eval(), and train() on the submodules that should be random",
             UserWarning,
             stacklevel=4,
         )
@@ -67,7 +67,7 @@ def digest_of(*tensors):
 
 
 def digest(model, x):
-    """Of a model's name, modes and weights; of a bare function, which has none, its predictions."""
+    """Digest of a model's name, modes and weights; for a function, which has no weights, of its predictions."""
     modes = [(name, type(m).__qualname__, m.training) for name, m in model.named_modules()]
     name = getattr(model.model, "__qualname__", "")
     state = {key: value for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
@@ -78,7 +78,7 @@ def digest(model, x):
 
 
 def is_differentiable(model, x, y):
-    """Whether a gradient reaches the images at all: that of the margin, which does not saturate."""
+    """Whether any gradient reaches the images: tested by the margin, which does not saturate."""
     with attacked(model):
         try:
             gradient, _, _ = Objective(model, y, loss="margin").gradient(x)

@@ -1,12 +1,12 @@
-"""Does one training answer better than another? The difference of their accuracies on the same images.
+"""Is one training better than another? The difference of their accuracies on the same images.
 
     d_i = mean over B's networks of c_ik - mean over A's of c_ik,    d = mean of d_i
     stderr**2 = Var(d_i) / n + s_A**2 / K_A + s_B**2 / K_B
 
-c_ik is the share of the repeats in which network k is right on image i, before and after the attack; s is the standard
-deviation over the seeds of the networks' accuracies, K their number, and of one network there is no such term: then the
-error is that of these networks, not of their training. What both find easy or hard cancels in d_i, so that the error is
-less than that of two evaluations on images of their own.
+c_ik is the share of the repeats in which network k is right on image i, before and after the attack. s is the standard
+deviation of the accuracies over the seeds, K the number of networks. With one network there is no such term: the error
+is then that of these networks, not of their trainings. The difficulty of an image cancels in d_i, so the error is
+smaller than that of two evaluations on different images.
 """
 
 import math
@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import torch
 
-from nets.evaluation._rows import worst_answers
+from nets.evaluation._rows import worst_rights
 from nets.evaluation._setup import Options, exact, prepare
 from nets.evaluation._statistics import robust
 
 __all__ = ["Difference", "compare", "paired"]
 
-# What is asked of a network that draws nothing, and of one that draws: the paper's attacks, and those that average.
+# Attacks on deterministic and on noisy networks that are compared: the paper's, and those averaged over 20 draws.
 PAIRS = (
     ("natural", "natural"),
     ("fgsm", "fgsm"),
@@ -34,21 +34,7 @@ PAIRS = (
 
 
 class Difference(NamedTuple):
-    """Of two accuracies.
-
-    Attributes
-    ----------
-    first, second : float
-        Accuracies of A and B.
-    difference : float
-        second - first.
-    stderr : float
-        Its standard error, see above.
-    n : int
-        Images.
-    n_first, n_second : int
-        Networks.
-    """
+    """The accuracies of A and B, second - first with its standard error, and the numbers of images and networks."""
 
     first: float
     second: float
@@ -60,24 +46,8 @@ class Difference(NamedTuple):
 
 
 def paired(first, second):
-    """Compare the answers of two trainings on the same images.
+    """Compare two trainings by c_ki in [0, 1], of shape (n_networks, n_images >= 2), on the same images.
 
-    Parameters
-    ----------
-    first, second : Tensor of shape (n_networks, n_images)
-        c_ki in [0, 1]: the networks of A, and of B; the images are the same, two or more.
-
-    Returns
-    -------
-    Difference
-
-    Raises
-    ------
-    ValueError
-        If the images are not as many, or fewer than two.
-
-    Examples
-    --------
     >>> paired(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0, 0.0]])).difference
     0.25
     """
@@ -89,39 +59,40 @@ def paired(first, second):
         )
     difference, n = second.mean(0) - first.mean(0), first.shape[1]
     variance = difference.var().item() / n
-    for answers in (first, second):
-        if len(answers) > 1:
-            variance += answers.mean(1).var().item() / len(answers)
+    for shares in (first, second):
+        if len(shares) > 1:
+            variance += shares.mean(1).var().item() / len(shares)
     accuracies = first.mean().item(), second.mean().item()
     return Difference(*accuracies, difference.mean().item(), math.sqrt(variance), n, len(first), len(second))
 
 
 def compare(first, second, options=None, *, inject=None, progress=True):
-    """Compare two lists of runs by what their evaluations found; what is missing there is made.
+    """Compare two lists of runs by the results of their evaluations; missing results are computed.
 
     Parameters
     ----------
     first, second : sequence of Path
-        Directories of runs, each of one training with different seeds.
+        Directories of the runs of one training each, with different seeds.
     options : Options, optional
-        As for the evaluation of each.
+        Options of each evaluation.
     inject : str, optional
         Noise switched on for the evaluation of the second list, see `Options`.
     progress : bool, default=True
-        Show progress bars, if standard error is a terminal.
+        Whether to show progress bars, if standard error is a terminal.
 
     Returns
     -------
     rows : list of dict
-        Of each attack that both were asked for: "attack", "attack_on_first", and the fields of `Difference`. Then the
-        worst cases, over all attacks on so many images or more: of a side that draws they are more than of another.
+        One per attack that both sides have: "attack", "attack_on_first", "first", "second", "difference" (second -
+        first), "stderr", "n", "n_first" and "n_second". Then one per worst case, over all attacks on at least as many
+        images; a noisy side has more of these attacks than a deterministic one.
     device : torch.device
-        Where.
+        Device of the evaluations.
 
     Raises
     ------
     ValueError
-        If there is no run on one side, or the runs were not evaluated on the same images by the same eps.
+        If one side has no run, or the runs were not evaluated on the same images with the same eps.
     """
     if not first or not second:
         raise ValueError("there must be a run on each side")
@@ -131,32 +102,32 @@ def compare(first, second, options=None, *, inject=None, progress=True):
         [prepare(run, given, progress=progress) for run in runs]
         for runs, given in ((first, options), (second, second_options))
     ]
-    everybody = [ready for side in sides for ready in side]
-    for ready in everybody[1:]:
-        same = ready.provenance["digest"] == everybody[0].provenance["digest"] and ready.eps == everybody[0].eps
-        if not same or not torch.equal(ready.evaluation.order, everybody[0].evaluation.order):
+    reference, *others = (setup for side in sides for setup in side)
+    for setup in others:
+        same = setup.provenance["digest"] == reference.provenance["digest"] and setup.eps == reference.eps
+        if not same or not torch.equal(setup.runner.order, reference.runner.order):
             raise ValueError(
-                f"{ready.record['name']} is evaluated on other images or by another eps than the first run"
+                f"{setup.record['name']} is evaluated on other images or with another eps than the first run"
             )
-    with exact(everybody[0].device):
-        return _rows(*sides), everybody[0].device
+    with exact(reference.device):
+        return _rows(*sides), reference.device
 
 
 def _rows(first, second):
-    rows, asked = [], []
+    rows, compared_names = [], []
     for of_plain, of_noisy in PAIRS:
-        attacks = [[_attack(ready, of_plain, of_noisy) for ready in side] for side in (first, second)]
+        attacks = [[_attack(setup, of_plain, of_noisy) for setup in side] for side in (first, second)]
         names = [attack.name if attack else None for side in attacks for attack in side]
-        # For networks that draw nothing, more draws are no further attack.
-        if None in names or names in asked:
+        # For deterministic networks, the attacks with more draws are the same attacks.
+        if None in names or names in compared_names:
             continue
-        asked.append(names)
-        answers = [
-            [_answers(*pair) for pair in zip(side, chosen, strict=True)]
+        compared_names.append(names)
+        shares = [
+            [_robust_shares(*pair) for pair in zip(side, chosen, strict=True)]
             for side, chosen in zip((first, second), attacks, strict=True)
         ]
-        rows.append(_row(attacks[1][0].name, attacks[0][0].name, *answers))
-    compared = [[(ready, _compared(ready)) for ready in side] for side in (first, second)]
+        rows.append(_row(attacks[1][0].name, attacks[0][0].name, *shares))
+    compared = [[(setup, _compared(setup)) for setup in side] for side in (first, second)]
     for n in _sizes([outcomes for side in compared for _, outcomes in side]):
         worst = [[_worst(*pair, n) for pair in side] for side in compared]
         names = [f"worst case of {side[0][1]}" for side in worst]
@@ -166,35 +137,35 @@ def _rows(first, second):
 
 def _row(name, on_first, first, second):
     n = min(map(len, (*first, *second)))
-    cut = [torch.stack([answers[:n] for answers in side]) for side in (first, second)]
+    cut = [torch.stack([shares[:n] for shares in side]) for side in (first, second)]
     return {"attack": name, "attack_on_first": on_first, **paired(*cut)._asdict()}
 
 
-def _attack(ready, of_plain, of_noisy):
-    name = of_noisy if ready.evaluation.is_noisy else of_plain
-    return next((attack for attack in ready.attacks if attack.name == name), None)
+def _attack(setup, of_plain, of_noisy):
+    name = of_noisy if setup.runner.is_noisy else of_plain
+    return next((attack for attack in setup.attacks if attack.name == name), None)
 
 
-def _answers(ready, attack):
-    """Share of the repeats in which each image is robust."""
-    right = ready.evaluation.run(attack).right
+def _robust_shares(setup, attack):
+    """Share of the repeats in which each image is robust, of shape (n_images,)."""
+    right = setup.runner.run(attack).right
     if attack.base != "natural":
-        right = robust(ready.evaluation.natural(attack).right, right)
+        right = robust(setup.runner.natural(attack).right, right)
     return right.double().mean(1)
 
 
-def _compared(ready):
-    return [ready.evaluation.run(attack) for attack in ready.attacks if attack.is_compared]
+def _compared(setup):
+    return [setup.runner.run(attack) for attack in setup.attacks if attack.is_compared]
 
 
-def _sizes(everybody):
-    """Numbers of images, the greatest first, that some attack was made on, and no network was spared."""
-    sizes = [{outcome.attack.n_images for outcome in outcomes} for outcomes in everybody]
+def _sizes(outcomes_of_all):
+    """Numbers of images of the attacks, in decreasing order, up to the largest that every network was attacked on."""
+    sizes = [{outcome.attack.n_images for outcome in outcomes} for outcomes in outcomes_of_all]
     most = min(max(found) for found in sizes)
     return sorted({n for found in sizes for n in found if n <= most}, reverse=True)
 
 
-def _worst(ready, outcomes, n):
-    """Share of the repeats in which each of n images is right under the worst attack on it, and the number of those."""
-    right, names = worst_answers(outcomes, ready.evaluation.run(ready.attacks[0]), ready.eps, n)
+def _worst(setup, outcomes, n):
+    """Share of the repeats in which each of n images is right under its worst attack, and the number of attacks."""
+    right, names = worst_rights(outcomes, setup.runner.run(setup.attacks[0]), setup.eps, n)
     return right.double().mean(1), len(names)

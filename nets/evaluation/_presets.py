@@ -1,12 +1,12 @@
-"""What the command runs by default: seconds, minutes on two cores, or all that a GPU allows."""
+"""Default attacks of the command and their sizes: for seconds, for minutes on two cores, or for a GPU."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What the command runs by default: `plain` attacks on deterministic models, `noisy` ones on models that draw,
-    `blind` ones through an oracle; `n_flagged` images and `n_eot_flagged` draws per gradient for the red flags.
+    """Default attacks and sizes: `plain` attacks on deterministic models, `noisy` attacks on noisy models, `blind`
+    attacks through an oracle; `n_flagged` images and `n_eot_flagged` draws per gradient for the red flags.
     """
 
     n_images: int

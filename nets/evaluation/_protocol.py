@@ -1,7 +1,8 @@
-"""The protocol on anybody's model: from a callable and images to a report, for `evaluate_model` and the command."""
+"""The protocol for any model: from a callable and images to a report, for `evaluate_model` and the command."""
 
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,91 +27,93 @@ from nets.evaluation._setup import BATCH_SIZES, given, radius
 from nets.evaluation._statistics import robust, score
 from nets.provenance import environment
 
-# By what the model is: AutoAttack's parts, apart, and the paper's attack.
+# Attacks for deterministic, noisy and non-differentiable models: the parts of AutoAttack, and the paper's attacks.
 STANDARD = ("fgsm", "ifgsm20", "apgd-ce", "apgd-t", "fab-t", "square")
 RAND = ("fgsm", "ifgsm20-eot20", "apgd-ce-eot20", "apgd-dlr-eot20")
 BLACK_BOX = ("square",)
-# Draws per gradient up to the plateau, and the images on which it is sought.
+# Numbers of draws per gradient up to the plateau, and the number of images on which it is sought.
 N_EOTS, N_PLATEAU = (1, 2, 5, 10, 20, 40, 80), 200
 N_FLAGGED = 50
 
 
-def assess(
-    model,
-    images,
-    labels,
-    *,
-    eps,
-    norm,
-    attacks,
-    step_size,
-    n_draws,
-    n_repeats,
-    surrogate,
-    out,
-    n_iter,
-    n_queries,
-    batch_size,
-    seed,
-    keep_images,
-    progress,
-    also=(),
-    version="auto",
-    guided=True,
-):
-    """Evaluate a model, see `evaluate_model`.
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `assess`, as in `evaluate_model`; `also` are attacks beside the default, `version` AutoAttack's."""
 
-    `also` are attacks beside the default ones, `version` is that of AutoAttack, and
-    a surrogate that does not guide is only attacked in the model's place, by the blind attacks.
-    """
+    eps: float
+    norm: str
+    attacks: Sequence[str] | None
+    step_size: float | None
+    n_draws: int
+    n_repeats: int
+    out: Path | str | None
+    n_iter: int
+    n_queries: int
+    batch_size: int | None
+    seed: int
+    keep_images: bool = False
+    progress: bool = True
+    also: Sequence[str] = ()
+    version: str = "auto"
+
+    def of_attacks(self, n_images):
+        """The options of `parse`, the same for all attacks."""
+        names = ("norm", "eps", "step_size", "n_iter", "n_queries", "version")
+        return {"n_images": n_images} | {name: getattr(self, name) for name in names}
+
+
+def assess(model, images, labels, settings, *, surrogate=None, guided=True):
+    """Evaluate a model, see `evaluate_model`; with guided=False, only blind attacks use the surrogate."""
     began = time.perf_counter()
-    eps = radius(eps, norm)
-    if isinstance(attacks, str):
-        raise ValueError(f"attacks must be a sequence of names, got attacks={attacks!r}")
-    model, x, y, surrogate = _enter(model, images, labels, surrogate, norm, eps)
-    batch_size = given(batch_size, BATCH_SIZES.get(x.device.type, BATCH_SIZES["cuda"]))
-    runner = AttackRunner(
-        model,
-        ImageSet(x, y),
-        torch.arange(len(x)),
-        None if out is None else Path(out),
-        {"model": digest(model, x), "data": digest_of(x, y)},
-        norm=norm,
-        oracle=None if surrogate is None else (surrogate, digest(surrogate, x)),
-        guide=Guided(model, surrogate) if surrogate is not None and guided else None,
-        seed=checks.integer("seed", seed, at_least=0),
-        n_draws=checks.integer("n_draws", n_draws, at_least=1),
-        n_repeats=checks.integer("n_repeats", n_repeats, at_least=1),
-        batch_size=checks.integer("batch_size", batch_size, at_least=1),
-        keep_images=keep_images,
-        progress=progress,
-    )
-    # Passes that look at the model draw as well: reproducible, and nothing of the caller's.
+    settings = replace(settings, eps=radius(settings.eps, settings.norm))
+    if isinstance(settings.attacks, str):
+        raise ValueError(f"attacks must be a sequence of names, got attacks={settings.attacks!r}")
+    model, x, y, surrogate = _enter(model, images, labels, surrogate, settings.norm, settings.eps)
+    runner = _runner(model, x, y, surrogate, settings, guided)
+    # Passes that examine the model draw as well: they are reproducible and leave the caller's generators alone.
     with seeds.default_generator_seeded(seeds.derive(runner.seed, "evaluate_model"), x.device):
-        notes, first = [], x[:batch_size]
-        has_gradient = runner.guide is not None or is_differentiable(model, first, y[:batch_size])
-        names = attacks or _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
-        names = (*names, *also)
-        options = {"norm": norm, "eps": eps, "step_size": step_size, "n_images": len(x), "n_iter": n_iter}
-        options |= {"n_queries": n_queries, "version": version}
+        notes, first = [], x[: runner.batch_size]
+        has_gradient = runner.guide is not None or is_differentiable(model, first, y[: runner.batch_size])
+        names = settings.attacks or _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
+        options = settings.of_attacks(len(x))
         options["oracle_is_noisy"] = surrogate is not None and _draws(surrogate, first)
-        specs = _specs(names, runner, has_gradient, _n_classes(model, first), options, notes)
+        specs = _specs((*names, *settings.also), runner, has_gradient, _n_classes(model, first), options, notes)
         outcomes = [runner.run(spec) for spec in specs]
         base = "ifgsm20" if has_gradient else "square" if x.dim() == 4 else None
         curve = _curve(runner, base, options) if runner.is_noisy and base else []
-        flags, n_flagged = _red_flags(runner, outcomes, eps)
+        flags, n_flagged = _red_flags(runner, outcomes, settings.eps)
     return Report(
         attacked_by_gradients=has_gradient,
         rows=[make_row(outcome, runner.natural(outcome.attack)) for outcome in outcomes],
-        worst_case=worst_rows(outcomes[1:], outcomes[0], eps),
+        worst_case=worst_rows(outcomes[1:], outcomes[0], settings.eps),
         red_flags=[asdict(flag) for flag in flags],
         n_flagged=n_flagged,
         eot_curve=curve,
         notes=_first_note(has_gradient, runner.guide) + notes,
-        settings=_settings(runner, specs, eps) | {"surrogate": surrogate is not None},
+        settings=_settings(runner, specs, settings.eps) | {"surrogate": surrogate is not None},
         provenance=environment(x.device, "nets.evaluate") | {"identity": runner.identity["model"]},
         seconds=round(time.perf_counter() - began, 2),
         x_adv={o.attack.name: o.x_adv for o in outcomes if o.x_adv is not None},
+    )
+
+
+def _runner(model, x, y, surrogate, settings, guided):
+    batch_size = given(settings.batch_size, BATCH_SIZES.get(x.device.type, BATCH_SIZES["cuda"]))
+    return AttackRunner(
+        model,
+        ImageSet(x, y),
+        torch.arange(len(x)),
+        None if settings.out is None else Path(settings.out),
+        {"model": digest(model, x), "data": digest_of(x, y)},
+        norm=settings.norm,
+        oracle=None if surrogate is None else (surrogate, digest(surrogate, x)),
+        guide=Guided(model, surrogate) if surrogate is not None and guided else None,
+        seed=checks.integer("seed", settings.seed, at_least=0),
+        n_draws=checks.integer("n_draws", settings.n_draws, at_least=1),
+        n_repeats=checks.integer("n_repeats", settings.n_repeats, at_least=1),
+        batch_size=checks.integer("batch_size", batch_size, at_least=1),
+        keep_images=settings.keep_images,
+        progress=settings.progress,
     )
 
 
@@ -138,7 +141,7 @@ def _settings(runner, specs, eps):
 
 
 def _enter(model, images, labels, surrogate, norm, eps):
-    # By two draws: whether attacks average is seen to by the protocol.
+    # n_eot=2 suppresses the warning about single draws: the protocol decides which attacks average.
     model, x, y = admit(model, images, labels, n_eot=2, eps=eps, norm=norm)
     if not len(x):
         raise ValueError(f"images must hold at least one image, got shape {tuple(x.shape)}")
@@ -164,7 +167,7 @@ def _n_classes(model, x):
     with attacked(model):
         n_classes = mean_logits(model, x).shape[1]
     if n_classes < 2:
-        raise ValueError(f"model must tell at least 2 classes apart, got logits of {n_classes}")
+        raise ValueError(f"model must return logits of at least 2 classes, got {n_classes}")
     return n_classes
 
 
@@ -180,7 +183,7 @@ def _specs(names, runner, has_gradient, n_classes, options, notes):
         least = {"apgd-t": 4, "apgd-dlr": 3}.get(spec.base, 2)
         if n_classes < least:
             plain = spec.name.replace(spec.base, "apgd-margin" if n_classes < 3 else "apgd-dlr")
-            notes.append(f"{plain} stands for {spec.name}, whose loss needs {least} classes")
+            notes.append(f"{plain} replaces {spec.name}, whose loss needs {least} classes")
             spec = parse(plain, is_noisy=runner.is_noisy, **options)
         if spec.settings() not in [other.settings() for other in kept]:
             kept.append(spec)
@@ -188,7 +191,7 @@ def _specs(names, runner, has_gradient, n_classes, options, notes):
 
 
 def _curve(runner, base, options):
-    """Robust accuracy under one attack against the draws per gradient or query, until it no longer falls."""
+    """Robust accuracy under one attack as the draws per gradient or query double, until it no longer falls."""
     curve, before = [], None
     options = options | {"n_images": min(N_PLATEAU, options["n_images"])}
     for n_eot in N_EOTS:
@@ -200,7 +203,7 @@ def _curve(runner, base, options):
             {"attack": base, "n_eot": n_eot, "accuracy": result.accuracy, "stderr": result.stderr, "n": result.n}
         )
         if before is not None:
-            # Paired on the same images: the plateau is reached where the fall is within one standard error.
+            # Paired over the same images: the plateau is reached when the fall is within one standard error.
             fall = before - now
             error = fall.std().item() / len(fall) ** 0.5 if len(fall) > 1 else 0.0
             curve[-1]["plateau"] = n_eot >= 20 and fall.mean().item() <= error
@@ -216,10 +219,8 @@ def _red_flags(runner, outcomes, eps):
     n = min(N_FLAGGED, len(x))
     n_eot = 20 if runner.is_noisy else 1
     generator = seeds.make_generator(runner.seed, "red flags", device=x.device)
-    flags = red_flags.check(
-        runner.guide or runner.model, x[:n], y[:n], eps=eps, norm=runner.norm, n_eot=n_eot, accuracies=accuracies,
-        generator=generator,
-    )  # fmt: skip
+    options = {"eps": eps, "norm": runner.norm, "n_eot": n_eot, "accuracies": accuracies, "generator": generator}
+    flags = red_flags.check(runner.guide or runner.model, x[:n], y[:n], **options)
     known = {flag.name for flag in flags}
     flags = [flag for flag in differing_flags(outcomes) if flag.name not in known] + flags
     return flags, n

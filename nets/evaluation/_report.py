@@ -1,4 +1,4 @@
-"""Reports of evaluations: as JSON, and as a table in Markdown."""
+"""Reports of evaluations, as JSON and as a table in Markdown."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ from nets.red_flags import NOTHING
 
 
 def gradient_mask(rows, record):
-    """Look for masked gradients as the paper's section 4.4 does: without a defence or bounds, nothing may be left.
+    """Look for masked gradients as in the paper's section 4.4: accuracies that should vanish, and whether they do.
 
-    "ifgsm20" is the accuracy under it of a naturally trained network, beside the paper's; "unbounded" that under an
-    attack in the whole cube; "nothing" the accuracy up to which they count as none.
+    "ifgsm20" is the accuracy of a naturally trained network under IFGSM^20, "paper" the paper's; "unbounded" is the
+    accuracy under an attack in the whole cube; "nothing" is the threshold below which an accuracy counts as zero.
     """
     accuracy = {row["name"]: row["accuracy"] for row in rows}
     natural = record["recipe"]["method"] == "natural"
@@ -26,33 +26,33 @@ def gradient_mask(rows, record):
 
 
 def notes(mask, record, data, n_epochs, *, is_noisy):
-    """List what a reader must know beside the numbers of a run."""
-    said, epochs = [], record["recipe"]["epochs"]
+    """List the caveats that go with the numbers of a run."""
+    caveats, epochs = [], record["recipe"]["epochs"]
     if data["encoding"] == "JPEG":
-        said.append("the images went through JPEG encoding")
+        caveats.append("the images went through JPEG encoding")
     if data["digest"] != record["data"]["digest"]:
-        said.append(f"the network was trained on other images, of {record['data']['name']}")
+        caveats.append(f"the network was trained on other images, of {record['data']['name']}")
     if n_epochs is not None and n_epochs < epochs:
-        said.append(f"the run is not finished: {n_epochs} epochs of {epochs}")
+        caveats.append(f"the run is not finished: {n_epochs} epochs of {epochs}")
     if record["recipe"]["select_on"] == "test":
-        said.append("the best epoch was chosen on the test images, of which these are some")
+        caveats.append("the best epoch was chosen on the test images, which include these")
     if is_noisy and record["model"]["std_over"] == "batch":
-        said.append("the noise is scaled over the batch: an image's answer depends on the others in its batch")
+        caveats.append("the noise is scaled over the batch: a prediction depends on the other images in its batch")
     if mask["ifgsm20"] is not None:
         verdict = "no sign of masked gradients" if mask["ifgsm20"] <= NOTHING else "its gradients may be masked"
-        said.append(f"naturally trained, {mask['ifgsm20']:.4f} under IFGSM^20: {verdict} (paper: section 4.4)")
+        caveats.append(f"naturally trained, {mask['ifgsm20']:.4f} under IFGSM^20: {verdict} (paper: section 4.4)")
     if mask["unbounded"] is not None and mask["unbounded"] > NOTHING:
-        said.append(f"an attack without bounds leaves {mask['unbounded']:.4f} right: the gradients may be masked")
-    return said
+        caveats.append(f"accuracy {mask['unbounded']:.4f} under an unbounded attack: the gradients may be masked")
+    return caveats
 
 
 def markdown(report):
-    """Return the report's table, and its red flags, in Markdown.
+    """Return the table of a report, its red flags and its notes, in Markdown.
 
     Parameters
     ----------
     report : dict
-        See `nets.evaluate`.
+        Report of `evaluate`.
 
     Returns
     -------
@@ -88,25 +88,25 @@ class Report:
     Attributes
     ----------
     attacked_by_gradients : bool
-        False if neither the model nor a surrogate has a gradient: the first line of the table then says so.
+        Whether the model or a surrogate has a gradient; if not, the first line of the table says so.
     rows : list of dict
-        One per attack, "natural" first: "name", "accuracy" (a fraction) and "stderr" among others.
+        One per attack, "natural" first: "name", "accuracy" (a fraction), "stderr" and others.
     worst_case : list of dict
-        Accuracy under the worst attack on every image; the last attacks on most images first.
+        Accuracy under the worst attack on every image, one per number of attacked images, in decreasing order.
     red_flags : list of dict
         "name", "what" and "remedy", see `nets.red_flags`.
     n_flagged : int
-        Images on which red flags were looked for.
+        Number of images on which red flags were looked for.
     eot_curve : list of dict
-        Robust accuracy against "n_eot", the draws per gradient, if the model draws.
+        Robust accuracy by "n_eot", the number of draws per gradient, if the model is noisy.
     notes : list of str
-        What a reader must know beside the numbers.
+        Caveats that go with the numbers.
     settings, provenance : dict
-        How the numbers were made, and by what.
+        Settings of the evaluation, and the software, machine and model.
     seconds : float
         Time of the call.
     x_adv : dict of str to Tensor of shape (n_images, ...)
-        Attacked images by attack, if they were asked for.
+        Attacked images by attack, with keep_images=True.
     """
 
     attacked_by_gradients: bool
@@ -132,12 +132,12 @@ class Report:
         return self.worst_case[0]["accuracy"] if self.worst_case else None
 
     def to_json(self, path=None):
-        """Return the report, without images, as JSON; write it to a file as well if a path is given.
+        """Return the report, without images, as JSON, and write it to a file if a path is given.
 
         Parameters
         ----------
         path : path, optional
-            File.
+            File to be written.
 
         Returns
         -------
@@ -151,23 +151,23 @@ class Report:
 
     def __str__(self):
         settings = self.settings
-        told = [] if self.attacked_by_gradients else ["**Not attacked by gradients**: the model has none.", ""]
-        told.append(f"{settings['n_images']} images, eps = {settings['eps']:.4g} in {settings['norm']}.")
+        top = [] if self.attacked_by_gradients else ["**Not attacked by gradients**: the model has none.", ""]
+        top.append(f"{settings['n_images']} images, eps = {settings['eps']:.4g} in {settings['norm']}.")
         if settings["is_noisy"]:
-            told[-1] += f" The model draws: predictions are means over {settings['n_draws']} draws, "
-            told[-1] += f"repeated {settings['n_repeats']} times."
+            top[-1] += f" The model is noisy: predictions are means over {settings['n_draws']} draws, "
+            top[-1] += f"repeated {settings['n_repeats']} times."
         flags = {"n_images": self.n_flagged, "found": self.red_flags}
         table = markdown({"rows": self.rows + self.worst_case, "red_flags": flags, "notes": self.notes})
         head, _, rest = table.partition("\n\n")
-        lines = [*told, "", head, *self._curve_lines(), "", rest.rstrip(), "", f"{self.seconds:.0f} seconds"]
+        lines = [*top, "", head, *self._curve_lines(), "", rest.rstrip(), "", f"{self.seconds:.0f} seconds"]
         return "\n".join(lines)
 
     def _curve_lines(self):
         if not self.eot_curve:
             return []
         first = self.eot_curve[0]
-        lines = ["", f"{first['attack']} against the draws averaged over ({first['n']} images):", ""]
+        lines = ["", f"{first['attack']} by number of draws per gradient ({first['n']} images):", ""]
         lines += ["| draws | accuracy ± s.e. |", "|---|---|"]
         lines += [f"| {p['n_eot']} | {p['accuracy']:.4f} ± {p['stderr']:.4f} |" for p in self.eot_curve]
         reached = self.eot_curve[-1].get("plateau", False)
-        return [*lines, "", "The plateau is reached." if reached else "The plateau is not reached: take more draws."]
+        return [*lines, "", "The plateau is reached." if reached else "The plateau is not reached: use more draws."]

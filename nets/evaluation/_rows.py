@@ -1,4 +1,4 @@
-"""Rows of a report: accuracies with standard errors, of each attack and of the worst on every image."""
+"""Rows of a report: accuracies with standard errors, per attack and under the worst attack on every image."""
 
 import torch
 
@@ -6,15 +6,15 @@ from nets.evaluation._runner import ROUNDING
 from nets.evaluation._statistics import robust, score, worst_case
 from nets.red_flags import BLACK_BOX, WHITE_BOX, RedFlag
 
-# Names of rows whose numbers the paper prints, and of its columns.
+# Attacks whose accuracies the paper prints, and the fields of `nets.published.Row` that hold them.
 COLUMNS = {"natural": "natural", "fgsm": "fgsm", "ifgsm20": "ifgsm20", "cw": "cw"}
 
 
 def make_row(outcome, natural, published=None):
     """Return an attack's row, a dict: an image counts as robust if it is right in both Outcomes, repeat by repeat.
 
-    "accuracy", "stderr" and "spread" over the repeats, each of n_draws draws; "one_draw", of single passes, on the
-    attacked images alone: the paper's measure, where all images are attacked. `published` is a row of the paper.
+    "accuracy", "stderr" and "spread" are over the repeats of n_draws draws each. "one_draw" is over single passes on
+    the attacked images, which is the paper's measure where all images are attacked. `published` is a row of the paper.
     """
     attack = outcome.attack
     is_natural = attack.base == "natural"
@@ -50,7 +50,7 @@ def make_row(outcome, natural, published=None):
 
 
 def _paper(attack, published):
-    """The paper's number as a fraction: of blind attacks from a row with an oracle, else from one without."""
+    """The paper's accuracy as a fraction: for blind attacks from a row with an oracle, else from one without."""
     blind = published is not None and published.oracle is not None
     name = attack.name.removeprefix("blind-") if blind else attack.name
     if published is None or blind != (attack.source == "oracle") or name not in COLUMNS:
@@ -60,10 +60,10 @@ def _paper(attack, published):
 
 
 def _within(outcome, natural, eps, n):
-    """Robust images among the first n under what the attack reached inside the ball, and the shares of single draws."""
+    """Which of the first n images are robust, counting only attacked images inside the ball; the shares of draws."""
     right = robust(natural.right, outcome.right)[:n]
     shares = outcome.draws.double().mean(2)[:n]
-    # C&W's images may lie outside: then it has not attacked this image.
+    # Images of C&W may be outside the ball: the attack then counts as not made on them.
     outside = (outcome.distance[:n] > eps + ROUNDING)[:, None]
     unharmed = natural.right[:n], natural.draws.double().mean(2)[:n]
     return torch.where(outside, unharmed[0], right), torch.where(outside, unharmed[1], shares)
@@ -74,28 +74,28 @@ def _inside(outcomes):
 
 
 def worst_rows(outcomes, natural, eps):
-    """Rows of the worst attack on every image, of all attacks on so many images; the greatest number first.
+    """Rows of the worst attack on every image, one per number of attacked images, in decreasing order.
 
     Attacked images farther than eps count as not attacked.
     """
     rows = []
     for n in sorted({o.attack.n_images for o in _inside(outcomes)}, reverse=True):
-        right, names = worst_answers(outcomes, natural, eps, n)
+        right, names = worst_rights(outcomes, natural, eps, n)
         rows.append({"name": f"worst case of {len(names)}", **score(right)._asdict(), "attacks": names})
     return rows
 
 
-def worst_answers(outcomes, natural, eps, n):
-    """Which of the first n images are right whatever attack was made on so many, (n, n_repeats); the attacks' names."""
+def worst_rights(outcomes, natural, eps, n):
+    """Which of the first n images are right under the worst attack on n or more, (n, n_repeats); the attacks' names."""
     chosen = [o for o in _inside(outcomes) if o.attack.n_images >= n]
     pairs = [_within(o, natural, eps, n) for o in chosen]
-    return worst_case(*(torch.stack(parts) for parts in zip(*pairs, strict=True))), [o.attack.name for o in chosen]
+    return worst_case(*map(torch.stack, zip(*pairs, strict=True))), [o.attack.name for o in chosen]
 
 
 def accuracies_for_flags(outcomes, natural, eps):
-    """Accuracies by attack that `red_flags.check` compares, all on the same images, and the number of these.
+    """Accuracies by attack for `red_flags.check`, all on the same images, and the number of images.
 
-    Of several attacks of one name the least.
+    Of several attacks with the same name, the smallest accuracy counts.
     """
     named = []
     for outcome in _inside(outcomes):
@@ -112,11 +112,11 @@ def accuracies_for_flags(outcomes, natural, eps):
 
 
 def differing_flags(outcomes):
-    """A red flag if passes that the model was found to repeat differed later, as a list of one or none."""
+    """A list with a red flag if a model that seemed deterministic at first is not; else an empty list."""
     differing = {outcome.attack.name: outcome.n_differing for outcome in outcomes if outcome.n_differing}
     if not differing:
         return []
     name = max(differing, key=differing.get)
-    what = f"no pass differed at first, and two differ later, of {differing[name]} images after {name}"
-    remedy = "the model draws, or changes with what it has seen: average over draws, or make it stateless"
+    what = f"passes agreed at first, but two differ later, for {differing[name]} images after {name}"
+    remedy = "the model is noisy or has a state: average over draws, or make it stateless"
     return [RedFlag("randomised", what, remedy)]

@@ -1,8 +1,8 @@
 """Runs attacks on a model one after the other, saving each batch as soon as it is finished.
 
-Results are kept in a directory, one file per attack, named by a digest of all they depend on: settings, weights,
-images, seed. A second call resumes where the first one ended; a changed setting finds no file. Random numbers are keyed
-by file and batch, so that an interrupted evaluation gives what it would have given.
+Results are kept in a directory, one file per attack, named by a digest of everything they depend on: settings, weights,
+images, seed. A second call resumes where the first one ended; with a changed setting it finds no file. Random numbers
+are keyed by file and batch, so that an interrupted and resumed evaluation gives the same results.
 """
 
 import contextlib
@@ -23,23 +23,23 @@ from nets.evaluation._attack_specs import AttackSpec, parse
 
 # Bump when the computation changes, so that cached results are not reused.
 PROTOCOL = 3
-# Least time between two writes of one file, in seconds.
+# Smallest time between two writes of a file, in seconds.
 SECONDS = 1.0
 # Rounding of x + eps in single precision, relative to the largest distance; absolute where that is below 1.
 ROUNDING = 1e-6
-# Passes whose graphs a batch of full size holds at once.
+# Number of passes whose graphs fit into memory for a batch of full size.
 GRAPHS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an attack made of the images: bool `right` (n_images, n_repeats) by the mean over the draws, `draws`
-    (n_images, n_repeats, n_draws) by each draw alone, `attacked` (n_images,), `distance` (n_images,) in the norm.
+    """Result of an attack: bool `right` (n_images, n_repeats) by the mean over the draws, `draws` (n_images, n_repeats,
+    n_draws) by each draw alone, `attacked` (n_images,), and `distance` (n_images,) in the norm.
 
     `right` is False for images that were not attacked, since they are misclassified in every repeat. `n_passes` and
     `n_gradients` count images that went through networks, and those for which a gradient was computed. `x_adv` are the
-    attacked images where they are kept. Of a model that was found not to draw every pass is made twice: `n_differing`
-    counts the images of which the two differ.
+    attacked images if they are kept. A model that seems deterministic is evaluated twice, and `n_differing` counts the
+    images for which the two passes differ.
     """
 
     attack: AttackSpec
@@ -55,9 +55,9 @@ class Outcome:
 
 
 def predictions(model, x, y, *, n_repeats, n_draws, generator=None):
-    """Record which predictions are correct: (n_images, n_repeats) by means over n_draws, and of each draw alone.
+    """Return which predictions are correct, (n_images, n_repeats) by means over n_draws, and those of each draw.
 
-    The third is the number of images of which a second pass differs, where one pass is all that is asked for.
+    The third value counts the images for which a second pass differs, if n_draws = n_repeats = 1.
     """
     right, draws, n_differing = [], [], 0
     with attacked(model, generator=generator):
@@ -78,29 +78,29 @@ class AttackRunner:
     model : Module
         Images to logits.
     images : Batches
-        With the tensor `images`, and `take(indices)`, which gives images in [0, 1] and labels.
+        Images, with the tensor `images` and a method `take(indices)` that returns images in [0, 1] and labels.
     order : Tensor of shape (n_images,)
-        Indices of images; attacks take the first of them.
+        Indices of the images; an attack on n images takes the first n.
     directory : Path or None
-        Where the files are kept; None: nowhere.
+        Directory of the files of results; None keeps no files.
     identity : dict
-        Describes in JSON what the results are results of: weights and data.
+        JSON values that identify weights and data, on which the results depend.
     norm : {"linf", "l2"}
         Norm of the attacks.
     oracle : (Module, str), optional
-        What blind attacks attack, and its identity.
+        Model on which blind attacks are made, and its identity.
     guide : Module, optional
-        What attacks that need gradients attack in the model's place.
+        Model that replaces `model` in attacks that need gradients.
     seed : int, default=0
         Seed of attacks and noise.
     n_draws, n_repeats : int
-        Draws per prediction and predictions per image, if the model draws.
+        Number of draws per prediction, and of predictions per image, if the model is noisy.
     batch_size : int, default=128
-        Images at once.
+        Number of images per batch.
     keep_images : bool, default=False
-        Keep attacked images.
+        Whether to keep the attacked images.
     progress : bool, default=False
-        Show progress bars, if standard error is a terminal.
+        Whether to show progress bars, if standard error is a terminal.
     """
 
     def __init__(
@@ -137,12 +137,12 @@ class AttackRunner:
         self._done = {}
 
     def natural(self, attack):
-        """Return the outcome on the clean images that an attack starts from, with the noise as it is after the attack.
+        """Return the outcome on the clean images an attack starts from, with noise if the attack is evaluated with it.
 
         Parameters
         ----------
         attack : AttackSpec
-            Attack.
+            Attack that is compared with it.
 
         Returns
         -------
@@ -152,12 +152,12 @@ class AttackRunner:
         return self.run(parse(name, is_noisy=self.is_noisy, norm=self.norm, n_images=len(self.order)))
 
     def run(self, attack):
-        """Attack, or resume, or return the outcome that is there.
+        """Run or resume an attack, or return its outcome if there is one.
 
         Parameters
         ----------
         attack : AttackSpec
-            Attack, on at most as many images as `order` has.
+            Attack on at most as many images as `order` has.
 
         Returns
         -------
@@ -188,7 +188,7 @@ class AttackRunner:
         size = self.batch_size
         if attack.eot == "logits":
             size = max(1, size * GRAPHS // max(GRAPHS, attack.n_eot))
-        # An empty tensor splits into one empty batch.
+        # An empty tensor splits into one empty batch, which is dropped.
         batches = list(filter(len, chosen.nonzero().flatten().split(size)))
         state, record = self._read(attack, key) or self._blank(attack, key, n, n_repeats, n_draws)
         began = written = time.monotonic()
@@ -232,7 +232,7 @@ class AttackRunner:
             "distance": torch.zeros(n),
         }
         if self.keep_images and attack.base != "natural":
-            # Those that are not attacked are what they are.
+            # Images that are not attacked stay as they are.
             state["x_adv"] = self.images.take(self.order[:n])[0].cpu().clone()
         settings = {"key": key, "attack": attack.settings()}
         return state, settings | {"n_batches": 0, "seconds": 0.0, "n_passes": 0, "n_gradients": 0}
@@ -268,16 +268,16 @@ class AttackRunner:
             warnings.simplefilter("ignore", NoisyModelWarning)
             x_adv = attack(model, x, y, generator=generator)
         far = self.ball.distance(x_adv, x).max().item()
-        # What was released does not clip.
+        # The released attack does not clip.
         outside = attack.base != "cw-as-released" and not (x_adv.min() >= 0 and x_adv.max() <= 1)
         limit = attack.eps + ROUNDING * max(1.0, attack.eps)
         if outside or (attack.is_bounded and attack.base != "unbounded" and not far <= limit):
-            raise ArithmeticError(f"{attack.name} went {far:g} away with eps={attack.eps:g}, or left the images' cube")
+            raise ArithmeticError(f"{attack.name} moved by {far:g} with eps={attack.eps:g}, or left the cube of images")
         return x_adv
 
     @contextlib.contextmanager
     def _counting(self, record):
-        """Count the images that go through the networks."""
+        """Count the images that pass through the networks."""
 
         def count(_, arguments):
             x = arguments[0]

@@ -1,4 +1,4 @@
-"""What an evaluation needs, read from a run's directory and checked: the model, its images, the attacks on them."""
+"""The setup of an evaluation, read from a run's directory and checked: the model, its images, and the attacks."""
 
 import contextlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from nets.evaluation._runner import AttackRunner
 from nets.provenance import load_run
 from nets.training import device_of
 
-__all__ = ["Options", "Ready", "exact", "prepare"]
+__all__ = ["Options", "Setup", "exact", "prepare"]
 
 DIRECTORY = "evaluation"
 # RobustBench's radius in l2.
@@ -32,53 +32,54 @@ class Options:
     Parameters
     ----------
     data : str or None
-        Images: digits, cifar10, cifar100, or the path of a folder or archive. By default those the run was trained on.
+        Images: digits, cifar10, cifar100, or the path of a folder or archive. Default: those the run was trained on.
     preset : str
-        quick, cpu or full: attacks and their sizes; auto: cpu, or full on a GPU.
+        Attacks and their sizes: quick, cpu or full; auto: cpu, or full on a GPU.
     quick : bool
         Short for --preset quick.
     n_images : int or None
-        Test images, at most as many as there are. By default 1000.
+        Number of test images, at most as many as there are. Default: 1000.
     attacks : tuple of str
-        Names, see --list. By default those of the preset.
+        Names of the attacks, see --list. Default: those of the preset.
     also : tuple of str
-        Names of attacks beside those; of one that is there already, whichever is on more images is made.
+        Names of further attacks. If an attack is named twice, it runs on the larger number of images.
     oracle : Path or None
-        Run whose network makes the images of blind attacks.
+        Run of the network on which the images of blind attacks are made.
     inject : str or None
         Control: noise that the network was not trained with, in its blocks (blocks) or on its input (input).
     coef : float
-        Of that noise, in standard deviations of what it is added to.
+        Strength of that noise, in standard deviations of what it is added to.
     draws : int
-        Passes whose mean logits make a prediction, if the model draws.
+        Number of passes whose mean logits make a prediction, if the model is noisy.
     repeats : int or None
-        Such predictions per image. By default 5.
+        Number of such predictions per image. Default: 5.
     norm : str
-        linf or l2.
+        Norm of the attacks: linf or l2.
     eps : float or None
-        Radius, in units of images in [0, 1]; 8/255 is understood. By default the run's or 8/255; in l2 0.5.
+        Radius, in units of images in [0, 1], such as 8/255. Default: the run's or 8/255; 0.5 in l2.
     step_size : float or None
-        Step of IFGSM and PGD, in the same units. By default the run's; in l2 a quarter of eps.
+        Step size of IFGSM and PGD, in the same units. Default: the run's; a quarter of eps in l2.
     n_iter : int or None
-        Steps of APGD and FAB. By default 20 (cpu) or 100 (full).
+        Number of steps of APGD and FAB. Default: 20 (cpu) or 100 (full).
     n_queries : int or None
-        Queries of Square. By default 500 (cpu) or 5000 (full).
+        Number of queries of Square. Default: 500 (cpu) or 5000 (full).
     version : str
-        Version of autoattack: auto, standard, rand.
+        Version of autoattack: auto, standard or rand.
     batch_size : int or None
-        Images at once. By default 128, on a GPU 1000. It is recorded: noise scaled over the batch couples its images.
+        Number of images per batch. Default: 128, or 1000 on a GPU. It is recorded, since noise that is scaled over the
+        batch couples its images.
     device : str
-        cpu, cuda, cuda:1; auto: a GPU, if there is one.
+        Device: cpu, cuda, cuda:1; auto: a GPU, if there is one.
     seed : int
         Seed of attacks and noise.
     subset_seed : int
         Seed of the order of the test images.
     n_threads : int or None
-        Threads, on a CPU. By default the run's, or PyTorch's choice.
+        Number of threads on a CPU. Default: the run's, or PyTorch's choice.
     out : Path or None
-        File of the results. By default RUN/evaluation.json.
+        File of the results. Default: RUN/evaluation.json.
     list : bool
-        Print the names of all attacks and end.
+        Print the names of all attacks and exit.
     """
 
     data: str | None = None
@@ -108,9 +109,9 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
-    """A run that can be evaluated: options as given, the run's record and the hashes of its weights, and the same of
-    the oracle; images on the CPU and their provenance; attacks, "natural" first, and the runner for them.
+class Setup:
+    """A run that can be evaluated: the options as given, the run's record and the digests of its weights, the same of
+    the oracle, the images on the CPU and their provenance, the attacks, "natural" first, and their runner.
     """
 
     options: Options
@@ -125,7 +126,7 @@ class Ready:
     provenance: dict
     eps: float
     attacks: list
-    evaluation: AttackRunner
+    runner: AttackRunner
 
 
 def prepare(run, options=None, *, progress=True):
@@ -133,60 +134,33 @@ def prepare(run, options=None, *, progress=True):
     options = Options() if options is None else options
     run = Path(run)
     device = device_of(options.device)
-    preset_name = "quick" if options.quick else options.preset
-    if preset_name == "auto":
-        preset_name = "full" if device.type == "cuda" else "cpu"
-    preset = PRESETS[checks.one_of("preset", preset_name, tuple(PRESETS))]
+    preset_name, preset = preset_of(options, device)
     model, record, weights = load_run(run, device)
     control = {} if options.inject is None else {"inject": options.inject, "coef": options.coef}
     if control:
         inject(model, options.inject, options.coef)
     oracle, oracle_record, oracle_weights = load_run(options.oracle, device) if options.oracle else (None, None, None)
     recipe = record["recipe"]
-    n_threads = given(options.n_threads, recipe.get("n_threads"))
-    if n_threads is not None:
-        torch.set_num_threads(checks.integer("n_threads", n_threads, at_least=1))
+    set_threads(given(options.n_threads, recipe.get("n_threads")))
     images = data.load(options.data or recipe["data"], progress=progress)
     provenance = _check_data(images, record, oracle_record, options)
-    n_draws = checks.integer("draws", options.draws, at_least=1)
-    n_repeats = checks.integer("repeats", given(options.repeats, preset.n_repeats), at_least=1)
-    batch_size = checks.integer("batch_size", given(options.batch_size, BATCH_SIZES[device.type]), at_least=1)
     n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)
-    seed = checks.integer("seed", options.seed, at_least=0)
-    linf = options.norm == "linf"
-    eps = radius(given(options.eps, recipe["eps"] if linf else EPS_L2), options.norm)
-    order = balanced_order(images.test_labels, options.subset_seed)[:n_images]
-    batches = data.Batches(images.test_images.to(device), images.test_labels.to(device), images.white)
-    evaluation = AttackRunner(
+    eps = radius(given(options.eps, recipe["eps"] if options.norm == "linf" else EPS_L2), options.norm)
+    runner = AttackRunner(
         model,
-        batches,
-        order,
+        data.Batches(images.test_images.to(device), images.test_labels.to(device), images.white),
+        balanced_order(images.test_labels, options.subset_seed)[:n_images],
         run / DIRECTORY,
         {"weights": weights["digest"], "data": provenance["digest"], **control},
         norm=options.norm,
         oracle=None if oracle is None else (oracle, oracle_weights["digest"]),
-        seed=seed,
-        n_draws=n_draws,
-        n_repeats=n_repeats,
-        batch_size=batch_size,
+        seed=checks.integer("seed", options.seed, at_least=0),
+        n_draws=checks.integer("draws", options.draws, at_least=1),
+        n_repeats=checks.integer("repeats", given(options.repeats, preset.n_repeats), at_least=1),
+        batch_size=checks.integer("batch_size", given(options.batch_size, BATCH_SIZES[device.type]), at_least=1),
         progress=progress,
     )
-    noisy = evaluation.is_noisy
-    names = options.attacks or (*(preset.noisy if noisy else preset.plain), *(preset.blind if oracle else ()))
-    attacks = attacks_of(
-        (*names, *options.also),
-        is_noisy=noisy,
-        has_oracle=oracle is not None,
-        oracle_is_noisy=oracle is not None and is_noisy(oracle, batches.take(order[:16].to(device))[0]),
-        eps=eps,
-        norm=options.norm,
-        step_size=given(options.step_size, recipe["step_size"] if linf else None),
-        n_images=len(order),
-        n_iter=given(options.n_iter, preset.n_iter),
-        n_queries=given(options.n_queries, preset.n_queries),
-        version=options.version,
-    )
-    return Ready(
+    return Setup(
         options=options,
         preset_name=preset_name,
         preset=preset,
@@ -198,14 +172,50 @@ def prepare(run, options=None, *, progress=True):
         images=images,
         provenance=provenance,
         eps=eps,
-        attacks=attacks,
-        evaluation=evaluation,
+        attacks=_attacks(runner, options, preset, eps, recipe),
+        runner=runner,
     )
+
+
+def _attacks(runner, options, preset, eps, recipe):
+    """The attacks of the options or, if they name none, of the preset."""
+    oracle = runner.oracle
+    names = options.attacks or (
+        *(preset.noisy if runner.is_noisy else preset.plain),
+        *(preset.blind if oracle is not None else ()),
+    )
+    return attacks_of(
+        (*names, *options.also),
+        is_noisy=runner.is_noisy,
+        has_oracle=oracle is not None,
+        oracle_is_noisy=oracle is not None and is_noisy(oracle, runner.images.take(runner.order[:16])[0]),
+        eps=eps,
+        norm=options.norm,
+        step_size=given(options.step_size, recipe["step_size"] if options.norm == "linf" else None),
+        n_images=len(runner.order),
+        n_iter=given(options.n_iter, preset.n_iter),
+        n_queries=given(options.n_queries, preset.n_queries),
+        version=options.version,
+    )
+
+
+def preset_of(options, device):
+    """The preset of the options, as its name and `Preset`; "auto" depends on the device."""
+    name = "quick" if options.quick else options.preset
+    if name == "auto":
+        name = "full" if device.type == "cuda" else "cpu"
+    return name, PRESETS[checks.one_of("preset", name, tuple(PRESETS))]
+
+
+def set_threads(n_threads):
+    """Set the number of PyTorch's threads, unless it is None."""
+    if n_threads is not None:
+        torch.set_num_threads(checks.integer("n_threads", n_threads, at_least=1))
 
 
 @contextlib.contextmanager
 def exact(device):
-    """Disable TF32 on GPUs inside a `with` block: it would round the products of float32."""
+    """Disable TF32, which rounds float32 products on GPUs, inside a `with` block."""
     if device.type != "cuda":
         yield
         return
@@ -232,14 +242,14 @@ def given(value, default):
 
 def _check_data(images, record, oracle_record, options):
     provenance = images.provenance()
-    theirs = record["data"]
-    if provenance["n_classes"] != theirs["n_classes"] or provenance["shape"][0] != theirs["shape"][0]:
+    trained_on = record["data"]
+    if provenance["n_classes"] != trained_on["n_classes"] or provenance["shape"][0] != trained_on["shape"][0]:
         raise ValueError(
-            f"the run was trained on {theirs['n_classes']} classes of {theirs['shape'][0]} channels, "
-            f"{images.name} has {provenance['n_classes']} of {provenance['shape'][0]}"
+            f"the run was trained on {trained_on['n_classes']} classes of images with {trained_on['shape'][0]} "
+            f"channels, {images.name} has {provenance['n_classes']} and {provenance['shape'][0]}"
         )
-    if options.data is None and provenance["digest"] != theirs["digest"]:
-        raise ValueError(f"{images.name} is not what the run was trained on any more: give --data to evaluate on it")
-    if oracle_record is not None and oracle_record["data"]["n_classes"] != theirs["n_classes"]:
-        raise ValueError(f"the oracle {options.oracle} tells other classes apart than the run")
+    if options.data is None and provenance["digest"] != trained_on["digest"]:
+        raise ValueError(f"{images.name} is no longer what the run was trained on: give --data to evaluate on it")
+    if oracle_record is not None and oracle_record["data"]["n_classes"] != trained_on["n_classes"]:
+        raise ValueError(f"the oracle {options.oracle} has other classes than the run")
     return provenance

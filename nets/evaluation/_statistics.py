@@ -1,12 +1,12 @@
-"""Accuracies with their standard errors, of models whose answer is random as well.
+"""Accuracies with their standard errors, also for models whose predictions are random.
 
-An image is asked about in R repeats, each the mean over draws of the noise; c_ir = 1 where the answer is right:
+Each image is predicted R times, each time by the mean over draws of the noise; c_ir = 1 if prediction r is right:
 
     p = (1 / (n R)) sum_ir c_ir,   a_r = (1 / n) sum_i c_ir,   s**2 = sum_r (a_r - p)**2 / (R - 1)
     stderr**2 = p (1 - p) / n + s**2 / R
 
-The first term is the binomial one of n images drawn at random, with the noise of one repeat; the second is that of
-noise which the images of a batch share. For a model that draws nothing R = 1, and the binomial one is left.
+The first term is the binomial error of n random images, which includes the noise of one repeat; the second accounts for
+noise that the images of a batch share. For a deterministic model R = 1, and only the binomial term remains.
 """
 
 import math
@@ -20,21 +20,7 @@ __all__ = ["Interval", "Score", "interval", "robust", "score", "worst_case"]
 
 
 class Score(NamedTuple):
-    """An accuracy.
-
-    Attributes
-    ----------
-    accuracy : float
-        p, a fraction.
-    stderr : float
-        Standard error, see above.
-    spread : float or None
-        s, the standard deviation over the repeats; None of one repeat.
-    n : int
-        Images.
-    n_repeats : int
-        R.
-    """
+    """An accuracy p (a fraction), its standard error, `spread` s over the repeats (None if R = 1), n and R."""
 
     accuracy: float
     stderr: float
@@ -44,21 +30,25 @@ class Score(NamedTuple):
 
 
 def score(right):
-    """Return the accuracy.
+    """Return the accuracy over images and repeats, with its standard error.
+
+    stderr**2 = p (1 - p) / n + s**2 / n_repeats
 
     Parameters
     ----------
     right : Tensor of shape (n_images, n_repeats)
-        c_ir: whether an image is answered right; one at least.
+        Whether each prediction of an image is right; at least one image and one repeat.
 
     Returns
     -------
     Score
+        `accuracy` p, a fraction; `stderr`; `spread`, the standard deviation s over the repeats, None if there is only
+        one; `n` images; `n_repeats`.
 
     Raises
     ------
     ValueError
-        If the shape is another, or there is no image or repeat.
+        If the shape differs, or there is no image or repeat.
 
     Examples
     --------
@@ -76,12 +66,13 @@ def score(right):
 
 
 def robust(natural, attacked):
-    """Say which images are right before and after an attack, repeat by repeat.
+    """Return which images are right both before and after an attack, repeat by repeat.
 
     Parameters
     ----------
     natural, attacked : Tensor of shape (n_images, n_repeats)
-        Whether the image, and the attacked image, are answered right. Images beyond those attacked are left out.
+        Whether the predictions of the image and of the attacked image are right. `natural` may have more images than
+        `attacked`; the result has as many as `attacked`.
 
     Returns
     -------
@@ -91,34 +82,34 @@ def robust(natural, attacked):
 
 
 def worst_case(rights, shares):
-    """Give every image the attack that harms it most.
+    """Choose for every image the attack that harms it most, and return which images remain right.
 
-    The attack of an image is chosen by the other repeats and scored by the one at hand,
+    The attack on an image is chosen by the other repeats and scored by the repeat itself,
 
         c_ir = c_(a) ir,  a = argmin_a' sum_(q != r) c_(a') iq,
 
-    since the least of several random numbers is below the least of their means. Of attacks equal in this, the one is
-    taken under which fewer single draws of the other repeats are right. Where few repeats choose so badly that one
-    attack on all images leaves less, it is that attack: the worst case is never above one of its parts.
+    since the smallest of several random numbers is on average below the smallest of their means. Ties are decided by
+    the share of the single draws of the other repeats that are right. If this choice is worse than a single attack on
+    all images, as it may be with few repeats, that attack is taken: the worst case is never above any one attack.
 
     Parameters
     ----------
     rights : Tensor of shape (n_attacks, n_images, n_repeats)
-        Whether an image is right.
+        Whether an image is right under each attack.
     shares : Tensor of shape (n_attacks, n_images, n_repeats)
         Share of the single draws that are right, in [0, 1].
 
     Returns
     -------
     Tensor of shape (n_images, n_repeats)
-        Of one repeat: the least over the attacks.
+        With a single repeat, the minimum over the attacks.
     """
     rights, shares = rights.double(), shares.double()
     n_repeats = rights.shape[2]
     if n_repeats == 1:
         return rights.amin(0).bool()
     others, other_shares = rights.sum(2, keepdim=True) - rights, shares.sum(2, keepdim=True) - shares
-    # The sums of rights are integers, those of shares at most R - 1: they decide between equals alone.
+    # The sums of rights are integers, those of shares are at most R - 1: they only decide between ties.
     chosen = (others + other_shares / (2 * n_repeats)).argmin(0, keepdim=True)
     adversaries = torch.cat([rights.gather(0, chosen), rights])
     return adversaries[adversaries.mean((1, 2)).argmin()].bool()
@@ -130,13 +121,14 @@ class Interval(NamedTuple):
     Attributes
     ----------
     mean : float
-        Of the n values.
+        Mean of the n values.
     stderr : float or None
-        s / sqrt(n), s**2 = sum (x - mean)**2 / (n - 1); None of one value.
+        s / sqrt(n), s**2 = sum (x - mean)**2 / (n - 1); None for a single value.
     low, high : float or None
-        mean -+ t s / sqrt(n), t the quantile of Student's distribution of n - 1 degrees of freedom; None of one value.
+        mean -+ t s / sqrt(n), t the quantile of Student's distribution with n - 1 degrees of freedom; None for a single
+        value.
     n : int
-        Values: independent trainings.
+        Number of values, that is of independent trainings.
     """
 
     mean: float
@@ -154,9 +146,9 @@ def interval(values, level=0.95):
     Parameters
     ----------
     values : array_like of shape (n,)
-        One of each seed.
+        One value per seed.
     level : float, default=0.95
-        Probability that the interval holds the mean of infinitely many, for normal values; in (0, 1).
+        Probability that the interval contains the true mean, if the values are normally distributed; in (0, 1).
 
     Returns
     -------
@@ -165,12 +157,12 @@ def interval(values, level=0.95):
     Raises
     ------
     ValueError
-        If there are no values, or one is not finite, or level is not in (0, 1).
+        If there are no values, a value is not finite, or level is not in (0, 1).
 
     Examples
     --------
-    >>> found = interval([1.0, 3.0])
-    >>> found.mean, round(found.stderr, 6), round(found.high, 3), found.n
+    >>> result = interval([1.0, 3.0])
+    >>> result.mean, round(result.stderr, 6), round(result.high, 3), result.n
     (2.0, 1.0, 14.706, 2)
     """
     values = np.asarray(values, dtype=float)
@@ -182,5 +174,5 @@ def interval(values, level=0.95):
     if n == 1:
         return Interval(mean, None, None, None, n)
     stderr = float(values.std(ddof=1) / math.sqrt(n))
-    reach = float(scipy.stats.t.ppf((1 + level) / 2, n - 1)) * stderr
-    return Interval(mean, stderr, mean - reach, mean + reach, n)
+    half_width = float(scipy.stats.t.ppf((1 + level) / 2, n - 1)) * stderr
+    return Interval(mean, stderr, mean - half_width, mean + half_width, n)

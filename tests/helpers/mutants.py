@@ -794,8 +794,8 @@ MUTANTS = [
     Mutant(
         "seeds' variance not divided by their number",
         "nets/evaluation/_paired.py",
-        "answers.mean(1).var().item() / len(answers)",
-        "answers.mean(1).var().item()",
+        "shares.mean(1).var().item() / len(shares)",
+        "shares.mean(1).var().item()",
         "nets/evaluation/test_compare",
     ),
     Mutant(

@@ -134,5 +134,5 @@ def test_another_eps_is_refused(runs, monkeypatch):
     made = iter([0.1, 0.2])
     real = comparison.prepare
     monkeypatch.setattr(comparison, "prepare", lambda run, options, **_: real(run, Options(quick=True, eps=next(made))))
-    with pytest.raises(ValueError, match="other images or by another eps"):
+    with pytest.raises(ValueError, match="other images or with another eps"):
         comparison.compare([runs[0]], [runs[1]], Options(quick=True), progress=False)

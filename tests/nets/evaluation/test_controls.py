@@ -48,8 +48,8 @@ def test_noise_on_the_input_has_the_stated_standard_deviation():
 @pytest.mark.parametrize(
     ("name", "place", "message"),
     [
-        ("en1_resnet20", "blocks", "draws noise already"),
-        ("en1_resnet20", "input", "draws noise already"),
+        ("en1_resnet20", "blocks", "is already noisy"),
+        ("en1_resnet20", "input", "is already noisy"),
         ("resnet20", "head", "inject must be"),
     ],
 )
@@ -59,7 +59,7 @@ def test_noise_where_there_is_some_and_unknown_places_are_refused(name, place, m
 
 
 def test_a_model_without_blocks_is_refused():
-    with pytest.raises(ValueError, match="the model is no network of this program"):
+    with pytest.raises(ValueError, match="the model is not a network of this package"):
         inject(torch.nn.Flatten(), "blocks")
 
 

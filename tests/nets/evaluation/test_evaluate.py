@@ -633,7 +633,7 @@ def test_images_that_changed_are_refused_unless_asked_for(tmp_path, monkeypatch)
     digits = data.load("digits")
     other = data.Dataset(**{**vars(digits), "name": "elsewhere", "test_images": 16 - digits.test_images})
     monkeypatch.setattr(data, "load", lambda name, progress: other)
-    with pytest.raises(ValueError, match="not what the run was trained on"):
+    with pytest.raises(ValueError, match="no longer what the run was trained on"):
         assessment.evaluate(folder)
     options = assessment.Options(data="elsewhere", quick=True, n_images=3, attacks=("fgsm",), draws=1)
     report = assessment.evaluate(folder, options, progress=False)

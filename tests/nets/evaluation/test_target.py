@@ -114,7 +114,7 @@ def test_the_options_reach_the_attacks(here, capsys):
         ("net", ["--step-size", "0"], "--step-size must be finite and > 0"),
         ("net", ["--version", "new", "--attacks", "autoattack"], "--version must be one of"),
         ("net", ["--oracle", "nosuch"], "nosuch is not there"),
-        ("net", ["--inject", "blocks"], "--inject blocks: the model is no network of this program"),
+        ("net", ["--inject", "blocks"], "--inject blocks: the model is not a network of this package"),
         ("net", ["--out", "defence_of_a_test.py"], "--out must be a directory"),
         ("fails", [], "the model fails on images of shape (20, 3, 4, 4) in torch.float32: KeyError: 'a'"),
         ("nosuch", [], "has no nosuch"),
