@@ -1,15 +1,15 @@
 """The networks of the paper, built from the residual block of `bridge`.
 
-`build` makes a network by name, `load` gives a trained one (`zoo` lists those that come with the package), `attacks`
-contains the attacks, `red_flags` checks whether a robust accuracy can be trusted, and `evaluate_model` does all of it
-to any classifier. Images are tensors of shape (n_images, n_channels, height, width) with values in [0, 1], labels
-integers of shape (n_images,), and models map images to logits of shape (n_images, n_classes).
+`build` makes a network by name, `load` returns a trained one (`zoo` lists those that come with the package), `attacks`
+contains the attacks, `red_flags` checks whether a robust accuracy can be trusted, and `evaluate_model` applies all of
+this to any classifier. Images are tensors of shape (n_images, n_channels, height, width) with values in [0, 1], labels
+are integers of shape (n_images,), and models map images to logits of shape (n_images, n_classes).
 """
 
 import _enresnet
 
 _enresnet.quiet_imports()
-# First, and here alone: a missing PyTorch is reported once, by `bridge`, before any module of `nets` trips over it.
+# First, so that a missing PyTorch is reported by `bridge`, before any module of `nets` imports it.
 import bridge  # noqa: F401
 from nets import attacks, models, red_flags, zoo
 from nets.evaluation import evaluate_model

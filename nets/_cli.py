@@ -1,4 +1,4 @@
-"""What the commands of this package share: options read from a dataclass, fractions among them, and files of results.
+"""Parts that the commands of this package share: options from a dataclass, signals, and files of results.
 
 The frame around a command – errors in one line, Ctrl-C, closed pipes – is `_enresnet.run`.
 """
@@ -10,34 +10,35 @@ import itertools
 import json
 import os
 import re
+import signal
 import sys
 import typing
 
 import _enresnet
 from _enresnet import ERROR, complain, name_options, prog
 
-__all__ = ["as_decimal", "field_names", "parse", "run", "write_json"]
+__all__ = ["as_decimal", "field_names", "on_sigterm", "parse", "run", "write_json"]
 
-# tyro draws a box around its errors: what is wrong, then rules and advice in further paragraphs.
+# tyro draws a box around its errors: the error itself, then rules and advice in further paragraphs.
 BOX, RULE = "╭╮╰╯│ ", "─"
 WIDTH = 1000
 
 
 def as_decimal(word):
-    """`8/255` as the decimal that an option of type float reads; any other word as it is."""
+    """Convert a fraction such as `8/255` to a decimal, which an option of type float accepts; return others as is."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)/([1-9]\d*)", word)
     return repr(float(match[1]) / int(match[2])) if match else word
 
 
 def field_names(kind):
-    """Names of the options of a command: the fields of a dataclass, and of the dataclasses among their types."""
+    """Names of the options of a command: the fields of a dataclass and of the dataclasses in it."""
     kind = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
     inner = [field.type for field in dataclasses.fields(kind) if dataclasses.is_dataclass(field.type)]
     return {field.name for field in dataclasses.fields(kind)}.union(*map(field_names, inner))
 
 
 def parse(kind, name, doc, argv, default=None):
-    """Read the options of a command into a dataclass; what cannot be read is one line on standard error, status 2."""
+    """Read the options of a command into a dataclass; errors are one line on standard error, and status 2."""
     import tyro
 
     written, words = io.StringIO(), [as_decimal(word) for word in argv]
@@ -45,7 +46,7 @@ def parse(kind, name, doc, argv, default=None):
     for option, value in itertools.pairwise(word for each in words for word in each.split("=", 1)):
         if option.startswith("--") and not value:
             sys.exit(complain(name, f"{option} must not be empty, got ''", ERROR))
-    # Help is for the terminal as it is.
+    # Help keeps the width of the terminal.
     width = contextlib.nullcontext() if {"-h", "--help"} & set(words) else _wide()
     try:
         with contextlib.redirect_stderr(written), width:
@@ -58,7 +59,7 @@ def parse(kind, name, doc, argv, default=None):
 
 @contextlib.contextmanager
 def _wide():
-    """Let no line of a message be broken, whatever the terminal's width."""
+    """Prevent line breaks in messages, whatever the width of the terminal."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = str(WIDTH)
     try:
@@ -69,11 +70,17 @@ def _wide():
 
 def _in_one_line(box):
     lines = [line.strip(BOX) for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
-    # The first line is the box's title; what follows a rule or an empty line explains.
-    told = itertools.takewhile(lambda line: line.strip(RULE), lines[1:])
-    message = " ".join(told) or " ".join(box.split())
-    # A check of the dataclass itself, for which tyro knows no option.
+    # The first line is the title of the box; the error ends at a rule or an empty line.
+    error = itertools.takewhile(lambda line: line.strip(RULE), lines[1:])
+    message = " ".join(error) or " ".join(box.split())
+    # An error raised by the dataclass itself, which tyro attributes to no option.
     return re.sub(r"^Error parsing [a-z_]\w*: ", "", message)
+
+
+def on_sigterm(handler=signal.default_int_handler):
+    """Handle SIGTERM, by default like Ctrl-C; outside the main thread, where this is impossible, do nothing."""
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, handler)
 
 
 def run(main, name, *, options, others=(), interrupted=None, also=()):
@@ -87,7 +94,7 @@ def run(main, name, *, options, others=(), interrupted=None, also=()):
         (ModelError, ""),
         (NoGradientError, ""),
         (safetensors.SafetensorError, ""),
-        (torch.OutOfMemoryError, ": a smaller --batch-size takes less"),
+        (torch.OutOfMemoryError, ": a smaller --batch-size needs less"),
         *also,
     ]
     names = set().union(*map(field_names, options))
@@ -95,7 +102,7 @@ def run(main, name, *, options, others=(), interrupted=None, also=()):
 
 
 def write_json(path, content):
-    """Write a file of results, whole or not at all; a ValueError where that cannot be done."""
+    """Write a file of results completely or not at all; ValueError if it cannot be written."""
     from nets import checkpoint
 
     try:

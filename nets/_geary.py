@@ -1,18 +1,18 @@
-"""How close neighbouring weights are to each other: Geary's ratio, of the taps of a kernel and of a picture of a layer.
+"""How similar neighbouring weights are: Geary's ratio, of the taps of a kernel and of the picture of a layer.
 
     C = mean over neighbours of (w_p - w_q)**2 / (2 s**2),   s**2 = sum_p (w_p - mean)**2 / (n - 1)
 
-p and q are neighbours if one stands beside or above the other. E C = 1 for independent weights of one law, whatever it
-is: given the n values, every order of them is equally likely, so (w_p, w_q) is a pair drawn without replacement, and
+p and q are neighbours if one is beside or above the other. E C = 1 for independent weights of one distribution: given
+the n values, all orders are equally likely, so (w_p, w_q) is a pair drawn without replacement, and
 
     E (w_p - w_q)**2 = sum_(p, q) (w_p - w_q)**2 / (n (n - 1)) = 2 s**2
 
 C = 0 where neighbours are equal, C > 1 where they differ more than weights drawn at random from the layer.
 
-A kernel's border is one. In a periodic row of three taps every tap would be the neighbour of every other, and C would
-not know of places. The order of channels is arbitrary, too: the network that permutes them is the same network. So C
-of kernels says how smooth a convolution is; that of the picture, where channels stand side by side, sees in addition
-only what a reader of the picture sees.
+Kernels are not continued periodically: in a periodic row of three taps, all taps would be neighbours, and C would not
+depend on their order. The order of channels is arbitrary, since permuting them gives the same network. C of kernels
+therefore measures how smooth a convolution is; C of the picture, in which channels are side by side, measures how
+smooth the picture looks.
 
 References
 ----------
@@ -25,28 +25,10 @@ __all__ = ["picture", "smoothness"]
 
 
 def smoothness(values):
-    """Compare neighbouring weights with weights of the layer drawn at random.
+    """Return Geary's ratio C of values (..., height, width), with neighbours on the last two axes.
 
-    C = mean over neighbours of (w_p - w_q)**2 / (2 s**2)
+    None if it is undefined: there are no neighbours, as in kernels with one tap, or all values are equal.
 
-    Parameters
-    ----------
-    values : array_like of shape (..., height, width)
-        Kernels; neighbours are looked for on the last two axes. The variance s**2 is that of all of them.
-
-    Returns
-    -------
-    float or None
-        C >= 0; 1 is expected of independent weights. None where it has no meaning: there are no neighbours, as in
-        kernels of one tap, or all weights are equal.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two axes, or a number is not finite.
-
-    Examples
-    --------
     >>> smoothness([[1.0, 1.0], [0.0, 0.0]])
     0.75
     >>> smoothness(np.ones((16, 3, 1, 1))) is None
@@ -64,26 +46,10 @@ def smoothness(values):
 
 
 def picture(weight):
-    """Lay a layer's kernels out as one picture: a row of kernels for each output, a column for each input.
+    """Arrange weights (n_out, n_in, h, w) or (n_out, n_in) as one picture (n_out h, n_in w) of all kernels.
 
     picture[i h + a, j w + b] = weight[i, j, a, b]                                           (paper: Figures 8 and 9)
 
-    Parameters
-    ----------
-    weight : array_like of shape (n_out, n_in, h, w) or (n_out, n_in)
-        Of a convolution or a linear layer.
-
-    Returns
-    -------
-    ndarray of shape (n_out * h, n_in * w)
-
-    Raises
-    ------
-    ValueError
-        If weight has another number of axes.
-
-    Examples
-    --------
     >>> picture(np.zeros((64, 32, 3, 3))).shape
     (192, 96)
     """

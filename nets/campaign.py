@@ -1,19 +1,17 @@
 """Train and evaluate several recipes in a given time: as many epochs as fit, the same for all, schedules scaled.
 
-    python -m nets.campaign --data PATH                     half an hour of a GPU: Table 2's ResNet-20, En1, En2, En5
+    python -m nets.campaign --data PATH                     half an hour on a GPU: Table 2's ResNet-20, En1, En2, En5
     python -m nets.campaign cpu/resnet20 cpu/en1_resnet20 --minutes 60 --data PATH
     python -m nets.campaign --quick                         a rehearsal on the handwritten digits, about a minute
 
-A few steps of each recipe are timed on the device, eager and, on a GPU, compiled. From these follow the epochs that
-leave a share of the time for the evaluation. The plan is kept in RUNS/plan.json: the same command goes on with it after
-an interruption, and repeats nothing that is finished. RESULTS/NAME-seedS.json are the evaluations, as by
-`nets.evaluate`; RESULTS/campaign.json says device, images/s and epochs. The time is an estimate, not a limit.
+A few steps of each recipe are timed on the device, eager and, on a GPU, compiled. The number of epochs follows from
+these times and the share of the time for the evaluation. The plan is kept in RUNS/plan.json: after an interruption, the
+same command continues with it and repeats nothing that is finished. RESULTS/NAME-seedS.json are the evaluations, as
+from `nets.evaluate`; RESULTS/campaign.json contains device, images/s and epochs. The time is an estimate, not a limit.
 """
 
-import contextlib
 import csv
 import json
-import signal
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -37,7 +35,7 @@ PROG = "python -m nets.campaign"
 TABLE2 = ("table2/resnet20", "table2/en1_resnet20", "table2/en2_resnet20", "table2/en5_resnet20")
 PLAN, RESULT = "plan.json", "campaign.json"
 COMPILED = ("off", "reduce-overhead", "default")
-# Of --quick: the rehearsal is of the commands, not of the accuracies.
+# --quick rehearses the commands; its accuracies mean nothing.
 QUICK = {"data": "digits", "eps": 0.15, "step_size": 0.05, "n_iter": 2, "validation_n_iter": 2, "batch_size": 64}
 QUICK |= {"padding": 1, "flip": False, "n_threads": 1, "n_train": 256, "n_validation": 64}
 N_QUICK_EPOCHS = 2
@@ -45,109 +43,54 @@ N_QUICK_EPOCHS = 2
 
 @dataclass(frozen=True)
 class Options:
-    """Command-line options.
-
-    Parameters
-    ----------
-    recipes : tuple of str
-        Names, see `python -m nets.train --list`.
-    minutes : float
-        Time for everything.
-    evaluation : float
-        Share of it that is kept for the evaluations.
-    data : str or None
-        Images: cifar10, or the path of a folder or archive. By default those of the recipes.
-    runs : Path
-        Directory of the plan and of the runs.
-    results : Path
-        Directory of the results.
-    seed : int
-        Of everything that is drawn in the training.
-    device : str
-        cpu, cuda, cuda:1; auto: a GPU, if there is one.
-    compile : str
-        off, default, reduce-overhead; auto: off on a CPU; on a GPU what is fastest for the first recipe.
-    preset : str
-        Preset of the evaluations: quick, cpu or full.
-    also : tuple of str
-        Attacks beside those of the preset, as for `nets.evaluate`.
-    quick : bool
-        Rehearse on the digits, by small steps.
-    """
+    """Command-line options."""
 
     recipes: tyro.conf.Positional[tuple[str, ...]] = TABLE2
+    """Names of the recipes, see `python -m nets.train --list`."""
     minutes: float = 30.0
+    """Total time in minutes."""
     evaluation: float = 0.35
+    """Share of the time that is reserved for the evaluations."""
     data: str | None = None
+    """Images: cifar10, or the path of a folder or archive. Default: those of the recipes."""
     runs: Path = Path("runs/campaign")
+    """Directory of the plan and of the runs."""
     results: Path = Path("results")
+    """Directory of the results."""
     seed: int = 0
+    """Seed of all random numbers of the trainings."""
     device: str = "auto"
+    """Device: cpu, cuda, cuda:1; auto: a GPU, if there is one."""
     compile: Literal["auto", "off", "default", "reduce-overhead"] = "auto"
+    """Mode of torch.compile; auto: off on a CPU, and the fastest mode for the first recipe on a GPU."""
     preset: Literal["quick", "cpu", "full"] = "cpu"
+    """Preset of the evaluations."""
     also: tuple[str, ...] = ("apgd-ce-eot20", "apgd-dlr-eot20")
+    """Attacks in addition to those of the preset, as for `nets.evaluate`."""
     quick: bool = False
+    """Rehearse the commands on the digits, with few steps."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many epochs, and from which rates that follows.
-
-    Parameters
-    ----------
-    epochs : int
-        Of every recipe.
-    minutes : float
-        Time for everything.
-    compile : str
-        As of `nets.training._recipe.Recipe`.
-    images_per_second, epoch_seconds, setup_seconds : dict of str to float
-        By the recipe's name: of training steps; of an epoch with its validation; of the first step.
-    identity : dict
-        What another call must have in common to go on.
-    """
+    """The number of epochs of every recipe, and the measured times from which it follows."""
 
     epochs: int
     minutes: float
+    # Mode of torch.compile.
     compile: str
+    # By the name of the recipe: rate of training steps, time of an epoch with validation, time of the first step.
     images_per_second: dict
     epoch_seconds: dict
     setup_seconds: dict
+    # Settings that another call must share to continue with this plan.
     identity: dict = field(default_factory=dict)
 
 
 def make_plan(recipes, images, device, *, minutes, evaluation, compile="auto", seed=0, identity=None):
-    """Time a few steps of every recipe, and share out the time.
+    """Time a few steps of every recipe (a dict by name) and plan as many epochs as fit, see `Options`.
 
-    epochs = (60 minutes (1 - evaluation) - sum of set-up times) / (sum of the recipes' seconds an epoch)
-
-    Parameters
-    ----------
-    recipes : dict of str to Recipe
-        By name.
-    images : Dataset
-        Of all of them.
-    device : torch.device
-        Where.
-    minutes : float
-        Time for everything.
-    evaluation : float
-        Share of it that is kept for the evaluations, in (0, 1).
-    compile : {"auto", "off", "default", "reduce-overhead"}
-        "auto": off on a CPU; on a GPU what is fastest for the first recipe.
-    seed : int, default=0
-        Of the weights.
-    identity : dict, optional
-        Goes into the plan.
-
-    Returns
-    -------
-    Plan
-
-    Raises
-    ------
-    ValueError
-        If the time is not enough for one epoch; the message says how much is.
+    epochs = (60 minutes (1 - evaluation) - sum of set-up times) / (sum of the recipes' seconds per epoch)
     """
     checks.real("minutes", minutes, positive=True)
     if not 0 < evaluation < 1:
@@ -166,7 +109,7 @@ def make_plan(recipes, images, device, *, minutes, evaluation, compile="auto", s
 
 
 def _time(recipe, images, device, seed):
-    """Images/s, seconds an epoch, seconds of the first step."""
+    """Images per second, seconds per epoch, and extra seconds of the first step."""
     mean, std = images.statistics()
     model = recipe.build(len(images.classes), mean, std, seeds.derive(seed, "weights"))
     training = Training(model, images, recipe, World(device), seed=seed)
@@ -182,7 +125,7 @@ def _fastest(recipe, images, device, seed):
         try:
             rates[mode] = _time(replace(recipe, compile=mode), images, device, seed)[0]
         except RuntimeError as error:
-            # Compilers fail in many ways; the eager mode is there.
+            # Compilers fail in many ways; the eager mode always works.
             print(f"compile={mode} fails here: {str(error).splitlines()[0]}", flush=True)
     print(
         "images/s of the first recipe: " + ", ".join(f"{mode} {rate:.0f}" for mode, rate in rates.items()), flush=True
@@ -193,13 +136,13 @@ def _fastest(recipe, images, device, seed):
 def _run(options):
     for name in options.recipes:
         if look_up(name).members:
-            raise ValueError(f"recipes must be trained ones, {name} is put together from others")
-    # A name that is none is told now, not after the training.
+            raise ValueError(f"recipes must be trained, and {name} is a mean of others")
+    # An unknown name is reported now, not after the training.
     attacks_of(options.also, is_noisy=True)
     recipes = {name: _adapted(look_up(name), options) for name in options.recipes}
     sets = {recipe.data for recipe in recipes.values()}
     if len(sets) != 1:
-        raise ValueError(f"recipes must have one data set in common, got {', '.join(sorted(sets))}: give --data")
+        raise ValueError(f"recipes must share one data set, got {', '.join(sorted(sets))}: give --data")
     device = device_of(options.device)
     images = data.load(sets.pop())
     plan = _plan(recipes, images, device, options)
@@ -215,9 +158,9 @@ def _run(options):
         record[name] = {"validation": best["selected"], "images_per_second": _trained_rate(_out(name, options))}
     trained = time.perf_counter() - began
     preset = "quick" if options.quick else options.preset
-    asked = evaluation.Options(preset=preset, also=options.also, device=str(device), data=options.data)
+    settings = evaluation.Options(preset=preset, also=options.also, device=str(device), data=options.data)
     for name in recipes:
-        report = evaluation.evaluate(_out(name, options), asked)
+        report = evaluation.evaluate(_out(name, options), settings)
         _cli.write_json(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
         print(f"\n{name}, {plan.epochs} epochs:\n\n{markdown(report)}", flush=True)
     seconds = {"training": trained, "evaluation": time.perf_counter() - began - trained}
@@ -238,11 +181,11 @@ def _out(name, options):
 
 
 def _plan(recipes, images, device, options):
-    """That of an earlier call, or a new one."""
+    """The plan of an earlier call, or a new one."""
     path = options.runs / PLAN
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     identity = {"recipes": list(recipes), "seed": options.seed, "minutes": options.minutes, "quick": options.quick}
-    identity |= {"data": images.provenance()["digest"], "device": where}
+    identity |= {"data": images.provenance()["digest"], "device": device_name}
     if path.is_file():
         try:
             plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
@@ -260,28 +203,20 @@ def _plan(recipes, images, device, options):
 
 
 def _trained_rate(run):
-    """Images/s of each epoch, as the run's metrics say."""
+    """Images per second of each epoch, from the metrics of the run."""
     with (run / METRICS).open(encoding="utf-8", newline="") as file:
         return [round(float(row["images_per_second"]), 1) for row in csv.DictReader(file)]
 
 
 def main(argv=None):
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : list of str, optional
-        Arguments; by default those of the process.
-    """
+    """Run the command with a list of arguments, by default those of the process."""
     argv = sys.argv[1:] if argv is None else argv
-    with contextlib.suppress(ValueError):
-        # Not in the main thread: whoever called has handlers of its own.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _cli.on_sigterm()
     _cli.run(
         lambda: _run(_cli.parse(Options, PROG, __doc__, argv)),
         PROG,
         options=(Options,),
-        interrupted="interrupted: the same command goes on after the last whole epoch",
+        interrupted="interrupted: the same command continues after the last finished epoch",
     )
 
 

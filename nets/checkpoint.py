@@ -1,7 +1,7 @@
-"""Files of tensors that can be trusted or are refused: safetensors with a JSON record, nothing is ever unpickled.
+"""Files of tensors that are checked when read: safetensors with a JSON record; nothing is ever unpickled.
 
-A file is written under another name, brought to the disk and renamed, so that it is whole whenever the process dies.
-Its header names its format and kind, holds the record, and a digest of the record and of every tensor.
+A file is written under another name, synchronised with the disk and renamed, so that it is complete whenever the
+process dies. Its header contains its format and kind, the record, and a digest of the record and of every tensor.
 """
 
 import contextlib
@@ -23,20 +23,7 @@ FORMAT = "enresnet-1"
 
 
 def digest(tensors, text=""):
-    """Hash tensors with their names, types and shapes.
-
-    Parameters
-    ----------
-    tensors : dict of str to Tensor
-        Of any shapes (...), on any device.
-    text : str, default=""
-        Hashed first.
-
-    Returns
-    -------
-    str
-        SHA-256, hexadecimal.
-    """
+    """Return the SHA-256 of tensors by name, with names, dtypes and shapes, after `text`, in hexadecimal."""
     state = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -47,13 +34,13 @@ def digest(tensors, text=""):
 
 @contextlib.contextmanager
 def renamed(path):
-    """Give a temporary path in the same directory; what was written there is renamed to `path` at the end."""
+    """Yield a temporary path in the same directory, which is renamed to `path` at the end."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
-        # safetensors makes files that only their owner can read.
+        # safetensors creates files that only their owner can read.
         draft.chmod(0o644)
         draft.replace(path)
     finally:
@@ -61,18 +48,9 @@ def renamed(path):
 
 
 def write(path, kind, tensors, record):
-    """Write a file: complete, or not at all.
+    """Write tensors and a JSON record completely or not at all, replacing an existing file.
 
-    Parameters
-    ----------
-    path : Path
-        Where; replaced if it exists.
-    kind : str
-        What the file holds, as `read` is to expect it.
-    tensors : dict of str to Tensor
-        Of any shapes (...), on any device; kept in the order of their indices, not of memory.
-    record : dict
-        What JSON can hold.
+    `kind` names the contents, which `read` checks. Tensors are stored in contiguous memory order.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(record, allow_nan=False)
@@ -82,44 +60,27 @@ def write(path, kind, tensors, record):
 
 
 def read(path, kind):
-    """Read a file, if it is whole and of this kind.
+    """Return the tensors, on the CPU, and the record of a file that `write` wrote.
 
-    Parameters
-    ----------
-    path : Path
-        File.
-    kind : str
-        As given to `write`.
-
-    Returns
-    -------
-    tensors : dict of str to Tensor
-        On the CPU, with the shapes (...) that were written.
-    record : dict
-        As written.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, damaged, another program's, or of another kind.
+    ValueError if the file is missing, damaged, of another program or of another kind.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path} is not there, or is no file")
+        raise ValueError(f"{path} does not exist, or is not a file")
     try:
-        # In one piece: a file that is opened twice may be another one the second time, by a rename in between.
+        # Opened only once: a rename between two openings would mix two files.
         data = path.read_bytes()
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or no safetensors file ({_first_line(error)})") from None
+        raise ValueError(f"{path} is damaged, or not a safetensors file ({_first_line(error)})") from None
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by this program")
     if header.get("kind") != kind:
-        raise ValueError(f"{path} holds {header.get('kind')}, and {kind} is wanted")
+        raise ValueError(f"{path} must contain {kind}, and contains {header.get('kind')}")
     text = header.get("record", "")
     if digest(tensors, FORMAT + kind + text) != header.get("digest"):
-        raise ValueError(f"{path} is damaged: its contents do not have its digest")
+        raise ValueError(f"{path} is damaged: its contents do not match its digest")
     return tensors, json.loads(text)
 
 
@@ -128,52 +89,25 @@ def _first_line(error):
 
 
 def save_model(path, model, record):
-    """Write a model's weights, with what is needed to build it again.
-
-    Parameters
-    ----------
-    path : Path
-        File.
-    model : Module
-        Of `nets.build`.
-    record : dict
-        Its "model" holds the arguments of `nets.build` that made the model.
-    """
+    """Write a model's weights; record["model"] holds the arguments of `nets.build` that build it again."""
     write(path, "model", model.state_dict(), record)
 
 
 def load_model(path, device="cpu"):
-    """Build the model of a finished or running training, with its best weights.
+    """Return the model of a run's directory or of its best.safetensors, in evaluation mode, and its record.
 
-    Parameters
-    ----------
-    path : Path or str
-        A run's directory, or its best.safetensors.
-    device : str or torch.device, default="cpu"
-        Where to.
-
-    Returns
-    -------
-    model : ImageClassifier
-        In evaluation mode, in channels-last memory order.
-    record : dict
-        "recipe" (fields by name), "name" of the recipe, "seed", "model", "data", "epoch", "accuracy" on validation; see
-        `nets.training._run_directory`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, or it is damaged or no model of this program.
+    The record has "recipe" (fields by name), "name" of the recipe, "seed", "model", "data", "epoch" and "accuracy" on
+    validation images. ValueError if there is no such file, or it does not contain a model.
     """
     path = Path(path)
     if path.is_dir():
         if not (path / "best.safetensors").is_file():
-            raise ValueError(f"{path} holds no best.safetensors: it is no run, or has no epoch behind it")
+            raise ValueError(f"{path} has no best.safetensors: it is not a run, or no epoch has finished")
         path = path / "best.safetensors"
     tensors, record = read(path, "model")
     try:
         model = nets.models.build(**record["model"])
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold the weights of the model it names ({_first_line(error)})") from None
+        raise ValueError(f"{path} does not contain the weights of the model it names ({_first_line(error)})") from None
     return model.to(device).eval(), record

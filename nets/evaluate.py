@@ -1,27 +1,26 @@
-"""Evaluate a classifier: natural images, the paper's attacks, those that average over noise, and AutoAttack's.
+"""Evaluate a classifier: on natural images, under the paper's attacks, attacks averaged over noise, and AutoAttack.
 
-    python -m nets.evaluate RUN                             by the preset of the device: "cpu", or "full" on a GPU
+    python -m nets.evaluate RUN                             the preset of the device: "cpu", or "full" on a GPU
     python -m nets.evaluate RUN --quick                     20 images, seconds
     python -m nets.evaluate RUN --attacks natural fgsm ifgsm20 apgd-ce-eot20@200
-    python -m nets.evaluate RUN --also apgd-ce-eot20        that one on all 1000 images, where the preset takes 200
-    python -m nets.evaluate RUN --oracle RUN2               blind attacks as well, of images made on another run
+    python -m nets.evaluate RUN --also apgd-ce-eot20        this attack on 1000 images, where the preset uses 200
+    python -m nets.evaluate RUN --oracle RUN2               also blind attacks, with images made on another run
     python -m nets.evaluate RUN --inject blocks             control: En1's noise in a network trained without it
-    python -m nets.evaluate MODULE:CALLABLE --data PATH     any model of images in [0, 1] to logits, or what makes one
+    python -m nets.evaluate MODULE:CALLABLE --data PATH     any model, or function that returns a model
     python -m nets.evaluate zoo:NAME --data cifar10         a network that comes with the package
-    python -m nets.evaluate --list                          names of the attacks, and what the presets run
+    python -m nets.evaluate --list                          names of the attacks, and the attacks of the presets
 
 The images are the first of the test set in a random order in which the classes take turns, the same for all runs.
-Results are kept in RUN/evaluation (for other models in the directory of --out, if given), and a second call resumes
-there. An image is robust if it is right before and after the attack. The predictions of a model that draws are means
-over `draws` passes, repeated `repeats` times.
+Results are kept in RUN/evaluation (for other models in the directory given by --out), and a second call resumes from
+them. An image is robust if it is right before and after the attack. The predictions of a noisy model are means over
+`draws` passes, repeated `repeats` times.
 
-The preset "cpu" is made for two cores: with averaging over 20 draws it attacks 100 or 200 images, by 20 steps of APGD,
-and every row of the table states its n. For a network that draws it computes some 300 000 gradients and 230 000 further
-passes, where 60 % of 1000 images are right; for a deterministic one some 110 000 and 60 000.
+The preset "cpu" is made for two cores: attacks averaged over 20 draws use 100 or 200 images, APGD takes 20 steps, and
+every row of the table states its n. If 60 % of 1000 images are right, it computes about 300 000 gradients and 230 000
+further passes for a noisy network, and about 110 000 and 60 000 for a deterministic one.
 """
 
 import contextlib
-import signal
 import sys
 from pathlib import Path
 
@@ -35,22 +34,14 @@ REPORT = "evaluation.json"
 
 
 def main(argv=None):
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : list of str, optional
-        Arguments; by default those of the process.
-    """
+    """Run the command with a list of arguments, by default those of the process."""
     argv = sys.argv[1:] if argv is None else argv
-    with contextlib.suppress(ValueError):
-        # Not in the main thread: whoever called has handlers of its own.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _cli.on_sigterm()
     _cli.run(
         lambda: _print_list() if "--list" in argv else _run(argv),
         PROG,
         options=(Options,),
-        interrupted="interrupted: the same command goes on from the last batch",
+        interrupted="interrupted: the same command resumes after the last batch",
     )
 
 
@@ -60,7 +51,7 @@ def _run(argv):
     if run is None:
         raise ValueError("the directory of a run must come first: python -m nets.evaluate RUN")
     if ":" in run and not Path(run).exists():
-        with _told_what_is_kept(options):
+        with _interruption_explained(options):
             report = evaluate_target(run, options)
         if options.out is not None:
             options.out.mkdir(parents=True, exist_ok=True)
@@ -76,8 +67,8 @@ def _run(argv):
 
 
 @contextlib.contextmanager
-def _told_what_is_kept(options):
-    """After Ctrl-C, say that nothing is kept where no directory was given."""
+def _interruption_explained(options):
+    """After Ctrl-C, report that nothing is kept if no directory was given."""
     try:
         yield
     except KeyboardInterrupt as stop:

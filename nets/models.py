@@ -2,8 +2,8 @@
 
     en5_resnet20 = mean over 5 members of ResNet-20, each residual mapping x + F(x) + a sqrt(Var(x + F(x))) N(0, I)
 
-Every block between two stage changes is a `bridge.NoisyResidual`, a step of the Euler-Maruyama method. Images in [0, 1]
-go in, normalisation is the model's first layer, logits come out.
+Every block between two stage changes is a `bridge.NoisyResidual`, a step of the Euler-Maruyama method. Models map
+images in [0, 1] to logits; normalisation is their first layer.
 """
 
 import math
@@ -17,13 +17,13 @@ from bridge import FeynmanKacMean, NoisyResidual, checks
 
 __all__ = ["Architecture", "ImageClassifier", "ResNet", "architecture", "build"]
 
-# CIFAR-10's training images: mean and standard deviation of each colour.
+# Mean and standard deviation of each colour of CIFAR-10's training images.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 STEM_WIDTH = 16
 
-# A depth counts the convolutions of the residual mappings, the stem and the linear layer: 6 n + 2. That of WRN-34-10
-# counts the three projections for the linear layer, as its authors do: 6 n + 4. WRN-14-2 is 6 n + 2:
-# its 0.69 M parameters tell.
+# With n blocks per stage, the depth counts the convolutions of the residual mappings, the stem and the linear layer: 6
+# n + 2. In WRN-34-10 it counts the three projections instead of the linear layer, as its authors do: 6 n + 4. WRN-14-2
+# has 6 n + 2, as its 0.69 M parameters show.
 N_BLOCKS = {
     "resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18, "wrn14_2": 2, "wrn34_10": 5,
 }  # fmt: skip
@@ -36,9 +36,9 @@ class Architecture(NamedTuple):
     Attributes
     ----------
     n_blocks : int
-        Blocks a stage; there are three stages.
+        Number of blocks per stage; there are three stages.
     widths : tuple of int
-        Channels of each stage.
+        Number of channels of each stage.
     """
 
     n_blocks: int
@@ -73,13 +73,13 @@ class ResNet(nn.Module):
     Parameters
     ----------
     sizes : Architecture
-        Blocks a stage, and channels of each.
+        Number of blocks per stage, and of channels of each stage.
     n_classes : int, default=10
-        Length of the output.
+        Number of classes.
     n_channels : int, default=3
-        Channels of the images.
+        Number of channels of the images.
     noise, coef, std_over : optional
-        Those of `bridge.NoisyResidual`, with scale="std".
+        Parameters of `bridge.NoisyResidual`, with scale="std".
 
     References
     ----------
@@ -106,7 +106,7 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits of shape (n_images, n_classes) of images of shape (n_images, n_channels, height, width)."""
+        """Return logits (n_images, n_classes) of images (n_images, n_channels, height, width)."""
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
@@ -114,19 +114,19 @@ class ResNet(nn.Module):
 
 
 class ImageClassifier(nn.Module):
-    """A network of images in [0, 1], which it normalises.
+    """A classifier of images in [0, 1], which it normalises.
 
     Parameters
     ----------
     net : Module
         Network of normalised images.
     mean, std : sequence of float
-        Of each channel; std > 0.
+        Mean and standard deviation of each channel; std > 0.
 
     Raises
     ------
     ValueError
-        If mean and std are empty or of different lengths, a number is not finite, or a std not positive (raised by a
+        If mean and std are empty or differ in length, a number is not finite, or a std is not positive (raised by a
         helper).
     """
 
@@ -141,7 +141,7 @@ class ImageClassifier(nn.Module):
         self.net = net
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits of shape (n_images, n_classes) of images of shape (n_images, n_channels, height, width)."""
+        """Return logits (n_images, n_classes) of images (n_images, n_channels, height, width)."""
         if x.dim() != 4 or x.shape[1] != len(self.mean):
             raise ValueError(f"x must have shape (n_images, {len(self.mean)}, height, width), got {tuple(x.shape)}")
         return self.net((x - self.mean) / self.std)
@@ -165,23 +165,24 @@ def build(
     Parameters
     ----------
     name : str
-        "resnet20": one network without noise. "en5_resnet20": the ensemble of 5 with noise. Names joined by "+":
-        the mean of those ("en1_resnet20+en1_resnet32", section 5; "en2_resnet20+en5_resnet20", section 4.2), to which
-        `weights` belong. For the bases see `architecture`.
+        "resnet20" is one network without noise, "en5_resnet20" the ensemble of 5 with noise. Names joined by "+" are
+        the mean of several networks ("en1_resnet20+en1_resnet32", section 5; "en2_resnet20+en5_resnet20", section 4.2).
+        For the bases see `architecture`.
     n_classes : int, default=10
-        Length of the output.
+        Number of classes.
     coef : float, default=0.1
         The paper's a: noise of standard deviation a sqrt(Var(x + F(x))).
     noise : {"gaussian", "laplace"} or None
-        Law of the noise in the networks whose name begins with "en".
+        Distribution of the noise in networks whose name begins with "en".
     std_over : {"batch", "sample"}
-        Over what Var is taken, see `bridge.NoisyResidual`.
+        Whether Var is taken over the batch or over each image, see `bridge.NoisyResidual`.
     weights, nonnegative : optional
-        Of a sum, see `bridge.FeynmanKacMean`.
+        Weights of the terms of a sum, see `bridge.FeynmanKacMean`.
     mean, std : sequence of float
-        Of each channel of the images, for normalisation; their number is that of the channels.
+        Mean and standard deviation of each channel, for normalisation; their length is the number of channels.
     seed : int, optional
-        Seed of the random weights, >= 0: PyTorch's own generators are left as they are. By default they go on.
+        Seed of the random weights, >= 0, which leaves PyTorch's own generators unchanged. By default the weights are
+        drawn from these.
 
     Returns
     -------
@@ -191,7 +192,7 @@ def build(
     Raises
     ------
     ValueError
-        If the name is none of these, weights are given for one name alone, or an option is out of range.
+        If the name is unknown, weights are given without a sum, or an option is out of range.
 
     Examples
     --------
@@ -206,7 +207,7 @@ def build(
         known = ", ".join(N_BLOCKS)
         raise ValueError(f'name must be BASE, enK_BASE or a sum of them by "+", BASE of {known}; got name={name!r}')
     if len(terms) == 1 and weights is not None:
-        raise ValueError(f"weights must be None for name={name!r}: they belong to the terms of a sum")
+        raise ValueError(f"weights must be None for name={name!r}: only a sum has weights")
 
     def member(match):
         law = noise if match["n_members"] else None
@@ -219,10 +220,10 @@ def build(
         return FeynmanKacMean([member(match) for _ in range(int(match["n_members"]))])
 
     seed = None if seed is None else checks.integer("seed", seed, at_least=0)
-    # On the CPU whatever the default device is, so that a seed gives one network.
+    # On the CPU, whatever the default device is, so that a seed gives the same network everywhere.
     with torch.device("cpu"), torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
-            # Not torch.manual_seed, which seeds the generators of all devices.
+            # Not torch.manual_seed, which would seed the generators of all devices.
             torch.default_generator.manual_seed(seed)
         nets = [term(match) for match in terms]
         net = nets[0] if len(nets) == 1 else FeynmanKacMean(nets, weights=weights, nonnegative=nonnegative)
@@ -232,11 +233,11 @@ def build(
 
 def _check_statistics(mean, std):
     if not 0 < len(mean) == len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
-        raise ValueError(f"mean and std must be finite, of one length, and std > 0, got {mean} and {std}")
+        raise ValueError(f"mean and std must be finite and of equal length, with std > 0, got {mean} and {std}")
 
 
 def _initialise(net):
-    """He et al. 2015: convolutions of variance 2 / (k**2 channels out), as in the released code."""
+    """He et al. 2015: convolutions with variance 2 / (k**2 n_out), as in the released code."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.weight[0, 0].numel() * module.out_channels
@@ -252,7 +253,7 @@ def _activation(width):
 
 
 def _time_step(width, options):
-    """x + F(x) + noise, F = conv(relu(bn(conv(relu(bn(x)))))): paper, Figure 3(a)."""
+    """A block x + F(x) + noise, F = conv(relu(bn(conv(relu(bn(x)))))) (paper: Figure 3(a))."""
     branch = nn.Sequential(
         *_activation(width), _convolution(width, width, 3), *_activation(width), _convolution(width, width, 3)
     )
@@ -260,7 +261,7 @@ def _time_step(width, options):
 
 
 def _stage_change(width, new_width, stride, options):
-    """No time step: P h + F(h) + noise with h = relu(bn(x)), which shortcut and branch share, P a projection."""
+    """A stage change, not a time step: P h + F(h) + noise with h = relu(bn(x)) and a projection P."""
     branch = nn.Sequential(
         _convolution(width, new_width, 3, stride), *_activation(new_width), _convolution(new_width, new_width, 3)
     )

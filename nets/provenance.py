@@ -1,4 +1,4 @@
-"""Where a result comes from: the run whose network it is, and the machine and code that made it."""
+"""Provenance of a result: the run of the network, and the machine and code that computed it."""
 
 import datetime
 import hashlib
@@ -20,28 +20,10 @@ NEEDED = ("name", "recipe", "seed", "model", "data", "epoch", "accuracy", "versi
 
 
 def load_run(run, device):
-    """Return a run's network.
+    """Return the model and record of a run, as `checkpoint.load_model` does, and the hashes of its weights.
 
-    Parameters
-    ----------
-    run : Path
-        Its directory, or its best.safetensors.
-    device : torch.device
-        Where to.
-
-    Returns
-    -------
-    model : ImageClassifier
-        In evaluation mode.
-    record : dict
-        See `checkpoint.load_model`.
-    hashes : dict of str to str
-        "sha256" of the file; "digest" of the weights alone, which is the same wherever and whenever they are written.
-
-    Raises
-    ------
-    ValueError
-        If it is not there, damaged, or no run's.
+    The hashes are "sha256" of the file, and "digest" of the weights alone, which does not depend on the file.
+    ValueError if the file does not exist, is damaged, or is not from a training run.
     """
     run = Path(run)
     path = run / "best.safetensors" if run.is_dir() else run
@@ -49,37 +31,21 @@ def load_run(run, device):
     model, record = checkpoint.load_model(run, device)
     missing = [name for name in NEEDED if name not in record]
     if missing:
-        raise ValueError(f"{path} is no run's: its record lacks {', '.join(missing)}")
+        raise ValueError(f"{path} is not from a training run: its record lacks {', '.join(missing)}")
     if hashlib.sha256(path.read_bytes()).hexdigest() != before:
-        raise ValueError(f"{path} was replaced while it was read: the run is going on, evaluate it at its end")
+        raise ValueError(f"{path} was replaced while it was read: the run is not finished, evaluate it at its end")
     hashes = {"sha256": before, "digest": checkpoint.digest(model.state_dict())}
     return model.to(memory_format=torch.channels_last), record, hashes
 
 
 def epochs_done(run):
-    """Count the epochs behind a run.
-
-    Parameters
-    ----------
-    run : Path
-        Its directory.
-
-    Returns
-    -------
-    int or None
-        None where there is no record of them, as of models put together.
-
-    Raises
-    ------
-    ValueError
-        If the record is damaged (raised by a helper).
-    """
+    """Number of finished epochs of a run; None if they are not recorded, as for a mean of finished runs."""
     path = Path(run) / "last.safetensors"
     return len(checkpoint.read(path, "training")[1]["history"]) if path.is_file() else None
 
 
 def environment(device, module):
-    """Return what made a result: versions, device, threads, command of `python -m module`, commit, date."""
+    """Return the provenance of a result: versions, device, threads, command of `python -m module`, commit, date."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     cuda = device.type == "cuda"
     cpu = f"cpu, {torch.backends.cpu.get_cpu_capability()}"
@@ -95,7 +61,7 @@ def environment(device, module):
 
 
 def _portable(word):
-    """An absolute path by its last name: results are committed, and other machines have other directories."""
+    """Reduce an absolute path to its last name: results are committed, and directories differ between machines."""
     return Path(word).name if Path(word).is_absolute() else word
 
 
@@ -103,7 +69,7 @@ def commit():
     """Return the commit of this checkout, or None outside of one."""
     try:
         command = ["git", "describe", "--always", "--dirty"]
-        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None
+    return result.stdout.strip() or None

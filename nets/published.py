@@ -1,7 +1,7 @@
-"""The numbers that the paper prints, in its Tables 1 to 11 and section 4.4: what ours are laid beside.
+"""The numbers printed in the paper's Tables 1 to 11 and section 4.4, with which ours are compared.
 
-Rows as (model, natural, FGSM, IFGSM^20, C-W), in per cent as printed; None where the paper has no column. Where two
-places of the paper disagree, NOTES has both, and the rows are as the tables print them: nothing is corrected.
+Rows are (model, natural, FGSM, IFGSM^20, C-W), in per cent as printed; None where the paper has no column. Where two
+places of the paper disagree, NOTES quotes both; the rows are as in the tables, without corrections.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ class Row(NamedTuple):
     Attributes
     ----------
     model : str
-        As `nets.build` names it.
+        Name of the model, as for `nets.build`.
     natural, fgsm, ifgsm20, cw : float or None
         Accuracies in per cent.
     oracle : str or None
-        The model that was attacked, of a blind attack (Tables 3 and 6).
+        For a blind attack (Tables 3 and 6), the model on which it was made.
     """
 
     model: str
@@ -36,9 +36,9 @@ class Note(NamedTuple):
     Attributes
     ----------
     tables : tuple of str
-        Keys of ROWS, under which the note belongs.
+        Keys of ROWS to which the note belongs.
     one, other : str
-        What the one place says, and what the other, each beginning with where it stands.
+        The two statements, each beginning with its place.
     """
 
     tables: tuple
@@ -130,7 +130,7 @@ ROWS = {
     ],
 }
 
-# Section 4.4: Table 1's naturally trained networks under IFGSM^20, to show that no gradient is masked.
+# Section 4.4: Table 1's naturally trained networks under IFGSM^20, to show that gradients are not masked.
 MASK = [
     Row("en1_resnet20", ifgsm20=0.0),
     Row("en2_resnet20", ifgsm20=0.02),

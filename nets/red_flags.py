@@ -1,11 +1,11 @@
-"""Signs that a robust accuracy cannot be trusted: what to look at before a number is published.
+"""Signs that a robust accuracy cannot be trusted, to be checked before a number is published.
 
-Most are symptoms of gradients that do not lead to adversarial images although there are some (Athalye et al. 2018;
-Carlini et al. 2019); the others show an evaluation of something else than the model. All five checks of auto-attack
-(Croce & Hein 2020) are among them: randomised, dynamic ("optimises"), probabilities, zero gradients, Square winning.
+Most are symptoms of gradients that do not lead to adversarial images although these exist (Athalye et al. 2018; Carlini
+et al. 2019); the others show that something other than the model was evaluated. They include all five checks of
+auto-attack (Croce & Hein 2020): randomised, dynamic ("optimises"), probabilities, zero gradients, Square winning.
 """
 
-# Over 300 lines: one function per flag, and the docstring that says what each means.
+# Over 300 lines: one function per flag, and the docstring that explains them.
 import math
 import warnings
 from dataclasses import dataclass
@@ -33,27 +33,27 @@ from nets.attacks import (
 
 __all__ = ["BLACK_BOX", "NOTHING", "WHITE_BOX", "RedFlag", "check"]
 
-# Names of accuracies that are compared; `fgsm` alone is of one step.
+# Names of the accuracies that are compared; only `fgsm` takes a single step.
 WHITE_BOX = ("ifgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-margin", "fab", "fab-t")
 BLACK_BOX = ("square", "transfer", "blind")
 N_ITER = 20
 # A softmax in single precision sums to 1 within this (auto-attack's).
 SUMS_TO_ONE = 1e-5
-# Change of an image's logits relative to their norm: above the rounding of other kernels for other neighbours.
+# Change of an image's logits relative to their norm: larger than the rounding differences between kernels.
 COUPLED = 1e-3
-# One-sided, of a normal law: one false alarm in 740.
+# One-sided for a normal distribution: one false alarm in 740.
 N_STDERR = 3
-# Share of the images whose loss must rise; a direction without meaning reaches one half.
+# Share of the images whose loss must rise; a random direction reaches one half.
 RISING = 0.75
-# Share of the images that an attack without bounds, or any attack on natural training, leaves right by accident.
+# Share of the images that may remain right by chance under an unbounded attack, or under attack after natural training.
 NOTHING = 0.05
-# Passes whose disagreement shows that a model draws.
+# Number of passes whose disagreement shows that a model is noisy.
 N_PASSES = 5
 
 
 @dataclass(frozen=True)
 class RedFlag:
-    """One sign.
+    """One sign that an accuracy cannot be trusted.
 
     Attributes
     ----------
@@ -61,9 +61,9 @@ class RedFlag:
         "randomised", "optimises", "probabilities", "eps-range", "zero-gradients", "loss-stalls", "weak-iterations",
         "black-box-wins", "unbounded-attack-fails" or "batch-coupling".
     what : str
-        What was observed, with figures.
+        Observation, with figures.
     remedy : str
-        What to do about it.
+        Advice.
     """
 
     name: str
@@ -89,12 +89,13 @@ def check(
 ):
     """Look for red flags, on a batch of images of the evaluation.
 
-    It costs about 60 n_eot gradients: FGSM, IFGSM of 20 steps, and PGD of 40 steps in a ball that holds all images.
+    This takes about 60 n_eot gradients: FGSM, IFGSM with 20 steps, and PGD with 40 steps in a ball that contains all
+    images.
 
     Parameters
     ----------
     model : callable
-        Images in [0, 1] to logits. A Module is held still, see `attacks.attacked`.
+        Images in [0, 1] to logits. A Module is switched to evaluation mode during the call, see `attacks.attacked`.
     x : Tensor of shape (n_images, ...)
         Images in [0, 1]: at least one, preferably 100.
     y : Tensor of shape (n_images,)
@@ -102,18 +103,18 @@ def check(
     eps : float, default=8/255
         Radius of the evaluation; > 0.
     norm : {"linf", "l2"}
-        Norm.
+        Norm of the evaluation.
     n_eot : int, default=1
-        Passes that the attacks of the evaluation average over; >= 1.
+        Number of passes over which the attacks of the evaluation average; >= 1.
     n_draws : int, optional
-        Passes whose mean logits decide; by default 1, and for a model that draws, 10 or n_eot if that is more.
+        Number of passes whose mean logits decide. Default: 1, or max(10, n_eot) for a noisy model.
     accuracies : dict of str to float, optional
         Accuracies under the attacks of the evaluation, on the same images or on more: "fgsm", the names of `WHITE_BOX`
-        and those of `BLACK_BOX`. Those of "fgsm" and "ifgsm" are found here where they are missing.
+        and those of `BLACK_BOX`. If "fgsm" or "ifgsm" are missing, they are computed here.
     zero_share : float, default=0.0
         Share of images that may have no gradient; in [0, 1].
     generator : torch.Generator, optional
-        Source of all random numbers; by default PyTorch's own.
+        Generator of all random numbers; by default PyTorch's own.
 
     Returns
     -------
@@ -129,13 +130,13 @@ def check(
 
     Notes
     -----
-    "weak-iterations" and "black-box-wins" compare two accuracies p and q on n images, and are raised if the gap is
-    above three standard errors sqrt((p (1 - p) + q (1 - q)) / n): by chance once in 740 times for independent samples,
-    and more rarely for the same images. So they are blind to gaps below 0.2 on 100 images. "loss-stalls" asks for a
-    loss that rises in 75 % of the images, of which a direction without meaning gives 50 %, and "unbounded-attack-fails"
-    for 5 % of the images at most that survive; both look at the images that are right and have a gradient, since those
-    without have a flag of their own. The others compare passes, beyond rounding: no false alarm by chance. A model that
-    PyTorch cannot differentiate brings "zero-gradients" alone of those that need gradients.
+    "weak-iterations" and "black-box-wins" compare two accuracies p and q on n images, and are raised if the gap exceeds
+    three standard errors sqrt((p (1 - p) + q (1 - q)) / n). By chance this happens once in 740 times for independent
+    samples, and more rarely for the same images; gaps below 0.2 on 100 images are not detected. "loss-stalls" is raised
+    if the loss rises for fewer than 75 % of the images (a random direction reaches 50 %), "unbounded-attack-fails" if
+    more than 5 % of the images survive. Both consider the images that are right and have a gradient, since images
+    without a gradient have a flag of their own. The other flags compare passes up to rounding and give no false alarms
+    by chance. For a model that PyTorch cannot differentiate, "zero-gradients" replaces all flags that need gradients.
 
     References
     ----------
@@ -219,7 +220,7 @@ def _optimises(model, x):
         return None
     return RedFlag(
         "optimises",
-        "the forward pass computes gradients itself: the defence adapts to the image it is shown",
+        "the forward pass itself computes gradients: the defence adapts to each image",
         "the attack must differentiate through that optimisation, or adapt to it; standard attacks may be too weak",
     )
 
@@ -248,11 +249,11 @@ def _eps_range(x, eps, norm):
 
 
 def _batch_coupling(model, x):
-    """Whether the logits of half a batch change with its neighbours, at equal noise."""
+    """Whether the logits of half a batch change with the other half, at equal noise."""
     half = (len(x) + 1) // 2
     neighbours = torch.cat([x[half:], x[: half - len(x[half:])]])
     first = _same_noise(model, torch.cat([x[:half], neighbours]))[:half]
-    # Black images are images as well, and of another spread.
+    # Black images are valid images, with another spread.
     second = _same_noise(model, torch.cat([x[:half], torch.zeros_like(neighbours)]))[:half]
     gap = ((first - second).norm(dim=1) / first.norm(dim=1).clamp(min=torch.finfo(first.dtype).tiny)).max().item()
     if gap <= COUPLED:
@@ -265,7 +266,7 @@ def _batch_coupling(model, x):
 
 
 def _same_noise(model, x):
-    """A pass whose random numbers depend on the shapes alone; the generators of the process stay as they were."""
+    """A pass whose random numbers depend only on shapes, without changing the generators of the process."""
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
@@ -301,8 +302,8 @@ def _loss_stalls(clean, attacked_logits, y):
         return None
     return RedFlag(
         "loss-stalls",
-        f"after {N_ITER} steps of IFGSM the loss is above its start at only {share:.1%} of the images",
-        "the gradient does not lead uphill: take smaller steps, more draws, a stand-in for its broken part, or Square",
+        f"after {N_ITER} steps of IFGSM the loss is above its start for only {share:.1%} of the images",
+        "the gradient does not lead uphill: use smaller steps, more draws, a stand-in for the broken part, or Square",
     )
 
 
@@ -313,7 +314,7 @@ def _weak_iterations(accuracies, n):
     return RedFlag(
         "weak-iterations",
         f"accuracy {many:.1%} after many steps, {one:.1%} after one",
-        "the loss surface is rough or masked: take smaller steps, more of them, restarts, and Square",
+        "the loss surface is rough or masked: use more and smaller steps, restarts, and Square",
     )
 
 
@@ -327,8 +328,8 @@ def _black_box_wins(accuracies, n):
         return None
     return RedFlag(
         "black-box-wins",
-        f"accuracy {black[name]:.1%} under {name}, which sees no gradient, {white:.1%} under the strongest that does",
-        "the gradients mislead: attack what masks them, and report the worst case of all attacks",
+        f"accuracy {black[name]:.1%} under {name}, which uses no gradient, {white:.1%} under the best attack that does",
+        "the gradients mislead: replace the part that masks them, and report the worst case of all attacks",
     )
 
 
@@ -337,7 +338,7 @@ def _above(p, q, n):
 
 
 def _unbounded(model, x, y, norm, n_eot, n_draws, generator):
-    """In a ball that holds the cube of images every image can become every other."""
+    """PGD in a ball that contains the cube of images, in which every image can become every other."""
     eps = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
     options = {"step_size": eps / 20, "n_iter": 40, "norm": norm, "n_eot": n_eot, "generator": generator}
     accuracy = _accuracy(mean_logits(model, pgd(model, x, y, eps=eps, **options), n_draws), y)
@@ -345,6 +346,6 @@ def _unbounded(model, x, y, norm, n_eot, n_draws, generator):
         return None
     return RedFlag(
         "unbounded-attack-fails",
-        f"PGD leaves {accuracy:.1%} of the images right although it may change them at will",
+        f"PGD leaves {accuracy:.1%} of the images right, although it may change them arbitrarily",
         "the attack is broken or its gradients are: robustness inside a small ball proves nothing",
     )

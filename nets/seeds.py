@@ -1,7 +1,7 @@
-"""Every random number of a training from one seed: a generator for each purpose, epoch and process.
+"""All random streams of a training run from one seed: a generator for each purpose, epoch and process.
 
-Nothing of a generator has to be stored: an epoch's are made anew from the run's seed, so that a run goes on from the
-end of any epoch with the numbers that it would have drawn.
+The state of a generator is never stored: the generators of an epoch are derived from the seed of the run, so that a run
+resumes from the end of any epoch with the numbers that it would have drawn.
 """
 
 import contextlib
@@ -13,59 +13,24 @@ __all__ = ["default_generator_seeded", "derive", "make_generator"]
 
 
 def derive(seed: int, purpose: str, *numbers) -> int:
-    """Return a seed of its own for a purpose.
+    """Return the seed of a purpose ("weights", "split", "order", ...), and of an epoch and process, if given.
 
-    Parameters
-    ----------
-    seed : int
-        The run's.
-    purpose : str
-        "weights", "split", "order", "attack", "noise", "validation".
-    *numbers : int
-        Epoch and process, where the purpose has them.
-
-    Returns
-    -------
-    int
-        In [0, 2**63): the leading bits of a SHA-256 of all of these.
+    It consists of the leading 63 bits of a SHA-256 of all of these.
     """
     text = "/".join(map(str, (seed, purpose, *numbers)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def make_generator(seed: int, purpose: str, *numbers, device="cpu"):
-    """Make a generator for a purpose.
-
-    Parameters
-    ----------
-    seed, purpose, *numbers : int, str, int
-        As of `derive`.
-    device : str or torch.device, default="cpu"
-        Where it draws.
-
-    Returns
-    -------
-    torch.Generator
-    """
+    """Return a generator on a device, seeded by `derive`."""
     return torch.Generator(device).manual_seed(derive(seed, purpose, *numbers))
 
 
 @contextlib.contextmanager
 def default_generator_seeded(seed: int, device):
-    """Seed PyTorch's own generators inside a `with` block, and put them back at its end.
+    """Seed PyTorch's own generators of the CPU and of a device inside a `with` block, and restore them at its end.
 
-    For compiled models alone, in whose graphs no other generator can stand.
-
-    Parameters
-    ----------
-    seed : int
-        Seed.
-    device : torch.device
-        The device whose generator is meant; that of the CPU is seeded as well.
-
-    Yields
-    ------
-    None
+    For models that draw from no other generator, such as compiled ones.
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

@@ -1,27 +1,27 @@
-"""How sparse a network's weights are: section 7 of the paper in numbers, and what the paper's number cannot tell.
+"""How sparse the weights of a network are: section 7 of the paper, and measures that do not depend on scale.
 
 The paper counts weights below a fixed threshold: |w| < 1e-3 for 8.66 % of a ResNet-20's weights after natural training,
-for 3.64 % after adversarial training (means of 10 trials). That number mixes shape with scale. Of normal weights of
-standard deviation r it is
+and for 3.64 % after adversarial training (means of 10 trials). That number depends on scale as well as on sparsity. For
+normal weights with standard deviation r it is
 
     erf(t / (r sqrt(2))) ~ 0.8 t / r
 
-so all weights divided by two make it twice as large. And the scale of a convolution in front of a batch normalisation,
-as the first of each residual mapping is, has no meaning: with c w the network is the same function as with w, for every
-c > 0. Its size is an equilibrium between the steps of the gradient, which let it grow, and the weight decay: it depends
-on decay and learning rate, and on how long both worked [1]_. So trainings that differ in those cannot be compared by
-it, and those that do not may differ by the size of their gradients alone. Numbers that c w and w have in common:
+so dividing all weights by two doubles it. But the scale of a convolution in front of a batch normalisation, such as the
+first in each residual mapping, has no effect: for every c > 0, the network with c w is the same function as with w. The
+scale is an equilibrium between the gradient steps, which increase it, and weight decay; it depends on decay, learning
+rate and training time [1]_. Trainings that differ in these cannot be compared by the paper's number, and others may
+differ merely because their gradients differ in size. Scale-free measures, equal for w and c w, are
 
     relative    fraction of |w| < q rms, rms**2 the mean of w**2 in the layer;     normal weights: erf(q / sqrt(2))
     kurtosis    mean w**4 / rms**4;                                                normal weights: 3
     hoyer       (sqrt(n) - sum |w| / sqrt(sum w**2)) / (sqrt(n) - 1), in [0, 1];   normal weights: 1 - sqrt(2 / pi)
 
-and `gaussian`, the fraction below t if each layer's weights were normal of its rms: what is left of `below` without it
-is sparsity, the rest is scale. For the smoothness of neighbours see `nets._geary`.
+`gaussian` is the fraction below t if the weights of each layer were normal with its rms: the difference between `below`
+and `gaussian` is sparsity, the rest is scale. For the smoothness of neighbours see `nets._geary`.
 
-"All the weights" are those of convolutions and linear layers here. Biases and the scales and shifts of batch
-normalisation are 0.5 % of a ResNet-20's parameters, and parameters="all" counts them too. That moves `below` by half a
-percentage point at most; but shifts begin at 0, below any threshold, and that some still are there is no sparsity.
+By default, the weights are those of convolutions and linear layers. parameters="all" also counts biases and the scales
+and shifts of batch normalisation, 0.5 % of a ResNet-20's parameters. This changes `below` by at most half a percentage
+point; but shifts start at 0, below any threshold, and those that are still there do not indicate sparsity.
 
 References
 ----------
@@ -48,9 +48,9 @@ __all__ = [
 # Section 7: fractions of a ResNet-20's weights below THRESHOLD, means of 10 trials.
 PUBLISHED = {"natural": 0.0866, "adversarial": 0.0364}
 THRESHOLD = 1e-3
-# Of the rms: wide enough that a layer of 432 weights has some.
+# In units of the rms: large enough that a layer of 432 weights has some below it.
 RELATIVE = 0.1
-# Of all layers they are the means, by numbers of weights.
+# Fields whose total is the mean over the layers, weighted by their numbers of weights.
 MEANS = ("below", "gaussian", "relative", "kurtosis", "smoothness", "picture")
 
 
@@ -60,24 +60,24 @@ class Numbers(NamedTuple):
     Attributes
     ----------
     n : int
-        Weights.
+        Number of weights.
     rms : float
-        Root mean square of them.
+        Root mean square of the weights.
     below : float
         Fraction of |w| < t, the paper's number for t = 1e-3.
     gaussian : float
-        That of normal weights of the same rms, layer by layer.
+        The same fraction for normal weights with the same rms, layer by layer.
     relative : float or None
-        Fraction of |w| < q rms, rms of the layer. This and the following are None where they have no meaning: the first
-        three where all weights are 0.
+        Fraction of |w| < q rms, with the rms of the layer. This and the following are None if undefined; relative,
+        kurtosis and hoyer are undefined if all weights are 0.
     kurtosis : float or None
-        mean w**4 / rms**4, about 0 and with the layer's rms; 1 for weights of one size.
+        mean w**4 / rms**4, about 0 and with the rms of the layer; 1 for weights of equal size.
     hoyer : float or None
-        0 for weights of one size, 1 for a single one that is not 0; each weight in units of its layer's rms.
+        0 for weights of equal size, 1 for a single non-zero weight; each weight in units of its layer's rms.
     smoothness : float or None
-        Geary's ratio of the taps of the kernels, see `nets._geary`; of kernels of more than one tap.
+        Geary's ratio of the taps of kernels with more than one tap, see `nets._geary`.
     picture : float or None
-        That of the picture of all kernels, Figures 8 and 9.
+        Geary's ratio of the picture of all kernels (Figures 8 and 9).
     """
 
     n: int
@@ -93,14 +93,9 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True)
 class Sparsity:
-    """What was measured of a network.
+    """Numbers per layer, by the parameter's name in the model, and of all layers together.
 
-    Parameters
-    ----------
-    layers : dict of str to Numbers
-        Of each parameter, by its name in the model.
-    total : Numbers
-        Of all weights; smoothness and picture are means over the layers that have them, by their numbers of weights.
+    In `total`, smoothness and picture are means over the layers that have them, weighted by their numbers of weights.
     """
 
     layers: dict
@@ -108,18 +103,7 @@ class Sparsity:
 
 
 def members(model):
-    """Return the networks whose mean a model is.
-
-    Parameters
-    ----------
-    model : Module
-        Of `nets.build`, or any other.
-
-    Returns
-    -------
-    list of Module
-        In their order, through sums of ensembles; the model itself if it is no mean.
-    """
+    """List the networks whose mean a model is, in order, also for sums of ensembles; or the model itself."""
     net = getattr(model, "net", model)
     if isinstance(net, FeynmanKacMean):
         return [leaf for member in net.members for leaf in members(member)]
@@ -127,24 +111,10 @@ def members(model):
 
 
 def weights(model, *, parameters="weights"):
-    """Return a model's weights by name.
+    """Return the weights of a model by name, as float64 arrays of the parameters' shapes.
 
-    Parameters
-    ----------
-    model : Module
-        Network.
-    parameters : {"weights", "all"}
-        Weights of convolutions and linear layers; or every parameter, batch normalisation and biases included.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Of the parameters' own shapes (...), float64.
-
-    Raises
-    ------
-    ValueError
-        If parameters is neither, or there are no weights or some that are not finite.
+    They are those of convolutions and linear layers ("weights"), or all parameters ("all"). ValueError if there are
+    none or some are not finite.
     """
     checks.one_of("parameters", parameters, ("weights", "all"))
     found = dict(model.named_parameters())
@@ -157,33 +127,15 @@ def weights(model, *, parameters="weights"):
     arrays = {name: parameter.detach().cpu().double().numpy() for name, parameter in found.items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds numbers that are not finite: the training diverged, or the file is damaged")
+            raise ValueError(f"{name} has values that are not finite: the training diverged, or the file is damaged")
     return arrays
 
 
 def numbers(weight, *, threshold=THRESHOLD, relative=RELATIVE):
-    """Measure one layer.
+    """Measure the Numbers of one layer, of shape (n_out, n_in, h, w), (n_out, n_in) or (n,), which has no smoothness.
 
-    Parameters
-    ----------
-    weight : array_like of shape (n_out, n_in, h, w), (n_out, n_in) or (n,)
-        Weights; those of one axis have no smoothness.
-    threshold : float, default=1e-3
-        t > 0, in units of the weights.
-    relative : float, default=0.1
-        q > 0, in units of their rms.
+    `threshold` is t, in units of the weights, `relative` is q, in units of their rms; both are positive.
 
-    Returns
-    -------
-    Numbers
-
-    Raises
-    ------
-    ValueError
-        If a threshold is not positive (raised by a helper), or weight is empty.
-
-    Examples
-    --------
     >>> numbers([0.0, 0.0, 0.0, 0.2]).hoyer, numbers([0.1, -0.1]).kurtosis
     (1.0, 1.0)
     """
@@ -211,36 +163,16 @@ def numbers(weight, *, threshold=THRESHOLD, relative=RELATIVE):
 
 
 def _hoyer(n, mean):
-    """Of n weights of rms 1 and this mean of |w|; None of a single one."""
+    """Hoyer's measure of n weights with rms 1 and this mean of |w|; None if n = 1."""
     return None if n == 1 else float((math.sqrt(n) - math.sqrt(n) * mean) / (math.sqrt(n) - 1))
 
 
 def measure(model, *, threshold=THRESHOLD, relative=RELATIVE, parameters="weights"):
-    """Measure the sparsity and smoothness of a network's weights.
+    """Measure the Sparsity of a network, with the options of `numbers` and `weights`; an ensemble counts as a whole.
 
-    Parameters
-    ----------
-    model : Module
-        Of `nets.build`: of an ensemble all members count; `members` gives one alone.
-    threshold, relative : float
-        t and q, see `numbers`.
-    parameters : {"weights", "all"}
-        What counts, see `weights`.
-
-    Returns
-    -------
-    Sparsity
-
-    Raises
-    ------
-    ValueError
-        If an option is out of range, or weights are not finite (raised by a helper).
-
-    Examples
-    --------
     >>> from nets import build
-    >>> found = measure(build("resnet20", seed=0)).total
-    >>> found.n, abs(found.below - found.gaussian) < 1e-3
+    >>> total = measure(build("resnet20", seed=0)).total
+    >>> total.n, abs(total.below - total.gaussian) < 1e-3
     (270896, True)
     """
     arrays = weights(model, parameters=parameters)
@@ -259,26 +191,9 @@ def _mean(layers, key):
 
 
 def intervals(models, *, level=0.95, **options):
-    """Estimate the numbers of a kind of network from trainings with several seeds.
+    """Estimate each field of `Numbers`, except n, from models (an iterable) trained with several seeds.
 
-    Parameters
-    ----------
-    models : iterable of Module
-        One of each seed; they are taken one after the other.
-    level : float, default=0.95
-        See `nets.evaluation.interval`.
-    **options : optional
-        Of `measure`.
-
-    Returns
-    -------
-    dict of str to Interval
-        By the names of `Numbers`, n aside; what has no meaning for one of the models is left out.
-
-    Raises
-    ------
-    ValueError
-        If there are no models, or an option is out of range.
+    Returns a dict of Interval at this confidence level, without the fields that are undefined for one of the models.
     """
     totals = [measure(model, **options).total for model in models]
     if not totals:

@@ -4,11 +4,11 @@
     python -m nets.train --list                             names of all recipes
     python -m nets.train table2/en5_resnet20                Table 2 on CIFAR-10, which is downloaded; for a GPU
     python -m nets.train cpu/en1_resnet20 --data PATH       two CPU cores; images in a folder or .tar archive
-    python -m nets.train table7/en2_resnet20+en5_resnet20 --integrate RUN RUN     put finished runs together
+    python -m nets.train table7/en2_resnet20+en5_resnet20 --integrate RUN RUN     the mean of finished runs
     torchrun --nproc-per-node 2 -m nets.train RECIPE        several GPUs, or processes
 
-Every field of the recipe can be overridden. A run interrupted at any moment loses the current epoch at most, and
-goes on with --resume: on a CPU, with the same number of threads, to the same bits.
+Every field of the recipe can be overridden. A run that is interrupted at any moment loses at most the current epoch,
+and resumes with --resume: on a CPU with the same number of threads, bit by bit as without the interruption.
 """
 
 import contextlib
@@ -42,51 +42,24 @@ __all__ = ["main", "train"]
 PROG = "python -m nets.train"
 DEFAULT = "cpu/digits"
 # Reading the loss synchronises with the GPU.
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_READS = 0.5
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM."""
+    """Termination by SIGTERM."""
 
     status = 128 + signal.SIGTERM
 
 
 def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=True):
-    """Train by a recipe, in one process or in those of torchrun.
+    """Train by a recipe into the directory `out`, in one process or in those of torchrun; see `Options`.
 
-    Parameters
-    ----------
-    name : str
-        Name of the recipe, for the record.
-    recipe : Recipe
-        What and how.
-    out : Path
-        The run's directory, see `nets.training.Run`.
-    seed : int, default=0
-        Seed of everything that is drawn.
-    resume : bool, default=False
-        Resume the run that is there.
-    device : str, default="auto"
-        "cpu", "cuda", "cuda:1"; "auto": a GPU, if there is one.
-    progress : bool, default=True
-        Show a progress bar, if standard error is a terminal.
-
-    Returns
-    -------
-    dict or None
-        The kept epoch's line of the metrics; None in all processes but the first.
-
-    Raises
-    ------
-    ValueError
-        If the data, the device or the directory is not there, or the run is another's (raised by helpers).
-    CollapseError
-        If the training collapses, see `nets.training.check_collapse`; its last epoch is saved (raised by a helper).
+    Returns the metrics of the epoch whose weights are kept; None in all processes except the first.
     """
     with _threads(recipe.n_threads), connect(device) as world, contextlib.ExitStack() as stack:
         first = world.rank == 0
         if not first:
-            # The first process decodes and keeps what the others then read.
+            # The first process decodes the images into the cache, from which the others read them.
             world.wait()
         else:
             check_directory(out)
@@ -96,10 +69,10 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
         mean, std = images.statistics()
         arguments = recipe.model_arguments(len(images.classes), mean, std)
         config = configuration(name, recipe, seed, arguments, images.provenance(), world)
-        # Before the directory is written: what is refused leaves nothing behind.
+        # Before the directory is written, so that a refused training leaves nothing behind.
         model = recipe.build(len(images.classes), mean, std, seeds.derive(seed, "weights"))
         training = make_training(model, images, recipe, world, seed=seed)
-        # One writes; all read what to resume from. The first, once it holds the directory, lets the others look.
+        # Only the first process writes; all read the state to resume from, once the first holds the directory.
         run = stack.enter_context(Run(out, config, recipe, resume=resume)) if first else None
         history = _synchronised(run, out, training, world)
         if first:
@@ -119,7 +92,7 @@ def _threads(number):
 
 
 def _synchronised(run, out, training, world):
-    """Bring every process to where the run is; return the number of epochs done."""
+    """Restore the state of the run in every process; return the number of finished epochs."""
     n_done = torch.zeros((), dtype=torch.int64, device=world.device)
     if run is not None:
         n_done += len(run.history)
@@ -127,7 +100,7 @@ def _synchronised(run, out, training, world):
     if n_done:
         state = run.state if run is not None else Run.read_state(out)
         training.restore(state)
-    # Nobody writes before all have read.
+    # The first process writes only after all have read.
     world.wait()
     return n_done
 
@@ -152,22 +125,23 @@ def _watch(run, recipe, training):
 
 
 def _advance(bar, recipe, number):
-    looked = [-SECONDS_BETWEEN_LOOKS]
+    last_read = -SECONDS_BETWEEN_READS
 
     def advance(total_loss, n_steps):
+        nonlocal last_read
         bar.update(recipe.batch_size)
-        if not bar.disable and bar.format_dict["elapsed"] - looked[0] >= SECONDS_BETWEEN_LOOKS:
-            looked[0] = bar.format_dict["elapsed"]
+        if not bar.disable and bar.format_dict["elapsed"] - last_read >= SECONDS_BETWEEN_READS:
+            last_read = bar.format_dict["elapsed"]
             bar.set_description(f"epoch {number}/{recipe.epochs} loss {total_loss.item() / n_steps:.3f}", refresh=False)
 
     return advance
 
 
 def _show(bar, recipe, row):
-    said = {"train": row["accuracy"], "val": row["validation"]}
+    accuracies = {"train": row["accuracy"], "val": row["validation"]}
     if recipe.is_adversarial:
-        said["val adv"] = row["validation_adversarial"]
-    bar.set_postfix({name: f"{value:.3f}" for name, value in said.items()})
+        accuracies["val adv"] = row["validation_adversarial"]
+    bar.set_postfix({name: f"{value:.3f}" for name, value in accuracies.items()})
 
 
 def _announce(run, out, recipe, training, world):
@@ -179,47 +153,35 @@ def _announce(run, out, recipe, training, world):
         flush=True,
     )
     for note in run.notes:
-        print(f"not to the same bits: {note}", flush=True)
+        print(f"not bit by bit as before: {note}", flush=True)
     if run.history:
-        print(f"going on after epoch {len(run.history)}", flush=True)
+        print(f"resuming after epoch {len(run.history)}", flush=True)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Command-line options.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        The recipe's fields.
-    out : Path or None
-        Directory of the run. By default runs/NAME-seedS.
-    seed : int
-        Seed of everything that is drawn: weights, split, order, crops, attacks, noise.
-    resume : bool
-        Resume the run in the directory, or begin it; with more --epochs where the schedule allows.
-    device : str
-        cpu, cuda, cuda:1; auto: a GPU, if there is one.
-    integrate : tuple of Path
-        Directories of finished runs to put together, for recipes with members.
-    as_released : bool
-        Start from the released code's deviations from the paper's text: eps 0.031, step 0.007, and others.
-    list : bool
-        Print the names of all recipes and end.
-    """
+    """Command-line options."""
 
     recipe: Recipe
+    """Fields of the recipe."""
     out: Path | None = None
+    """Directory of the run. Default: runs/NAME-seedS."""
     seed: int = 0
+    """Seed of all random numbers: weights, split, order, crops, attacks, noise."""
     resume: bool = False
+    """Resume the run in the directory, or start one; --epochs may be larger than before if the schedule allows it."""
     device: str = "auto"
+    """Device: cpu, cuda, cuda:1; auto: a GPU, if there is one."""
     integrate: tuple[Path, ...] = ()
+    """Directories of finished runs whose mean is taken, for recipes with members."""
     as_released: bool = False
+    """Use the released code's deviations from the paper's text as defaults: eps 0.031, step 0.007, and others."""
     list: bool = False
+    """Print the names of all recipes and exit."""
 
 
 def _parse(argv):
-    """(name, Options): the first word names the recipe, whose fields are the defaults of the options."""
+    """Return (name, Options): the first word names the recipe, whose fields are the defaults of the options."""
     import tyro
 
     name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (DEFAULT, argv)
@@ -231,31 +193,23 @@ def _parse(argv):
 
 
 def main(argv=None):
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : list of str, optional
-        Arguments; by default those of the process.
-    """
+    """Run the command with a list of arguments, by default those of the process."""
     argv = sys.argv[1:] if argv is None else argv
-    with contextlib.suppress(ValueError):
-        # Not in the main thread: whoever called has handlers of its own.
-        signal.signal(signal.SIGTERM, _terminate)
+    _cli.on_sigterm(_terminate)
     _cli.run(
         lambda: _print_list() if "--list" in argv else _run(*_parse(argv)),
         PROG,
         options=(Recipe, Options),
         others={"name": "--model"},
-        interrupted="interrupted: --resume goes on after the last whole epoch",
-        also=[(PeerLostError, ": --resume goes on after the last whole epoch")],
+        interrupted="interrupted: --resume continues after the last finished epoch",
+        also=[(PeerLostError, ": --resume continues after the last finished epoch")],
     )
 
 
 def _run(name, options):
     checks.integer("seed", options.seed, at_least=0)
     if options.integrate and not options.recipe.members:
-        raise ValueError(f"--integrate is for recipes that are made of finished runs, and {name} is trained")
+        raise ValueError(f"--integrate is for recipes that are means of finished runs, and {name} is trained")
     out = options.out or Path("runs") / f"{name.replace('/', '-')}-seed{options.seed}"
     if options.recipe.members:
         _integrate(name, options, out)
@@ -271,11 +225,11 @@ def _integrate(name, options, out):
     runs = options.integrate
     if not runs:
         raise ValueError(
-            f"{name} is put together from finished runs of {' and '.join(options.recipe.members)}: "
+            f"{name} is the mean of finished runs of {' and '.join(options.recipe.members)}: "
             "give their directories by --integrate"
         )
     integrate(name, options.recipe, runs, out)
-    print(f"{' and '.join(map(str, runs))} put together in {out}; python -m nets.evaluate {out}")
+    print(f"the mean of {' and '.join(map(str, runs))} is in {out}; python -m nets.evaluate {out}")
 
 
 def _print_list():

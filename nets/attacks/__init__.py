@@ -14,8 +14,8 @@ from nets.attacks._carlini_wagner_released import cw_as_released
 from nets.attacks._decisions import N_DRAWS, check_classes, draws_differ, is_noisy, n_images_differing, resolve_draws
 from nets.attacks._fab import fab
 from nets.attacks._inputs import NoisyModelWarning, admit
-from nets.attacks._objective import Objective
-from nets.attacks._passes import ModelError, NoGradientError, draw_logits, mean_logits
+from nets.attacks._objective import Objective, check_finite
+from nets.attacks._passes import ModelError, NoGradientError, draw_logits, mean_logits, single
 from nets.attacks._pgd import ascend, fgsm, ifgsm, pgd
 from nets.attacks._square import square
 from nets.attacks._state import attacked
@@ -34,6 +34,7 @@ __all__ = [
     "attacked",
     "autoattack",
     "check_classes",
+    "check_finite",
     "cw",
     "cw_as_released",
     "draw_logits",
@@ -47,6 +48,7 @@ __all__ = [
     "n_images_differing",
     "pgd",
     "resolve_draws",
+    "single",
     "square",
     "transfer",
 ]

@@ -124,6 +124,17 @@ def gradient_of(value, x, **options):
 
 
 def check_finite(finite):
-    """Raise FloatingPointError unless `finite`, a Tensor of shape () gathered over all steps, is true."""
+    """Raise an error unless the loss and its gradient were finite in all steps.
+
+    Parameters
+    ----------
+    finite : Tensor of shape ()
+        Whether they were, as `ascend` returns it.
+
+    Raises
+    ------
+    FloatingPointError
+        If they were not.
+    """
     if not finite.item():
         raise FloatingPointError("the loss or its gradient is not finite: check the model's weights, or its precision")

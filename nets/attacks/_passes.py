@@ -68,7 +68,17 @@ def _explained(error, model, x):
 
 
 def single(logits):
-    """Logits in at least single precision: in half precision, losses and means would be rounded."""
+    """Return logits in at least single precision; in half precision, losses and means would be rounded.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (...)
+        Logits.
+
+    Returns
+    -------
+    Tensor of shape (...)
+    """
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -1,4 +1,4 @@
-"""Random crops and reflections of a whole batch: two numbers and a coin an image, and one gather.
+"""Random crops and reflections of a whole batch: two numbers and a coin per image, and one gather.
 
     x'[c, i, j] = p[c, i + di, s(j) + dj],   p = x with `padding` zeros on each side,   s(j) = j or width - 1 - j
 
@@ -16,7 +16,7 @@ __all__ = ["Shifts", "augment", "draw_shifts"]
 
 
 class Shifts(NamedTuple):
-    """What is drawn for each image.
+    """Random crop and reflection of each image.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Shifts(NamedTuple):
     mirrored : Tensor of shape (n_images,)
         Whether the image is reflected.
     padding : int
-        Zeros added on each side.
+        Number of zeros added on each side.
     """
 
     rows: torch.Tensor
@@ -34,17 +34,7 @@ class Shifts(NamedTuple):
     padding: int
 
     def at(self, chosen):
-        """Select images, or move to a device.
-
-        Parameters
-        ----------
-        chosen : Tensor of shape (n_chosen,), slice or torch.device
-            Which, or where to.
-
-        Returns
-        -------
-        Shifts
-        """
+        """Select images by a Tensor of shape (n_chosen,) or a slice, or move to a torch.device."""
         if isinstance(chosen, torch.device):
             return Shifts(*(part.to(chosen) for part in self[:3]), self.padding)
         return Shifts(*(part[chosen] for part in self[:3]), self.padding)
@@ -53,18 +43,18 @@ class Shifts(NamedTuple):
 def draw_shifts(n_images, *, padding=4, flip=True, generator=None):
     """Draw crops and reflections, independently for each image.
 
-    They are drawn on the CPU, so that they are the same for whatever device uses them.
+    They are drawn on the CPU, so that they are the same on every device.
 
     Parameters
     ----------
     n_images : int
         Number of images.
     padding : int, default=4
-        Zeros added on each side; 0: no crop.
+        Number of zeros added on each side; 0: no crop.
     flip : bool, default=True
-        Reflect left to right with probability 1/2.
+        Whether to reflect left to right with probability 1/2.
     generator : torch.Generator, optional
-        Source of the random numbers, on the CPU.
+        Generator of the random numbers, on the CPU.
 
     Returns
     -------
@@ -82,14 +72,14 @@ def draw_shifts(n_images, *, padding=4, flip=True, generator=None):
 
 
 def augment(images, shifts):
-    """Crop and reflect.
+    """Crop and reflect images.
 
     Parameters
     ----------
     images : Tensor of shape (n_images, n_channels, height, width)
-        Of any dtype.
+        Images of any dtype.
     shifts : Shifts
-        One an image, on the same device.
+        One crop and reflection per image, on the same device.
 
     Returns
     -------

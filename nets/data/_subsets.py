@@ -1,4 +1,4 @@
-"""Which images: those held out for validation, and an order whose every first part holds all classes."""
+"""Subsets of images: those held out for validation, and an order in which the classes take turns."""
 
 import torch
 
@@ -8,14 +8,14 @@ __all__ = ["balanced_order", "split"]
 
 
 def split(n_images, share, seed):
-    """Split the training images into those to train on and those held out for validation.
+    """Split the training images into images for training and images held out for validation.
 
     Parameters
     ----------
     n_images : int
         Number of images.
     share : float
-        Of them, held out: in [0, 1). The paper's 45K/5K is 0.1.
+        Share of the images that is held out, in [0, 1). The paper's 45K/5K is 0.1.
     seed : int
         Seed of the permutation.
 
@@ -30,14 +30,14 @@ def split(n_images, share, seed):
         If share is not in [0, 1).
     """
     if not 0 <= share < 1:
-        raise ValueError(f"the share of validation must be in [0, 1), got {share}")
+        raise ValueError(f"the share of validation images must be in [0, 1), got {share}")
     order = torch.randperm(n_images, generator=torch.Generator().manual_seed(seed))
     n_held_out = round(share * n_images)
     return order[n_held_out:], order[:n_held_out]
 
 
 def balanced_order(labels, seed):
-    """Order images at random so that the classes take turns: every first part holds all of them almost equally often.
+    """Order images at random such that the classes take turns: the first n contain all classes almost equally often.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def balanced_order(labels, seed):
     sizes = torch.bincount(labels)
     starts = sizes.cumsum(0) - sizes
     rank = torch.arange(len(labels)) - starts[labels[by_class]]
-    # Turn by turn; within a turn as shuffled.
+    # Turn by turn; within a turn in the shuffled order.
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))
     return by_class[torch.argsort(rank * len(labels) + place[by_class])]

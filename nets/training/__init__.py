@@ -1,4 +1,4 @@
-"""Training: recipes, the loop, run directories, several processes."""
+"""Training: recipes, the training loop, run directories, several processes."""
 
 from nets.training._catalogue import RECIPES, as_released, published, recipe
 from nets.training._collapse import CollapseError, check_collapse

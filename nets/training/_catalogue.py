@@ -1,7 +1,7 @@
 """The recipes by name, one per row of the paper's tables: `recipe("table2/en5_resnet20")`.
 
-`cpu/...` are the same experiments sized for two cores, by 30 epochs of two-step adversarial training; `cpu/digits`
-takes seconds.
+`cpu/...` are the same experiments for two cores, with 30 epochs of two-step adversarial training; `cpu/digits` takes
+seconds.
 """
 
 import difflib
@@ -16,13 +16,13 @@ __all__ = ["RECIPES", "as_released", "published", "recipe"]
 def as_released(recipe):
     """Return the recipe with the released code's deviations from the paper's text, where they are fields.
 
-    eps 0.031 and step 0.007; crafting by the statistics of the batch; momentum lost at each epoch; all training images
-    trained on, and the best epoch found on the test set.
+    These are eps 0.031 and step 0.007, adversarial images crafted with the statistics of the batch, momentum reset at
+    each epoch, training on all training images, and the best epoch chosen on the test set.
 
     Parameters
     ----------
     recipe : Recipe
-        By the paper's text.
+        Recipe by the paper's text.
 
     Returns
     -------
@@ -37,12 +37,12 @@ def as_released(recipe):
 
 
 def recipe(name):
-    """Look up a recipe.
+    """Return a recipe by name.
 
     Parameters
     ----------
     name : str
-        "table2/en5_resnet20" and the like: a key of RECIPES.
+        A key of RECIPES, such as "table2/en5_resnet20".
 
     Returns
     -------
@@ -51,17 +51,17 @@ def recipe(name):
     Raises
     ------
     ValueError
-        If there is no such recipe; the message names near ones.
+        If there is no such recipe; the message lists similar names.
     """
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.5)
-        hint = f"; near ones are {', '.join(near)}" if near else ""
+        hint = f"; similar names: {', '.join(near)}" if near else ""
         raise ValueError(f"there is no recipe {name!r}{hint}: --list names them all")
     return RECIPES[name]
 
 
 def _from_tables():
-    """One recipe per row. Rows of blind attacks differ by their oracles from those of the models' own training."""
+    """One recipe per row; those of blind attacks also have an oracle."""
     settings = {
         "table1": {"method": "natural"},
         "table4": {"method": "natural", "data": "cifar100"},
@@ -72,7 +72,7 @@ def _from_tables():
         "section4.4": {"noise": "none"},
     }
     sources = {"table3": "table2", "table6": "table5", "table7": "table2", "section4.4": "table2"}
-    made = {}
+    recipes = {}
     for table, rows in ROWS.items():
         for row in rows:
             options = dict(settings.get(table, {}))
@@ -82,34 +82,34 @@ def _from_tables():
                 options["weights"] = "learned"
             elif "+" in row.model:
                 options |= {"members": tuple(f"{sources[table]}/{term}" for term in row.model.split("+")), "epochs": 0}
-            made[f"{table}/{row.model}"] = Recipe(row.model, **options)
-    return made
+            recipes[f"{table}/{row.model}"] = Recipe(row.model, **options)
+    return recipes
 
 
 def _for_two_cores():
-    """The recipes of ours: see docs/training-recipe.md for what was measured."""
+    """Our own recipes; docs/training-recipe.md has the measurements behind them."""
     shared = {"schedule": "cyclic", "lr": 0.2, "epochs": 30, "n_validation": 500}
-    # Ours: where the rate falls to 0 the best of 500 images would choose an epoch by chance.
+    # As the rate falls to 0, the best accuracy on 500 images would choose among the last epochs by chance.
     shared |= {"keep": "average", "average": 0.999}
-    # Ours: two steps of 5/255 for 8/255. One step collapsed on some seeds, with more noise and no projection as well.
+    # Two steps of 5/255 for 8/255. One step collapsed for some seeds, also with more noise and without projection.
     fast = shared | {"method": "fast", "fast_n_iter": 2, "fast_step": 5 / 8}
     natural = shared | {"method": "natural"}
-    made = {f"cpu/{model}": Recipe(model, **fast) for model in ("resnet20", "en1_resnet20", "en2_resnet20")}
-    # Section 4.4's control: what the mean of two networks brings without noise.
-    made["cpu/en2_resnet20-without-noise"] = Recipe("en2_resnet20", noise="none", **fast)
-    made |= {f"cpu/{model}-natural": Recipe(model, **natural) for model in ("resnet20", "en1_resnet20")}
+    recipes = {f"cpu/{model}": Recipe(model, **fast) for model in ("resnet20", "en1_resnet20", "en2_resnet20")}
+    # Section 4.4's control: the mean of two networks without noise.
+    recipes["cpu/en2_resnet20-without-noise"] = Recipe("en2_resnet20", noise="none", **fast)
+    recipes |= {f"cpu/{model}-natural": Recipe(model, **natural) for model in ("resnet20", "en1_resnet20")}
     variants = {"laplace": {"noise": "laplace"}, "std-sample": {"std_over": "sample"}}
     variants |= {f"coef{coef:g}": {"coef": coef} for coef in (0.05, 0.2)}
-    made |= {
+    recipes |= {
         f"cpu/en1_resnet20-{name}": Recipe("en1_resnet20", **fast, **options) for name, options in variants.items()
     }
     digits = {"data": "digits", "epochs": 10, "batch_size": 64, "eps": 0.15, "step_size": 0.05, "validation_n_iter": 5}
-    # They are not symmetric, and so small that a second thread costs more than it brings.
+    # Digits are not symmetric, and so small that a second thread costs more time than it saves.
     digits |= {"n_train": None, "n_validation": None, "padding": 1, "flip": False, "n_threads": 1}
-    # One step, which takes seconds; under the watch for a collapse, as all of them.
+    # One step, which takes seconds; a collapse would be detected, as in all adversarial recipes.
     digits |= {"keep": "best", "average": 0.0, "fast_n_iter": 1, "fast_step": 1.25}
-    made["cpu/digits"] = Recipe("en1_resnet20", **(fast | digits))
-    return made
+    recipes["cpu/digits"] = Recipe("en1_resnet20", **(fast | digits))
+    return recipes
 
 
 RECIPES = _from_tables() | _for_two_cores()
@@ -126,7 +126,7 @@ def published(name):
     Returns
     -------
     Row or None
-        None for recipes that are not the paper's.
+        None for recipes that are not in the paper.
     """
     table, _, model = name.partition("/")
     rows: list[Row] = ROWS.get(table, [])

@@ -1,4 +1,4 @@
-"""Separately trained models as one: the mean of their logits (paper: section 4.2)."""
+"""Separately trained models combined into one: the mean of their logits (paper: section 4.2)."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ __all__ = ["integrate"]
 
 
 def integrate(name, recipe, runs, out):
-    """Put finished runs together, into a run that can be evaluated like any other.
+    """Combine finished runs into a new run, which can be evaluated like any other.
 
     f(x) = (1 / K) sum_k f_k(x)
 
@@ -21,9 +21,9 @@ def integrate(name, recipe, runs, out):
     name : str
         Name of the recipe, for the record.
     recipe : Recipe
-        Its model is the sum of theirs, in their order.
+        Recipe whose model is the sum of the models of the runs, in the same order.
     runs : sequence of Path
-        Directories of the runs.
+        Directories of the finished runs.
     out : Path
         Directory of the new run.
 
@@ -35,25 +35,25 @@ def integrate(name, recipe, runs, out):
     Raises
     ------
     ValueError
-        If a run is not there, or the models are not the recipe's terms, or were trained on different data.
+        If a run does not exist, or the models are not the terms of the recipe, or were trained on different data.
     """
     terms = recipe.model.split("+")
     if len(runs) != len(terms):
-        raise ValueError(f"{recipe.model} is put together from {len(terms)} runs, got {len(runs)}")
+        raise ValueError(f"{recipe.model} is the mean of {len(terms)} runs, got {len(runs)}")
     loaded = [load_model(run) for run in runs]
     records = [record for _, record in loaded]
     n_classes, mean, std = (records[0]["model"][key] for key in ("n_classes", "mean", "std"))
     arguments = recipe.model_arguments(n_classes, mean, std)
     for term, run, record in zip(terms, runs, records, strict=True):
-        theirs = record["model"]
-        if theirs["name"] != term:
-            raise ValueError(f"{run} must hold {term}, for {recipe.model}, and holds {theirs['name']}")
+        trained = record["model"]
+        if trained["name"] != term:
+            raise ValueError(f"{run} must contain {term}, for {recipe.model}, and contains {trained['name']}")
         if record["data"]["digest"] != records[0]["data"]["digest"]:
             raise ValueError(f"{run} was trained on other data than {runs[0]}")
         for key in ("coef", "noise", "std_over"):
-            if term.startswith("en") and theirs[key] != arguments[key]:
-                raise ValueError(f"{run} was trained with {key}={theirs[key]}, the recipe has {key}={arguments[key]}")
-    # The images that the members were trained on.
+            if term.startswith("en") and trained[key] != arguments[key]:
+                raise ValueError(f"{run} was trained with {key}={trained[key]}, the recipe has {key}={arguments[key]}")
+    # The data on which the members were trained.
     recipe = replace(recipe, data=records[0]["recipe"]["data"])
     model = recipe.build(n_classes, mean, std, 0)
     for member, (part, _) in zip(model.net.members, loaded, strict=True):

@@ -1,10 +1,10 @@
-"""Several processes as one training: each takes its part of every batch, gradients are averaged (torchrun).
+"""Training in several processes: each takes its part of every batch, and gradients are averaged (torchrun).
 
     torchrun --nproc-per-node K -m nets.train RECIPE
 
-Order, crops and reflections are drawn for the whole batch, from the run's seed, so that each image meets the same as in
-one process. Random starts and noise are drawn by each process from seeds of its own. Batch normalisation uses each
-process's part of the batch, unless sync_batch_norm; at the end of an epoch the running statistics are averaged.
+Order, crops and reflections are drawn for the whole batch, from the seed of the run, so that they are the same for each
+image as in one process. Each process draws random starts and noise from its own seeds. Batch normalisation uses the
+process's part of the batch, unless sync_batch_norm is set; the running statistics are averaged after every epoch.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ class World:
     Parameters
     ----------
     device : torch.device
-        Where this process computes.
+        Device of this process.
     rank : int, default=0
-        Which it is.
+        Number of this process, from 0.
     n_ranks : int, default=1
-        How many there are.
+        Number of processes.
     """
 
     device: torch.device
@@ -43,54 +43,24 @@ class World:
     n_ranks: int = 1
 
     def part(self, n):
-        """Return this process's part of n things that all processes list in one order.
-
-        Parameters
-        ----------
-        n : int
-            Number of things.
-
-        Returns
-        -------
-        slice
-        """
+        """Return this process's part of n items, as a slice."""
         return slice(self.rank * n // self.n_ranks, (self.rank + 1) * n // self.n_ranks)
 
     def sum(self, tensor):
-        """Add a tensor up over the processes, in place.
-
-        Parameters
-        ----------
-        tensor : Tensor of shape (...)
-            This process's; the same shape in all.
-
-        Returns
-        -------
-        Tensor of shape (...)
-        """
+        """Sum a tensor, of equal shape in all processes, over the processes, in place, and return it."""
         if self.n_ranks > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def wait(self):
-        """Wait until every process is here."""
+        """Wait until every process has called this method."""
         if self.n_ranks > 1:
             distributed.barrier()
 
     def share(self, model, *, sync_batch_norm=False):
-        """Wrap a model so that its gradients are averaged over the processes.
+        """Wrap a model, equal in all processes, so that gradients are averaged; return the model and the wrapped one.
 
-        Parameters
-        ----------
-        model : Module
-            On the device; of equal weights in all processes.
-        sync_batch_norm : bool, default=False
-            Normalise by the statistics of the whole batch.
-
-        Returns
-        -------
-        model, net : Module
-            The model, with its batch normalisation replaced on request, and what is called to train it.
+        With sync_batch_norm, its batch normalisation is replaced by one over the whole batch.
         """
         if self.n_ranks == 1:
             return model, model
@@ -98,7 +68,7 @@ class World:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         elif sync_batch_norm:
             for module in model.modules():
-                # torch.nn.SyncBatchNorm is written for GPUs alone.
+                # torch.nn.SyncBatchNorm only works on GPUs.
                 if type(module) is nn.BatchNorm2d:
                     module.__class__ = _GlobalBatchNorm2d
         ids = [self.device.index] if self.device.type == "cuda" else None
@@ -108,13 +78,7 @@ class World:
         return model, DistributedDataParallel(model, device_ids=ids, **{name: False})
 
     def average_buffers(self, model):
-        """Average the running statistics of batch normalisation over the processes.
-
-        Parameters
-        ----------
-        model : Module
-            Of equal structure in all.
-        """
+        """Average the running statistics of batch normalisation over the processes."""
         if self.n_ranks > 1:
             for buffer in model.buffers():
                 if buffer.is_floating_point():
@@ -123,12 +87,12 @@ class World:
 
 
 def device_of(name):
-    """Return the device of a name, if it is there.
+    """Return the device of a name, if it exists.
 
     Parameters
     ----------
     name : str
-        "cpu", "cuda" or "cuda:N"; "auto" is "cuda" where PyTorch can use a GPU, else "cpu".
+        "cpu", "cuda" or "cuda:N"; "auto" is "cuda" if PyTorch can use a GPU, else "cpu".
 
     Returns
     -------
@@ -137,7 +101,7 @@ def device_of(name):
     Raises
     ------
     ValueError
-        If the name is another, or there is no such device.
+        If the name is unknown, or there is no such device.
 
     Examples
     --------
@@ -153,18 +117,18 @@ def device_of(name):
     if device is None or device.type not in ("cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got device={name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+        raise ValueError(f"device {name} does not exist: PyTorch sees {torch.cuda.device_count()} CUDA devices")
     return device
 
 
 @contextlib.contextmanager
 def connect(device="auto"):
-    """Join the processes that torchrun has started, by NCCL on GPUs and by gloo on CPUs; or be alone.
+    """Connect the processes started by torchrun, by NCCL on GPUs and by gloo on CPUs; or run alone.
 
     Parameters
     ----------
     device : str, default="auto"
-        "cpu", "cuda", "cuda:1"; "auto": a GPU, if there is one. Of several processes each takes the GPU of its number.
+        "cpu", "cuda", "cuda:1"; "auto": a GPU, if there is one. Each of several processes takes the GPU of its number.
 
     Yields
     ------
@@ -173,28 +137,28 @@ def connect(device="auto"):
     Raises
     ------
     ValueError
-        If the device is not there.
+        If the device does not exist.
     PeerLostError
-        If another process ended, in place of whatever error that led to.
+        If another process ended, in place of the error that this caused.
     """
-    found = device_of(device)
+    device = device_of(device)
     if "LOCAL_RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield World(found)
+        yield World(device)
         return
-    if found.type == "cuda":
-        found = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(found)
-    distributed.init_process_group("nccl" if found.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(found, distributed.get_rank(), distributed.get_world_size())
+        yield World(device, distributed.get_rank(), distributed.get_world_size())
     except RuntimeError as error:
         if not _is_connection_error(error):
             raise
-        # Without the place in gloo's source and its advice.
+        # Without the location in gloo's source, and without its advice.
         what = re.sub(r"^\[[^\]]*\] *", "", str(error)).splitlines()[0].split(". ")[0]
         raise PeerLostError(f"another process of the training ended ({what})") from None
     finally:
-        # With a peer gone there is nobody to say goodbye to.
+        # Fails if a peer has already ended.
         with contextlib.suppress(RuntimeError):
             distributed.destroy_process_group()
 
@@ -213,7 +177,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        # Every process's loss depends on the sum, and it is their mean that is minimised: theirs all come back here.
+        # The losses of all processes depend on the sum, so the gradient is the sum of theirs.
         total = gradient.contiguous().clone()
         distributed.all_reduce(total)
         return total

@@ -1,8 +1,8 @@
 """A training whose step – crop, attack, gradient, SGD, average – is one CUDA graph.
 
-A step of a small network is hundreds of short kernels, and launching them one by one from Python takes longer than they
-run. Captured once and replayed, they compute the same as `Training`, up to rounding. On a CPU the step is called as it
-is, which tests everything but the capture.
+A step of a small network consists of hundreds of short kernels, and launching them one by one from Python takes longer
+than running them. Captured once and replayed, they compute the same as `Training` up to rounding. On a CPU the step is
+called directly, which tests everything except the capture.
 """
 
 import torch
@@ -20,12 +20,12 @@ N_WARM_UP = 3
 
 
 def make_training(model, data, recipe, world, *, seed=0):
-    """Return the training of a recipe, by its `compile`.
+    """Return the training of a recipe: one with CUDA graphs if recipe.compile is "graph".
 
     Parameters
     ----------
     model, data, recipe, world, seed
-        See `Training`.
+        Arguments of `Training`.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def make_training(model, data, recipe, world, *, seed=0):
 
 
 class GraphTraining(Training):
-    """As `Training`: one process, no learned weights of a sum; else a ValueError."""
+    """As `Training`, for one process and without learned weights of a sum; ValueError otherwise."""
 
     def __init__(self, model, data, recipe, world, *, seed=0):
         super().__init__(model, data, recipe, world, seed=seed)
@@ -45,7 +45,7 @@ class GraphTraining(Training):
         self._replay = None
 
     def restore(self, state):
-        """Resume from what `state` returned; the graph is captured anew, as it holds the addresses of tensors."""
+        """Restore what `state` returned; the graph is captured again, since it contains addresses of tensors."""
         super().restore(state)
         self._replay = None
 
@@ -61,13 +61,13 @@ class GraphTraining(Training):
         return rate, self._totals.clone()
 
     def _fill(self, number):
-        """Put what differs from epoch to epoch where the graph reads it: order, crops, rates, seeds."""
+        """Copy the order, crops, rates and seeds of an epoch to where the graph reads them."""
         recipe, n = self.recipe, len(self.chosen)
         generator = seeds.make_generator(self.seed, "order", number)
         self._order.copy_(self.chosen[torch.randperm(n, generator=generator)])
         shifts = draw_shifts(n, padding=recipe.padding, flip=recipe.flip, generator=generator)
-        for ours, theirs in zip(self._shifts[:3], shifts[:3], strict=True):
-            ours.copy_(theirs)
+        for target, source in zip(self._shifts[:3], shifts[:3], strict=True):
+            target.copy_(source)
         steps = range((number - 1) * self.n_steps, number * self.n_steps)
         self._rates.copy_(torch.tensor([learning_rate(recipe, t, recipe.epochs * self.n_steps) for t in steps]))
         self._shares.copy_(torch.tensor([1 - average_decay(recipe, t) for t in steps]))
@@ -90,7 +90,7 @@ class GraphTraining(Training):
         self._weights = list(self._trained.values())
         for weight in self._weights:
             if self._optimizer.state[weight].get("momentum_buffer") is None:
-                # The first step of SGD sets the momentum to the gradient, as adding to 0 does.
+                # The first step of SGD sets the momentum to the gradient, as adding it to 0 does.
                 self._optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight, requires_grad=False)
         self._momenta = [self._optimizer.state[weight]["momentum_buffer"] for weight in self._weights]
         self._attack_noise, self._noise = (torch.Generator(device) for _ in range(2))
@@ -111,7 +111,7 @@ class GraphTraining(Training):
                     self._whole_step()
             torch.cuda.current_stream().wait_stream(stream)
             torch.cuda.synchronize()
-            # The steps of the warm-up are undone.
+            # Undo the steps of the warm-up.
             for name, tensor in self.state().items():
                 tensor.copy_(kept[name])
             graph = torch.cuda.CUDAGraph()
@@ -122,7 +122,7 @@ class GraphTraining(Training):
             torch.cuda.synchronize()
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"compile must be off here: the step cannot be one CUDA graph ({reason})") from None
+            raise ValueError(f"compile must be off here: the step cannot be captured in a graph ({reason})") from None
         return graph.replay
 
     def _whole_step(self):
@@ -141,7 +141,7 @@ class GraphTraining(Training):
 
     @torch.no_grad()
     def _descend(self, gradients):
-        """SGD and the average, with rate and share read from the device."""
+        """SGD and the moving average, with rate and share read from the device."""
         recipe = self.recipe
         rate, share = self._rates[self._counter].squeeze(), self._shares[self._counter].squeeze()
         if recipe.weight_decay:

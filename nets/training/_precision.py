@@ -1,4 +1,4 @@
-"""The type in which convolutions are computed, in training and while adversarial images are made."""
+"""The dtype of convolutions, in training and while adversarial images are made."""
 
 import contextlib
 
@@ -8,40 +8,27 @@ __all__ = ["Precision", "precisions"]
 
 
 class Precision:
-    """The type in which convolutions are computed, by `torch.autocast`.
-
-    Parameters
-    ----------
-    name : {"float32", "bfloat16"}
-        Type.
-    device : torch.device
-        Where.
-    """
+    """The dtype of convolutions on a device, "float32" or "bfloat16", set by `torch.autocast`."""
 
     def __init__(self, name, device):
         self.dtype, self.device = getattr(torch, name), device
 
     def __call__(self):
-        """Return the context to compute in.
-
-        Returns
-        -------
-        context manager
-        """
+        """Return a context manager within which convolutions have this dtype."""
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
 
 def precisions(recipe, device):
-    """Decide in which types a recipe computes on a device.
+    """Return the dtypes in which a recipe computes on a device.
 
     Parameters
     ----------
     recipe : Recipe
-        Gives training_dtype and crafting_dtype.
+        Recipe, of which training_dtype and crafting_dtype are used.
     device : torch.device
-        Where.
+        Device of the training.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""What is trained and how: the fields of a recipe.
+"""The fields of a recipe: the model, and the method and settings of its training.
 
-The paper's text is the default of every field that it speaks of; `NOT_IN_THE_PAPER` names the others.
+Defaults are from the paper's text where it specifies them; `NOT_IN_THE_PAPER` lists the other fields.
 """
 
 import bisect
@@ -12,10 +12,9 @@ from nets.models import build
 
 __all__ = ["NOT_IN_THE_PAPER", "Recipe", "average_decay", "learning_rate"]
 
-# Steps per epoch when schedules are compared.
+# Number of steps per epoch when schedules are compared.
 N_PER_EPOCH = 100
-# A run may be resumed with others: they change how fast the same is computed, up to rounding, and where images lie,
-# which are told apart by their digest.
+# Fields that may differ on resume: they affect speed and rounding only, or the path of images, which have a digest.
 EXECUTION = ("data", "training_dtype", "crafting_dtype", "channels_last", "compile", "n_threads")
 # The released code gives the first three; the others are readings or choices of ours.
 NOT_IN_THE_PAPER = {
@@ -32,110 +31,112 @@ NOT_IN_THE_PAPER = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training.
+    """The model, and the method and settings of its training.
 
     Parameters
     ----------
     model : str
-        As `nets.build` names it.
+        Name of the model, as for `nets.build`.
     data : str
         "digits", "cifar10", "cifar100", or the path of a folder or .tar archive of train/<class>/*, test/<class>/*.
     method : {"natural", "pgd", "fast", "trades"}
-        Minimise the loss of: clean images; those of PGD (Algorithm 3.1); those of one step of FGSM from a random start,
-        of size fast_step eps (Wong et al. 2020), or of fast_n_iter such steps; clean ones plus beta KL (Zhang et al.
-        2019).
+        Training method. "natural" minimises the loss on clean images; "pgd" on images from PGD (Algorithm 3.1); "fast"
+        on images from fast_n_iter steps of size fast_step eps from a random start (Wong et al. 2020, with one step);
+        "trades" the loss on clean images plus beta KL (Zhang et al. 2019).
     coef : float
         The paper's a: noise of standard deviation a sqrt(Var(x + F(x))).
     noise : {"gaussian", "laplace", "none"}
-        Law of the noise in "en..." models.
+        Distribution of the noise in "en..." models.
     std_over : {"batch", "sample"}
-        Var over the whole batch, as released, or over each image.
+        Whether Var is taken over the whole batch, as in the released code, or over each image.
     weights : {"equal", "learned"}
-        Weights of the terms of a sum of models, learned once per epoch (section 5).
+        Weights of the terms of a sum of models: equal, or learned once per epoch (section 5).
     weights_step_size : float
-        Step of the learned weights along the mean gradient over the epoch; the paper gives none.
+        Step size of the learned weights along the mean gradient of the epoch; the paper does not state it.
     eps, step_size : float
-        Radius and step of the attack, in units of images in [0, 1]. Released code: 0.031 and 0.007.
+        Radius and step size of the attack, in units of images in [0, 1]. Released code: 0.031 and 0.007.
     n_iter : int
-        Steps of PGD, in "pgd" and "trades".
+        Number of steps of PGD, for "pgd" and "trades".
     random_start : bool
-        Start from a uniform random point of the ball.
+        Whether to start from a uniform random point of the ball.
     fast_step : float
-        Step of "fast" in units of eps: 1.25 is 10/255 for 8/255.
+        Step size of "fast" in units of eps: 1.25 is 10/255 for 8/255.
     fast_n_iter : int
-        Steps of "fast". One may collapse, see `nets.training.check_collapse`.
+        Number of steps of "fast". With one step training may collapse, see `nets.training.check_collapse`.
     fast_start : float
         Radius of the random start of "fast" in units of eps. N-FGSM (de Jorge et al. 2022): 2, with fast_step 1.
     fast_projection : bool
-        Bring the images of "fast" back into the ball. N-FGSM does not: they stay in [0, 1] alone.
+        Whether to project the images of "fast" onto the ball. N-FGSM does not: it only clips to [0, 1].
     crafting_batch_norm : {"running", "batch"}
-        Batch normalisation while adversarial images are made: by running statistics or the batch's. Released code: the
-        batch's, which enter the running statistics as well.
+        Statistics used by batch normalisation while adversarial images are made. Released code: those of the batch,
+        which also update the running statistics.
     beta : float
-        Weight of the KL term of "trades" (1 / lambda there).
+        Weight of the KL term of "trades" (there 1 / lambda).
     epochs : int
-        Passes over the training images. 0: nothing is trained, `members` are put together.
+        Number of passes over the training images. 0: nothing is trained, the model is the mean of `members`.
     batch_size : int
-        Images in a step, over all processes; what is left over at the end of an epoch is left out. No text in the
-        paper: the released code's.
+        Number of images per step, over all processes; an incomplete last batch is dropped. Not in the paper: as in the
+        released code.
     lr : float
-        Learning rate; the greatest one, of "cyclic".
+        Learning rate; for "cyclic", the largest one.
     schedule : {"steps", "cyclic"}
-        lr decay^k, k the number of milestones passed; or from 0 linearly up to lr at peak, and down to 0 again.
+        Learning rate over time. "steps": lr decay^k, k the number of milestones passed; "cyclic": linear from 0 to lr
+        at peak, and back to 0.
     milestones : tuple of float
-        Of "steps", in units of the epochs: the paper's 80, 120 and 160 of 200.
+        Milestones of "steps", as fractions of the training: the paper's 80, 120 and 160 of 200 epochs.
     decay : float
-        Factor at a milestone.
+        Factor of the learning rate at a milestone.
     peak : float
-        Of "cyclic", in units of the epochs.
+        Peak of "cyclic", as a fraction of the training.
     momentum : float
-        Of stochastic gradient descent. No text in the paper: the released code's.
+        Momentum of stochastic gradient descent. Not in the paper: as in the released code.
     nesterov : bool
-        Nesterov's form. No text in the paper: the released code's.
+        Whether to use Nesterov's form of momentum. Not in the paper: as in the released code.
     weight_decay : float
-        On every weight. No text in the paper: the released code's.
+        Weight decay, of every parameter. Not in the paper: as in the released code.
     reset_momentum : bool
-        Begin each epoch with momentum 0, as the released code does, which makes a new optimiser each epoch.
+        Whether to reset the momentum at every epoch, as the released code does by making a new optimiser.
     padding : int
-        Zeros on each side before a random crop.
+        Number of zeros added on each side before a random crop.
     flip : bool
-        Reflect half of the images.
+        Whether to reflect half of the images.
     validation : float
-        Share of the training images held out: 5K of 50K.
+        Share of the training images held out for validation: 5K of 50K.
     average : float
-        Decay per step of an exponential moving average of the weights and the statistics of batch normalisation; after
-        t steps (1 + t) / (10 + t) at most, so that the first weights are soon forgotten. 0: no average.
+        Decay per step of an exponential moving average of weights and running statistics; after t steps at most
+        (1 + t) / (10 + t), so that the initial weights are soon forgotten. 0: no average.
     keep : {"best", "last", "average"}
-        Weights that the run gives: of the best epoch on validation, as the paper has it; of the last epoch; the average
-        at the end of the last epoch.
+        Weights that the run keeps: those of the best epoch on validation images, as in the paper; of the last epoch; or
+        the average at the end of the last epoch.
     stop_at_collapse : bool
-        Stop when adversarial training collapses, see `nets.training.check_collapse`.
+        Whether to stop when adversarial training collapses, see `nets.training.check_collapse`.
     label_smoothing : float
-        Share of the label that is spread over all classes, in cross-entropies that are trained on.
+        Share of the label that is spread over all classes, in the cross-entropy of the training.
     select_on : {"validation", "test"}
-        Images on which the best epoch is found. Released code: test, and all training images are trained on.
+        Images that determine the best epoch. Released code: test, with training on all training images.
     n_train : int or None
-        Train on so many of the images that are not held out. None: all.
+        Number of training images among those that are not held out. None: all.
     n_validation : int or None
-        Validate on so many of the images held out. None: all.
+        Number of validation images among those held out. None: all.
     validation_n_iter : int
-        Steps of the PGD under which the accuracy of adversarial recipes is validated.
+        Number of steps of PGD for the validation accuracy of adversarial recipes.
     members : tuple of str
-        Recipes of separately trained models, of which this one is the mean (section 4.2).
+        Recipes of separately trained models of which this model is the mean (section 4.2).
     oracle : str
-        Of blind attacks: the recipe of the model that is attacked.
+        For blind attacks: recipe of the model on which they are made.
     training_dtype, crafting_dtype : {"auto", "float32", "bfloat16"}
-        Precision of the convolutions, in training and while adversarial images are made (autocast; the weights stay
-        float32). "auto": bfloat16 on a GPU that has it and on CPUs with AVX-512 instructions for it, else float32.
+        Precision of the convolutions, in training and while adversarial images are made (autocast; weights remain
+        float32). "auto": bfloat16 on GPUs and CPUs with fast instructions for it, else float32.
     channels_last : bool
-        Keep images and weights in channels-last memory order.
+        Whether images and weights are in channels-last memory order.
     compile : {"off", "default", "reduce-overhead", "graph"}
-        Mode of torch.compile; "reduce-overhead" uses CUDA graphs. The noise then comes from PyTorch's own generator,
-        seeded each epoch. "graph": the whole step as one CUDA graph, without torch.compile, the noise as with "off".
+        Mode of torch.compile; "reduce-overhead" uses CUDA graphs. The noise is then drawn from PyTorch's own generator,
+        seeded at every epoch. "graph": the whole step as one CUDA graph, without torch.compile, with the noise of
+        "off".
     n_threads : int or None
-        Threads of each process, on a CPU. None: PyTorch's choice, by default one per core.
+        Number of threads per process on a CPU. None: PyTorch's choice, by default one per core.
     sync_batch_norm : bool
-        Several processes: normalise by the statistics of the whole batch. By default each by those of its part.
+        Whether several processes normalise by the statistics of the whole batch, instead of those of their parts.
 
     Raises
     ------
@@ -221,11 +222,11 @@ class Recipe:
         if self.nesterov and not self.momentum:
             raise ValueError("momentum must be > 0 for nesterov=True, got momentum=0")
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m < 1 for m in self.milestones):
-            raise ValueError(f"milestones must increase within (0, 1), units of the epochs, got {self.milestones}")
+            raise ValueError(f"milestones must increase within (0, 1), fractions of the epochs, got {self.milestones}")
 
     @property
     def is_adversarial(self):
-        """Whether adversarial images are trained on."""
+        """Whether the training uses adversarial images."""
         return self.method != "natural"
 
     def model_arguments(self, n_classes, mean, std):
@@ -246,42 +247,41 @@ class Recipe:
         return build(**self.model_arguments(n_classes, mean, std), seed=seed)
 
     def cannot_change_epochs(self, before, n_done):
-        """Why a run of `before` epochs, n_done of them done, cannot be resumed by this recipe; None where it can.
+        """Return why a run of `before` epochs, n_done of them finished, cannot be resumed by this recipe, or None.
 
-        It can where the learning rates of the epochs done are those of this recipe.
+        It can be resumed if the learning rates of the finished epochs are those of this recipe.
         """
         if self.epochs < n_done:
-            return f"{n_done} epochs are done"
+            return f"{n_done} epochs are finished"
         older = replace(self, epochs=before)
-        # Milestones lie where they lie in units of the epochs: a fine grid, for whatever number of steps.
+        # The number of steps per epoch is not known here: rates are compared on a fine grid.
         for step in range(n_done * N_PER_EPOCH):
             rates = [learning_rate(each, step, each.epochs * N_PER_EPOCH) for each in (older, self)]
             if abs(rates[0] - rates[1]) > 1e-12 * rates[0]:
                 epoch = step // N_PER_EPOCH + 1
-                return f"by schedule={self.schedule} epoch {epoch}, which is done, would have had another rate"
+                return f"with schedule={self.schedule}, the finished epoch {epoch} would have had another rate"
         return None
 
     def differences(self, other, *, execution=True):
-        """Name, as "name=theirs (here ours)", the fields in which another recipe differs.
+        """List the fields in which another recipe, or the record of one, differs, as "name=OTHER (here VALUE)".
 
-        Fields that a dict lacks, the record of an older run, have their defaults. execution=False skips the fields that
-        change speed and rounding alone, and the path of the data.
+        Fields that a record of an older run lacks have their defaults. execution=False skips the fields that affect
+        speed and rounding only, and the path of the data.
         """
         defaults = {field.name: field.default for field in fields(self) if field.default is not MISSING}
-        theirs = defaults | other if isinstance(other, dict) else asdict(other)
-        ours = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        theirs = {name: list(value) if isinstance(value, tuple) else value for name, value in theirs.items()}
+        pair = asdict(self), defaults | other if isinstance(other, dict) else asdict(other)
+        here, there = ({k: list(v) if isinstance(v, tuple) else v for k, v in each.items()} for each in pair)
         skipped = () if execution else EXECUTION
-        names = [name for name in sorted({*ours, *theirs}) if name not in skipped]
+        names = [name for name in sorted({*here, *there}) if name not in skipped]
         return [
-            f"{name}={theirs.get(name)} (here {ours.get(name)})"
+            f"{name}={there.get(name)} (here {here.get(name)})"
             for name in names
-            if ours.get(name, ...) != theirs.get(name, ...)
+            if here.get(name, ...) != there.get(name, ...)
         ]
 
 
 def learning_rate(recipe, step, n_steps):
-    """Return the learning rate of a step, from 0, of the n_steps of the whole training.
+    """Return the learning rate of a step, counted from 0, of the n_steps of the whole training.
 
     steps:   lr decay**k, k the number of milestones <= t                                        (paper: section 4.1)
     cyclic:  lr min(t / peak, (1 - t) / (1 - peak))                                              (Wong et al. 2020)

@@ -1,14 +1,15 @@
-"""The directory of a run: what is trained, how far it is, and the models that come out.
+"""The directory of a run: its configuration, its progress, and the trained model.
 
 config.json        recipe, seed, data and their encoding, versions, device
 metrics.csv        one line per epoch
 tensorboard/       the same, for `tensorboard --logdir runs`
-last.safetensors   what to resume from: weights, momentum, and all lines of the metrics so far
-best.safetensors   weights of the best epoch, or of the last or their average where the recipe keeps those, with what is
-                   needed to build the model
+last.safetensors   state to resume from: weights, momentum, and all lines of the metrics so far
+best.safetensors   weights of the best epoch, of the last epoch, or their average, as the recipe keeps them, with the
+                   arguments that build the model
 
-last.safetensors alone says how far the run is, and is replaced as a whole; the metrics are written from it. A directory
-without it, and without a model put together, holds no run: what a refused or interrupted start left is written over.
+Only last.safetensors determines the progress of the run. It is replaced as a whole, and the metrics are written from
+it. A directory without it, and without the mean of finished runs, contains no run, and remains of an interrupted start
+are overwritten.
 """
 
 import csv
@@ -29,38 +30,38 @@ CONFIG, METRICS, LAST, BEST = "config.json", "metrics.csv", "last.safetensors", 
 LOCK = ".lock"
 # Keys of the configuration that must agree for a run to be resumed; "recipe" is compared field by field.
 IDENTITY = ("seed", "model", "data")
-# What may differ, though the same bits cannot be promised then.
+# Keys that may differ; the resumed run is then not guaranteed to be the same bit by bit.
 ENVIRONMENT = ("versions", "device", "n_ranks", "n_threads", "precision")
 
 
 class Run:
-    """A run's directory, held by this process alone until `close`.
+    """The directory of a run, locked by this process until `close`.
 
     Parameters
     ----------
     directory : Path
-        Made where there is none.
+        Directory, which is made if it does not exist.
     config : dict
-        "name", "recipe" (fields by name), "seed", "model", "data", "versions" and so on: see `nets.train`.
+        Result of `configuration`.
     recipe : Recipe
-        That of the configuration.
+        Recipe of the configuration.
     resume : bool, default=False
-        Resume the run that is there, if there is one.
+        Whether to resume a run that is in the directory.
 
     Attributes
     ----------
     history : list of dict
-        Lines of the metrics, one an epoch.
+        Metrics, one dict per epoch.
     state : dict of str to Tensor or None
-        As given to `save`, of shapes (...).
+        State to resume from, as given to `save`, of shapes (...).
     notes : list of str
-        What keeps a resumed run from the same bits.
+        Differences that may keep a resumed run from being the same bit by bit.
 
     Raises
     ------
     ValueError
-        If another process holds the directory, there is a run and resume is False, it is that of another recipe, seed
-        or data set, or its files are damaged.
+        If another process has locked the directory, it contains a run and resume is False, the run has another recipe,
+        seed or data set, or its files are damaged.
     """
 
     def __init__(self, directory, config, recipe, *, resume=False):
@@ -70,12 +71,12 @@ class Run:
         self._lock = FileLock(self.directory / LOCK)
         try:
             self._hold()
-            # What a killed process was writing.
+            # Drafts of a process that was killed.
             for draft in self.directory.glob(".*.part"):
                 draft.unlink()
-            there = self._read_config()
-            if there is not None:
-                self._go_on(there, recipe, resume)
+            existing = self._read_config()
+            if existing is not None:
+                self._resume(existing, recipe, resume)
             else:
                 self._write_text(CONFIG, json.dumps(config, indent=2, allow_nan=False) + "\n")
             self._write_metrics()
@@ -84,7 +85,7 @@ class Run:
             raise
 
     def close(self):
-        """Release the directory; a new one that has no epoch behind it is removed."""
+        """Release the directory, and remove it if it is new and no epoch has finished."""
         if self._board is not None:
             self._board.close()
         self._lock.release()
@@ -101,28 +102,17 @@ class Run:
 
     @property
     def best(self):
-        """The line of the best epoch so far: the first of the greatest "selected" accuracy; None before any."""
+        """Metrics of the best epoch so far, the first with the greatest "selected" accuracy; None before any."""
         return max(self.history, key=lambda row: row["selected"], default=None)
 
     @property
     def kept(self):
-        """The line of the epoch whose weights the run gives: the best, or the last; None before any."""
+        """Metrics of the epoch whose weights are kept, the best or the last; None before any."""
         return self.best if self._keep == "best" else next(iter(self.history[-1:]), None)
 
     @staticmethod
     def read_state(directory):
-        """Read the state to resume from, without holding the directory.
-
-        Parameters
-        ----------
-        directory : Path
-            The run's.
-
-        Returns
-        -------
-        dict of str to Tensor
-            As given to `save`, of shapes (...).
-        """
+        """Read the state to resume from, as given to `save`, without locking the directory."""
         return checkpoint.read(Path(directory) / LAST, "training")[0]
 
     def save(self, state, row, model):
@@ -133,12 +123,12 @@ class Run:
         state : dict of str to Tensor
             State to resume from, of any shapes (...).
         row : dict
-            Line of the metrics; "epoch", and "selected", the accuracy by which the best epoch is found.
+            Metrics, with "epoch" and "selected", the accuracy that determines the best epoch.
         model : Module
-            The model at this epoch, or its average.
+            Model at this epoch, or its average.
         """
         if self._keep != "best" or self.best is None or row["selected"] > self.best["selected"]:
-            # First: a process that dies in between makes this epoch, and this file, again.
+            # First: a process that dies in between repeats this epoch, and writes this file again.
             self.save_best(model, row)
         self.history.append(row)
         record = {key: self.config[key] for key in ("name", "recipe", *IDENTITY)}
@@ -146,15 +136,7 @@ class Run:
         self._write_metrics()
 
     def save_best(self, model, row):
-        """Write the model that the run gives.
-
-        Parameters
-        ----------
-        model : Module
-            Of `nets.build`.
-        row : dict
-            Goes into the record: "epoch" and "selected".
-        """
+        """Write the model that is kept, from `nets.build`, with "epoch" and "selected" of its metrics."""
         record = {key: self.config[key] for key in ("name", "recipe", *IDENTITY)}
         record |= {"epoch": row["epoch"], "accuracy": row["selected"], "versions": self.config["versions"]}
         checkpoint.save_model(self.directory / BEST, model, record)
@@ -171,21 +153,21 @@ class Run:
         path, has_epoch = self.directory / CONFIG, (self.directory / LAST).exists()
         if not path.is_file():
             if has_epoch:
-                raise ValueError(f"{self.directory} holds a {LAST} without {CONFIG}: give another directory")
+                raise ValueError(f"{self.directory} has a {LAST} without {CONFIG}: give another directory")
             return None
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(there.get("recipe"), dict):
-                raise ValueError("there is no recipe in it")
+            existing = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(existing.get("recipe"), dict):
+                raise ValueError("it has no recipe")
         except (ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged, or no run's ({error})") from None
-        is_combined = there["recipe"].get("members") and (self.directory / BEST).exists()
-        return there if has_epoch or is_combined else None
+            raise ValueError(f"{path} is damaged, or not from a run ({error})") from None
+        is_combined = existing["recipe"].get("members") and (self.directory / BEST).exists()
+        return existing if has_epoch or is_combined else None
 
-    def _go_on(self, there, recipe, resume):
+    def _resume(self, existing, recipe, resume):
         if not resume:
-            name = there.get("name")
-            raise ValueError(f"{self.directory} holds a run ({name}): give --resume to go on, or another --out")
+            name = existing.get("name")
+            raise ValueError(f"{self.directory} contains a run ({name}): give --resume to continue, or another --out")
         history = []
         if (self.directory / LAST).exists():
             self.state, record = checkpoint.read(self.directory / LAST, "training")
@@ -194,24 +176,24 @@ class Run:
             if not (self.directory / BEST).is_file():
                 raise ValueError(f"{self.directory} has lost its {BEST}: give another directory")
             checkpoint.read(self.directory / BEST, "model")
-        self._check_identity(there, recipe, self.directory / CONFIG, history)
+        self._check_identity(existing, recipe, self.directory / CONFIG, history)
         self.history = history
-        if there["recipe"].get("epochs") != recipe.epochs:
-            self.notes.append(f"epochs was {there['recipe'].get('epochs')} and is {recipe.epochs}")
-            changed = there | {"recipe": self.config["recipe"]}
+        if existing["recipe"].get("epochs") != recipe.epochs:
+            self.notes.append(f"epochs was {existing['recipe'].get('epochs')} and is {recipe.epochs}")
+            changed = existing | {"recipe": self.config["recipe"]}
             self._write_text(CONFIG, json.dumps(changed, indent=2, allow_nan=False) + "\n")
         for name in ENVIRONMENT:
-            if there.get(name) != self.config.get(name):
-                self.notes.append(f"{name} was {there.get(name)} and is {self.config.get(name)}")
+            if existing.get(name) != self.config.get(name):
+                self.notes.append(f"{name} was {existing.get(name)} and is {self.config.get(name)}")
 
-    def _check_identity(self, there, recipe, path, history):
-        differing = recipe.differences(there["recipe"], execution=False)
+    def _check_identity(self, existing, recipe, path, history):
+        differing = recipe.differences(existing["recipe"], execution=False)
         if [text.partition("=")[0] for text in differing] == ["epochs"]:
-            reason = recipe.cannot_change_epochs(there["recipe"]["epochs"], len(history))
+            reason = recipe.cannot_change_epochs(existing["recipe"]["epochs"], len(history))
             differing = [f"{differing[0]}, which cannot be changed: {reason}"] if reason else []
         for name in IDENTITY:
-            if there.get(name) != self.config[name]:
-                old, new = _brief(there.get(name)), _brief(self.config[name])
+            if existing.get(name) != self.config[name]:
+                old, new = _brief(existing.get(name)), _brief(self.config[name])
                 differing.append(f"{name}={old} (here {new})")
         if differing:
             raise ValueError(f"{path} belongs to another run, with {'; '.join(differing[:3])}")
@@ -240,7 +222,7 @@ class Run:
 
 
 def _open_board(directory):
-    """A board without earlier lines: those of a killed process may lack some, and what is there is written again."""
+    """A board without earlier events: those of a killed process may be incomplete, and all are written again."""
     from torch.utils.tensorboard import SummaryWriter
 
     for old in directory.glob("events.out.tfevents.*"):
@@ -249,23 +231,23 @@ def _open_board(directory):
 
 
 def _brief(value):
-    """A digest, or the name of a set, stands for a whole record."""
+    """The name and digest of a record, in place of the whole record."""
     if isinstance(value, dict):
         return value.get("name", "?") + (f" {value['digest'][:8]}" if "digest" in value else "")
     return value
 
 
 def configuration(name, recipe, seed, model, data, world):
-    """Return what a run's config.json says: what is trained, and what its numbers depend on beside that.
+    """Return the contents of a run's config.json: what is trained, and on what its numbers depend.
 
     Parameters
     ----------
     name : str
-        Of the recipe.
+        Name of the recipe.
     recipe : Recipe
-        With all overrides.
+        Recipe with all overrides.
     seed : int or list of int
-        Of the run, or of the runs that were put together.
+        Seed of the run, or of the runs whose mean it is.
     model : dict
         Arguments of `nets.build`.
     data : dict
@@ -276,6 +258,7 @@ def configuration(name, recipe, seed, model, data, world):
     Returns
     -------
     dict
+        "name", "recipe" (fields by name), "seed", "model", "data", "versions", "device" and others.
     """
     about = provenance.environment(world.device, "nets.train")
     return {

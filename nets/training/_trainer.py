@@ -1,7 +1,7 @@
-"""The loop: batches cropped and reflected on the device, adversarial images, a step; validation; an epoch's end.
+"""The training loop: batches cropped and reflected on the device, adversarial images, a step; validation.
 
 All random numbers of an epoch come from generators made at its beginning (`nets.seeds`), so that weights, momentum
-and the number of the epoch are all there is to resume from. Over 300 lines: one loop, to be read from top to bottom.
+and the number of the epoch suffice to resume. Over 300 lines: one loop, to be read from top to bottom.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ class Training:
     model : Module
         Images in [0, 1] to logits; trained in place.
     data : Dataset
-        Moved to the device.
+        Images, which are copied to the device.
     recipe : Recipe
-        How to train.
+        Method and settings.
     world : World
         Device and processes.
     seed : int, default=0
@@ -42,14 +42,14 @@ class Training:
     model : Module
         The model.
     averaged : Module or None
-        The moving average of the model; None where the recipe asks for none.
+        The moving average of the model; None if the recipe has none.
     n_steps : int
-        Steps in an epoch.
+        Number of steps per epoch.
 
     Raises
     ------
     ValueError
-        If there are too few images for one batch or none to validate on, or the batch cannot be divided evenly.
+        If there are too few images for one batch or none for validation, or the batch cannot be divided evenly.
     """
 
     def __init__(self, model, data, recipe, world, *, seed=0):
@@ -63,13 +63,13 @@ class Training:
         self.n_steps = len(self.chosen) // recipe.batch_size
         if not self.n_steps:
             raise ValueError(
-                f"batch_size must be <= {len(self.chosen)}, the images trained on, got batch_size={recipe.batch_size}"
+                f"batch_size must be <= {len(self.chosen)}, the training images, got batch_size={recipe.batch_size}"
             )
         order = torch.channels_last if recipe.channels_last else torch.contiguous_format
         model.to(device, memory_format=order).train()
         self.averaged = copy.deepcopy(model).requires_grad_(False) if recipe.average else None
         self.model, net = world.share(model, sync_batch_norm=recipe.sync_batch_norm)
-        # Both call the same weights: what is attacked, and what is trained.
+        # The attacked and the trained module share their weights.
         self._attacked, self._net = self._compiled(self.model), self._compiled(net)
         mixtures = [module for module in model.modules() if isinstance(module, FeynmanKacMean) and module.learned]
         self.mixture = mixtures[0] if mixtures else None
@@ -87,7 +87,7 @@ class Training:
 
     @property
     def kept(self):
-        """The model that the run gives, as it is now."""
+        """The model that the run keeps, in its present state."""
         return self.averaged if self.recipe.keep == "average" else self.model
 
     @property
@@ -97,7 +97,7 @@ class Training:
     def _compiled(self, module):
         if not self._is_compiled:
             return module
-        # Batches are of two sizes, the last one of validation being smaller.
+        # Static shapes: there are only two batch sizes, since the last validation batch is smaller.
         return torch.compile(module, mode=self.recipe.compile, dynamic=False)
 
     def _choose_images(self, data):
@@ -114,15 +114,15 @@ class Training:
             self._held_out = self._images
         held_out = held_out[: recipe.n_validation]
         if not len(held_out):
-            raise ValueError(f"validation must hold out an image of the {n_images}, got {recipe.validation}")
+            raise ValueError(f"validation must hold out at least one of {n_images} images, got {recipe.validation}")
         self.n_held_out = len(held_out)
         self._held_out_part = held_out[self.world.part(len(held_out))].to(data.train_images.device)
 
     def epoch(self, number, advance=None):
-        """Train for epoch `number`, from 1, and validate; return the line of the metrics.
+        """Train for epoch `number`, from 1, and validate; return the metrics, a dict.
 
-        "lr" is that of the last step, "accuracy" that on the images trained on, "selected" the one that counts, of the
-        average where that is kept. `advance` is called after each step with the sum of the losses and their number.
+        "lr" is the rate of the last step, "accuracy" that on the training images, "selected" the accuracy that decides
+        which epoch is kept. `advance` is called after each step with the sum of the losses and their number.
         """
         began = time.perf_counter()
         recipe, world = self.recipe, self.world
@@ -134,7 +134,7 @@ class Training:
         except FloatingPointError as error:
             raise FloatingPointError(f"epoch {number}: {error}, or try a smaller lr than {recipe.lr:g}") from None
         if self.mixture is not None:
-            # The mean over the epoch, so that the step does not depend on the number of batches.
+            # The mean gradient over the epoch, so that the step does not depend on the number of batches.
             self.mixture.weights.grad /= self.n_steps
             self.mixture.update_weights(recipe.weights_step_size)
         totals = world.sum(totals).tolist()
@@ -167,7 +167,7 @@ class Training:
         }
 
     def _steps(self, number, advance):
-        """Take the steps of an epoch; return the last rate, and the sums of losses and of right predictions."""
+        """Take the steps of an epoch; return the last rate, and the sums of losses and of correct predictions."""
         recipe = self.recipe
         totals = torch.zeros(2, dtype=torch.float64, device=self.world.device)
         with self._drawing("noise", number):
@@ -204,23 +204,23 @@ class Training:
 
     @torch.no_grad()
     def _finish_average(self):
-        """Copy what is not a weight, the counts of batch normalisation, from the model."""
-        for ours, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-            if not ours.is_floating_point():
-                ours.copy_(theirs)
+        """Copy the counts of batch normalisation, which are not averaged, from the model."""
+        for target, source in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            if not target.is_floating_point():
+                target.copy_(source)
         self.world.average_buffers(self.averaged)
 
     def seconds_per_step(self, n_steps=10):
-        """Seconds of a first step, compilation included, and the mean of n_steps later ones; the model has moved."""
+        """Seconds of a first step, including compilation, and the mean of n_steps later ones; the weights change."""
         if self.n_steps < 2:
-            raise ValueError(f"an epoch must have 2 steps or more to be timed, got {self.n_steps}")
+            raise ValueError(f"an epoch must have at least 2 steps to be timed, got {self.n_steps}")
         self.model.train()
         batches = itertools.islice(self._batches(1), n_steps + 1)
         times = [time.perf_counter()]
         with self._drawing("noise", 1):
             for x, y in batches:
                 loss, _ = self._step(x, y)
-                # A device is waited for.
+                # Synchronises with the device.
                 loss.item()
                 times.append(time.perf_counter())
         return times[1] - times[0], (times[-1] - times[1]) / (len(times) - 2)
@@ -238,7 +238,7 @@ class Training:
 
     @contextlib.contextmanager
     def _drawing(self, purpose, number, model=None):
-        """Let the noise of a model and the starts of attacks come from generators of this purpose and epoch."""
+        """Draw the noise of a model and the starts of attacks from generators of this purpose and epoch."""
         place = (number, self.world.rank)
         if self._is_compiled:
             self._attack_generator = None
@@ -252,21 +252,21 @@ class Training:
             yield
 
     def validate(self, number, model=None):
-        """Accuracy on the images held out, and that under PGD of validation_n_iter steps (None for natural recipes).
+        """Accuracy on the validation images, and that under PGD with validation_n_iter steps (None for "natural").
 
-        The noise is that of the epoch; `model` is by default the one in training.
+        Noise and random starts depend on the epoch; `model` is by default the one in training.
         """
         recipe, world = self.recipe, self.world
         n_right = torch.zeros(2, dtype=torch.float64, device=world.device)
         attacked = self._attacked if model is None else model
         model = self.model if model is None else model
         with self._drawing("validation", number, model):
-            # Of an empty part, split makes an empty batch.
+            # An empty part splits into one empty batch, which is dropped.
             for chosen in filter(len, self._held_out_part.split(recipe.batch_size)):
                 x, y = self._held_out.take(chosen)
                 n_right[0] += self._n_right(model, x, y)
                 if recipe.is_adversarial:
-                    # In training mode, as while it trains: one draw per step raises no NoisyModelWarning.
+                    # In training mode, in which one draw per step raises no NoisyModelWarning.
                     model.train()
                     with self.precision["crafting"]():
                         x_adv = attacks.pgd(
@@ -290,7 +290,7 @@ class Training:
             return (model(x).argmax(1) == y).sum()
 
     def state(self):
-        """Weights and buffers, their averages, and the momentum of each weight: what a run is resumed from."""
+        """State to resume from: weights and buffers, their averages, and the momentum of each weight."""
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if self.averaged is not None:
             state |= {f"average.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
@@ -301,22 +301,22 @@ class Training:
         return state
 
     def restore(self, state):
-        """Resume from what `state` returned; a ValueError if it is that of another model."""
+        """Restore what `state` returned; ValueError if it is the state of another model."""
         try:
             self.model.load_state_dict(_part(state, "model."))
             if self.averaged is not None:
                 self.averaged.load_state_dict(_part(state, "average."))
             for name, weight in self._trained.items():
                 if f"momentum.{name}" in state:
-                    # Laid out in memory like the weight.
+                    # In the memory order of the weight.
                     momentum = torch.empty_like(weight, requires_grad=False).copy_(state[f"momentum.{name}"])
                     self._optimizer.state[weight]["momentum_buffer"] = momentum
         except RuntimeError as error:
-            raise ValueError(f"the state is that of another model ({str(error).splitlines()[0]})") from None
+            raise ValueError(f"the state is from another model ({str(error).splitlines()[0]})") from None
 
 
 def _floating(model):
-    """Weights and running statistics."""
+    """Weights and running statistics of a model."""
     return [tensor.detach() for tensor in model.state_dict().values() if tensor.is_floating_point()]
 
 

@@ -1,4 +1,4 @@
-"""Directories that are tried before the work, and leave nothing behind where they are refused."""
+"""Directories that are tested before the work begins, and leave nothing behind if they cannot be written."""
 
 import contextlib
 import os
@@ -8,17 +8,17 @@ __all__ = ["check_directory", "make_directory", "remove_empty"]
 
 
 def check_directory(directory):
-    """Try whether a run's directory can be made and written, and leave nothing there.
+    """Check that the directory of a run can be made and written, and leave nothing in it.
 
     Parameters
     ----------
     directory : Path
-        The run's.
+        Directory of the run.
 
     Raises
     ------
     ValueError
-        If it cannot (raised by a helper).
+        If it cannot be made or written (raised by a helper).
     """
     made = make_directory(Path(directory))
     draft = Path(directory) / f".try.{os.getpid()}.part"
@@ -32,7 +32,7 @@ def check_directory(directory):
 
 
 def make_directory(directory):
-    """Make a directory; return those that there were not, the innermost first."""
+    """Make a directory and its parents; return those that did not exist, the innermost first."""
     missing = [place for place in (directory, *directory.parents) if not place.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)

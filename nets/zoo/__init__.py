@@ -1,12 +1,12 @@
 """Trained networks that come with the package, their cards, and a sample of test images.
 
     nets.load("cifar10/en1_resnet20-seed0")        a network in evaluation mode
-    nets.zoo.names()                               the names of all
-    nets.zoo.card("cifar10/en1_resnet20-seed0")    how it was trained, and its accuracies
-    nets.zoo.sample()                              100 test images of CIFAR-10 with labels, which went through JPEG
+    nets.zoo.names()                               the names of all networks
+    nets.zoo.card("cifar10/en1_resnet20-seed0")    its training and its accuracies
+    nets.zoo.sample()                              100 test images of CIFAR-10, JPEG-compressed, with labels
 
-All were trained and evaluated on CIFAR-10 whose images went through JPEG of quality 75. Names are DATA/RECIPE-seedS.
-`python -m nets.zoo._pack` makes a file and a card of a run.
+All were trained and evaluated on CIFAR-10 images that were JPEG-compressed with quality 75. Names are
+DATA/RECIPE-seedS. `python -m nets.zoo._pack` writes the file and the card of a run.
 """
 
 import difflib
@@ -31,7 +31,7 @@ def names():
     Returns
     -------
     list of str
-        Sorted.
+        Names, sorted.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def path(name):
     Parameters
     ----------
     name : str
-        One of `names`; "zoo:" may stand before it.
+        One of `names`, optionally with the prefix "zoo:".
 
     Returns
     -------
@@ -57,7 +57,7 @@ def path(name):
     Raises
     ------
     ValueError
-        If there is no network of this name; the message gives near ones.
+        If there is no network of this name; the message lists similar ones.
     """
     name = str(name).removeprefix(PREFIX)
     if name not in names():
@@ -66,7 +66,7 @@ def path(name):
 
 
 def card(name):
-    """Return what is known of a network.
+    """Return the card of a network: its training and its accuracies.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def card(name):
     -------
     dict
         "recipe" (fields by name), "seed", "model", "data" with "encoding", "history" (one row per epoch), "accuracies"
-        (one row per attack: accuracy, stderr, n), "red_flags", "differs" (from the recipe as it is run by the command),
-        "licences", "versions", "device", "command", "commit".
+        (one row per attack: accuracy, stderr, n), "red_flags", "differs" (deviations from the recipe as run by the
+        command), "licences", "versions", "device", "command", "commit".
 
     Raises
     ------
@@ -89,14 +89,14 @@ def card(name):
 
 
 def load(name_or_path, device="cpu"):
-    """Load a trained network: one that comes with the package, or one of a run of yours.
+    """Load a trained network: one that comes with the package, or one from your own run.
 
     Parameters
     ----------
     name_or_path : str or Path
-        One of `names`; or a run's directory, or its best.safetensors. A name of the zoo goes before a path.
+        One of `names`; or the directory of a run, or its best.safetensors. Names of the zoo take precedence over paths.
     device : str or torch.device, default="cpu"
-        Where to.
+        Device of the model.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def load(name_or_path, device="cpu"):
     Raises
     ------
     ValueError
-        If it is neither, or the file is damaged, or there is no such device.
+        If there is no such name or path, the file is damaged, or there is no such device.
 
     Examples
     --------
@@ -118,33 +118,33 @@ def load(name_or_path, device="cpu"):
     """
     name = str(name_or_path)
     if name.startswith(PREFIX) or name in names():
-        place = path(name)
+        file = path(name)
     else:
-        place = Path(name_or_path)
-        if not place.exists():
+        file = Path(name_or_path)
+        if not file.exists():
             raise ValueError(f"{name} is neither a network of the zoo{_near(name)} nor a path that exists")
     try:
         device = torch.device(device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device} is not there ({str(error).splitlines()[0]})") from None
-    return checkpoint.load_model(place, device)[0].to(memory_format=torch.channels_last)
+        raise ValueError(f"device {device} is not available ({str(error).splitlines()[0]})") from None
+    return checkpoint.load_model(file, device)[0].to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Test images of CIFAR-10, ten per class, which went through JPEG of quality 75.
+    """Test images of CIFAR-10, ten per class, JPEG-compressed with quality 75.
 
     Parameters
     ----------
     x : Tensor of shape (100, 3, 32, 32)
         Images in [0, 1].
     y : Tensor of shape (100,)
-        Labels; the classes take turns, so that the first 10 n images hold n of each.
+        Labels; the classes take turns, so that the first 10 n images contain n of each class.
     classes : tuple of str
-        Names, in the order of the labels.
+        Names of the classes, in the order of the labels.
     name : str
-        "CIFAR-10 (JPEG), 100 test images", to stand wherever a number comes from them.
+        "CIFAR-10 (JPEG), 100 test images", to be quoted with every number computed from them.
     encoding : str
         "JPEG".
     """
@@ -157,14 +157,14 @@ class Sample:
 
 
 def sample(device="cpu"):
-    """Return 100 test images of CIFAR-10 with their labels: the pixels as decoded from JPEG of quality 75.
+    """Return 100 test images of CIFAR-10 with their labels, decoded from JPEG with quality 75.
 
-    They are the first 100 of those that `nets.evaluate` evaluates on.
+    They are the first 100 images on which `nets.evaluate` evaluates.
 
     Parameters
     ----------
     device : str or torch.device, default="cpu"
-        Where to.
+        Device of the images.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def sample(device="cpu"):
 
     with Image.open(SAMPLE) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
-    # A class per row of the sheet.
+    # The sheet has one row per class.
     side = SAMPLE_SIDE
     rows, columns = pixels.shape[0] // side, pixels.shape[1] // side
     tiles = pixels.reshape(rows, side, columns, side, 3).transpose(2, 0, 4, 1, 3)
@@ -193,11 +193,11 @@ def sample(device="cpu"):
 
 
 def _near(name):
-    """A hint, or nothing."""
+    """A list of similar names, for an error message; empty if there is none."""
     known = names()
-    # The name may lack its data set, or its seed.
-    short = {one.partition("/")[2]: one for one in known}
-    found = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    found += [short[one] for one in difflib.get_close_matches(name, short, n=3, cutoff=0.5)]
-    found = list(dict.fromkeys(found))[:3]
-    return f" (near ones are {', '.join(found)})" if found else ""
+    # The name may lack its data set or its seed.
+    short = {each.partition("/")[2]: each for each in known}
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near += [short[each] for each in difflib.get_close_matches(name, short, n=3, cutoff=0.5)]
+    near = list(dict.fromkeys(near))[:3]
+    return f" (similar names: {', '.join(near)})" if near else ""

@@ -1,10 +1,10 @@
-"""Make a file and a card for the zoo of a run, or write the accuracies of an evaluation into a card.
+"""Write the file and the card of a run into the zoo, or the accuracies of an evaluation into a card.
 
     python -m nets.zoo._pack RUN cifar10/resnet20-seed0 --differs "..." --commit 1234567
     python -m nets.zoo._pack --cards results            cards of all evaluated networks, from results/cifar10-*.json
     python -m nets.zoo._pack --sample PATH              the sample of test images
 
-Kernels of convolutions and matrices are stored in half precision, everything of one dimension in float32.
+Kernels of convolutions and matrices are stored in half precision, vectors in float32.
 """
 
 import argparse
@@ -26,17 +26,17 @@ SCORES = ("name", "accuracy", "stderr", "n", "n_repeats", "n_draws")
 
 
 def pack(run, name, *, differs=(), commit=None):
-    """Write the file and the card of a run; `differs` holds sentences on what the command does not say."""
+    """Write the file and the card of a run; `differs` are sentences on deviations that its command does not show."""
     tensors, record = checkpoint.read(Path(run) / "best.safetensors", "model")
     config = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
     half = {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in tensors.items()}
     lost = [key for key, tensor in half.items() if not tensor.isfinite().all()]
     if lost:
         raise ValueError(f"{', '.join(lost)} do not fit half precision")
-    place = HERE / f"{name}.safetensors"
-    place.parent.mkdir(exist_ok=True)
-    checkpoint.write(place, "model", half, record)
-    model, _ = checkpoint.load_model(place)
+    file = HERE / f"{name}.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    checkpoint.write(file, "model", half, record)
+    model, _ = checkpoint.load_model(file)
     card = {
         "name": name,
         "title": f"{record['name']}, seed {record['seed']}, after {record['epoch']} epochs",
@@ -56,7 +56,7 @@ def pack(run, name, *, differs=(), commit=None):
         "commit": commit,
         "began": config["began"],
     }
-    _write(place.with_suffix(".json"), card)
+    _write(file.with_suffix(".json"), card)
     return card
 
 
@@ -71,8 +71,8 @@ def _history(path):
 
 def add_accuracies(report, name, *, source):
     """Write the accuracies and red flags of an evaluation's report into a card; `source` is the report's file name."""
-    place = HERE / f"{name}.json"
-    card = json.loads(place.read_text(encoding="utf-8"))
+    file = HERE / f"{name}.json"
+    card = json.loads(file.read_text(encoding="utf-8"))
     rows = [{key: row[key] for key in SCORES if row.get(key) is not None} for row in report["rows"]]
     card["accuracies"] = rows
     card["evaluation"] = {
@@ -85,11 +85,11 @@ def add_accuracies(report, name, *, source):
     }
     flags = report.get("red_flags") or {}
     card["red_flags"] = flags.get("found")
-    _write(place, card)
+    _write(file, card)
 
 
 def pack_sample(source):
-    """Write the sheet of 100 test images, a class per row, and its classes."""
+    """Write the sheet of 100 test images, one row per class, and a record of them."""
     import numpy as np
     from PIL import Image
 

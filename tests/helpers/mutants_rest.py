@@ -102,7 +102,7 @@ MUTANTS = [
     (
         "no hint for a name without its data set",
         "nets/zoo/__init__.py",
-        "    found += [short[one] for one in difflib.get_close_matches(name, short, n=3, cutoff=0.5)]\n",
+        "    near += [short[each] for each in difflib.get_close_matches(name, short, n=3, cutoff=0.5)]\n",
         "",
         "nets/zoo/test_zoo::test_wrong_names_get_near_ones",
     ),

@@ -93,7 +93,7 @@ def test_a_rehearsal_trains_evaluates_and_repeats_nothing(rehearsal, capsys):
     capsys.readouterr()
     campaign.main(words)
     assert weights.stat().st_mtime_ns == before
-    assert "going on after epoch 2" in capsys.readouterr().out
+    assert "resuming after epoch 2" in capsys.readouterr().out
     again = json.loads((directory / "results" / "table2-resnet20-seed0.json").read_text())
     # Kept attack by attack: the seconds are those of the first time.
     assert again["rows"] == report["rows"]
@@ -103,7 +103,7 @@ def test_a_rehearsal_trains_evaluates_and_repeats_nothing(rehearsal, capsys):
     ("change", "what"),
     [
         (["--minutes", "5"], "is the plan of another campaign: give another --runs"),
-        (["--device", "cuda:99"], "device cuda:99 is not there: PyTorch sees"),
+        (["--device", "cuda:99"], "device cuda:99 does not exist: PyTorch sees"),
         (["--also", "fgms"], "there is no attack 'fgms'"),
         (["--device", "tpu9"], "--device must be auto, cpu, cuda or cuda:N, got --device='tpu9'"),
     ],
@@ -124,8 +124,8 @@ def test_another_campaign_in_the_same_place_is_one_line(rehearsal, change, what,
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["table7/en2_resnet20+en5_resnet20"], "is put together from others"),
-        (["table2/resnet20", "table4/resnet20"], "must have one data set in common, got cifar10, cifar100"),
+        (["table7/en2_resnet20+en5_resnet20"], "is a mean of others"),
+        (["table2/resnet20", "table4/resnet20"], "must share one data set, got cifar10, cifar100"),
         (["table2/resnet2"], "there is no recipe"),
     ],
 )

@@ -318,7 +318,7 @@ def test_options_reach_the_blocks_that_have_noise():
         (("en1_resnet20",), {"std_over": "image"}, "std_over must be one of"),
         (("en1_resnet20",), {"weights": "learned"}, "weights must be None for name='en1_resnet20'"),
         (("resnet20+resnet20",), {"weights": (1.0,)}, "weights must be 2 finite numbers"),
-        (("resnet20",), {"mean": (0.5,)}, "mean and std must be finite, of one length, and std > 0"),
+        (("resnet20",), {"mean": (0.5,)}, "mean and std must be finite and of equal length, with std > 0"),
         (("resnet20",), {"mean": (), "std": ()}, "mean and std must be"),
         (("resnet20",), {"std": (0.2, 0.2, 0.0)}, "mean and std must be"),
         (("resnet20",), {"std": (0.2, 0.2, math.nan)}, "mean and std must be"),

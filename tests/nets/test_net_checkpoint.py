@@ -75,7 +75,7 @@ def test_file_cut_anywhere_is_refused(file):
     whole = file.read_bytes()
     for length in (0, 4, 20, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:length])
-        assert "is damaged, or no safetensors file" in refused(file)
+        assert "is damaged, or not a safetensors file" in refused(file)
 
 
 def test_one_bit_changed_in_any_tensor_is_refused(file):
@@ -83,20 +83,20 @@ def test_one_bit_changed_in_any_tensor_is_refused(file):
     start = 8 + int.from_bytes(whole[:8], "little")
     for at in (start, (start + len(whole)) // 2, len(whole) - 1):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        assert "do not have its digest" in refused(file)
+        assert "do not match its digest" in refused(file)
 
 
 def test_change_of_the_record_is_refused(file):
     whole = file.read_bytes()
     assert whole.count(b"2.5") == 1
     file.write_bytes(whole.replace(b"2.5", b"3.5"))
-    assert "do not have its digest" in refused(file)
+    assert "do not match its digest" in refused(file)
 
 
 def test_foreign_files_are_refused(file, tmp_path, tensors):
-    assert "holds training, and model is wanted" in refused(file, "model")
-    assert "is not there" in refused(tmp_path / "nothing.safetensors")
-    assert "is not there, or is no file" in refused(tmp_path)
+    assert "must contain model, and contains training" in refused(file, "model")
+    assert "does not exist" in refused(tmp_path / "nothing.safetensors")
+    assert "does not exist, or is not a file" in refused(tmp_path)
     save_file({"b": tensors["b"]}, tmp_path / "other.safetensors")
     assert "was not written by this program" in refused(tmp_path / "other.safetensors")
 
@@ -110,8 +110,8 @@ class Bomb:
 def test_nothing_is_unpickled(tmp_path, write):
     path = tmp_path / "best.safetensors"
     write(Bomb(), path)
-    assert "is damaged, or no safetensors file" in refused(path, "model")
-    with pytest.raises(ValueError, match="is damaged, or no safetensors file"):
+    assert "is damaged, or not a safetensors file" in refused(path, "model")
+    with pytest.raises(ValueError, match="is damaged, or not a safetensors file"):
         checkpoint.load_model(tmp_path)
 
 
@@ -156,7 +156,7 @@ def test_weights_of_another_model_than_named_are_refused(run, change):
     tensors, record = checkpoint.read(directory / "best.safetensors", "model")
     record["model"] |= change
     checkpoint.write(directory / "best.safetensors", "model", tensors, record)
-    with pytest.raises(ValueError, match="does not hold the weights of the model it names") as error:
+    with pytest.raises(ValueError, match="does not contain the weights of the model it names") as error:
         checkpoint.load_model(directory)
     assert "\n" not in str(error.value)
 

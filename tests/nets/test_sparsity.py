@@ -248,5 +248,5 @@ def test_weights_that_are_not_finite_are_named():
     layer = torch.nn.Sequential(torch.nn.Linear(2, 2))
     with torch.no_grad():
         layer[0].weight[0, 0] = math.nan
-    with pytest.raises(ValueError, match=r"0\.weight holds numbers that are not finite"):
+    with pytest.raises(ValueError, match=r"0\.weight has values that are not finite"):
         measure(layer)

@@ -35,7 +35,9 @@ def run(model, x, y, start, norm, n_iter, eps=None):
 
 
 def start_of(x, norm, seed=3):
-    return module._start(make_ball(norm, EPS[norm]), x, ImageStreams(len(x), generator(seed)), torch.arange(len(x)))
+    ball = make_ball(norm, EPS[norm])
+    direction = ball.random_direction(ImageStreams(len(x), generator(seed)), torch.arange(len(x)), x)
+    return ball.around(x)(x + ball.eps * direction)
 
 
 # ---------------------------------------------------------------------------------------------- checkpoints, losses

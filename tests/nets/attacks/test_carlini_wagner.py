@@ -395,5 +395,5 @@ def test_a_bad_option_of_the_printed_attack_is_refused(options, message):
     x, y = images(2, seed=16)
     with pytest.raises(ValueError, match=message):
         cw(trained(), x, y, **options)
-    with pytest.raises(ValueError, match=r"x must be of float32 or float64.*got torch\.float16"):
+    with pytest.raises(ValueError, match=r"x must be float32 or float64.*got torch\.float16"):
         cw(trained(), x.half(), y)

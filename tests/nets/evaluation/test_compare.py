@@ -127,7 +127,7 @@ def test_runs_of_other_images_or_none_are_one_line(runs, tmp_path, capsys):
     )
     with pytest.raises(SystemExit):
         compare.main(["--first", str(runs[0]), "--second", str(tmp_path), "--quick"])
-    assert "holds no best.safetensors" in capsys.readouterr().err
+    assert "has no best.safetensors" in capsys.readouterr().err
 
 
 def test_another_eps_is_refused(runs, monkeypatch):

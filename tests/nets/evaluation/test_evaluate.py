@@ -602,12 +602,12 @@ def test_one_line_and_status_2_for_what_cannot_be_evaluated(tmp_path, capsys, mo
     monkeypatch.setattr(attacks, "fgsm", None)
     calls = [
         ([], "must come first"),
-        ([str(tmp_path / "nowhere")], "is not there"),
-        ([str(tmp_path)], "holds no best.safetensors"),
-        ([str(foreign)], "holds images, and model is wanted"),
+        ([str(tmp_path / "nowhere")], "does not exist"),
+        ([str(tmp_path)], "has no best.safetensors"),
+        ([str(foreign)], "must contain model, and contains images"),
         ([str(cut.parent)], "is damaged"),
         ([str(others)], "trained on 7 classes"),
-        ([str(folder), "--oracle", str(tmp_path / "nowhere")], "is not there"),
+        ([str(folder), "--oracle", str(tmp_path / "nowhere")], "does not exist"),
         ([str(folder), "--data", str(tmp_path / "nowhere.tar")], "data must be"),
         ([str(folder), "--attacks", "fgms"], "there is no attack 'fgms'"),
         ([str(folder), "--attacks", "blind-fgsm"], "--oracle RUN"),
@@ -617,7 +617,7 @@ def test_one_line_and_status_2_for_what_cannot_be_evaluated(tmp_path, capsys, mo
         ([str(folder), "--batch-size", "0"], "--batch-size must be"),
         ([str(folder), "--preset", "huge"], "preset must be one of"),
         ([str(folder), "--device", "tpu9"], "device must be auto, cpu, cuda or cuda:N"),
-        ([str(folder), "--device", "cuda:99"], "device cuda:99 is not there"),
+        ([str(folder), "--device", "cuda:99"], "device cuda:99 does not exist"),
     ]
     for arguments, message in calls:
         with pytest.raises(SystemExit) as caught:

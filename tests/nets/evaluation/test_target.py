@@ -113,7 +113,7 @@ def test_the_options_reach_the_attacks(here, capsys):
         ("net", ["--n-images", "0"], "--n-images must be an integer >= 1"),
         ("net", ["--step-size", "0"], "--step-size must be finite and > 0"),
         ("net", ["--version", "new", "--attacks", "autoattack"], "--version must be one of"),
-        ("net", ["--oracle", "nosuch"], "nosuch is not there"),
+        ("net", ["--oracle", "nosuch"], "nosuch does not exist"),
         ("net", ["--inject", "blocks"], "--inject blocks: the model is not a network of this package"),
         ("net", ["--out", "defence_of_a_test.py"], "--out must be a directory"),
         ("fails", [], "the model fails on images of shape (20, 3, 4, 4) in torch.float32: KeyError: 'a'"),
@@ -142,7 +142,7 @@ def test_an_interrupted_command_says_whether_anything_is_kept(here, capsys, monk
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     for options, told in (
         ([], "nothing is kept without --out DIRECTORY"),
-        (["--out", "kept"], "goes on from the last"),
+        (["--out", "kept"], "resumes after the last"),
     ):
         with pytest.raises(SystemExit) as stop:
             evaluate.main(command("counted", "--attacks", "ifgsm20", *options))

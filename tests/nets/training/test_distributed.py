@@ -204,7 +204,7 @@ def test_one_process_that_is_killed_ends_the_other_and_the_run_goes_on(tmp_path)
     error = [line for line in logs[0].read_text().splitlines() if line.startswith("python -m nets.train: error: ")]
     assert len(error) == 1
     assert "another process of the training ended" in error[0]
-    assert "--resume goes on after the last whole epoch" in error[0]
+    assert "--resume continues after the last finished epoch" in error[0]
     assert 1 <= len(column(directory, "loss")) < 3
     run_two(tmp_path, train.main, arguments)
     for name in ("loss", "accuracy", "validation", "validation_adversarial"):
@@ -273,5 +273,5 @@ def test_torchrun_trains_and_survives_a_killed_process(tmp_path):
         time.sleep(0.05)
     again.terminate()
     out, _ = again.communicate(timeout=180)
-    assert f"going on after epoch {n_done}" in out
+    assert f"resuming after epoch {n_done}" in out
     assert column(directory, "epoch")[: n_done + 1] == [*range(1, n_done + 2)]

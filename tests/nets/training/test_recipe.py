@@ -79,7 +79,7 @@ def test_released_deviations_are_those_of_the_released_code():
 
 
 def test_unknown_name_is_answered_with_near_ones():
-    with pytest.raises(ValueError, match=r"no recipe 'table2/en5_resnet2'; near ones are table2/en5_resnet20"):
+    with pytest.raises(ValueError, match=r"no recipe 'table2/en5_resnet2'; similar names: table2/en5_resnet20"):
         recipe("table2/en5_resnet2")
 
 

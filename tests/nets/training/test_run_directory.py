@@ -113,7 +113,7 @@ def test_run_goes_on_for_longer_where_the_rates_of_its_epochs_stay(tmp_path, mod
     assert train(tmp_path, made(epochs=20), model, 6, resume=True) == []
     with pytest.raises(ValueError, match=r"epochs=20 \(here 10\), which cannot be changed: by schedule=steps epoch 5"):
         train(tmp_path, made(), model, 7, resume=True)
-    with pytest.raises(ValueError, match="6 epochs are done"):
+    with pytest.raises(ValueError, match="6 epochs are finished"):
         train(tmp_path, made(epochs=4), model, 7, resume=True)
 
 

@@ -507,7 +507,7 @@ def test_finished_run_is_left_as_it_is(copy, capsys):
     before = (copy / "last.safetensors").read_bytes(), (copy / "metrics.csv").read_bytes()
     assert command("cpu/digits", *TINY, "--out", copy, "--resume") == 0
     assert ((copy / "last.safetensors").read_bytes(), (copy / "metrics.csv").read_bytes()) == before
-    assert "going on after epoch 2" in capsys.readouterr().out
+    assert "resuming after epoch 2" in capsys.readouterr().out
 
 
 def test_metrics_are_written_again_from_the_state(copy):
@@ -519,7 +519,7 @@ def test_metrics_are_written_again_from_the_state(copy):
 
 def test_run_that_is_there_is_not_overwritten(copy, capsys):
     message = fails_in_one_line(capsys, "cpu/digits", *TINY, "--out", copy)
-    assert "holds a run (cpu/digits): give --resume to go on, or another --out" in message
+    assert "contains a run (cpu/digits): give --resume to continue, or another --out" in message
 
 
 def test_another_recipes_run_is_refused(copy, capsys):
@@ -531,7 +531,7 @@ def test_another_recipes_run_is_refused(copy, capsys):
 
 def test_speed_alone_may_be_changed_and_is_noted(copy, capsys):
     assert command("cpu/digits", *TINY, "--training-dtype", "float32", "--n-threads", 2, "--out", copy, "--resume") == 0
-    assert "not to the same bits: n_threads was 1 and is 2" in capsys.readouterr().out
+    assert "not bit by bit as before: n_threads was 1 and is 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -540,8 +540,8 @@ def test_speed_alone_may_be_changed_and_is_noted(copy, capsys):
         ("last.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged"),
         ("last.safetensors", lambda path: path.write_bytes(pickle.dumps({"a": 1})), "is damaged, or no safetensors"),
         ("last.safetensors", lambda path: shutil.copy(path.with_name("best.safetensors"), path), "holds model"),
-        ("config.json", lambda path: path.write_text("{"), "is damaged, or no run's"),
-        ("config.json", lambda path: path.write_text("[1]"), "is damaged, or no run's"),
+        ("config.json", lambda path: path.write_text("{"), "is damaged, or not from a run"),
+        ("config.json", lambda path: path.write_text("[1]"), "is damaged, or not from a run"),
         ("config.json", lambda path: path.unlink(), "without config.json"),
         ("best.safetensors", lambda path: path.unlink(), "has lost its best.safetensors"),
     ],
@@ -601,11 +601,11 @@ def test_list_names_every_recipe(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["table2/en3_resnet20"], "there is no recipe 'table2/en3_resnet20'; near ones are"),
+        (["table2/en3_resnet20"], "there is no recipe 'table2/en3_resnet20'; similar names:"),
         (["cpu/digits", "--data", "nothing.tar"], "data must be digits, cifar10, cifar100, a folder"),
         (["cpu/digits", "--batch-size", "2000"], "--batch-size must be <= 1293"),
-        (["cpu/digits", "--validation", "0.0001"], "validation must hold out an image"),
-        (["cpu/digits", "--device", "cuda:99"], "device cuda:99 is not there"),
+        (["cpu/digits", "--validation", "0.0001"], "validation must hold out at least one"),
+        (["cpu/digits", "--device", "cuda:99"], "device cuda:99 does not exist"),
         (["cpu/digits", "--device", "gpu"], "--device must be auto, cpu, cuda or cuda:N, got --device='gpu'"),
         (["cpu/digits", "--model", "resnet21"], "--model must be BASE, enK_BASE or a sum"),
         (["section4.4/resnet20+resnet44"], "give their directories by --integrate"),
@@ -642,10 +642,10 @@ def test_finished_runs_are_put_together_as_the_mean_of_their_logits(finished, tm
         return sum(outputs) / len(outputs)
 
     assert torch.allclose(logits([both]), logits(parts), rtol=1e-5, atol=1e-6)
-    for runs, message in (([finished], "from 2 runs, got 1"), ([finished, tmp_path], "holds no best.safetensors")):
+    for runs, message in (([finished], "mean of 2 runs, got 1"), ([finished, tmp_path], "has no best.safetensors")):
         assert message in fails_in_one_line(capsys, *joined, "--integrate", *runs, "--out", tmp_path / "no")
     message = fails_in_one_line(capsys, *joined[:1], "--integrate", finished, other, "--out", tmp_path / "no")
-    assert "must hold resnet20, for resnet20+resnet20, and holds en1_resnet20" in message
+    assert "must contain resnet20, for resnet20+resnet20, and contains en1_resnet20" in message
     message = fails_in_one_line(capsys, *joined[:3], "--integrate", finished, other, "--out", tmp_path / "no")
     assert "was trained with --noise=gaussian, the recipe has --noise=None" in message
 
@@ -735,7 +735,7 @@ def test_sigterm_ends_the_command_with_one_line(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
-    assert err == "python -m nets.train: interrupted: --resume goes on after the last whole epoch\n"
+    assert err == "python -m nets.train: interrupted: --resume continues after the last finished epoch\n"
 
 
 def test_fast_of_two_steps_is_pgd_of_two_steps(model, batch):

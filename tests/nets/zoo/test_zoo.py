@@ -84,12 +84,12 @@ def test_sample_holds_ten_images_of_each_class_in_turn(images):
 
 
 def test_wrong_names_get_near_ones():
-    with pytest.raises(ValueError, match="near ones are cifar10/en1_resnet20-seed0"):
+    with pytest.raises(ValueError, match="similar names: cifar10/en1_resnet20-seed0"):
         nets.load("en1_resnet20-seed0")
     with pytest.raises(ValueError, match="cifar10/resnet20-seed"):
         nets.zoo.card("cifar10/resnet20-seed7")
     # Half a name, without data set and seed.
-    with pytest.raises(ValueError, match="near ones are cifar10/resnet20-seed"):
+    with pytest.raises(ValueError, match="similar names: cifar10/resnet20-seed"):
         nets.zoo.card("resnet")
     with pytest.raises(ValueError, match="nor a path"):
         nets.load("/nowhere/at/all")
