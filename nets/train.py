@@ -180,6 +180,8 @@ def _announce(run, out, recipe, training, world):
     )
     for note in run.notes:
         print(f"not to the same bits: {note}", flush=True)
+    for change in run.changes:
+        print(f"the schedule is another: {change}", flush=True)
     if run.history:
         print(f"going on after epoch {len(run.history)}", flush=True)
 
@@ -197,7 +199,8 @@ class Options:
     seed : int
         Seed of everything that is drawn: weights, split, order, crops, attacks, noise.
     resume : bool
-        Resume the run in the directory, or begin it; with more --epochs where the schedule allows.
+        Resume the run in the directory, or begin it; for other --epochs, by other --milestones, where those that are
+        done keep their learning rates.
     device : str
         cpu, cuda, cuda:1; auto: a GPU, if there is one.
     integrate : tuple of Path

@@ -3,17 +3,14 @@
 The paper's text is the default of every field that it speaks of; `NOT_IN_THE_PAPER` names the others.
 """
 
-import bisect
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from bridge import checks
 from nets.models import build
 
-__all__ = ["NOT_IN_THE_PAPER", "Recipe", "average_decay", "learning_rate"]
+__all__ = ["NOT_IN_THE_PAPER", "Recipe"]
 
-# Steps per epoch when schedules are compared.
-N_PER_EPOCH = 100
 # A run may be resumed with others: they change how fast the same is computed, up to rounding, and where images lie,
 # which are told apart by their digest.
 EXECUTION = ("data", "training_dtype", "crafting_dtype", "channels_last", "compile", "n_threads")
@@ -49,11 +46,11 @@ class Recipe:
     noise : {"gaussian", "laplace", "none"}
         Law of the noise in "en..." models.
     std_over : {"batch", "sample"}
-        Var over the whole batch, as released, or over each image.
+        Var over the whole batch, or over each image. No text in the paper: the released code's.
     weights : {"equal", "learned"}
         Weights of the terms of a sum of models, learned once per epoch (section 5).
     weights_step_size : float
-        Step of the learned weights along the mean gradient over the epoch; the paper gives none.
+        Step of the learned weights along the mean gradient over the epoch. No text in the paper: a choice of ours.
     eps, step_size : float
         Radius and step of the attack, in units of images in [0, 1]. Released code: 0.031 and 0.007.
     n_iter : int
@@ -69,8 +66,8 @@ class Recipe:
     fast_projection : bool
         Bring the images of "fast" back into the ball. N-FGSM does not: they stay in [0, 1] alone.
     crafting_batch_norm : {"running", "batch"}
-        Batch normalisation while adversarial images are made: by running statistics or the batch's. Released code: the
-        batch's, which enter the running statistics as well.
+        Batch normalisation while adversarial images are made: by running statistics or the batch's. No text in the
+        paper: a choice of ours. Released code: the batch's, which enter the running statistics as well.
     beta : float
         Weight of the KL term of "trades" (1 / lambda there).
     epochs : int
@@ -119,7 +116,8 @@ class Recipe:
     n_validation : int or None
         Validate on so many of the images held out. None: all.
     validation_n_iter : int
-        Steps of the PGD under which the accuracy of adversarial recipes is validated.
+        Steps of the PGD under which the accuracy of adversarial recipes is validated. No text in the paper: a choice of
+        ours.
     members : tuple of str
         Recipes of separately trained models, of which this one is the mean (section 4.2).
     oracle : str
@@ -245,22 +243,6 @@ class Recipe:
         """Build the model, with random weights of this seed; mean and std of each channel."""
         return build(**self.model_arguments(n_classes, mean, std), seed=seed)
 
-    def cannot_change_epochs(self, before, n_done):
-        """Why a run of `before` epochs, n_done of them done, cannot be resumed by this recipe; None where it can.
-
-        It can where the learning rates of the epochs done are those of this recipe.
-        """
-        if self.epochs < n_done:
-            return f"{n_done} epochs are done"
-        older = replace(self, epochs=before)
-        # Milestones lie where they lie in units of the epochs: a fine grid, for whatever number of steps.
-        for step in range(n_done * N_PER_EPOCH):
-            rates = [learning_rate(each, step, each.epochs * N_PER_EPOCH) for each in (older, self)]
-            if abs(rates[0] - rates[1]) > 1e-12 * rates[0]:
-                epoch = step // N_PER_EPOCH + 1
-                return f"by schedule={self.schedule} epoch {epoch}, which is done, would have had another rate"
-        return None
-
     def differences(self, other, *, execution=True):
         """Name, as "name=theirs (here ours)", the fields in which another recipe differs.
 
@@ -278,22 +260,3 @@ class Recipe:
             for name in names
             if ours.get(name, ...) != theirs.get(name, ...)
         ]
-
-
-def learning_rate(recipe, step, n_steps):
-    """Return the learning rate of a step, from 0, of the n_steps of the whole training.
-
-    steps:   lr decay**k, k the number of milestones <= t                                        (paper: section 4.1)
-    cyclic:  lr min(t / peak, (1 - t) / (1 - peak))                                              (Wong et al. 2020)
-
-    t = (step + 1/2) / n_steps is the step's middle in units of the whole training.
-    """
-    t = (step + 0.5) / n_steps
-    if recipe.schedule == "cyclic":
-        return recipe.lr * min(t / recipe.peak, (1 - t) / (1 - recipe.peak))
-    return recipe.lr * recipe.decay ** bisect.bisect_right(recipe.milestones, t)
-
-
-def average_decay(recipe, n_done):
-    """Return the factor of the moving average after n_done steps."""
-    return min(recipe.average, (1 + n_done) / (10 + n_done))

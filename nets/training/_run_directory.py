@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from nets import checkpoint, provenance
 from nets.training._precision import precisions
+from nets.training._schedule import SCHEDULE, by_schedule_of, cannot_go_on, changes
 from nets.training._writable import make_directory, remove_empty
 
 __all__ = ["Run", "configuration"]
@@ -55,6 +56,8 @@ class Run:
         As given to `save`, of shapes (...).
     notes : list of str
         What keeps a resumed run from the same bits.
+    changes : list of str
+        Fields of the schedule that are others than before: the same bits as of a run that had them from the start.
 
     Raises
     ------
@@ -65,7 +68,7 @@ class Run:
 
     def __init__(self, directory, config, recipe, *, resume=False):
         self.directory, self.config, self._keep = Path(directory), config, recipe.keep
-        self.history, self.state, self.notes = [], None, []
+        self.history, self.state, self.notes, self.changes = [], None, [], []
         self._board, self._made = None, make_directory(self.directory)
         self._lock = FileLock(self.directory / LOCK)
         try:
@@ -196,8 +199,8 @@ class Run:
             checkpoint.read(self.directory / BEST, "model")
         self._check_identity(there, recipe, self.directory / CONFIG, history)
         self.history = history
-        if there["recipe"].get("epochs") != recipe.epochs:
-            self.notes.append(f"epochs was {there['recipe'].get('epochs')} and is {recipe.epochs}")
+        self.changes = changes(recipe, by_schedule_of(recipe, there["recipe"]))
+        if self.changes:
             changed = there | {"recipe": self.config["recipe"]}
             self._write_text(CONFIG, json.dumps(changed, indent=2, allow_nan=False) + "\n")
         for name in ENVIRONMENT:
@@ -206,9 +209,9 @@ class Run:
 
     def _check_identity(self, there, recipe, path, history):
         differing = recipe.differences(there["recipe"], execution=False)
-        if [text.partition("=")[0] for text in differing] == ["epochs"]:
-            reason = recipe.cannot_change_epochs(there["recipe"]["epochs"], len(history))
-            differing = [f"{differing[0]}, which cannot be changed: {reason}"] if reason else []
+        if differing and {text.partition("=")[0] for text in differing} <= {*SCHEDULE}:
+            reason = cannot_go_on(recipe, by_schedule_of(recipe, there["recipe"]), len(history))
+            differing = [f"{' and '.join(differing)}, which cannot be changed: {reason}"] if reason else []
         for name in IDENTITY:
             if there.get(name) != self.config[name]:
                 old, new = _brief(there.get(name)), _brief(self.config[name])
