@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import venv
@@ -67,14 +68,18 @@ class Worker:
             raise RuntimeError(f"{self.tool.name} ended unexpectedly; the end of its log:\n{tail}")
         return json.loads(line)
 
-    def solve(self, fields, n, setting, *, repeats, save=False):
-        """Seconds of each solve of the problem in the file `fields` and, if saved, the solution."""
+    def solve(self, fields, n, setting, *, repeats, save=False, cold=False):
+        """Seconds of each solve of the problem in the file `fields` and, if saved, the solution.
+
+        cold: without a first solve outside the timer, for what takes minutes.
+        """
         path = self.folder / f"{self.tool.name}-{n}.npy"
         request = {
             "fields": str(fields),
             "n": n,
             "setting": self.tool.options | setting,
             "repeats": repeats,
+            "cold": cold,
             "save": str(path) if save else None,
         }
         print(json.dumps(request), file=self.process.stdin, flush=True)
@@ -119,6 +124,21 @@ def set_up(tools, envs):
         venv.create(envs / name, with_pip=True, clear=True)
         pip = [str(environment_python(envs / name)), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
         subprocess.run([*pip, "-r", str(PEERS / f"{name}.txt")], check=True)
+
+
+def set_up_borrowing(tools, envs):
+    """The same for peers that need PyTorch, which is large: it and what this environment has are borrowed."""
+    for tool in tools:
+        folder = envs / tool.env
+        print(f"{tool.env}: {folder}", flush=True)
+        venv.create(folder, with_pip=True, clear=True)
+        python = environment_python(folder)
+        query = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        site = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
+        # The name sorts last, so that what is installed there goes first.
+        (Path(site) / "zz_borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+        subprocess.run([*pip, "-r", str(PEERS / f"{tool.env}.txt")], check=True)
 
 
 def machine():

@@ -1,74 +1,94 @@
-"""Time PGD-20 on ResNet-20 beside torchattacks, foolbox and the Adversarial Robustness Toolbox.
+"""Time PGD, APGD and FAB beside torchattacks, auto-attack, foolbox and the Adversarial Robustness Toolbox.
 
-    python benchmarks/attacks.py --setup       an environment for the toolbox, once; it borrows PyTorch from this one
+    python benchmarks/attacks.py --setup       environments for the toolbox and auto-attack, which borrow PyTorch, once
     python benchmarks/attacks.py [--quick] [--out results/benchmark_attacks.json]
 
-The case: 128 images of 32 x 32, ResNet-20 in evaluation mode, the paper's IFGSM (20 steps of 2/255, eps = 8/255, no
-random start). The peers attack the network as one writes it down; "prepared" is what a user of torchattacks could do to
-it by hand, frozen parameters and channels-last order. Ours are `nets.attacks.ifgsm` on `nets.build("resnet20")` in
-single precision and under `torch.autocast` in bfloat16; "same model" is the very network of the peers. Every tool runs
-in a process of its own that warms up outside the timer, once with one thread and once with two; the tools
-take turns. "ratio" is the median over the rounds of torchattacks' time over the tool's in the same round, "core" that
-of their least processor times, which a busy machine changes less. Rates want the machine for themselves.
+PGD-20 (the paper's IFGSM: 20 steps of 2/255, eps = 8/255, no random start) of 128 images of 32 x 32 on ResNet-20 and on
+torchvision's ResNet-18, and APGD-CE of 20 and FAB of 5 steps on a trained ResNet-20 of the zoo and the 100 images that
+come with it. All tools attack the network as its owner hands it over, NCHW and with weights that require gradients;
+"prepared" is what a user of torchattacks could do to it by hand, frozen parameters and channels-last order. Ours are
+the plain calls of `nets.attacks`: on the very network of the peers; "ours" on `nets.build("resnet20")`, in single
+precision and under `torch.autocast` in bfloat16. Every tool runs in a process of its own that warms up outside the
+timer, once with one thread and once with two; the tools take turns. "ratio" is the median over the rounds of
+torchattacks' time over the tool's in the same round, "core" that of their least processor times, which a busy machine
+changes less. Rates want the machine for themselves.
 
 The numbers of all tools are the same network's, with calibrated statistics of the batch normalisations. That all make
-the same images is seen twice. "step 1": the share of pixels that differ after one step from the step computed in
+the same images by PGD is seen twice. "step 1": the share of pixels that differ after one step from the step computed in
 double precision. "loss": cross-entropy at the images after all steps, in double precision, over that of the images of
 an attack computed in double precision. In single precision rounding turns the sign of gradients near 0, so that after
 20 steps pixels differ by far more than rounding, at no cost to the loss. In bfloat16 about a sixth of the signs differ:
-that is for crafting images to train on, not for evaluation.
+that is for crafting images to train on, not for evaluation. Of APGD and FAB the images must lie in the ball, and
+"broken", the share that is misclassified, must be that of ours in double precision but for 5 images; `strength.py`
+compares more closely.
 
-About ten minutes on two cores; `--quick` one or two.
+About 15 minutes on two cores with --threads 2 --rounds 5; `--quick` two or three.
 """
 
 import contextlib
+import copy
 import os
-import subprocess
 import sys
-import sysconfig
 import tempfile
-import venv
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import _driver
 import numpy as np
 import torch
 from torch.nn import functional
+from torchvision.models import resnet18
 
 import nets
 
-EPS, STEP_SIZE, N_ITER, N_ITER_QUICK, BATCH = 8 / 255, 2 / 255, 20, 3, 128
+EPS, STEP_SIZE, BATCH = 8 / 255, 2 / 255, 128
+N_ITER, N_ITER_QUICK = {"pgd": 20, "apgd": 20, "fab": 5}, {"pgd": 3, "apgd": 5, "fab": 1}
 # Share of the pixels whose first step may differ: gradients that rounding turns; and how far the loss may be off.
 SINGLE, HALF = {"step": 2e-3, "loss": 0.01}, {"step": 0.25, "loss": 0.2}
+# Of the broken images of APGD and FAB, whose starts and draws differ.
+N_APART = 5
 
-OURS = _driver.Tool("ours", "ours_pgd.py")
-TORCHATTACKS = _driver.Tool("torchattacks", "torchattacks_pgd.py")
+OURS = _driver.Tool("ours", "ours_attacks.py")
+TORCHATTACKS = _driver.Tool("torchattacks", "torchattacks_attacks.py")
 FOOLBOX = _driver.Tool("foolbox", "foolbox_pgd.py")
-ART = _driver.Tool("ART", "art_pgd.py", "art")
-TOOLS = (OURS, TORCHATTACKS, FOOLBOX, ART)
+ART = _driver.Tool("ART", "art_attacks.py", "art")
+OFFICIAL = _driver.Tool("auto-attack", "official_attacks.py", "autoattack")
+TOOLS = (OURS, TORCHATTACKS, FOOLBOX, ART, OFFICIAL)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A line of the table before it is measured."""
+    """A line of the table before it is measured; `problem` is a key of `make_problems`."""
 
+    problem: str
     tool: _driver.Tool
     method: str
+    attack: str = "pgd"
     options: dict = field(default_factory=dict)
     tolerance: dict = field(default_factory=lambda: SINGLE)
 
 
-BASE = Case(TORCHATTACKS, "PGD")
 CASES = (
-    BASE,
-    Case(TORCHATTACKS, "PGD, prepared", {"prepared": True}),
-    Case(FOOLBOX, "LinfPGD"),
-    Case(ART, "PGD, PyTorch"),
-    Case(OURS, "float32, same model", {"same": True}),
-    Case(OURS, "float32"),
-    Case(OURS, "bfloat16", {"bf16": True}, HALF),
+    Case("ResNet-20", TORCHATTACKS, "PGD"),
+    Case("ResNet-20", TORCHATTACKS, "PGD, prepared", options={"prepared": True}),
+    Case("ResNet-20", FOOLBOX, "LinfPGD"),
+    Case("ResNet-20", ART, "PGD, PyTorch"),
+    Case("ResNet-20", OURS, "float32, same model"),
+    Case("ResNet-20", OURS, "float32", options={"same": False}),
+    Case("ResNet-20", OURS, "bfloat16", options={"same": False, "bf16": True}, tolerance=HALF),
+    Case("ResNet-18", TORCHATTACKS, "PGD"),
+    Case("ResNet-18", FOOLBOX, "LinfPGD"),
+    Case("ResNet-18", ART, "PGD, PyTorch"),
+    Case("ResNet-18", OURS, "float32, same model"),
+    Case("trained ResNet-20", TORCHATTACKS, "APGD", "apgd"),
+    Case("trained ResNet-20", OFFICIAL, "APGD", "apgd"),
+    Case("trained ResNet-20", ART, "Auto-PGD", "apgd"),
+    Case("trained ResNet-20", OURS, "APGD, same model", "apgd"),
+    Case("trained ResNet-20", TORCHATTACKS, "FAB", "fab"),
+    Case("trained ResNet-20", OFFICIAL, "FAB", "fab"),
+    Case("trained ResNet-20", OURS, "FAB, same model", "fab"),
 )
 
 
@@ -76,20 +96,24 @@ CASES = (
 class Row:
     """One line of the table, with every single timing."""
 
+    network: str
+    attack: str
     tool: str
     method: str
     threads: int
+    n_images: int
     n_iter: int
-    step: float
-    loss: float
     right: bool
+    step: float | None = None
+    loss: float | None = None
+    broken: float | None = None
     seconds: list = field(default_factory=list)
     cpu_seconds: list = field(default_factory=list)
 
     @property
     def rate(self):
         """Images times steps per second, from the fastest run."""
-        return BATCH * self.n_iter / min(self.seconds)
+        return self.n_images * self.n_iter / min(self.seconds)
 
     def ratio(self, base):
         """How many times faster than another row, round by round."""
@@ -100,132 +124,167 @@ class Row:
         return min(base.cpu_seconds) / min(self.cpu_seconds)
 
 
-def make_network():
-    """ResNet-20 with random weights and normalisations calibrated on the images; the images; its predictions."""
+class Problem(NamedTuple):
+    """A network by the name that the peers know, its weights, images, and their labels."""
+
+    name: str
+    model: torch.nn.Module
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def fields(self):
+        """What a worker reads."""
+        weights = {f"weight{i:03}": value.numpy() for i, value in enumerate(self.model.state_dict().values())}
+        return {"x": self.x.numpy(), "y": self.y.numpy()} | weights
+
+
+def make_problems():
+    """Random weights with normalisations calibrated on the images and their predictions; a trained network."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(BATCH, 3, 8, 8, generator=generator)
     x = functional.interpolate(coarse, scale_factor=4, mode="bilinear").clamp(0, 1)
-    model = nets.build("resnet20", seed=0)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model.train()(x)
-        return model.eval(), x, model(x).argmax(1)
+    torch.manual_seed(0)
+    networks = {"ResNet-20": nets.build("resnet20", seed=0), "ResNet-18": resnet18(num_classes=10)}
+    problems = {}
+    for name, model in networks.items():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        with torch.no_grad():
+            model.train()(x)
+            problems[name] = Problem(name.lower().replace("-", ""), model.eval(), x, model(x).argmax(1))
+    images = nets.zoo.sample()
+    trained = nets.load("cifar10/resnet20-seed0")
+    return problems | {"trained ResNet-20": Problem("resnet20", trained, images.x.contiguous(), images.y)}
 
 
 class Judge:
-    """The attack in double precision, and how far from it the images of a tool are."""
+    """Attacks in double precision, and how far from them the images of a tool are."""
 
-    def __init__(self, model, x, y, n_iter):
-        self.model, self.x, self.y = model.double(), x.double(), y
-        self.first = self.attack(1)
-        self.loss = self.mean_loss(self.attack(n_iter))
+    def __init__(self, problem, n_iter):
+        self.model, self.y = copy.deepcopy(problem.model).double(), problem.y
+        self.x, self.n_iter, self._known = problem.x.double(), n_iter, {}
 
-    def attack(self, n_iter):
+    def known(self, name, make):
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
+
+    def ifgsm(self, n_iter):
         return nets.attacks.ifgsm(self.model, self.x, self.y, eps=EPS, step_size=STEP_SIZE, n_iter=n_iter)
 
     def mean_loss(self, x_adv):
         with torch.no_grad():
             return functional.cross_entropy(self.model(x_adv), self.y).item()
 
-    def __call__(self, first, x_adv, tolerance):
-        """Share of pixels that differ after a step, loss over ours in double precision, and whether that is right."""
-        # A step is 2/255; rounding in single precision far less than 1e-5.
-        step = ((torch.from_numpy(first).double() - self.first).abs() > 1e-5).double().mean().item()
+    def broken(self, x_adv):
+        with torch.no_grad():
+            return (self.model(x_adv).argmax(1) != self.y).double().mean().item()
+
+    def __call__(self, case, first, x_adv):
+        """What a row says of the images after one step and after all, and whether that is right."""
         x_adv = torch.from_numpy(x_adv).double()
-        loss = self.mean_loss(x_adv) / self.loss
         inside = (x_adv - self.x).abs().max() <= EPS + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
-        return step, loss, bool(inside and step <= tolerance["step"] and abs(loss - 1) <= tolerance["loss"])
+        if case.attack != "pgd":
+            attack = getattr(nets.attacks, case.attack)
+            ours = self.known(
+                case.attack,
+                lambda: self.broken(attack(self.model, self.x, self.y, eps=EPS, n_iter=self.n_iter[case.attack])),
+            )
+            broken = self.broken(x_adv)
+            return {"broken": broken, "right": bool(inside and abs(broken - ours) * len(self.y) <= N_APART + 0.5)}
+        # A step is 2/255; rounding in single precision far less than 1e-5.
+        exact = self.known("first", lambda: self.ifgsm(1))
+        step = ((torch.from_numpy(first).double() - exact).abs() > 1e-5).double().mean().item()
+        loss = self.mean_loss(x_adv) / self.known("loss", lambda: self.mean_loss(self.ifgsm(self.n_iter["pgd"])))
+        right = inside and step <= case.tolerance["step"] and abs(loss - 1) <= case.tolerance["loss"]
+        return {"step": step, "loss": loss, "right": bool(right)}
 
 
-def measure(workers, cases, path, judge, *, n_iter, rounds, threads):
+def measure(workers, problems, judges, folder, *, n_iter, rounds, threads):
     """The rows: first a run each to warm up and check, then the tools in turn."""
     turns = []
-    for case in cases:
+    for case in CASES:
         if case.tool.name not in workers:
             continue
-        worker = workers[case.tool.name]
-        setting = {"n_iter": n_iter, "eps": EPS, "step_size": STEP_SIZE, **case.options}
-        first = worker.solve(path, BATCH, setting | {"n_iter": 1}, repeats=0, save=True)["u"]
-        x_adv = worker.solve(path, BATCH, setting, repeats=0, save=True)["u"]
-        row = Row(case.tool.name, case.method, threads, n_iter, *judge(first, x_adv, case.tolerance))
-        turns.append((worker, setting, row))
+        worker, problem = workers[case.tool.name], problems[case.problem]
+        path = folder / f"{case.problem.replace(' ', '-')}.npz"
+        if not path.exists():
+            np.savez(path, **problem.fields())
+        common = {"network": problem.name, "attack": case.attack, "n_iter": n_iter[case.attack], "eps": EPS}
+        setting = common | ({"step_size": STEP_SIZE} if case.attack == "pgd" else {}) | case.options
+        first = None
+        if case.attack == "pgd":
+            first = worker.solve(path, len(problem.x), setting | {"n_iter": 1}, repeats=0, save=True)["u"]
+        x_adv = worker.solve(path, len(problem.x), setting, repeats=0, save=True)["u"]
+        judged = judges[case.problem](case, first, x_adv)
+        names = case.problem, case.attack, case.tool.name, case.method
+        turns.append(
+            (worker, path, len(problem.x), setting, Row(*names, threads, len(problem.x), setting["n_iter"], **judged))
+        )
     for _ in range(rounds):
-        for worker, setting, row in turns:
-            reply = worker.solve(path, BATCH, setting, repeats=1)
+        for worker, path, n, setting, row in turns:
+            reply = worker.solve(path, n, setting, repeats=1)
             row.seconds += reply["seconds"]
             row.cpu_seconds += reply["cpu_seconds"]
     return [row for *_, row in turns]
 
 
-def base_of(rows, threads):
-    return next(r for r in rows if (r.tool, r.method, r.threads) == (BASE.tool.name, BASE.method, threads))
+def base_of(rows, row):
+    """The first row of torchattacks on the same network, by the same attack, in as many threads."""
+    keys = ("network", "attack", "threads")
+    like = [r for r in rows if all(getattr(r, key) == getattr(row, key) for key in keys)]
+    return next(r for r in like if r.tool == TORCHATTACKS.name)
 
 
 def table(rows):
     lines = [
-        f"{'tool':16}{'method':20}{'threads':>8}{'min s':>8}{'median s':>10}{'image steps/s':>15}{'ratio':>7}"
-        f"{'core':>6}{'step 1':>9}{'loss':>8}"
+        f"{'network':18}{'tool':14}{'method':20}{'threads':>8}{'min s':>8}{'median s':>10}{'image steps/s':>15}"
+        f"{'ratio':>7}{'core':>6}{'step 1':>9}{'loss':>8}{'broken':>8}"
     ]
     for row in rows:
-        base = base_of(rows, row.threads)
+        base, said = base_of(rows, row), [(row.step, "9.5f"), (row.loss, "8.4f"), (row.broken, "8.2f")]
         lines.append(
-            f"{row.tool:16}{row.method:20}{row.threads:8}{min(row.seconds):8.2f}{median(row.seconds):10.2f}"
-            f"{row.rate:15.0f}{row.ratio(base):7.2f}{row.core_ratio(base):6.2f}{row.step:9.5f}{row.loss:8.4f}"
+            f"{row.network:18}{row.tool:14}{row.method:20}{row.threads:8}{min(row.seconds):8.2f}"
+            f"{median(row.seconds):10.2f}{row.rate:15.0f}{row.ratio(base):7.2f}{row.core_ratio(base):6.2f}"
+            + "".join(format(value, width) if value is not None else " " * int(width[0]) for value, width in said)
         )
     return "\n".join(lines)
 
 
-def set_up(envs):
-    """An environment for the toolbox; PyTorch, which is large, and what this environment has are borrowed."""
-    folder = envs / ART.env
-    print(f"{ART.env}: {folder}", flush=True)
-    venv.create(folder, with_pip=True, clear=True)
-    python = _driver.environment_python(folder)
-    query = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    site = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
-    # The name sorts last, so that what is installed there goes first.
-    (Path(site) / "zz_borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-    subprocess.run([*pip, "-r", str(_driver.PEERS / f"{ART.env}.txt")], check=True)
-
-
 def main():
     threads = {"type": int, "nargs": "+", "default": [1, 2], "help": "(default: 1 2)"}
-    args = _driver.parse_arguments(__doc__, quick="three steps, two rounds", rounds=(7, 2), threads=threads)
+    args = _driver.parse_arguments(__doc__, quick="fewer steps, two rounds", rounds=(7, 2), threads=threads)
     if args.setup:
-        set_up(args.envs)
+        _driver.set_up_borrowing((ART, OFFICIAL), args.envs)
         return
     where = _driver.machine()
     n_iter = N_ITER_QUICK if args.quick else N_ITER
-    cases = list(CASES)
-    model, x, y = make_network()
-    numbers = {f"weight{i:03}": value.numpy() for i, value in enumerate(model.state_dict().values())}
-    judge = Judge(model, x, y, n_iter)
+    problems = make_problems()
+    judges = {name: Judge(problem, n_iter) for name, problem in problems.items()}
     load = f", load {where['load_average'][0]:.1f}" if where["load_average"] else ""
-    print(f"{where['cpu']}, {os.cpu_count()} cores{load}; PGD of {n_iter} steps, {BATCH} images, {args.rounds} rounds")
+    print(f"{where['cpu']}, {os.cpu_count()} cores{load}; {args.rounds} rounds")
     rows, versions = [], {}
     for threads in args.threads:
         with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            path = Path(folder) / "attacks.npz"
-            np.savez(path, x=x.numpy(), y=y.numpy(), **numbers)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
             workers = {w.tool.name: w for w in _driver.start_workers(stack, TOOLS, args.envs, folder, limits)}
-            rows += measure(workers, cases, path, judge, n_iter=n_iter, rounds=args.rounds, threads=threads)
+            rows += measure(workers, problems, judges, folder, n_iter=n_iter, rounds=args.rounds, threads=threads)
             versions |= {name: worker.versions for name, worker in workers.items()}
     print(table(rows))
     for row in rows:
         if not row.right:
-            print(f"{row.tool}, {row.method}: not the same attack (step 1 {row.step:.4f}, loss {row.loss:.4f})")
+            print(
+                f"{row.network}, {row.tool}, {row.method}: not the same attack ({row.step}, {row.loss}, {row.broken})"
+            )
     if args.out:
-        problem = {"batch": BATCH, "n_iter": n_iter, "eps": EPS, "step_size": STEP_SIZE, "network": "resnet20"}
+        problem = {"n_iter": n_iter, "eps": EPS, "step_size": STEP_SIZE}
         provenance = {"machine": where, "versions": versions, "arguments": sys.argv[1:]}
-        pairs = [(row, base_of(rows, row.threads)) for row in rows]
+        pairs = [(row, base_of(rows, row)) for row in rows]
         derived = [{"rate": r.rate, "ratio": r.ratio(b), "core_ratio": r.core_ratio(b)} for r, b in pairs]
         results = [asdict(row) | more for row, more in zip(rows, derived, strict=True)]
-        tolerances = {"float32": SINGLE, "bfloat16": HALF}
+        tolerances = {"float32": SINGLE, "bfloat16": HALF, "n_apart": N_APART}
         _driver.write_json(args.out, provenance | {"problem": problem, "tolerances": tolerances, "rows": results})
     if not all(row.right for row in rows):
         sys.exit(1)

@@ -10,6 +10,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
+NORMS = {"linf": "ℓ∞", "l2": "ℓ₂"}
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
@@ -88,14 +89,43 @@ def ensemble():
 
 
 def attacks():
-    """Speed of PGD-20 beside torchattacks."""
+    """Speed of attacks beside torchattacks' of the same kind on the same network."""
     content = read("benchmark_attacks")
     rows = [
-        (f"{row['tool']}: {row['method']}", row["threads"], f"{row['ratio']:.2f}")
+        (
+            row.get("network", "ResNet-20"),
+            f"{row['tool']}: {row['method']}",
+            row["threads"],
+            f"{row['ratio']:.2f}",
+            f"{row['core_ratio']:.2f}",
+        )
         for row in content["rows"]
         if row.get("ratio")
     ]
-    return table(("tool", "threads", "speed, torchattacks = 1"), rows) + made_by(content)
+    head = ("network", "tool", "threads", "speed, torchattacks = 1", "by processor time")
+    return table(head, rows) + made_by(content)
+
+
+def strength():
+    """Images broken by ours and by the official code, and the ratio of their processor times."""
+    content = read("benchmark_strength")
+    rows = [
+        (
+            row["network"].rpartition("/")[2],
+            f"{NORMS[row['norm']]}, {row['eps']:.3g}",
+            f"{row['attack'].upper()}, {row['n_iter']} steps",
+            f"{row['right']} of {row['n']}",
+            row["ours"],
+            row["official"],
+            row["ours_alone"],
+            row["official_alone"],
+            f"{row['cpu_seconds_official'] / row['cpu_seconds_ours']:.2f}",
+        )
+        for row in content["rows"]
+    ]
+    head = ("network", "ball", "attack", "right before", "broken by ours", "by the official code", "by ours alone",
+            "by it alone", "speed, official = 1")  # fmt: skip
+    return table(head, rows) + made_by(content)
 
 
 def scaling():
@@ -164,6 +194,7 @@ TABLES = {
     "feynman_kac": feynman_kac,
     "ensemble": ensemble,
     "attacks": attacks,
+    "strength": strength,
     "mlmc": mlmc,
     "scaling": scaling,
     "cuda": cuda,

@@ -154,6 +154,8 @@ def _announce(run, out, recipe, training, world):
     )
     for note in run.notes:
         print(f"not bit by bit as before: {note}", flush=True)
+    for change in run.changes:
+        print(f"different schedule: {change}", flush=True)
     if run.history:
         print(f"resuming after epoch {len(run.history)}", flush=True)
 
@@ -169,7 +171,7 @@ class Options:
     seed: int = 0
     """Seed of all random numbers: weights, split, order, crops, attacks, noise."""
     resume: bool = False
-    """Resume the run in the directory, or start one; --epochs may be larger than before if the schedule allows it."""
+    """Resume the run in the directory, or start one; --epochs and --milestones may differ where finished rates stay."""
     device: str = "auto"
     """Device: cpu, cuda, cuda:1; auto: a GPU, if there is one."""
     integrate: tuple[Path, ...] = ()

@@ -1,19 +1,21 @@
-"""foolbox: `LinfPGD` without a random start."""
+"""foolbox: `LinfPGD` without a random start; it has neither APGD nor FAB."""
 
 from importlib.metadata import version
 
 import foolbox
-from plain_resnet20 import ResNet20, load, problem
+from plain_networks import load, make, problem
 from worker import serve
 
 
-def make_solve(fields, n, n_iter, eps, step_size):
-    model = foolbox.PyTorchModel(load(ResNet20(), fields), bounds=(0, 1))
+def make_solve(fields, n, network, attack, n_iter, eps, step_size):
+    if attack != "pgd":
+        raise ValueError(f"foolbox has no {attack}")
+    model = foolbox.PyTorchModel(load(make(network), fields), bounds=(0, 1))
     x, y = problem(fields)
-    attack = foolbox.attacks.LinfPGD(abs_stepsize=step_size, steps=n_iter, random_start=False)
+    made = foolbox.attacks.LinfPGD(abs_stepsize=step_size, steps=n_iter, random_start=False)
 
     def solve():
-        return attack.run(model, x, y, epsilon=eps).numpy(), n_iter
+        return made.run(model, x, y, epsilon=eps).numpy(), n_iter
 
     return solve
 

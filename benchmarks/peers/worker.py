@@ -1,6 +1,6 @@
 """The protocol between the driver and one tool: JSON lines on stdin and stdout, one process per tool, kept alive.
 
-A request {"fields": NPZ, "n": n, "setting": {...}, "repeats": k, "save": NPY or null} is answered by
+A request {"fields": NPZ, "n": n, "setting": {...}, "repeats": k, "cold": false, "save": NPY or null} is answered by
 {"seconds": [...], "cpu_seconds": [...], "n_steps": m}; a solve that fails by {"error": text}.
 Needs NumPy alone, because it runs inside the environment of every peer.
 """
@@ -35,12 +35,16 @@ def serve(method, make_solve, versions):
 
 
 def answer(request, make_solve, ready):
-    """Plan and warm up once per setting, outside the timer; then time each solve. No repeats: an untimed solve."""
+    """Plan and warm up once per setting, outside the timer; then time each solve. No repeats: an untimed solve.
+
+    With "cold" there is no solve to warm up.
+    """
     key = json.dumps([request["fields"], request["setting"]])
     if key not in ready:
         with np.load(request["fields"]) as data:
             ready[key] = make_solve(dict(data), request["n"], **request["setting"])
-        u, n_steps = ready[key]()
+        if not request["cold"]:
+            u, n_steps = ready[key]()
     elif not request["repeats"]:
         u, n_steps = ready[key]()
     seconds, cpu_seconds = [], []

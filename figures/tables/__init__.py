@@ -21,6 +21,7 @@ from figures.tables._library import read
 from figures.tables._numbers import make_lines
 from figures.tables._text import Document, label, latex, markdown, tidy
 from nets.published import NOTES, ROWS
+from nets.training import NOT_IN_THE_PAPER, RECIPES
 
 __all__ = ["documents", "label", "main"]
 
@@ -52,6 +53,10 @@ ATTACKED = (
     "that draws the gradient is the mean of 5 draws.",
 )
 NATURAL = ("table1", "table4")
+CW_KEEPS = (
+    "the iterate of C-W that counts: the nearest that deceives; of a network that draws, the one with the greatest "
+    "margin over fresh draws"
+)
 COUNTED = "Parameters in millions: ours are counted in nets.build's networks with 100 outputs."
 
 
@@ -77,8 +82,20 @@ def documents(tables, library, places):
         notes = [f"{note.one}. But {note.other}." for note in NOTES if table in note.tables]
         head = HEAD if table in NATURAL else HEAD + ATTACKED
         head += (COUNTED,) * (table == "table4")
-        made.append(Document(table, TITLES[table], head, lines, honest, notes, left_out))
+        made.append(Document(table, TITLES[table], head, lines, honest, notes, _unsaid(table), left_out))
     return made
+
+
+def _unsaid(table):
+    """What the paper does not say of a table's training and attacks."""
+    recipes = [made for name, made in RECIPES.items() if name.startswith(f"{table}/")]
+    left_out = set()
+    if not any(made.is_adversarial for made in recipes):
+        left_out |= {"crafting_batch_norm", "validation_n_iter"}
+    if not any(made.weights == "learned" for made in recipes):
+        left_out |= {"weights_step_size"}
+    unsaid = [f"{name}: {what}" for name, what in NOT_IN_THE_PAPER.items() if name not in left_out]
+    return unsaid + [CW_KEEPS] * any(row.cw is not None for row in ROWS[table])
 
 
 def _table(parser, word):

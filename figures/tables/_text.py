@@ -25,7 +25,7 @@ class Document(NamedTuple):
     """The contents of a table, a key of `published.ROWS`.
 
     `head`: sentences that explain the columns; `lines`: the paper's numbers and ours; `honest`: ours alone; `notes`:
-    on the paper; `left_out`: evaluations not used.
+    on the paper; `unsaid`: what it leaves open, and what is taken here; `left_out`: evaluations not used.
     """
 
     table: str
@@ -34,6 +34,7 @@ class Document(NamedTuple):
     lines: list
     honest: list
     notes: list
+    unsaid: list
     left_out: list
 
     @property
@@ -168,6 +169,7 @@ def _below(document):
     parts = (
         ("Stand-ins, with what the row requires in brackets", stand_ins(document)),
         ("Where the paper contradicts itself; nothing is corrected", document.notes),
+        ("Not in the paper's text, and what is taken here", document.unsaid),
         ("Found, and left out", document.left_out),
     )
     return [part for part in parts if part[1]]

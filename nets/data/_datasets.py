@@ -25,6 +25,8 @@ __all__ = ["Batches", "Dataset", "cache_directory", "load"]
 
 N_DIGITS_TEST = 360
 MODES = ("::RGB", "::L")
+# Counted up when images are read otherwise than before: what was kept is then made again.
+READER = 2
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
 
@@ -157,7 +159,7 @@ def load(name, *, progress=True):
     if not path.is_dir() and not (path.is_file() and is_archive(path)):
         known = ", ".join(["digits", *TORCHVISION])
         raise ValueError(f"data must be {known}, a folder, or a .tar, .tar.xz or .tar.gz file that exists, got {name}")
-    source = fingerprint(path) + ([mode] if mode else [])
+    source = [READER, *fingerprint(path), *([mode] if mode else [])]
     return _cached(path.name, source, lambda: read_images(path, mode=mode or None, progress=progress))
 
 

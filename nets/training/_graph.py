@@ -11,7 +11,7 @@ from bridge import noise_from
 from nets import seeds
 from nets.data import Shifts, draw_shifts
 from nets.training._losses import adversarial_images, empirical_risk
-from nets.training._recipe import average_decay, learning_rate
+from nets.training._schedule import average_decay, learning_rate
 from nets.training._trainer import Training, _floating
 
 __all__ = ["GraphTraining", "make_training"]

@@ -3,17 +3,14 @@
 Defaults are from the paper's text where it specifies them; `NOT_IN_THE_PAPER` lists the other fields.
 """
 
-import bisect
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from bridge import checks
 from nets.models import build
 
-__all__ = ["NOT_IN_THE_PAPER", "Recipe", "average_decay", "learning_rate"]
+__all__ = ["NOT_IN_THE_PAPER", "Recipe"]
 
-# Number of steps per epoch when schedules are compared.
-N_PER_EPOCH = 100
 # Fields that may differ on resume: they affect speed and rounding only, or the path of images, which have a digest.
 EXECUTION = ("data", "training_dtype", "crafting_dtype", "channels_last", "compile", "n_threads")
 # The released code gives the first three; the others are readings or choices of ours.
@@ -48,11 +45,11 @@ class Recipe:
     noise : {"gaussian", "laplace", "none"}
         Distribution of the noise in "en..." models.
     std_over : {"batch", "sample"}
-        Whether Var is taken over the whole batch, as in the released code, or over each image.
+        Whether Var is taken over the whole batch or over each image. Not in the paper: as in the released code.
     weights : {"equal", "learned"}
         Weights of the terms of a sum of models: equal, or learned once per epoch (section 5).
     weights_step_size : float
-        Step size of the learned weights along the mean gradient of the epoch; the paper does not state it.
+        Step size of the learned weights along the mean gradient of the epoch. Not in the paper: our choice.
     eps, step_size : float
         Radius and step size of the attack, in units of images in [0, 1]. Released code: 0.031 and 0.007.
     n_iter : int
@@ -68,8 +65,8 @@ class Recipe:
     fast_projection : bool
         Whether to project the images of "fast" onto the ball. N-FGSM does not: it only clips to [0, 1].
     crafting_batch_norm : {"running", "batch"}
-        Statistics used by batch normalisation while adversarial images are made. Released code: those of the batch,
-        which also update the running statistics.
+        Statistics used by batch normalisation while adversarial images are made. Not in the paper: our choice.
+        Released code: those of the batch, which also update the running statistics.
     beta : float
         Weight of the KL term of "trades" (there 1 / lambda).
     epochs : int
@@ -119,7 +116,7 @@ class Recipe:
     n_validation : int or None
         Number of validation images among those held out. None: all.
     validation_n_iter : int
-        Number of steps of PGD for the validation accuracy of adversarial recipes.
+        Number of steps of PGD for the validation accuracy of adversarial recipes. Not in the paper: our choice.
     members : tuple of str
         Recipes of separately trained models of which this model is the mean (section 4.2).
     oracle : str
@@ -246,22 +243,6 @@ class Recipe:
         """Build the model, with random weights of this seed; mean and std of each channel."""
         return build(**self.model_arguments(n_classes, mean, std), seed=seed)
 
-    def cannot_change_epochs(self, before, n_done):
-        """Return why a run of `before` epochs, n_done of them finished, cannot be resumed by this recipe, or None.
-
-        It can be resumed if the learning rates of the finished epochs are those of this recipe.
-        """
-        if self.epochs < n_done:
-            return f"{n_done} epochs are finished"
-        older = replace(self, epochs=before)
-        # The number of steps per epoch is not known here: rates are compared on a fine grid.
-        for step in range(n_done * N_PER_EPOCH):
-            rates = [learning_rate(each, step, each.epochs * N_PER_EPOCH) for each in (older, self)]
-            if abs(rates[0] - rates[1]) > 1e-12 * rates[0]:
-                epoch = step // N_PER_EPOCH + 1
-                return f"with schedule={self.schedule}, the finished epoch {epoch} would have had another rate"
-        return None
-
     def differences(self, other, *, execution=True):
         """List the fields in which another recipe, or the record of one, differs, as "name=OTHER (here VALUE)".
 
@@ -278,22 +259,3 @@ class Recipe:
             for name in names
             if here.get(name, ...) != there.get(name, ...)
         ]
-
-
-def learning_rate(recipe, step, n_steps):
-    """Return the learning rate of a step, counted from 0, of the n_steps of the whole training.
-
-    steps:   lr decay**k, k the number of milestones <= t                                        (paper: section 4.1)
-    cyclic:  lr min(t / peak, (1 - t) / (1 - peak))                                              (Wong et al. 2020)
-
-    t = (step + 1/2) / n_steps is the step's middle in units of the whole training.
-    """
-    t = (step + 0.5) / n_steps
-    if recipe.schedule == "cyclic":
-        return recipe.lr * min(t / recipe.peak, (1 - t) / (1 - recipe.peak))
-    return recipe.lr * recipe.decay ** bisect.bisect_right(recipe.milestones, t)
-
-
-def average_decay(recipe, n_done):
-    """Return the factor of the moving average after n_done steps."""
-    return min(recipe.average, (1 + n_done) / (10 + n_done))

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from nets import checkpoint, provenance
 from nets.training._precision import precisions
+from nets.training._schedule import SCHEDULE, by_schedule_of, cannot_go_on, changes
 from nets.training._writable import make_directory, remove_empty
 
 __all__ = ["Run", "configuration"]
@@ -56,6 +57,8 @@ class Run:
         State to resume from, as given to `save`, of shapes (...).
     notes : list of str
         Differences that may keep a resumed run from being the same bit by bit.
+    changes : list of str
+        Fields of the schedule that differ from before; the run is that of the new schedule from the start, bit by bit.
 
     Raises
     ------
@@ -66,7 +69,7 @@ class Run:
 
     def __init__(self, directory, config, recipe, *, resume=False):
         self.directory, self.config, self._keep = Path(directory), config, recipe.keep
-        self.history, self.state, self.notes = [], None, []
+        self.history, self.state, self.notes, self.changes = [], None, [], []
         self._board, self._made = None, make_directory(self.directory)
         self._lock = FileLock(self.directory / LOCK)
         try:
@@ -178,8 +181,8 @@ class Run:
             checkpoint.read(self.directory / BEST, "model")
         self._check_identity(existing, recipe, self.directory / CONFIG, history)
         self.history = history
-        if existing["recipe"].get("epochs") != recipe.epochs:
-            self.notes.append(f"epochs was {existing['recipe'].get('epochs')} and is {recipe.epochs}")
+        self.changes = changes(recipe, by_schedule_of(recipe, existing["recipe"]))
+        if self.changes:
             changed = existing | {"recipe": self.config["recipe"]}
             self._write_text(CONFIG, json.dumps(changed, indent=2, allow_nan=False) + "\n")
         for name in ENVIRONMENT:
@@ -188,9 +191,9 @@ class Run:
 
     def _check_identity(self, existing, recipe, path, history):
         differing = recipe.differences(existing["recipe"], execution=False)
-        if [text.partition("=")[0] for text in differing] == ["epochs"]:
-            reason = recipe.cannot_change_epochs(existing["recipe"]["epochs"], len(history))
-            differing = [f"{differing[0]}, which cannot be changed: {reason}"] if reason else []
+        if differing and {text.partition("=")[0] for text in differing} <= {*SCHEDULE}:
+            reason = cannot_go_on(recipe, by_schedule_of(recipe, existing["recipe"]), len(history))
+            differing = [f"{' and '.join(differing)}, which cannot be changed: {reason}"] if reason else []
         for name in IDENTITY:
             if existing.get(name) != self.config[name]:
                 old, new = _brief(existing.get(name)), _brief(self.config[name])

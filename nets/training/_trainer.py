@@ -16,7 +16,7 @@ from nets import attacks, seeds
 from nets.data import Batches, draw_shifts, split
 from nets.training._losses import adversarial_images, empirical_risk
 from nets.training._precision import Precision, precisions
-from nets.training._recipe import average_decay, learning_rate
+from nets.training._schedule import average_decay, learning_rate
 
 __all__ = ["Training"]
 

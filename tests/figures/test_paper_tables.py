@@ -565,6 +565,17 @@ def test_markdown_keeps_its_columns(folder):
             assert (tables_note(note) in text) == (document.table in note.tables)
 
 
+def test_what_the_paper_leaves_open_stands_below_the_tables(folder):
+    """Batch, momentum and weight decay below each; of attacks below those with attacks; of C-W where it is a column."""
+    texts = {document.table: _tables_text.markdown(document) for document in documents(*ROWS)}
+    for table, text in texts.items():
+        assert all(f"- {name}: " in text.replace("\\_", "_") for name in ("batch_size", "momentum", "weight_decay"))
+        assert ("the iterate of C-W" in text) == any(row.cw is not None for row in ROWS[table])
+    assert "validation\\_n\\_iter" in texts["table2"] and "validation\\_n\\_iter" not in texts["table1"]
+    learned = {table for table, text in texts.items() if "weights\\_step\\_size" in text}
+    assert learned == {name.partition("/")[0] for name, one in RECIPES.items() if one.weights == "learned"} & {*ROWS}
+
+
 def tables_note(note):
     return re.sub(r"([_*`\[<])", r"\\\1", note.other)
 

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 from PIL import Image
 
 from nets import data
-from nets.data import _image_folder as archives
+from nets.data import _image_folder, _members
 from nets.data._augmentation import augment, draw_shifts
 
 N_EACH, SIDE = 3, 5
@@ -179,7 +179,7 @@ def test_nothing_in_an_archive_is_extracted(tmp_path, monkeypatch):
     ours = data.load(path)
     assert {*tmp_path.rglob("*.png")} == before
     assert not list(place.iterdir())
-    # Their pictures count, by class; links do not.
+    # Their pictures count, by class; a link to what is no image does not.
     assert torch.bincount(ours.train_labels).tolist() == [N_EACH + 2, N_EACH + 1]
 
 
@@ -266,9 +266,9 @@ def test_images_that_do_not_belong_together_are_refused(tmp_path):
 def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "set.tar", pictures())
     with monkeypatch.context() as patch:
-        patch.setattr(archives, "MAX_FILE", 10)
+        patch.setattr(_members, "MAX_FILE", 10)
         assert "which is no small image" in refused(path)
-    monkeypatch.setattr(archives, "MAX_TOTAL", 100)
+    monkeypatch.setattr(_image_folder, "MAX_TOTAL", 100)
     assert "more than is kept" in refused(path)
 
 
@@ -303,112 +303,3 @@ def test_download_is_kept_as_bytes(monkeypatch, cache):
     assert (first.test_labels.tolist(), first.encoding) == ([0, 1, 0, 1], "raw")
     monkeypatch.delattr(datasets, "CIFAR100")
     assert same(data.load("cifar100"), first)
-
-
-def encoded(picture, kind="PNG", **options):
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("mode", "values", "suffix"), [("I;16", np.uint16, ".png"), ("I", np.int32, ".tif"), ("F", np.float32, ".tif")]
-)
-def test_more_than_8_bits_are_refused(tmp_path, mode, values, suffix):
-    """Pillow would clip 1000 and 60 000 to 255 alike."""
-    files = pictures(mode="L")
-    deep = Image.fromarray(np.full((SIDE, SIDE), 1000, dtype=values))
-    files[f"test/dog/9999{suffix}"] = encoded(deep, {".png": "PNG", ".tif": "TIFF"}[suffix])
-    with pytest.raises(ValueError, match="more than 8 bits per channel"):
-        data.load(write_folder(tmp_path / "set", files))
-
-
-def test_few_bits_and_palettes_are_read_as_what_they_show(tmp_path):
-    """Black and white, 2-bit grey, grey with opacity: one channel. A palette: the colours it stands for."""
-    black = np.zeros((SIDE, SIDE), dtype=np.uint8)
-    black[0] = 255
-    grey = pictures(mode="L")
-    grey["test/cat/a.png"] = encoded(Image.fromarray(black).convert("1"))
-    grey["test/cat/b.png"] = encoded(Image.fromarray(black).convert("LA"))
-    images = data.load(write_folder(tmp_path / "grey", grey)).test_images
-    assert images.shape[1] == 1
-    assert (images[3, 0].numpy() == black).all() and (images[4, 0].numpy() == black).all()
-    colour = pictures()
-    flat = np.zeros((SIDE, SIDE, 3), dtype=np.uint8) + np.array([10, 200, 30], dtype=np.uint8)
-    colour["test/cat/a.png"] = encoded(Image.fromarray(flat).quantize(2))
-    images = data.load(write_folder(tmp_path / "colour", colour)).test_images
-    assert (images[3] == torch.tensor([10, 200, 30], dtype=torch.uint8)[:, None, None]).all()
-
-
-def test_grey_among_colour_is_converted_on_request(tmp_path):
-    files = pictures()
-    grey = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE)
-    files["train/cat/zzz.png"] = encoded(Image.fromarray(grey))
-    folder = write_folder(tmp_path / "set", files)
-    with pytest.raises(ValueError, match="::RGB reads all as colour"):
-        data.load(folder)
-    images = data.load(f"{folder}::RGB")
-    assert images.name == "set" and images.train_images.shape[1] == 3
-    assert (images.train_images[N_EACH].numpy() == grey).all()
-    assert data.load(f"{folder}::L").train_images.shape[1] == 1
-    # The first again, from the cache: the two are kept apart.
-    assert data.load(f"{folder}::RGB").train_images.shape[1] == 3
-
-
-def test_path_that_occurs_twice_in_an_archive_is_read_once_and_the_last(tmp_path, capsys):
-    files, later = pictures(), encoded(Image.fromarray(np.full((SIDE, SIDE, 3), 7, dtype=np.uint8)))
-    path = tmp_path / "set.tar"
-    with tarfile.open(path, "w") as archive:
-        for place, content in [*files.items(), ("./train/cat/0001.png", later)]:
-            info = tarfile.TarInfo(place)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    images = data.load(path)
-    assert len(images.train_images) == 2 * N_EACH
-    assert (images.train_images[1] == 7).all()
-    assert capsys.readouterr().err == "set.tar: 1 paths that occur twice: the last of each was read, as tar does\n"
-
-
-def test_links_are_read_in_folders_and_counted_in_archives(tmp_path, capsys):
-    folder = write_folder(tmp_path / "set", pictures())
-    (folder / "train" / "cat" / "link.png").symlink_to(folder / "train" / "dog" / "0000.png")
-    (folder / "train" / "cat" / "nowhere.png").symlink_to(folder / "nothing.png")
-    assert len(data.load(folder).train_images) == 2 * N_EACH + 1
-    told = capsys.readouterr().err
-    assert "set: 1 links that lead nowhere were left out" in told
-    # The link shows a dog's picture among the cats.
-    assert "set: 1 images have two labels or more" in told
-    link = tarfile.TarInfo("train/cat/link.png")
-    link.type, link.linkname = tarfile.SYMTYPE, "0000.png"
-    path = tmp_path / "links.tar"
-    write_tar(path, pictures(), members=[link])
-    assert len(data.load(path).train_images) == 2 * N_EACH
-    assert "links.tar: 1 links in the archive were left out" in capsys.readouterr().err
-
-
-def test_image_in_training_and_test_is_reported_whenever_the_set_is_loaded(tmp_path, capsys):
-    files = pictures()
-    files["test/cat/again.png"] = files["train/cat/0000.png"]
-    folder = write_folder(tmp_path / "set", files)
-    for _ in range(2):
-        data.load(folder)
-        assert capsys.readouterr().err == "set: 1 images are in training and in test\n"
-
-
-def test_what_is_not_shown_of_an_image_is_counted(tmp_path, capsys):
-    files = pictures()
-    clear = Image.fromarray(np.zeros((SIDE, SIDE, 4), dtype=np.uint8))
-    frames = [Image.fromarray(np.full((SIDE, SIDE), k, dtype=np.uint8)) for k in (0, 200)]
-    files["train/cat/clear.png"] = encoded(clear)
-    files["train/cat/moving.gif"] = encoded(
-        frames[0].convert("RGB"), "GIF", save_all=True, append_images=[frames[1].convert("RGB")]
-    )
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    files["train/dog/turned.jpg"] = encoded(
-        Image.fromarray(np.ones((SIDE, SIDE, 3), dtype=np.uint8)), "JPEG", exif=exif
-    )
-    data.load(f"{write_folder(tmp_path / 'set', files)}::RGB")
-    told = capsys.readouterr().err
-    for what in ("1 images are transparent", "1 images have several frames", "1 images have an orientation"):
-        assert what in told

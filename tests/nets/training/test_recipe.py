@@ -1,5 +1,6 @@
 """Recipes: one for each row of the paper, its text in every field, and fields that are refused."""
 
+import re
 from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
@@ -10,7 +11,7 @@ from bridge import noisy_blocks
 from nets import published
 from nets.training import NOT_IN_THE_PAPER, RECIPES, Recipe, as_released, recipe
 from nets.training import published as published_row
-from nets.training._recipe import learning_rate
+from nets.training._schedule import learning_rate
 
 PAPER = [(table, row) for table, rows in published.ROWS.items() for row in rows]
 
@@ -128,9 +129,12 @@ def test_recipes_of_ours_take_two_steps_and_keep_the_average():
             assert (made.method, made.fast_n_iter, made.fast_step * made.eps) == ("fast", 2, pytest.approx(5 / 255))
 
 
-def test_fields_without_a_text_in_the_paper_are_fields():
-    assert set(NOT_IN_THE_PAPER) <= set(asdict(recipe("cpu/digits")))
-    assert {"batch_size", "momentum", "weight_decay"} <= set(NOT_IN_THE_PAPER)
+def test_fields_without_a_text_in_the_paper_are_marked_where_they_are_described():
+    assert {"batch_size", "momentum", "weight_decay"} <= set(NOT_IN_THE_PAPER) <= set(asdict(recipe("cpu/digits")))
+    # Of the help's lines, too: the docstring is what `nets.train --help` shows.
+    described = re.split(r"\n    (\w+(?:, \w+)*) : .*\n", Recipe.__doc__)
+    texts = dict(zip(described[1::2], (" ".join(text.split()) for text in described[2::2]), strict=True))
+    assert {name for name, text in texts.items() if "Not in the paper" in text} == set(NOT_IN_THE_PAPER)
 
 
 def test_record_without_a_field_that_came_later_has_its_default():

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 import nets
 from nets import checkpoint
 from nets.training import Run, check_directory, recipe
+from nets.training._schedule import cannot_go_on
 
 ROW = {"epoch": 1, "lr": 0.1, "selected": 0.5, "time": 0.0}
 
@@ -108,24 +109,47 @@ def test_flipped_bit_of_the_kept_weights_is_refused(tmp_path, model):
 def test_run_goes_on_for_longer_where_the_rates_of_its_epochs_stay(tmp_path, model):
     """Of 10 epochs with milestones at 4, 6 and 8: after 3 it may become one of 20, after 5 it may not."""
     train(tmp_path, made(), model, 3)
-    assert "epochs was 10 and is 20" in train(tmp_path, made(epochs=20), model, 5, resume=True)
-    # And on by the new number, without a note.
-    assert train(tmp_path, made(epochs=20), model, 6, resume=True) == []
-    with pytest.raises(ValueError, match=r"epochs=20 \(here 10\), which cannot be changed: by schedule=steps epoch 5"):
+    with Run(tmp_path, config(made(epochs=20)), made(epochs=20), resume=True) as run:
+        assert (run.changes, run.notes) == (["epochs was 10 and is 20"], [])
+    train(tmp_path, made(epochs=20), model, 5, resume=True)
+    # And on by the new number, which is no change.
+    with Run(tmp_path, config(made(epochs=20)), made(epochs=20), resume=True) as run:
+        assert (run.changes, len(run.history)) == ([], 5)
+    train(tmp_path, made(epochs=20), model, 6, resume=True)
+    with pytest.raises(ValueError, match=r"epochs=20 \(here 10\), which cannot be changed: with schedule=steps, the finished epoch 5"):
         train(tmp_path, made(), model, 7, resume=True)
     with pytest.raises(ValueError, match="6 epochs are finished"):
         train(tmp_path, made(epochs=4), model, 7, resume=True)
 
 
+def test_finished_run_goes_on_by_the_milestones_that_the_refusal_names(tmp_path, model):
+    """All of its 10 epochs are done, of which 4, 6 and 8 lie at 1/5, 3/10 and 2/5 of 20."""
+    train(tmp_path, made(), model, 10)
+    with pytest.raises(ValueError, match=r"--milestones 0\.2 0\.3 0\.4$"):
+        train(tmp_path, made(epochs=20), model, 11, resume=True)
+    longer = made(epochs=20, milestones=(0.2, 0.3, 0.4))
+    with Run(tmp_path, config(longer), longer, resume=True) as run:
+        assert [change.partition(" was ")[0] for change in run.changes] == ["epochs", "milestones"]
+    train(tmp_path, longer, model, 12, resume=True)
+    # A milestone may lie among the epochs to come, and nowhere else.
+    train(tmp_path, made(epochs=20, milestones=(0.2, 0.3, 0.4, 0.7)), model, 13, resume=True)
+    with pytest.raises(ValueError, match="the finished epoch 11"):
+        train(tmp_path, made(epochs=20, milestones=(0.2, 0.3, 0.4, 0.5)), model, 14, resume=True)
+    # Another field is another run.
+    with pytest.raises(ValueError, match=r"with epochs=20 \(here 30\); lr=0.1 \(here 0.2\)"):
+        train(tmp_path, made(epochs=30, lr=0.2), model, 14, resume=True)
+
+
 def test_constant_rate_goes_on_for_as_long_as_one_likes():
     constant = made(milestones=())
-    assert replace(constant, epochs=11).cannot_change_epochs(10, 10) is None
+    assert cannot_go_on(replace(constant, epochs=11), constant, 10) is None
 
 
 def test_cyclic_rate_depends_on_the_number_of_epochs():
     cyclic = made(schedule="cyclic")
-    assert "by schedule=cyclic epoch 1" in replace(cyclic, epochs=11).cannot_change_epochs(10, 1)
-    assert replace(cyclic, epochs=11).cannot_change_epochs(10, 0) is None
+    reason = cannot_go_on(replace(cyclic, epochs=11), cyclic, 1)
+    assert "with schedule=cyclic, the finished epoch 1" in reason and "milestones" not in reason
+    assert cannot_go_on(replace(cyclic, epochs=11), cyclic, 0) is None
 
 
 def test_directory_is_tried_beforehand_and_left_as_it_was(tmp_path):

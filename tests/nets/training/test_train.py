@@ -32,8 +32,8 @@ from nets.training import _losses as risks
 from nets.training import recipe
 from nets.training._distributed import World
 from nets.training._precision import Precision
-from nets.training._recipe import learning_rate
 from nets.training._run_directory import Run
+from nets.training._schedule import learning_rate
 from nets.training._trainer import Training
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -508,6 +508,19 @@ def test_finished_run_is_left_as_it_is(copy, capsys):
     assert command("cpu/digits", *TINY, "--out", copy, "--resume") == 0
     assert ((copy / "last.safetensors").read_bytes(), (copy / "metrics.csv").read_bytes()) == before
     assert "resuming after epoch 2" in capsys.readouterr().out
+
+
+def test_run_of_more_epochs_is_to_the_same_bits_as_one_that_had_them_from_the_start(tmp_path, capsys):
+    """One epoch and then a second, by a schedule that stays: milestones at 1/2 epoch."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert command("cpu/digits", *TINY, "--schedule", "steps", "--milestones", "0.25", "--out", whole) == 0
+    one = ["--schedule", "steps", "--epochs", "1", "--milestones", "0.5"]
+    assert command("cpu/digits", *TINY, *one, "--out", parts) == 0
+    assert command("cpu/digits", *TINY, "--schedule", "steps", "--milestones", "0.25", "--out", parts, "--resume") == 0
+    told = capsys.readouterr().out
+    assert "different schedule: epochs was 1 and is 2" in told and "not bit by bit" not in told
+    assert weights(parts) == weights(whole)
+    assert deterministic(rows(parts)) == deterministic(rows(whole))
 
 
 def test_metrics_are_written_again_from_the_state(copy):

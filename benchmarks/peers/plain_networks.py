@@ -1,7 +1,7 @@
-"""ResNet-20 as one writes it down, for the peers: pre-activation blocks in the order of the released code, NCHW.
+"""Networks as their owners hand them over: NCHW, with weights that require gradients.
 
-Needs PyTorch alone. Modules are registered in the order of `nets.build("resnet20")`, so that numbers can be copied in
-sequence.
+ResNet-20 as one writes it down, pre-activation blocks in the order of the released code, whose modules are registered
+in the order of `nets.build("resnet20")`, so that numbers can be copied in sequence; and torchvision's ResNet-18.
 """
 
 import torch
@@ -42,6 +42,15 @@ class ResNet20(nn.Module):
     def forward(self, x):
         out = self.blocks(self.stem((x - self.mean) / self.std))
         return self.linear(nn.functional.relu(self.bn(out)).mean((2, 3)))
+
+
+def make(name):
+    """A network of 10 classes for images of 32 x 32, by name."""
+    if name == "resnet20":
+        return ResNet20()
+    from torchvision.models import resnet18
+
+    return resnet18(num_classes=10)
 
 
 def load(model, fields):
