@@ -4,6 +4,7 @@ ARGS ?=
 VENV := .venv
 # Sphinx and the peers of the tests want different releases of requests: its environment lies in front of the other.
 DOCS_VENV := .venv-docs
+LESSON_PAGES := docs/_build/pages/lessons
 MIN_PYTHON := $(shell sed -n 's/^python_requires *= *>= *//p' setup.cfg)
 
 .DEFAULT_GOAL := help
@@ -24,12 +25,17 @@ figures: $(VENV)/.nets ## all figures and tables into out/, and out/index.html; 
 lessons: $(VENV)/.lessons ## lessons with sliders in the browser; installs PyTorch and marimo
 	$(VENV)/bin/python -m lessons $(ARGS)
 
-docs: $(DOCS_VENV)/.docs ## this documentation as pages into docs/_build/html, offline; warnings are errors
+docs: $(DOCS_VENV)/.docs $(LESSON_PAGES)/index.html ## the documentation and the lessons as pages into docs/_build/html; warnings are errors
 	$(DOCS_VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 test: $(VENV)/.all chromium ## the whole suite with doctests; installs everything, PyTorch included
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# A minute or two on two cores, and only after something that the lessons show has changed.
+$(LESSON_PAGES)/index.html: $(VENV)/.lessons $(shell find lessons pde bridge nets \
+		-name '*.py' -o -name '*.j2' -o -name '*.css' -o -name '*.js' -o -path 'lessons/data/*')
+	$(VENV)/bin/python -m lessons --html $(LESSON_PAGES)
 
 lint: $(VENV)/.dev ## style, format and types of the faces, changing nothing
 	$(VENV)/bin/ruff check

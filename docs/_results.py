@@ -11,7 +11,10 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 NORMS = {"linf": "ℓ∞", "l2": "ℓ₂"}
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS.parent / "results"
+# Made by `make docs`; their folder is copied as it is.
+LESSON_PAGES = DOCS / "_build" / "pages" / "lessons"
 
 
 def table(head, rows):
@@ -189,6 +192,17 @@ def mlmc():
     return table(head, rows) + line
 
 
+def lesson_pages():
+    """Where the lessons are as pages, or how to make them."""
+    if not (LESSON_PAGES / "index.html").is_file():
+        return (
+            "The pages are not part of this copy of the documentation: `make docs` makes them, "
+            "and so does `python -m lessons --html DIR`."
+        )
+    # Sphinx knows nothing of these files, and would miss the target of a link of Markdown.
+    return '**<a href="lessons/index.html">All six lessons as pages</a>**, with sliders and exercises, in this folder.'
+
+
 TABLES = {
     "spectral": spectral,
     "feynman_kac": feynman_kac,
@@ -199,6 +213,7 @@ TABLES = {
     "scaling": scaling,
     "cuda": cuda,
     "gradients": gradients,
+    "lesson_pages": lesson_pages,
 }
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+from _results import LESSON_PAGES
+
 import _enresnet
 
 project = "EnResNet"
@@ -20,6 +22,7 @@ suppress_warnings = ["ref.python"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 templates_path = []
+html_extra_path = [str(LESSON_PAGES.parent)] if LESSON_PAGES.is_dir() else []
 html_theme = "furo"
 html_title = "EnResNet"
 html_copy_source = False

@@ -138,7 +138,7 @@ def plot(data):
         axes.set_title(title, fontsize=9)
     figure.text(edge / total[0], (BOTTOM + 3 * TAP + 8) / total[1], "(c) correlation of each tap with the centre",
                 fontsize=10)  # fmt: skip
-    figure.suptitle(_title(found), fontsize=11, y=1 - 12 / total[1], va="top", linespacing=1.4)
+    figure.suptitle(_title(found), fontsize=10.5, y=1 - 12 / total[1], va="top", linespacing=1.4)
     return figure
 
 

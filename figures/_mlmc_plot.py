@@ -115,7 +115,8 @@ def _gains(axes, data, found):
         ("gain_per_second", -0.19, GREY, "at equal time, set-up included"),
     )
     for key, shift, colour, label in bars:
-        axes.barh(place + shift, data[key], height=0.36, color=colour, label=label, left=0)
+        # Bars from 1, no gain: on an axis of logarithms there is no 0 to begin from.
+        axes.barh(place + shift, data[key] - 1, height=0.36, color=colour, label=label, left=1)
         for y, gain in zip(place + shift, data[key], strict=True):
             axes.annotate(f" {gain:.3g}", (max(gain, 1.0), y), va="center", fontsize=8.5)
     axes.axvline(1, color="black", lw=1)

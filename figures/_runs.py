@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,14 +21,16 @@ from nets.evaluation import balanced_order
 from nets.train import train
 from nets.training import recipe
 
-__all__ = ["TrainedRun", "Wanted", "comparable", "describe", "find", "list_runs", "load_data", "most_of", "quick_runs",
-           "test_images"]  # fmt: skip
+__all__ = ["TrainedRun", "Wanted", "comparable", "describe", "find", "in_one", "list_runs", "load_data", "most_of",
+           "quick_runs", "test_images"]  # fmt: skip
 
 # Tiny runs, for tests: model, method, number of seeds. Two seeds make an interval.
 QUICK = (("resnet20", "natural", 2), ("resnet20", "fast", 2), ("en1_resnet20", "fast", 1), ("en2_resnet20", "fast", 1))
 N_QUICK_EPOCHS, N_QUICK_IMAGES, N_QUICK_VALIDATION = 2, 320, 100
 METHODS = {"natural": "natural", "pgd": "PGD adversarial", "fast": "fast adversarial", "nfgsm": "N-FGSM adversarial",
            "trades": "TRADES"}  # fmt: skip
+# A description: method, first and last number of epochs done, number planned, and the rest.
+EPOCHS = re.compile(r"(.*) training, (?:(\d+)(?: to (\d+))? of )?(\d+) (epochs?, .*)")
 
 
 class Wanted(NamedTuple):
@@ -233,6 +236,28 @@ def describe(*runs):
     # One step from outside the ball, without a projection: de Jorge et al. 2022.
     wide = plan["method"] == "fast" and not plan.get("fast_projection", True)
     method = "N-FGSM adversarial" if wide else METHODS.get(plan["method"], plan["method"])
-    done = sorted({len(run.history) for run in runs})
-    cut = "" if done == [plan["epochs"]] else f"{' to '.join(map(str, dict.fromkeys((done[0], done[-1]))))} of "
-    return f"{method} training, {cut}{plan['epochs']} {unit}, {name}{encoding}"
+    return _description(method, plan["epochs"], f"{unit}, {name}{encoding}", [len(run.history) for run in runs])
+
+
+def in_one(descriptions):
+    """Descriptions of `describe`, each once, those of one recipe with the range of all their epochs.
+
+    >>> in_one(["natural training, 2 of 30 epochs, digits", "natural training, 30 epochs, digits"])
+    ['natural training, 2 to 30 of 30 epochs, digits']
+    """
+    recipes = {}
+    for text in descriptions:
+        match = EPOCHS.fullmatch(text)
+        if match is None:
+            recipes[text] = None
+            continue
+        method, first, last, planned, rest = match.groups()
+        done = recipes.setdefault((method, planned, rest), [])
+        done += [int(first or planned), int(last or first or planned)]
+    return [key if done is None else _description(*key, done) for key, done in recipes.items()]
+
+
+def _description(method, planned, rest, done):
+    ends = dict.fromkeys((min(done), max(done)))
+    cut = "" if list(ends) == [int(planned)] else f"{' to '.join(map(str, ends))} of "
+    return f"{method} training, {cut}{planned} {rest}"

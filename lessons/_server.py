@@ -1,8 +1,6 @@
 """The lessons as one local web server: an index, and a page for each lesson."""
 
 import contextlib
-import html
-import importlib
 import os
 import secrets
 import socket
@@ -16,11 +14,13 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import HTMLResponse
-from starlette.routing import Mount, Route
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Match, Mount, Route
 
 from lessons import LESSONS
-from lessons._origin import OwnOrigin
+from lessons._index import index_page, waiting_page
+from lessons._origin import OwnFiles, OwnOrigin
+from lessons._preparation import Preparation
 from lessons._sessions import FewSessions
 
 __all__ = ["HOST", "TOKEN", "address_of", "lesson_path", "listen", "running", "serve"]
@@ -34,9 +34,6 @@ MOST_SESSIONS = 8
 # A closed tab takes its kernel along; a page that is loaded again within this time finds it.
 SECONDS_AFTER_TAB = 5
 
-# What the lessons import takes seconds the first time: before the first reader waits for it, not while.
-PRELOAD = ("matplotlib.backends.backend_agg", "nets", "pde", "bridge")
-
 SETTINGS = '[display]\ntheme = "system"\n'
 
 # A formula wider than the window scrolls in its own box, where the page would cut it off at 200 % zoom; on paper, long
@@ -45,17 +42,6 @@ HEAD = """<style>
 .markdown > marimo-tex { display: block; overflow-x: auto; overflow-y: hidden }
 @media print { .markdown pre, .markdown pre code { white-space: pre-wrap } img, pre { break-inside: avoid } }
 </style>"""
-INDEX = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>Lessons</title>
-<style>
-body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem }}
-li {{ margin: 1rem 0 }} a {{ color: light-dark(#00558a, #7cc4f0); font-weight: 600 }}
-</style></head><body><main>
-<h1>Residual networks as differential equations</h1>
-<p>Each lesson has a statement, a formula, sliders (they take the arrow keys), a way to break it, and an exercise. All
-of it runs on this machine.</p>
-<ol>{}</ol></main></body></html>"""
 
 
 def lesson_path(name):
@@ -84,9 +70,15 @@ def address_of(connection):
 
 
 def serve(connection, *, ready):
-    """Serve the lessons until interrupted; ready() is called when pages can be requested."""
+    """Serve the lessons until interrupted; ready() is called when pages can be requested.
+
+    What takes seconds, and a minute the first time, goes on behind them: `Preparation`.
+    """
+    preparation = Preparation()
     with _own_settings():
-        _make_server(ready).run(sockets=[connection])
+        server = _make_server(ready, preparation)
+        preparation.start()
+        server.run(sockets=[connection])
 
 
 @contextlib.contextmanager
@@ -106,16 +98,18 @@ def running():
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, lessons, ready):
+    def __init__(self, lessons, ready, preparation):
+        self.managers = [route.app.state.session_manager for route in lessons.routes if isinstance(route, Mount)]
         # A page of elsewhere that names its own host 127.0.0.1 is refused.
-        hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-        filters = [hosts, Middleware(OwnOrigin)]
-        managers = [route.app.state.session_manager for route in lessons.routes if isinstance(route, Mount)]
-        filters.append(Middleware(FewSessions, managers=managers, most=MOST_SESSIONS))
-        routes = [Route(f"/{TOKEN}/", _index), Mount(f"/{TOKEN}", lessons)]
-        pages = Starlette(routes=routes, middleware=filters)
+        filters = [
+            Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
+            Middleware(OwnOrigin),
+            Middleware(OwnFiles, files=[manager.workspace.get_unique_file_key() for manager in self.managers]),
+            Middleware(FewSessions, managers=self.managers, most=MOST_SESSIONS),
+        ]
+        pages = Starlette(routes=_routes(lessons, preparation), middleware=filters)
         super().__init__(uvicorn.Config(pages, log_level="warning", timeout_graceful_shutdown=1))
-        self._lessons, self._ready = lessons, ready
+        self._ready = ready
 
     async def startup(self, sockets=None):
         await super().startup(sockets)
@@ -124,27 +118,45 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets=None):
         await super().shutdown(sockets)
         # Of an application under another one nobody ends the sessions, and Python waits for their threads.
-        for route in self._lessons.routes:
-            if isinstance(route, Mount):
-                await route.app.state.session_manager.shutdown()
+        for manager in self.managers:
+            await manager.shutdown()
 
 
-def _make_server(ready):
-    for module in PRELOAD:
-        importlib.import_module(module)
+def _make_server(ready, preparation):
     builder = marimo.create_asgi_app(quiet=True, html_head=HEAD, session_ttl=SECONDS_AFTER_TAB)
     for lesson in LESSONS:
         builder = builder.with_app(path=f"/{lesson.name}", root=str(lesson_path(lesson.name)))
-    return _Server(builder.build(), ready)
+    return _Server(builder.build(), ready, preparation)
 
 
-def _index(_request):
-    entries = (
-        f'<li><a href="{lesson.name}/">{html.escape(lesson.title)}</a> ({lesson.minutes} min)<br>'
-        f"{html.escape(lesson.summary)}</li>"
-        for lesson in LESSONS
-    )
-    return HTMLResponse(INDEX.format("".join(entries)))
+def _routes(lessons, preparation):
+    """The index, how far the preparation is, and the lessons, which wait for it."""
+    progress = f"/{TOKEN}/progress"
+
+    async def index(_request):
+        return HTMLResponse(index_page("{}/", progress=progress))
+
+    async def status(_request):
+        return JSONResponse(preparation.status(), headers={"cache-control": "no-store"})
+
+    def waiting(title):
+        async def page(_request):
+            return HTMLResponse(waiting_page(title, progress), headers={"cache-control": "no-store"})
+
+        return page
+
+    class Unprepared(Route):
+        """A lesson's page as long as the lesson cannot be shown."""
+
+        def matches(self, scope):
+            return (Match.NONE, {}) if preparation.ready else super().matches(scope)
+
+    return [
+        Route(f"/{TOKEN}/", index),
+        Route(progress, status),
+        *(Unprepared(f"/{TOKEN}/{lesson.name}/", waiting(lesson.title)) for lesson in LESSONS),
+        Mount(f"/{TOKEN}", lessons),
+    ]
 
 
 @contextlib.contextmanager

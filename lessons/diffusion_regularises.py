@@ -93,13 +93,18 @@ def _():
 
 
 @app.cell
-def _(problem, sharp, steepest, unit, way):
+def _(problem, sharp, unit):
     _scaled = in_units(problem, unit.value)
-    _printed = unit.value * pde.bounds.gradient_bound_as_published(_scaled).bound
+    printed = unit.value * pde.bounds.gradient_bound_as_published(_scaled).bound
     # Maxima are enclosed to 1e-7 each, and gamma stands in an exponent.
     assert abs(unit.value * pde.bounds.sharp_gradient_bound(_scaled).bound / sharp.bound - 1) < 1e-5
-    _says = f"slopes ≤ {_printed:.3g}, distance to the boundary ≥ {abs(way.height) / _printed:.3g}"
-    _false = _printed < steepest or abs(way.height) / _printed > way.distance
+    return (printed,)
+
+
+@app.cell
+def _(printed, sharp, steepest, unit, way):
+    _says = f"slopes ≤ {printed:.3g}, distance to the boundary ≥ {abs(way.height) / printed:.3g}"
+    _false = printed < steepest or abs(way.height) / printed > way.distance
     _text = f"""**Printed, c = {unit.value}:** {_says}. **Measured:** slope {steepest:.3g}, distance {way.distance:.3g}.
     {"**The printed bound is false**." if _false else "Not refuted yet."} The sharp bound stays {sharp.bound:.3g}."""
     mo.callout(mo.md(_text), kind="danger" if _false else "neutral")

@@ -8,8 +8,11 @@ from scipy.stats import beta
 import pde
 from lessons._drawing import BLUE, GREEN, GREY, RED, new_figure
 
-__all__ = ["DISTANCE", "draw_balls", "draw_noise", "problem_of"]
+__all__ = ["DISTANCE", "INPUTS", "SPACING", "draw_balls", "draw_noise", "problem_of"]
 
+# Positions of the input, x[i] and y[j] at [i, j]: shape (51, 51, 2).
+SPACING = 0.02
+INPUTS = np.stack(np.meshgrid(*[np.arange(51) * SPACING] * 2, indexing="ij"), axis=-1)
 # Squares that the decision boundary is covered by.
 DISTANCE = 2.0**-10
 # Of randomized smoothing: the input's distance to the edge of the half-plane, the noise, the runs, the risk of a bound.
@@ -23,8 +26,11 @@ def problem_of(sigma, speed):
     return pde.ConvectionDiffusion(velocity, problem.terminal, sigma=sigma)
 
 
-def draw_balls(field, point, found, true):
-    """The map of u with its boundary, and the balls about the input; beside it the radii as bars."""
+def draw_balls(field, point, radii):
+    """The map of u with its boundary, and the balls about the input; beside it the radii as bars.
+
+    `radii` are numbers: true, local, smoothing and sharp.
+    """
     figure, (left, right) = new_figure(2, width=9.6, height=4.2)
     n = 192
     side, closed = np.arange(n + 1) / n, np.pad(field.on_grid(n), (0, 1), mode="wrap").T
@@ -32,19 +38,19 @@ def draw_balls(field, point, found, true):
     # Steps of one colour each, as the palette of the page's pictures has 256.
     shades = left.contourf(side, side, closed, levels=np.linspace(-most, most, 22), cmap="PuOr")
     left.contour(side, side, closed, levels=[0], colors="black", linewidths=1.2)
-    balls = ((found.local, GREEN, "-", 3.5), (found.smoothing, BLUE, "-", 2), (true, "black", "--", 1.2))
-    for radius, colour, dashes, width in balls:
-        if 0 < radius < 1:
-            left.add_patch(Circle(point, float(radius), fill=False, color=colour, ls=dashes, lw=width))
+    balls = (("local", GREEN, "-", 3.5), ("smoothing", BLUE, "-", 2), ("true", "black", "--", 1.2))
+    for name, colour, dashes, width in balls:
+        if 0 < radii[name] < 1:
+            left.add_patch(Circle(point, radii[name], fill=False, color=colour, ls=dashes, lw=width))
     left.plot(*point, "o", mfc="white", mec="black", ms=5)
     left.set(xlabel="x", ylabel="y", aspect="equal", xlim=(0, 1), ylim=(0, 1), title="u(·, 0); boundary black")
     figure.colorbar(shades, ax=left, label="u", ticks=np.linspace(-most, most, 5), format="%.3g")
     names = ["true distance", "local", "smoothing", "slope (sharp)"]
-    radii = [true, float(found.local), float(found.smoothing), float(found.sharp)]
-    right.barh(names[::-1], radii[::-1], color=[GREY, BLUE, GREEN, "black"])
-    for place, radius in enumerate(radii[::-1]):
-        right.annotate(f" {radius:.3f}", (radius, place), va="center")
-    right.set(xlabel="radius", xlim=(0, 1.25 * max(radii)), title="radii about the input")
+    lengths = [radii[name] for name in ("true", "local", "smoothing", "sharp")]
+    right.barh(names[::-1], lengths[::-1], color=[GREY, BLUE, GREEN, "black"])
+    for place, length in enumerate(lengths[::-1]):
+        right.annotate(f" {length:.3f}", (length, place), va="center")
+    right.set(xlabel="radius", xlim=(0, 1.25 * max(lengths)), title="radii about the input")
     return figure
 
 

@@ -9,8 +9,9 @@ import multiprocessing
 import os
 
 from lessons import LESSONS
-from lessons._html._page import index_page, lesson_page
+from lessons._html._page import lesson_page
 from lessons._html._states import states_of
+from lessons._index import index_page
 
 __all__ = ["MOST_BYTES", "write_pages"]
 
@@ -23,22 +24,20 @@ def write_pages(names, directory, write):
 
     `write` is called with a path and its bytes. ValueError: a page exceeds MOST_BYTES; RuntimeError: a lesson fails.
     """
-    thumbnails = {}
     with concurrent.futures.ProcessPoolExecutor(
         min(len(names), os.cpu_count() or 1, 4), mp_context=multiprocessing.get_context("spawn")
     ) as pool:
-        for name, (page, thumbnail) in zip(names, pool.map(_make, names), strict=True):
-            thumbnails[name] = thumbnail
+        for name, page in zip(names, pool.map(_make, names), strict=True):
             yield write(directory / f"{name}.html", page.encode())
     if set(names) == {lesson.name for lesson in LESSONS}:
-        yield write(directory / "index.html", index_page(thumbnails).encode())
+        yield write(directory / "index.html", index_page("{}.html").encode())
 
 
 def _make(name):
     try:
-        page, thumbnail = lesson_page(name, states_of(name))
+        page = lesson_page(name, states_of(name))
     except AssertionError as error:
         raise RuntimeError(f"lesson {name} fails: {error}") from None
     if (size := len(page.encode())) > MOST_BYTES:
         raise ValueError(f"the page of lesson {name} has {size} bytes, more than {MOST_BYTES}")
-    return page, thumbnail
+    return page

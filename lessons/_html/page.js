@@ -24,7 +24,8 @@ function label(name, text) {
 function show(name) {
   data.cells.forEach((cell, i) => {
     if (!cell.controls.includes(name)) return;
-    sections[i].innerHTML = data.texts[cell.texts[cell.controls.map(each => state[each]).join(",")]];
+    const text = data.texts[cell.texts[cell.controls.map(each => state[each]).join(",")]];
+    sections[i].innerHTML = text.replace(/src="#(\d+)"/g, (_, number) => `src="${data.images[number]}"`);
     restore(sections[i]);
   });
 }

@@ -326,3 +326,11 @@ def test_pages_show_the_best_times_and_their_ratios(pages, monkeypatch):
     assert cells(pages.mlmc()) == [["pairs", "8.00", "4.00"]]
     assert "12.3 times less cost at an rms error of 1.0e-03" in pages.mlmc()
     assert "c, 2 cores, commit `012345678`" in pages.spectral()
+
+
+def test_pages_of_the_lessons_are_linked_where_they_have_been_made(pages, monkeypatch, tmp_path):
+    monkeypatch.setattr(pages, "LESSON_PAGES", tmp_path / "lessons")
+    assert "make docs" in pages.lesson_pages() and "href" not in pages.lesson_pages()
+    (tmp_path / "lessons").mkdir()
+    (tmp_path / "lessons" / "index.html").touch()
+    assert 'href="lessons/index.html"' in pages.lesson_pages()

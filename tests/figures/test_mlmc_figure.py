@@ -67,6 +67,12 @@ def test_findings_recover_the_slopes_of_made_up_data():
     assert found["gain_per_second"] == {"pairs": 1.5, "control": 20.0}
 
 
+def test_bars_of_gains_begin_at_no_gain():
+    _, _, gains = mlmc.plot(made_up(gain_per_second=np.array([0.5, 20.0]))).axes
+    bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for container in gains.containers for bar in container]
+    assert bars == [(1, 2), (1, 30), (1, 0.5), (1, 20)]
+
+
 def test_command_writes_picture_data_and_provenance(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mlmc, "compute", lambda **_: made_up())
     run("--quick", "--seed", 3, "--out", tmp_path)

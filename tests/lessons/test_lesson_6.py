@@ -8,16 +8,16 @@ pytest.importorskip("marimo", reason="marimo is not installed: the lessons need 
 import pde
 from lessons._figures import balls
 
-POINTS = np.random.default_rng(0).integers(0, 51, (40, 2)) / 50
-
 
 @pytest.mark.parametrize("sigma", [0.06, 0.08, 0.1, 0.15, 0.2, 0.3])
 @pytest.mark.parametrize("speed", [0, 0.1, 0.2, 0.5, 1])
 def test_no_certificate_reaches_the_other_class_wherever_the_input_is(sigma, speed):
     problem = balls.problem_of(sigma, speed)
     solution = pde.spectral.solve(problem, n=128, rtol=1e-6)
-    found = pde.bounds.certificates(problem, POINTS, method="spectral")
-    _, true = pde.bounds.boundary_distance(solution.field, POINTS, solution.error_estimate, resolution=balls.DISTANCE)
+    found = pde.bounds.certificates(problem, balls.INPUTS, method="spectral")
+    _, true = pde.bounds.boundary_distance(
+        solution.field, balls.INPUTS, solution.error_estimate, resolution=balls.DISTANCE
+    )
     assert (found.radius <= true).all()
     assert (found.radius > 0).mean() > 0.9
 
@@ -34,10 +34,15 @@ def test_balls_have_the_radii_of_the_certificates():
     problem = balls.problem_of(0.2, 0)
     point = np.array([0.4, 0.3])
     found = pde.bounds.certificates(problem, point, method="spectral")
-    left, right = balls.draw_balls(pde.spectral.solve(problem, 64).field, point, found, 0.2).axes[:2]
+    radii = {name: float(getattr(found, name)) for name in ("local", "smoothing", "sharp")} | {"true": 0.2}
+    left, right = balls.draw_balls(pde.spectral.solve(problem, 64).field, point, radii).axes[:2]
     # For v = 0 the width of the cloud is sigma.
     assert found.spread == pytest.approx(0.2)
-    assert [patch.radius for patch in left.patches] == pytest.approx([float(found.local), float(found.smoothing), 0.2])
-    assert [bar.get_width() for bar in right.patches] == pytest.approx(
-        [float(found.sharp), float(found.smoothing), float(found.local), 0.2]
-    )
+    assert [patch.radius for patch in left.patches] == pytest.approx([radii["local"], radii["smoothing"], 0.2])
+    widths = [bar.get_width() for bar in right.patches]
+    assert widths == pytest.approx([radii["sharp"], radii["smoothing"], radii["local"], 0.2])
+
+
+def test_places_of_the_inputs_are_the_sliders_positions():
+    assert balls.INPUTS[42, 5] == pytest.approx([0.84, 0.1])
+    assert balls.INPUTS.shape == (51, 51, 2)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import io
 import json
 import os
 import re
@@ -19,8 +20,10 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: the lessons need the extra nets")
 pytest.importorskip("marimo", reason="marimo is not installed: the lessons need the extra teach")
 
+from PIL import Image
+
 import pde
-from lessons import LESSONS, _chromium, _drawing, _exercise, _jupyter, _server, _source
+from lessons import LESSONS, _chromium, _drawing, _exercise, _index, _jupyter, _links, _server, _source, _thumbnails
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [lesson.name for lesson in LESSONS]
@@ -52,6 +55,21 @@ def test_every_lesson_is_in_the_index_once():
     assert all(lesson.title and lesson.summary.endswith(".") and lesson.minutes > 0 for lesson in LESSONS)
 
 
+def test_links_lead_to_the_index_the_next_lesson_and_the_paper():
+    for i, lesson in enumerate(LESSONS):
+        text = _links.links(lesson.name).text
+        assert text.startswith("<nav") and 'href="../"' in text and f"section {lesson.section} of" in text
+        following = re.findall(r'href="\.\./(\w+)/"', text)
+        assert following == NAMES[i + 1 : i + 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_picture_of_the_index_is_small(name):
+    data = (_index.THUMBNAILS / f"{name}.png").read_bytes()
+    image = Image.open(io.BytesIO(data))
+    assert len(data) < 40_000 and max(a / b for a, b in zip(image.size, _thumbnails.SIZE, strict=True)) == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_lesson_is_short_and_has_every_part_of_the_pattern(name):
     source = (ROOT / "lessons" / f"{name}.py").read_text(encoding="utf-8")
@@ -75,6 +93,7 @@ def test_lesson_is_short_and_has_every_part_of_the_pattern(name):
     ]
     assert places == sorted(places), "statement, formula, slider, figure, break it, why, exercise: in this order"
     assert "show_source(" in cells(name)[-1], "the last cell shows our code"
+    assert f"links('{name}')" in cells(name)[-1], "the last cell leads on"
     assert any("assert " in cell and "verdict(" in cell for cell in cells(name)), "the exercise checks its own facts"
     # The screen reader's name of each control.
     for call in re.findall(r"mo\.ui\.\w+\((?:[^()]|\([^()]*\))*\)", source):

@@ -78,9 +78,12 @@ def test_index_leads_to_every_lesson(page, address, keep):
     page.look(1280)
     page.open(address)
     page.wait_for("document.readyState === 'complete'")
-    links = page.evaluate("[...document.querySelectorAll('li a')].map(link => [link.textContent, link.pathname])")
+    links = page.evaluate(
+        "[...document.querySelectorAll('li a')].map(link => [link.textContent.trim(), link.pathname])"
+    )
     root = urlsplit(address).path
-    assert links == [[lesson.title, f"{root}/{lesson.name}/"] for lesson in LESSONS]
+    assert links == [[f"{i}. {lesson.title}", f"{root}/{lesson.name}/"] for i, lesson in enumerate(LESSONS, 1)]
+    assert page.evaluate("[...document.querySelectorAll('li a img')].every(image => image.naturalWidth > 200)")
     text = page.evaluate("document.body.innerText")
     assert all(lesson.summary in text for lesson in LESSONS)
     # By keyboard: the first link is the first stop.

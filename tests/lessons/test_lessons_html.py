@@ -14,6 +14,7 @@ from lessons import LESSONS
 from lessons._chromium import chromium, find_chromium
 from lessons._html import MOST_BYTES, write_pages
 from lessons._html._markup import to_html
+from lessons._html._page import lesson_page
 from lessons._html._states import states_of
 
 EXERCISE = "noise_makes_euler_maruyama"
@@ -46,27 +47,96 @@ def test_states_are_those_that_the_cells_compute(monkeypatch):
     assert len(texts) == 2 and any("1024 paths of 1 blocks" in text for text in texts)
 
 
-@pytest.mark.slow
-def test_pages_open_from_disk_and_their_sliders_move(tmp_path):
+@pytest.fixture(scope="module")
+def page():
     try:
         find_chromium()
     except ValueError as missing:
         pytest.skip(str(missing))
+    with chromium() as page:
+        yield page
+
+
+def image_of(page):
+    return page.evaluate("document.images[0].src")
+
+
+def opened(page, path, width):
+    """Open a page of a lesson, and find nothing wrong with it."""
+    page.look(width, scheme="dark" if width == 390 else "light")
+    page.open(path.as_uri())
+    page.wait_for("document.readyState === 'complete'")
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    # Letters of 10 points at 150 dots per inch have 9 CSS pixels then.
+    assert page.evaluate("Math.min(...[...document.images].map(i => i.width / i.naturalWidth))") >= 0.43
+    assert page.evaluate("document.querySelectorAll('math').length") >= 3
+    assert "$" not in page.evaluate("document.querySelector('main').innerText")
+    assert page.evaluate("[...document.querySelectorAll('[role=img]')].every(e => e.ariaLabel.length > 20)")
+
+
+def moves(page):
+    """Whether an arrow key on the first slider changes the first picture."""
+    before = image_of(page)
+    page.evaluate("document.querySelector('input[type=range]').focus()")
+    page.press("ArrowLeft")
+    page.wait_for(f"document.images[0].src !== {before!r}")
+    page.press("ArrowRight")
+    page.wait_for(f"document.images[0].src === {before!r}")
+    return {url.split(":")[0] for url in page.requests} <= {"file", "data"} and page.complaints == []
+
+
+# Every answer that the page knows, and what it replies; then the first one again.
+ANSWERS = """(() => {
+    const right = data.controls.answer.values.filter((value, place) => {
+        state.answer = place;
+        show("answer");
+        return document.querySelector(".callout.success") !== null;
+    });
+    state.answer = data.controls.answer.first;
+    show("answer");
+    return right;
+})()"""
+
+
+def test_page_from_disk_moves_and_checks_the_exercise(page, tmp_path, monkeypatch):
+    from lessons._html import _states
+
+    monkeypatch.setattr(_states, "POSITIONS", {EXERCISE: {"n_paths": [1024], "n_layers": [1, 32]}})
+    path = tmp_path / "page.html"
+    path.write_text(lesson_page(EXERCISE, states_of(EXERCISE)), encoding="utf-8")
+    opened(page, path, 390)
+    page.evaluate("document.querySelector('[data-control=n_layers]').focus()")
+    before = image_of(page)
+    page.press("ArrowLeft")
+    page.wait_for(f"document.images[0].src !== {before!r}")
+    assert page.evaluate("document.querySelector('[data-value=n_layers]').textContent") == "1"
+    verdict = "document.querySelector('.callout:last-of-type').innerText"
+    assert "No answer yet." in page.evaluate(verdict)
+    for answer, word in (("16384", "Right."), ("2048", "Not yet."), ("4096", "Not yet.")):
+        page.evaluate(f"""[...document.querySelectorAll('[data-control=answer]')].find(
+            input => input.parentElement.innerText.trim() === '{answer}').click()""")
+        assert word in page.evaluate(verdict), answer
+    # Each panel stands once among the data, however many positions show it.
+    assert page.evaluate("new Set(data.images).size === data.images.length")
+    assert page.complaints == []
+
+
+@pytest.mark.slow
+def test_pages_open_from_disk_and_their_sliders_move(page, tmp_path):
     names = [lesson.name for lesson in LESSONS]
     written = list(write_pages(names, tmp_path, lambda path, data: (path.write_bytes(data), path)[1]))
     assert [path.name for path in written] == [*(f"{name}.html" for name in names), "index.html"]
     assert max(path.stat().st_size for path in written) <= MOST_BYTES
-    with chromium() as page:
-        for path in written[:-1]:
-            for width in (390, 1280):
-                page.look(width, scheme="dark" if width == 390 else "light")
-                page.open(path.as_uri())
-                page.wait_for("document.readyState === 'complete'")
-                assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
-                assert page.evaluate("Math.min(...[...document.images].map(i => i.width / i.naturalWidth))") >= 0.43
-                before = page.evaluate("document.images[0].src")
-                page.evaluate("document.querySelector('input[type=range]').focus()")
-                page.press("ArrowLeft")
-                page.wait_for(f"document.images[0].src !== {before!r}")
-                assert {url.split(":")[0] for url in page.requests} <= {"file", "data"}
-                assert page.complaints == []
+    for path in written[:-1]:
+        for width in (390, 1280):
+            opened(page, path, width)
+            assert moves(page)
+        right = page.evaluate(ANSWERS)
+        # Of a number several are near enough; nobody answers right by not answering.
+        assert 1 <= len(right) < page.evaluate("data.controls.answer.values.length") / 2, path
+        assert page.evaluate("data.controls.answer.values[data.controls.answer.first]") not in right
+        assert page.evaluate("document.querySelectorAll('nav a[href$=\".html\"]').length") >= 1
+    page.open(written[-1].as_uri())
+    links = page.evaluate("[...document.querySelectorAll('li a')].map(link => link.href)")
+    assert links == [path.as_uri() for path in written[:-1]]
+    assert page.complaints == []

@@ -116,7 +116,8 @@ def test_run_goes_on_for_longer_where_the_rates_of_its_epochs_stay(tmp_path, mod
     with Run(tmp_path, config(made(epochs=20)), made(epochs=20), resume=True) as run:
         assert (run.changes, len(run.history)) == ([], 5)
     train(tmp_path, made(epochs=20), model, 6, resume=True)
-    with pytest.raises(ValueError, match=r"epochs=20 \(here 10\), which cannot be changed: with schedule=steps, the finished epoch 5"):
+    refusal = r"epochs=20 \(here 10\), which cannot be changed: with schedule=steps, the finished epoch 5"
+    with pytest.raises(ValueError, match=refusal):
         train(tmp_path, made(), model, 7, resume=True)
     with pytest.raises(ValueError, match="6 epochs are finished"):
         train(tmp_path, made(epochs=4), model, 7, resume=True)
