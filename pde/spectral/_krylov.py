@@ -25,6 +25,8 @@ _BINS_PER_VECTOR = 1.5
 # Dimensions at which the convergence is first observed; later ones are extrapolated from these.
 _FIRST_CHECKS = (4, 9, 20, 36)
 _EPS = float(np.finfo(float).eps)
+# Rounding error per coefficient in the basis (measured where coefficients are large: 5 to 16).
+_ROUNDING = 30.0
 
 
 class KrylovStep(NamedTuple):
@@ -49,34 +51,49 @@ def exponential_step(apply, state, tau_max, error_rate, *, n_basis=110, accept=N
         raise FloatingPointError("the norm of the state is not finite")
     if beta == 0:
         return KrylovStep(state.copy(), tau_max, 0.0, 0)
-    basis, plan = _Basis(w, beta, n_basis), _Plan(tau_max, n_basis)
     n_wasted = 0
+    for sketched in (True, False):
+        basis, plan = _Basis(w, beta, n_basis, sketched=sketched), _Plan(tau_max, n_basis)
+        search = _grow(basis, plan, apply, shape, error_rate, probe)
+        if search is not None:
+            tau = plan.step(search)
+            rounding = basis.rounding(search.weights(tau))
+            # Nearly dependent vectors with large coefficients cancel: begin again without the sketch.
+            if not sketched or rounding <= 0.5 * error_rate * tau:
+                break
+        n_wasted += basis.size + (search is None)
+    at = functools.cache(_states(basis, search, shape))
+    for _ in range(3):
+        if accept is None or accept(at, tau):
+            error = search.error(tau) * basis.stretch() + rounding
+            return KrylovStep(at(tau), tau, error, basis.size + n_wasted)
+        tau /= 2
+    return KrylovStep(state, 0.0, 0.0, basis.size + n_wasted)
 
-    def states(search):
-        def at(t):
-            return basis.combine(search.weights(t)).view(complex).reshape(shape)
 
-        return at
+def _states(basis, search, shape):
+    """w as a function of time."""
 
+    def at(t):
+        return basis.combine(search.weights(t)).view(complex).reshape(shape)
+
+    return at
+
+
+def _grow(basis, plan, apply, shape, error_rate, probe):
+    """Extend the basis until it reaches the planned time, is full, or fails the probe; None if the sketch is blind."""
     while True:
         v = apply(basis.last.view(complex).reshape(shape)).view(float).reshape(-1)
         if not basis.extend(v):
-            # Too few entries differ from zero for the sketch: begin again without.
-            n_wasted += basis.size + 1
-            basis, plan = _Basis(w, beta, n_basis, sketched=False), _Plan(tau_max, n_basis)
-            continue
+            # Too few entries differ from zero for the sketch.
+            return None
         if basis.complete or basis.size == plan.next_check:
             search = _Search(basis, error_rate, plan.target)
             if basis.complete or plan.reached(basis.size, search.longest):
-                break
-            if probe is not None and basis.size == _FIRST_CHECKS[-1] and not probe(states(search), search.longest):
-                break
-    tau, at = plan.step(search), functools.cache(states(search))
-    for _ in range(3):
-        if accept is None or accept(at, tau):
-            return KrylovStep(at(tau), tau, search.error(tau) * basis.stretch(), basis.size + n_wasted)
-        tau /= 2
-    return KrylovStep(state, 0.0, 0.0, basis.size + n_wasted)
+                return search
+            early = probe is not None and basis.size == _FIRST_CHECKS[-1]
+            if early and not probe(_states(basis, search, shape), search.longest):
+                return search
 
 
 class _Basis:
@@ -124,10 +141,19 @@ class _Basis:
         self.invariant = status == _arnoldi.INVARIANT
         return True
 
+    def _coefficients(self, weights):
+        """R^-1 weights: the coefficients in V."""
+        size = self.size if self.invariant else self.size + 1
+        return back_substitute(self._r, weights[:size])
+
     def combine(self, weights):
         """U weights, as a vector of the full space."""
-        size = self.size if self.invariant else self.size + 1
-        return weighted_sum(self._vectors, back_substitute(self._r, weights[:size]))
+        return weighted_sum(self._vectors, self._coefficients(weights))
+
+    def rounding(self, weights):
+        """Estimated rounding error of U weights and of G, in the 2-norm."""
+        y = self._coefficients(weights)
+        return _ROUNDING * _EPS * math.sqrt(dot(y, y))
 
     def stretch(self):
         """Length of the last vector of U, along which the error lies, if more than its length 1 in the sketch."""

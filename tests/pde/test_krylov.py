@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from pde.spectral import _arnoldi
+from pde.spectral import _arnoldi, _krylov
 from pde.spectral._krylov import exponential_step
 
 EPS = np.finfo(float).eps
@@ -235,3 +235,24 @@ print(hashlib.sha256(u.tobytes()).hexdigest())
     run = functools.partial(subprocess.run, [sys.executable, "-c", code], env=env, cwd=ROOT, text=True, check=True)
     cold, warm = (run(capture_output=True).stdout for _ in range(2))
     assert cold == warm
+
+
+def test_vectors_that_cancel_begin_again_without_the_sketch(monkeypatch):
+    rates, w = -np.linspace(0, 30, 80), np.ones(80, dtype=complex)
+    kinds, make = [], _krylov._Basis
+
+    def basis(*args, sketched):
+        kinds.append(sketched)
+        return make(*args, sketched=sketched)
+
+    monkeypatch.setattr(_krylov, "_Basis", basis)
+    usual = exponential_step(lambda v: rates * v, w, 1.0, 1e-9)
+    assert kinds == [True]
+    # As if each coefficient were a thousand million times as large.
+    monkeypatch.setattr(_krylov, "_ROUNDING", 30e9)
+    again = exponential_step(lambda v: rates * v, w, 1.0, 1e-9)
+    assert kinds == [True, True, False]
+    assert again.n_products > usual.n_products
+    # What rounding may do is part of the error that is reported.
+    assert again.error > 1e-6 > usual.error
+    np.testing.assert_allclose(again.state, np.exp(again.tau * rates), rtol=0, atol=1e-8)
