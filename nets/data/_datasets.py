@@ -1,11 +1,11 @@
 """Image data sets as tensors of bytes: handwritten digits, CIFAR, any folder or archive of images.
 
-    "digits"               1797 images of 8 x 8 from scikit-learn, without a network
+    "digits"               1797 images of 8 x 8 from scikit-learn, without a download
     "cifar10", "cifar100"  downloaded by torchvision
     PATH                   a folder, or a .tar, .tar.xz or .tar.gz archive, of train/<class>/* and test/<class>/*
     PATH::RGB, PATH::L     the same, all images converted to colour, or to grey
 
-What has to be decoded is decoded once, and kept in $XDG_CACHE_HOME/enresnet (~/.cache/enresnet).
+Images are decoded once, and kept in $XDG_CACHE_HOME/enresnet (~/.cache/enresnet).
 """
 
 import hashlib
@@ -25,7 +25,7 @@ __all__ = ["Batches", "Dataset", "cache_directory", "load"]
 
 N_DIGITS_TEST = 360
 MODES = ("::RGB", "::L")
-# Counted up when images are read otherwise than before: what was kept is then made again.
+# Bump when images are read differently, so that cached sets are not reused.
 READER = 2
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
@@ -37,17 +37,17 @@ class Dataset:
     Parameters
     ----------
     name : str
-        As given to `load`; the last part of a path.
+        Name as given to `load`, or the last part of a path.
     train_images, test_images : Tensor of shape (n_images, n_channels, height, width)
-        uint8.
+        Images as uint8.
     train_labels, test_labels : Tensor of shape (n_images,)
-        int64.
+        Labels as int64.
     classes : tuple of str
-        Names, in the order of the labels.
+        Names of the classes, in the order of the labels.
     encoding : str
-        What the pixels went through: "JPEG", "PNG", "raw" and the like.
+        Format from which the pixels were decoded, such as "JPEG", "PNG" or "raw".
     white : int, default=255
-        The byte that stands for 1.0.
+        Byte that represents 1.0.
     """
 
     name: str
@@ -60,38 +60,18 @@ class Dataset:
     white: int = 255
 
     def to(self, device):
-        """Move to a device.
-
-        Parameters
-        ----------
-        device : str or torch.device
-            Where to.
-
-        Returns
-        -------
-        Dataset
-        """
+        """Return the data set with its tensors on a device."""
         return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
     def tensors(self):
-        """Return the four tensors by name.
-
-        Returns
-        -------
-        dict of str to Tensor
-            Images (n_images, n_channels, height, width), labels (n_images,).
-        """
+        """Return the four tensors by name, a dict."""
         names = ("train_images", "train_labels", "test_images", "test_labels")
         return {name: getattr(self, name) for name in names}
 
     def statistics(self):
-        """Return mean and standard deviation of every channel of the training images, in [0, 1].
+        """Return the mean and standard deviation of every channel of the training images, two lists.
 
         They are computed from the counts of the 256 values, so that they are the same on every machine.
-
-        Returns
-        -------
-        mean, std : list of float
         """
         values = torch.arange(256, dtype=torch.float64) / self.white
         channels = self.train_images.cpu().transpose(0, 1).flatten(1)
@@ -101,12 +81,7 @@ class Dataset:
         return [mean.item() for mean in means], [std.item() for std in stds]
 
     def provenance(self):
-        """Return what is said of the data wherever a number comes from them.
-
-        Returns
-        -------
-        dict
-        """
+        """Return the description of the data, a dict, that is kept with every number computed from them."""
         return {
             "name": self.name,
             "encoding": self.encoding,
@@ -119,7 +94,7 @@ class Dataset:
 
 
 def cache_directory():
-    """Return the directory where decoded sets are kept: $XDG_CACHE_HOME/enresnet, by default ~/.cache/enresnet.
+    """Return the directory of decoded data sets: $XDG_CACHE_HOME/enresnet, by default ~/.cache/enresnet.
 
     Returns
     -------
@@ -129,7 +104,7 @@ def cache_directory():
 
 
 def load(name, *, progress=True):
-    """Load a data set, from the cache where it has been decoded before.
+    """Load a data set, from the cache if it has been decoded before.
 
     Parameters
     ----------
@@ -138,17 +113,17 @@ def load(name, *, progress=True):
         colour or grey, where they are of both kinds. What was left out, and images that are in training and test or
         have two labels, is reported on standard error.
     progress : bool, default=True
-        Show a progress bar while decoding, if standard error is a terminal.
+        Whether to show a progress bar while decoding, if standard error is a terminal.
 
     Returns
     -------
     Dataset
-        On the CPU.
+        Data set on the CPU.
 
     Raises
     ------
     ValueError
-        If there is no such set, it cannot be downloaded, or the archive is no archive of images of one shape.
+        If there is no such data set, it cannot be downloaded, or its images cannot be read or differ in shape.
     """
     if name == "digits":
         return _digits()
@@ -169,13 +144,13 @@ class Batches:
     Parameters
     ----------
     images : Tensor of shape (n_images, n_channels, height, width)
-        uint8.
+        Images as uint8.
     labels : Tensor of shape (n_images,)
         Labels.
     white : int, default=255
-        The byte that stands for 1.0.
+        Byte that represents 1.0.
     channels_last : bool, default=True
-        Give images in channels-last memory order.
+        Whether images are returned in channels-last memory order.
     """
 
     def __init__(self, images, labels, white=255, *, channels_last=True):
@@ -191,14 +166,14 @@ class Batches:
         Parameters
         ----------
         chosen : Tensor of shape (n_chosen,) or slice
-            Which.
-        shifts : augmentation.Shifts, optional
-            How to crop and reflect each of them; by default they are taken as they are.
+            Indices of the images.
+        shifts : Shifts, optional
+            Crops and reflections of these images; by default they are not changed.
 
         Returns
         -------
         x : Tensor of shape (n_chosen, n_channels, height, width)
-            float32 in [0, 1].
+            Images as float32 in [0, 1].
         y : Tensor of shape (n_chosen,)
             Labels.
         """
@@ -215,7 +190,7 @@ def _digits():
     digits = load_digits()
     images = torch.from_numpy(digits.images).to(torch.uint8)[:, None]
     labels = torch.from_numpy(digits.target).long()
-    # The set has no test part of its own, and its writers come one after the other: any part must be a random one.
+    # There is no separate test part, and the images are ordered by writer: the parts must be random.
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     test, train = order[:N_DIGITS_TEST], order[N_DIGITS_TEST:]
     names = tuple(str(name) for name in digits.target_names)
@@ -228,10 +203,10 @@ def _download(name):
     except ImportError as error:
         raise ValueError(f"{name} is downloaded by torchvision, which cannot be imported ({error})") from None
     root = cache_directory() / "downloads"
-    made = getattr(datasets, TORCHVISION[name])
+    kind = getattr(datasets, TORCHVISION[name])
     try:
-        # torchvision checks the MD5 sum of each of the files that it reads.
-        parts = {part: made(root, train=part == "train", download=True) for part in ("train", "test")}
+        # torchvision checks the MD5 sum of every file that it reads.
+        parts = {part: kind(root, train=part == "train", download=True) for part in ("train", "test")}
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"{name} could not be downloaded ({' '.join(str(error).split())}): without a network, give --data digits, "
@@ -245,7 +220,7 @@ def _download(name):
 
 
 def _cached(name, source, make):
-    """The set whose source has this fingerprint, from the cache, or made and put there."""
+    """Return the data set whose source has this fingerprint, from the cache, or else make and cache it."""
     text = json.dumps(source)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     file = cache_directory() / f"{name}-{key}.safetensors"
@@ -254,14 +229,14 @@ def _cached(name, source, make):
             tensors, record = checkpoint.read(file, "images")
             return _dataset(name, tensors, record)
         except ValueError as error:
-            sys.stderr.write(f"{error}: it is made again\n")
+            sys.stderr.write(f"{error}: recomputing it\n")
     made = make()
     record = {key: made.pop(key) for key in ("classes", "encoding")} | {"notes": made.pop("notes", [])}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write(file, "images", made, record)
     except OSError as error:
-        sys.stderr.write(f"the decoded images cannot be kept in {file.parent} ({error.strerror}): they are not\n")
+        sys.stderr.write(f"the decoded images cannot be cached in {file.parent}: {error.strerror}\n")
     return _dataset(name, made, record)
 
 

@@ -1,6 +1,7 @@
-"""Folders and tar archives of images in the layout train/<class>/*, test/<class>/*, read once and kept as one tensor.
+"""Folders and tar archives of images in the layout train/<class>/*, test/<class>/*, read into tensors.
 
-Images of another shape than the first are refused; what is left out, converted or occurs twice is counted in the notes.
+Images that differ in shape from the first are refused; files that are left out, converted or occur twice are counted in
+the notes.
 """
 
 import hashlib
@@ -15,21 +16,17 @@ from nets.data._pixels import decode
 
 __all__ = ["fingerprint", "is_archive", "read_images"]
 
-# The whole set is held in memory.
+# The whole data set is kept in memory.
 MAX_TOTAL = 32 * 2**30
 
 
 def read_images(path, *, mode=None, progress=True):
-    """Read every image of a folder or a tar archive; a bar shows progress if standard error is a terminal.
+    """Read all images of a folder or a tar archive into a dict; `mode` "RGB" or "L" converts all to colour or grey.
 
-    mode "RGB" or "L" converts all images to colour or grey; by default they must be of one kind.
-
-    Returns a dict: "train_images", "test_images" of shape (n_images, n_channels, height, width), uint8, sorted by class
-    and file name; "train_labels", "test_labels" of shape (n_images,); "classes": names in the order of labels;
-    "encoding": formats of the files, such as "JPEG"; "notes": what was left out, and images that occur twice.
-
-    Raises a ValueError if there are no images, one is damaged, too large, of more than 8 bits per channel or of another
-    shape than the others, or the classes of training and test differ.
+    "train_images", "test_images": uint8 of shape (n_images, n_channels, height, width), sorted by class and file name;
+    "train_labels", "test_labels": shape (n_images,); "classes": names in the order of labels; "encoding": formats of
+    the files; "notes": files that were left out, and images that occur twice. ValueError for images that cannot be
+    read.
     """
     notes, formats, first, total = Counter(), set(), None, 0
     found = {}
@@ -37,7 +34,7 @@ def read_images(path, *, mode=None, progress=True):
     with tqdm(source, desc=f"reading {path.name}", unit="img", disable=None if progress else True) as bar:
         for place, key, file in bar:
             if isinstance(file, Link):
-                # A hard link is the file of that name as it is here; where a symbolic one leads is seen at the end.
+                # A hard link is resolved at once, to the member before it; a symbolic link at the end.
                 image = found.get(file.target, (place, file))[1] if file.is_hard else file
             else:
                 image, kind = decode(file, "/".join(place), path, mode, notes)
@@ -49,15 +46,15 @@ def read_images(path, *, mode=None, progress=True):
                 raise ValueError(f"{path}: holds more than {MAX_TOTAL / 2**30:.0f} GiB of pixels, more than is kept")
             if key in found:
                 notes["paths that occur twice, of which the last was read, as tar does"] += 1
-            # Under a path that occurs twice the later image replaces the earlier one.
+            # If a path occurs twice, the later image replaces the earlier one.
             found[key] = place, image
     found = _followed(found, notes)
     roots = {key.removesuffix("/".join(place)) for place, key, _ in found}
     if len(roots) > 1:
         notes["folders of the archive with a train or a test in them, all of which were read"] = len(roots)
     sets = _assemble(path, {part: [each for each in found if each[0][0] == part] for part in PARTS})
-    told = [f"{what}: {count}" for what, count in notes.items()] + _twice(found)
-    return sets | {"encoding": "+".join(sorted(formats)), "notes": told}
+    texts = [f"{what}: {count}" for what, count in notes.items()] + _twice(found)
+    return sets | {"encoding": "+".join(sorted(formats)), "notes": texts}
 
 
 def _check_shape(path, image, place, first):
@@ -71,7 +68,7 @@ def _check_shape(path, image, place, first):
 
 
 def _followed(found, notes):
-    """The images (place, key, pixels), links among them as what they lead to."""
+    """Return the images (place, key, pixels), with links replaced by their targets."""
     followed = []
     for key, (place, image) in found.items():
         passed = set()
@@ -86,7 +83,7 @@ def _followed(found, notes):
 
 
 def _twice(found):
-    """Notes on pixels that occur in training and test, or under two labels."""
+    """Return notes on images that occur in training and test, or with two labels."""
     parts, labels = defaultdict(set), defaultdict(set)
     for (part, label, _), _, pixels in found:
         key = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
@@ -111,7 +108,7 @@ def _assemble(path, found):
         raise ValueError(f"{path}: there must be 2 classes at least, got {names['train'][0]!r} alone")
     sets = {"classes": names["train"]}
     for part in PARTS:
-        # The order of an archive's members is an accident.
+        # The order of the members of an archive is arbitrary.
         found[part].sort(key=lambda each: (each[0], each[1]))
         pixels = torch.from_numpy(np.stack([image for _, _, image in found[part]]))
         sets[f"{part}_images"] = pixels.permute(0, 3, 1, 2).contiguous()

@@ -1,7 +1,7 @@
-"""What a folder or a tar archive holds in the layout train/<class>/*, test/<class>/*, one file after the other.
+"""The image files of a folder or a tar archive in the layout train/<class>/*, test/<class>/*, one after the other.
 
-An archive is only read, member by member, as a stream: nothing in it is extracted, and its paths name classes alone.
-What lies in the layout and is not read is counted in the notes.
+An archive is read as a stream, member by member: nothing is extracted, and its paths are only used as names of classes.
+Files in the layout that are not read are counted in the notes.
 """
 
 import io
@@ -20,16 +20,16 @@ SUFFIXES = {
     ".tiff",
 }  # fmt: skip
 ARCHIVES = (".tar", ".tar.xz", ".tar.gz", ".tar.bz2", ".tgz", ".txz", ".tbz2")
-# Left in folders by the programs that show them.
+# Files that programs for viewing images leave in folders.
 NO_IMAGES = ("Thumbs.db", "desktop.ini")
 ELSEWHERE = "images not in train/<class>/* or test/<class>/*, left out"
-# Raised by opened archives.
+# Errors that damaged archives raise.
 DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError)
 MAX_FILE = 64 * 2**20
 
 
 class Link(NamedTuple):
-    """A member of an archive that stands for another one, of this name."""
+    """A member of an archive that is a link to the member of this name."""
 
     target: str
     is_hard: bool
@@ -41,7 +41,7 @@ def is_archive(path):
 
 
 def fingerprint(path):
-    """Name, size in bytes and time of change in nanoseconds: of an archive, or of every image in a folder."""
+    """Name, size in bytes and modification time in nanoseconds of an archive, or of every image in a folder."""
 
     def stamp(file, name):
         status = file.stat()
@@ -54,12 +54,12 @@ def fingerprint(path):
 
 
 def members(path, notes):
-    """Yield (part, class, file name), the whole name, and the opened file or a Link, of each image."""
+    """Yield (part, class, file name), the full name, and the opened file or a Link, for each image."""
     return _opened(path, notes) if path.is_dir() else _archived(path, notes)
 
 
 def _place(name):
-    """(part, class, file name) of train/<class>/<file>, in whatever folder that stands; None for all else."""
+    """Return (part, class, file name) of train/<class>/<file>, in any folder; None for all other names."""
     parts = PurePosixPath(name).parts
     if len(parts) < 3 or parts[-3] not in PARTS or not _is_image(parts[-2:]):
         return None
@@ -67,7 +67,7 @@ def _place(name):
 
 
 def _is_image(parts):
-    """Whether a file is an image by its name, and not hidden: AppleDouble files, folders of editors."""
+    """Whether a name is that of an image, and not hidden, as AppleDouble files and folders of editors are."""
     return PurePosixPath(parts[-1]).suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in parts)
 
 
@@ -148,9 +148,9 @@ def _archived(path, notes):
 
 
 def _ends_in_zeros(path):
-    """Whether the last block is one of zeros, as it must be: a cut between two members would otherwise go unnoticed.
+    """Whether the last block consists of zeros, as it must: otherwise the archive was cut between two members.
 
-    Compressed archives have checks of their own.
+    Compressed archives have their own checks.
     """
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - tarfile.BLOCKSIZE))

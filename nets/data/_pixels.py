@@ -1,7 +1,7 @@
-"""One image file as pixels of 8 bits per channel: grey with one channel, all else with three.
+"""One image file as pixels with 8 bits per channel: grey images have one channel, all others three.
 
-What would be read otherwise than it is meant is refused; what is not shown (opacity, further frames, orientation) is
-counted in the notes.
+Images that would be misread are refused; information that is ignored (opacity, further frames, orientation) is counted
+in the notes.
 """
 
 import re
@@ -9,24 +9,24 @@ import warnings
 
 import numpy as np
 
-# By content; the name may say another.
+# Formats are recognised by content, not by the file name.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF")
-# Modes of Pillow with one channel, opaque or not, and those whose colours need no profile.
+# Pillow's modes with one channel, opaque or not, and its modes whose colours need no profile.
 GREY = ("1", "L", "LA", "La")
 EXACT = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
 # Raw modes with more than 8 bits per channel: not "BGR;16", which has 16 for all three.
 DEEP = re.compile(r"(?!BGR)\w+;(12|16|32|64)")
 ORIENTATION = 0x0112
-# The whole set is held in memory: this is for small images, many of them.
+# The whole data set is kept in memory, which suits many small images.
 MAX_SIDE = 512
 
 
 def decode(file, name, path, mode, notes):
-    """(height, width, n_channels) pixels and the name of the format; `mode` "RGB" or "L" converts."""
+    """Return pixels (height, width, n_channels) and the name of the format; `mode` "RGB" or "L" converts."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings(record=True) as told, Image.open(file, formats=FORMATS) as image:
+        with warnings.catch_warnings(record=True) as caught, Image.open(file, formats=FORMATS) as image:
             warnings.simplefilter("always")
             if max(image.size) > MAX_SIDE:
                 raise ValueError(f"it is {image.size[0]} x {image.size[1]}, sides over {MAX_SIDE} are not read")
@@ -44,27 +44,27 @@ def decode(file, name, path, mode, notes):
             f"{path}: {name} cannot be read: it is damaged, or no image of a format that is read"
         ) from None
     except Exception as error:  # noqa: BLE001
-        # A damaged image raises whatever its broken part leads to.
+        # Damaged images raise errors of many types.
         raise ValueError(f"{path}: {name} cannot be read: {' '.join(str(error).split())}") from None
-    for text in {" ".join(str(warning.message).split()) for warning in told}:
+    for text in {" ".join(str(warning.message).split()) for warning in caught}:
         notes[f"images that made Pillow warn ({text})"] += 1
     return pixels[:, :, None] if pixels.ndim == 2 else pixels, kind
 
 
 def _check_depth(image):
-    """Pillow would clip, or drop the lower half of, what has more than 8 bits."""
+    """Refuse more than 8 bits per channel, which Pillow would clip or cut in half."""
     deep = image.mode.startswith(("I", "F"))
     for decoder, _, _, arguments in image.tile:
         arguments = arguments if isinstance(arguments, tuple) else (arguments,)
         deep |= any(isinstance(each, str) and bool(DEEP.match(each)) for each in arguments)
-        # The mode, and the number that stands for white.
+        # The last argument is the value of white.
         deep |= decoder.startswith("ppm") and arguments[-1] > 255
     if deep:
         raise ValueError(f"it has more than 8 bits per channel (mode {image.mode}), convert it to 8 bits first")
 
 
 def _opaque(image, notes):
-    """The image without opacity, whose colours and greys stay as they are."""
+    """Return the image without opacity, with unchanged colours and greys."""
     if not image.has_transparency_data:
         return image
     # "La" and "RGBa" are multiplied by their opacity.
@@ -72,5 +72,5 @@ def _opaque(image, notes):
     whole = image.convert("RGBA")
     if whole.getchannel("A").getextrema()[0] < 255:
         notes["images whose transparency was ignored"] += 1
-    # A palette whose opacity is a list would make Pillow warn.
+    # Pillow warns about palettes with a list of opacities.
     return whole if image.mode in ("P", "PA") else image

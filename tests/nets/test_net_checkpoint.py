@@ -146,7 +146,7 @@ def test_model_comes_back_from_its_file_alone(run):
 
 
 def test_run_without_a_model_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="it is no run, or has no epoch behind it"):
+    with pytest.raises(ValueError, match="it is not a run, or no epoch has finished"):
         checkpoint.load_model(tmp_path)
 
 

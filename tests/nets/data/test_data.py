@@ -219,7 +219,7 @@ def test_damaged_cache_is_made_again(tmp_path, cache, capsys, damage):
     (kept,) = cache.iterdir()
     kept.write_bytes(damage(kept.read_bytes()))
     assert same(data.load(path), first)
-    assert "made again" in capsys.readouterr().err
+    assert "recomputing it" in capsys.readouterr().err
     assert [*cache.iterdir()] == [kept]
     assert same(data.load(path), first)
     assert capsys.readouterr().err == ""
@@ -229,7 +229,7 @@ def test_set_is_read_where_nothing_can_be_kept(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(data.load(write_tar(tmp_path / "set.tar", pictures())).train_images) == 2 * N_EACH
-    assert "cannot be kept" in capsys.readouterr().err
+    assert "cannot be cached" in capsys.readouterr().err
 
 
 def test_source_that_is_not_there_or_no_archive_is_refused(tmp_path):

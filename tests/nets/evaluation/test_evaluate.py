@@ -405,7 +405,7 @@ def test_a_damaged_file_is_made_again(fitted, tmp_path, capsys):
 def test_an_attack_that_leaves_its_ball_is_found_out(fitted, tmp_path, monkeypatch):
     plain, _, images = fitted
     monkeypatch.setattr(attacks, "fgsm", lambda model, x, y, eps, **options: (x + 1.01 * eps).clamp(0, 1))
-    with pytest.raises(ArithmeticError, match=r"fgsm went 0\.0316"):
+    with pytest.raises(ArithmeticError, match=r"fgsm moved by 0\.0316"):
         make(plain, images, tmp_path).run(parse("fgsm", is_noisy=False, n_images=20))
 
 

@@ -551,8 +551,8 @@ def test_speed_alone_may_be_changed_and_is_noted(copy, capsys):
     ("name", "damage", "message"),
     [
         ("last.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged"),
-        ("last.safetensors", lambda path: path.write_bytes(pickle.dumps({"a": 1})), "is damaged, or no safetensors"),
-        ("last.safetensors", lambda path: shutil.copy(path.with_name("best.safetensors"), path), "holds model"),
+        ("last.safetensors", lambda path: path.write_bytes(pickle.dumps({"a": 1})), "is damaged, or not a safetensors"),
+        ("last.safetensors", lambda path: shutil.copy(path.with_name("best.safetensors"), path), "contains model"),
         ("config.json", lambda path: path.write_text("{"), "is damaged, or not from a run"),
         ("config.json", lambda path: path.write_text("[1]"), "is damaged, or not from a run"),
         ("config.json", lambda path: path.unlink(), "without config.json"),
