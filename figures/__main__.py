@@ -1,11 +1,11 @@
-"""Every figure and table of the paper: python -m figures [NAME ...], and one page to look at them: OUT/index.html.
+"""Every figure and table of the paper: python -m figures [NAME ...], and one page that shows them: OUT/index.html.
 
-    python -m figures                    all of them, of the trained networks that ship with the package
+    python -m figures                    all of them, with the trained networks that ship with the package
     python -m figures fig5 fig6          some of them
     python -m figures --quick            small problems, few images
-    python -m figures --runs runs        of finished runs of your own
+    python -m figures --runs runs        with your own finished runs
 
-Each is also a command of its own, python -m figures.NAME, with options of its own. The page is written anew after each
+Each figure also has its own command, python -m figures.NAME, with its own options. The page is rewritten after each
 figure, so that an interrupted call leaves one as well; python -m figures.gallery writes it from the files alone. A
 figure for which a package or finished runs are missing is skipped with a line that says how to get them. The exit
 status is 1 if a figure failed, or if one that was named was skipped.
@@ -90,13 +90,13 @@ def _build_in(directory, arguments):
 
 
 def _keep_threads(names):
-    """Return a function that gives PyTorch the threads that it would have had without the figures before.
+    """Return a function that resets PyTorch's number of threads, which earlier figures may have changed.
 
-    Numba's loops set the number of OpenMP's threads of the whole process, whatever OMP_NUM_THREADS says; on a busy
+    Numba's loops set the number of OpenMP's threads of the whole process, whatever OMP_NUM_THREADS is; on a busy
     machine small networks then take five times the processor time.
     """
     try:
-        # One figure has none before it, and may do without PyTorch.
+        # Not for a single figure: none came before it, and it may not need PyTorch.
         torch = importlib.import_module("torch") if len(names) > 1 else None
     except ImportError:
         torch = None
@@ -106,7 +106,7 @@ def _keep_threads(names):
 
 
 def _options(name, arguments):
-    """The arguments of a figure: the shared ones, and of the others those that it has."""
+    """The arguments of a figure: the shared ones, and those of the others that it accepts."""
     options = ["--seed", str(arguments.seed), "--out", str(arguments.out)] + ["--quick"] * arguments.quick
     for option in FIGURES[name].options:
         value = getattr(arguments, option)
@@ -117,7 +117,7 @@ def _options(name, arguments):
 
 def _make(name, options):
     """Run a figure's command."""
-    # Its files hold what it prints.
+    # Its files contain what it prints.
     quietly = contextlib.redirect_stdout(io.StringIO()) if FIGURES[name].prints_output else contextlib.nullcontext()
     try:
         with quietly, _as_typed(name, options):
@@ -133,14 +133,14 @@ def _make(name, options):
             return Outcome("skipped", why)
         return _crash(error)
     except Exception as error:  # noqa: BLE001
-        # One figure's fault is not the others'; it shows by its traceback and the exit status.
+        # A failing figure does not stop the others; its traceback and the exit status report it.
         return _crash(error)
     return Outcome("made")
 
 
 @contextlib.contextmanager
 def _as_typed(name, options):
-    """Let the figure's provenance name the command that makes it alone."""
+    """Make the figure's provenance name the command of this figure alone."""
     typed = sys.argv
     sys.argv = [f"figures/{name}.py", *options]
     try:
@@ -159,7 +159,7 @@ def _judge(stop):
 
 
 def _missing(error):
-    """Which extra holds the package that is missing; empty for another error."""
+    """The extra that contains the missing package; empty for another error."""
     if EXTRA in str(error):
         return " ".join(str(error).split())
     package = (error.name or "").partition(".")[0]

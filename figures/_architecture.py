@@ -1,4 +1,4 @@
-"""A built network as boxes: its modules in the order in which they run, what goes in, comes out and is learned."""
+"""A built network as boxes: its modules in the order in which they run, with inputs, outputs and parameters."""
 
 import itertools
 from typing import NamedTuple
@@ -51,7 +51,7 @@ def parts(module):
 
 
 def members(net, weight=1.0):
-    """The networks of which a mean, or a mean of means, is made, with their weights."""
+    """The networks of a mean, or of a mean of means, with their weights."""
     if not isinstance(net, FeynmanKacMean):
         return [(net, weight)]
     pairs = zip(net.members, net.weights.tolist(), strict=True)
@@ -86,7 +86,7 @@ def _box(module, x, y):
 
 
 def label(module):
-    """What a module is called in a box."""
+    """Name of a module in its box."""
     if isinstance(module, NoisyResidual):
         return "residual mapping" if module.is_time_step else "residual mapping, projected"
     if isinstance(module, nn.Conv2d):
@@ -117,7 +117,7 @@ def inside(model, block, x):
 
 
 def grouped(boxes):
-    """Runs of equal boxes as one each, with the number of its repeats."""
+    """Merge consecutive equal boxes into one, with the number of repeats."""
     groups = ((box, len(list(run))) for box, run in itertools.groupby(boxes))
     return [box._replace(n_repeats=n) for box, n in groups]
 
@@ -128,6 +128,6 @@ def arrays(boxes, prefix=""):
 
 
 def from_arrays(data, prefix=""):
-    """The boxes again."""
+    """Boxes from arrays, the inverse of the above."""
     columns = (data[prefix + key].tolist() for key in Box._fields)
     return [Box(*row) for row in zip(*columns, strict=True)]

@@ -1,18 +1,18 @@
-"""The claims of the paper that numbers can decide, and the rule for it. Written before any number was read.
+"""The claims of the paper that numbers can decide, and the rule of the decision, written before any number was read.
 
 A claim on accuracies is a gain g = second - first, measured on the same images with the paired standard error s of
-`nets.compare`; p is the paper's gain, from its tables. Where p < 0 the signs of all three are turned first.
+`nets.compare`; p is the paper's gain, from its tables. If p < 0, the signs of g and p are changed first.
 
-    holds              g > 2 s, and the paper's gain lies within two standard errors: |p - g| <= 2 s
-    holds in part      g > 2 s, but the paper's gain does not lie within two
+    holds              g > 2 s, and the paper's gain is within two standard errors: |p - g| <= 2 s
+    holds in part      g > 2 s, but the paper's gain is not within two standard errors
     does not hold      g <= 2 s, and the paper's gain is excluded: p > g + 2 s
-    not reached        neither is excluded by so few images or seeds, or nothing was measured
+    not reached        too few images or seeds to exclude either, or nothing was measured
 
-Of several comparisons of one pair, the one of most networks counts, then the one on most images.
+If a pair has several comparisons, the one with the most networks counts, then the one on the most images.
 
-A claim without a printed number has its direction alone: holds if g > 2 s, does not hold if g < -2 s, else not reached.
-A claim that something is at most c: holds if x + 2 s <= c, does not hold if x - 2 s > c, else not reached. A claim that
-a bound or a principle is kept holds if it is kept in every case measured.
+A claim without a printed number only has a direction: it holds if g > 2 s, does not hold if g < -2 s, else not reached.
+A claim that something is at most c holds if x + 2 s <= c, does not hold if x - 2 s > c, else not reached. A claim that
+a bound or a principle is satisfied holds if it is satisfied in every case measured.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ AVERAGED = ("ifgsm20-eot20", "ifgsm20")
 
 
 class Gain(NamedTuple):
-    """A gain in accuracy (fraction) from one kind of network to another, under the first of these attacks there is."""
+    """A gain in accuracy (fraction) from one kind of network to another, under the first available of these attacks."""
 
     claim: str
     what: str
@@ -42,7 +42,7 @@ class Gain(NamedTuple):
 
 
 class Left(NamedTuple):
-    """An accuracy of a kind of network that must be at most LEFT under the first of these attacks there is."""
+    """An accuracy of a kind of network that must be at most LEFT under the first available of these attacks."""
 
     claim: str
     what: str
@@ -53,7 +53,7 @@ class Left(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A number in the JSON file of another figure, by a function of it; `unit` is written behind it."""
+    """A number in the JSON file of another figure, as a function of the file; `unit` is written after it."""
 
     claim: str
     what: str

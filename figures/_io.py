@@ -1,4 +1,4 @@
-"""Files of a figure: picture, arrays and record, which appear whole or not at all."""
+"""Files of a figure: picture, arrays and record, written completely or not at all."""
 
 import contextlib
 import datetime
@@ -27,13 +27,13 @@ PACKAGES = ("numpy", "scipy", "numba", "matplotlib")
 NETWORKS = frozenset({"torch"})
 FORMATS = ("png", "svg", "pdf")
 N_COLOURS = 256
-# Of the file of arrays: bump it when a figure's arrays get another meaning.
+# Format of the file of arrays: bump it when the meaning of a figure's arrays changes.
 FORMAT = 1
 
 
 @contextlib.contextmanager
 def output_directory(path):
-    """Make a directory, find out whether it can be written, and remove it again if nothing was written after all."""
+    """Make a directory, check that it can be written, and remove it again if nothing was written to it."""
     path = Path(path)
     new = [part for part in (path, *path.parents) if not part.exists()]
     _enresnet.writable_directory(path, "--out")
@@ -127,7 +127,7 @@ def _module_arguments():
 
 
 def _portable(word):
-    """An absolute path by its last name: records are committed, and other machines have other directories."""
+    """Reduce an absolute path to its last name: records are committed, and directories differ between machines."""
     option, equals, value = word.rpartition("=")
     return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 

@@ -17,7 +17,7 @@ from nets import sparsity
 __all__ = ["choose", "compute", "findings", "layer_name", "make_command", "plot"]
 
 SHAPE = (64, 64, 3, 3)
-# Of both networks, so that one colour means one number in both figures; what lies outside has the colour of the ends.
+# Of both networks, so that a colour means the same number in both figures; numbers beyond have the colour of the ends.
 QUANTILE = 0.995
 WANTED = {"plain": Wanted(("resnet20",)), "ensemble": fig10.ENSEMBLE}
 NAMES = ("layer", "model", "training", "run", "other_model")
@@ -85,7 +85,7 @@ def layer_name(layer):
 
 
 def findings(data):
-    """Return what the JSON file and the title hold."""
+    """Return the contents of the JSON file and of the title."""
     names = {key: str(data[key]) for key in NAMES}
     numbers = sparsity.numbers(data["weight"])._asdict()
     return names | {"label": label(names["model"]), "n_members": int(data["n_members"]), "numbers": numbers} | {
@@ -108,7 +108,7 @@ def plot(data):
         return figure.add_axes((left / total[0], bottom / total[1], width / total[0], height / total[1]))
 
     style = {
-        # Blue and red, which the colour-blind tell apart, around white.
+        # Blue and red, which the colour-blind can distinguish, around white.
         "cmap": matplotlib.colormaps["RdBu_r"].resampled(N_COLOURS),
         "norm": BoundaryNorm(np.linspace(-found["scale"], found["scale"], N_COLOURS + 1), N_COLOURS, clip=True),
         "interpolation": "nearest",
@@ -170,7 +170,7 @@ def _title(found):
 
 
 def make_command(name, doc, compute):
-    """main of Figure 8 or 9, with the option --layer."""
+    """Return the main function of Figure 8 or 9, with the option --layer."""
     return make_main(
         name, doc, compute=compute, plot=plot, findings=findings, of_networks=True,
         options={"layer": {"metavar": "NAME", "help": "layer of 64 x 64 x 3 x 3 (default: one drawn by the seed)"}},

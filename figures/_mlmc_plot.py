@@ -115,7 +115,7 @@ def _gains(axes, data, found):
         ("gain_per_second", -0.19, GREY, "at equal time, set-up included"),
     )
     for key, shift, colour, label in bars:
-        # Bars from 1, no gain: on an axis of logarithms there is no 0 to begin from.
+        # Bars start at 1, no gain: a logarithmic axis has no 0.
         axes.barh(place + shift, data[key] - 1, height=0.36, color=colour, label=label, left=1)
         for y, gain in zip(place + shift, data[key], strict=True):
             axes.annotate(f" {gain:.3g}", (max(gain, 1.0), y), va="center", fontsize=8.5)

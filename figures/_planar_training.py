@@ -95,7 +95,7 @@ class Row(nn.Module):
         return self.net(x).squeeze(-1)
 
     def member(self, index):
-        """One network by itself: a `ResidualNetwork` on points (n, 2), an equation for `problem_from_network`."""
+        """A single network: a `ResidualNetwork` on points (n, 2), an equation for `problem_from_network`."""
 
         def single(perceptron):
             features, first, tanh, last = perceptron
@@ -118,7 +118,7 @@ def train(row, x, y, *, adversarial, n_iter, rng):
         if adversarial:
             seen = attack(row, seen, sign, TRAIN_EPS, TRAIN_ITER, 1, rng)
         optimiser.zero_grad()
-        # Networks share no parameter, so the sum of their losses trains each by its own.
+        # Networks share no parameters, so the sum of their losses trains each by its own loss.
         nn.functional.softplus(-sign * row(seen)).mean(dim=1).sum().backward()
         optimiser.step()
         schedule.step()

@@ -1,4 +1,4 @@
-"""The register of the figures: what `python -m figures` makes, in the order of the gallery."""
+"""The register of the figures that `python -m figures` makes, in the order of the gallery."""
 
 from typing import NamedTuple
 

@@ -34,7 +34,7 @@ EPOCHS = re.compile(r"(.*) training, (?:(\d+)(?: to (\d+))? of )?(\d+) (epochs?,
 
 
 class Wanted(NamedTuple):
-    """What a figure shows: the first of these models that there is, trained on clean or adversarial images."""
+    """A network that a figure shows: the first available of these models, trained on clean or adversarial images."""
 
     models: tuple
     natural: bool = False
@@ -64,13 +64,13 @@ class TrainedRun:
 
     @property
     def is_noisy(self):
-        """Whether its blocks draw; an ensemble without noise is another network than the EnResNet of its name."""
+        """Whether its blocks are noisy; an ensemble without noise differs from the EnResNet of the same name."""
         plan = self.config["recipe"]
         return self.model_name.startswith("en") and plan.get("noise") != "none" and plan.get("coef") != 0
 
     @property
     def group(self):
-        """Digest of the data, and epochs: runs that can be compared have both in common."""
+        """Digest of the data, and number of epochs, which are equal for runs that can be compared."""
         return self.config["data"]["digest"], self.config["recipe"]["epochs"]
 
     def is_wanted(self, model, want):
@@ -168,7 +168,7 @@ def _command(want):
 
 
 def most_of(root, required, optional):
-    """Find runs that can be compared: those required, and as many of the optional ones as there are; see `find`."""
+    """Find runs that can be compared: the required ones, and as many of the optional ones as possible; see `find`."""
     for n in range(len(optional), 0, -1):
         for chosen in combinations(optional, n):
             # No group has them all. A damaged run fails the last call as well, and is reported there.
@@ -215,7 +215,7 @@ def load_data(run, name=None):
 
 
 def _sample():
-    """The test images that ship, as a data set whose training images they are as well."""
+    """The test images that ship, as a data set that has them as training images as well."""
     sample = nets.zoo.sample()
     images, labels = (255 * sample.x).round().to(torch.uint8), sample.y
     return data.Dataset(sample.name, images, labels, images, labels, sample.classes, sample.encoding)

@@ -1,4 +1,4 @@
-"""Arrays that ship with the package: of figures that need more images, or more time, than a fresh clone has.
+"""Arrays that ship with the package, for figures that need more images or more time than a fresh clone has.
 
 Each file was made by the figure's own command with --data, and names it and its commit:
 

@@ -19,7 +19,7 @@ KINDS = {"resnet": "ResNet", "wrn": "WRN"}
 
 
 class Style(NamedTuple):
-    """How a network is called and drawn."""
+    """Name, colour and marker of a network."""
 
     label: str
     colour: str

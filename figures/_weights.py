@@ -70,7 +70,7 @@ def means(data, key):
 
 
 def findings(data):
-    """Return what the JSON file and the legends hold."""
+    """Return the contents of the JSON file and of the legends."""
     below, outside = means(data, "below"), means(data, "outside")
     found = {}
     for row, name in enumerate(data["network"].tolist()):

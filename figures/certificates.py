@@ -1,4 +1,4 @@
-"""Certificates: how far each point may move before its class changes, beside how far it may move in truth.
+"""Certificates: how far each point may provably move without changing its class, and how far it may truly move.
 
     u_t + v . grad u + (sigma**2 / 2) lap u = 0,  u(x, 1) = f(x);  the class of x is the sign of u(x, 0)
 
@@ -34,7 +34,7 @@ COLOURS, MARKERS = (BLUE, GREEN, RED), "osD"
 SIGMAS, SHOWN = (0.05, 0.1, 0.2, 0.3), 0.1
 RESOLUTION = 2.0**-11
 QUARTILES = (0.25, 0.5, 0.75)
-# The scale of the radii begins at this part of the largest distance.
+# The scale of the radii starts at this fraction of the largest distance.
 LEAST = 1e-3
 
 

@@ -4,7 +4,7 @@
 
 The networks are `bridge.network_from_velocity`, the solution is the spectral one, the errors are root mean squares over
 random points. (a) The error of the expectation against the depth L. Its noise is kept far below it by a control of mean
-zero, which leaves the expectation as it is:
+zero, which does not change the expectation:
 
     sum_l sigma grad u . dB_l + (sigma**2 / 2) (dB_l . H dB_l - dt tr H),  H = D grad u,  all at (x_l, t_l)
 
@@ -35,7 +35,7 @@ __all__ = ["compute", "findings", "main", "plot"]
 SIGMA, AMPLITUDE, HORIZON = 0.2, 0.3, 1.0
 # Points per side: of velocity and terminal datum, which are single modes, and of the solution.
 N_DATA, N = 8, 64
-# A depth is used for the slope if its error is known to this part of itself.
+# A depth is used for the slope if its error is known to this relative accuracy.
 LARGEST_NOISE = 0.1
 # Of the draws, a copy of the points each; the mean takes as many forward passes of them.
 N_PASSES = 4

@@ -1,18 +1,18 @@
-"""What diffusion a trained EnResNet chose: sigma(t) of its blocks, beside its drift and an untrained network.
+"""The diffusion that a trained EnResNet has learned: sigma(t) of its blocks, beside its drift and an untrained network.
 
     x_(l+1) = x_l + F_l(x_l) + a s_l xi_l        block l, a step dt = 1 / L of dX = f dt + sigma dB       (section 3.1)
     f = F_l / dt,  sigma = a s_l / sqrt(dt) = a s_l sqrt(L),  s_l**2 = Var(x_l + F_l(x_l)) over the batch
 
-L counts the time steps of all three stages. A stage change moves the state into another space: it is not a time step,
-takes no time, and is marked where it stands by what its own noise a s would be as a step's. All is measured on test
-images along a path with its noise. With rms over the components of an image's state,
+L counts the time steps of all three stages. A stage change moves the state into another space. It is not a time step
+and takes no time; it is marked at its position by the noise a s that it would have as a step. Everything is measured on
+test images along a path with its noise. With rms over the components of an image's state,
 
     relative noise      a s_l / rms(x_l) = sigma sqrt(dt) / rms(x_l)
     relative drift      rms(F_l) / rms(x_l)
     Pe_l                rms(F_l) / (a s_l) = |f| dt / (sigma sqrt(dt))
 
 The last is a Péclet number of the step: how far the drift carries the state, in units of how far the noise does. For
-noise scaled over the batch, a s_l over the deviation of x_l + F_l is `a` by construction; rms(x_l) is what varies.
+noise scaled over the batch, a s_l over the standard deviation of x_l + F_l is `a` by construction; rms(x_l) varies.
 
 Means over test images, members and seeds, with the 10-90 % range; each network's own sigma is a thin line. Noise scaled
 over the batch has one sigma for all its images, so that the range of sigma is that over networks. Untrained: the same

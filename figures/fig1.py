@@ -2,11 +2,11 @@
 
     (a)  x_(l+1) = x_l + F(x_l)          (b)  x_(l+1) = x_l + F(x_l) + N(0, sigma**2 I)           (paper: Figure 1)
 
-The boxes are the modules of the first residual block of a network, in the order in which they ran on one image, with
-their shapes and the number of their parameters; below are all residual mappings of the network, in order.
+The boxes are the modules of the first residual block of a network, in the order in which they run on one image, with
+their shapes and numbers of parameters; below are all residual mappings of the network, in order.
 
---model NAME draws another one: resnet20 (default), resnet32, resnet44, resnet56, resnet110, wrn14_2, wrn34_10; that
-with noise is the member of its ensemble, en1_NAME.
+--model NAME draws another network: resnet20 (default), resnet32, resnet44, resnet56, resnet110, wrn14_2, wrn34_10; the
+network with noise is the member of en1_NAME.
 
 Writes fig1.png, fig1.npz (the boxes) and fig1.json (arguments, versions, parameters) to --out, in seconds.
 """

@@ -1,10 +1,10 @@
 """Figure 10: histograms of the weights of an adversarially trained ResNet-20 and of an EnResNet.
 
-The ensemble is En5ResNet-20, as in the paper, where there is one; else En2, else En1: the picture names it. Weights
-of all convolutions and linear layers, of all members, with |w| <= 0.3, as densities of all weights; means over the
-seeds. The paper finds those of En5ResNet-20 more concentrated at zero. The mean over K members divides the gradient of
-each member by K, and against the same weight decay smaller gradients leave smaller weights: see nets/sparsity.py for
-what a histogram cannot tell, and `python -m figures.sparsity` for numbers that do not depend on the scale.
+The ensemble is En5ResNet-20, as in the paper, if there is one, else En2 or En1; the picture names it. Shown are the
+weights of all convolutions and linear layers, of all members, with |w| <= 0.3, as densities of all weights; means over
+the seeds. The paper finds the weights of En5ResNet-20 more concentrated at zero. The mean over K members divides the
+gradient of each member by K, and with the same weight decay smaller gradients lead to smaller weights: nets/sparsity.py
+explains what a histogram cannot show, and `python -m figures.sparsity` has numbers that do not depend on the scale.
 
 Writes fig10.png, fig10.npz (the arrays) and fig10.json (arguments, versions, seconds, fractions) to --out in a second,
 from the networks that ship or from those in --runs that were trained on the same images, equally long.

@@ -2,11 +2,11 @@
 
     u(x, 0) = E[f(X_T) | X_0 = x]  ~  mean of the members' logits                             (paper: (3.1), Figure 2)
 
-A row is a residual mapping, or a layer outside of one, in the order in which they ran on one image, equal ones
-together; with the shapes of what comes out, and the number of parameters.
+A row is a residual mapping, or a layer outside of one, in the order in which they run on one image, with the shape of
+its output and its number of parameters. Equal consecutive rows are merged.
 
---model NAME draws another one of `nets.build`'s networks: en5_resnet20, en3_wrn34_10, resnet44,
-en1_resnet20+en1_resnet32 (default en2_resnet20).
+--model NAME draws another network of `nets.build`: en5_resnet20, en3_wrn34_10, resnet44, en1_resnet20+en1_resnet32
+(default en2_resnet20).
 
 Writes fig2.png, fig2.npz (the boxes) and fig2.json (arguments, versions, parameters) to --out, in seconds.
 """
@@ -145,7 +145,7 @@ def _mean(axes, data, x, join):
 
 
 def _key(axes, boxes, width):
-    """What the colours mean, and the law of the noise."""
+    """Key of the colours, and the distribution of the noise."""
     noisy = next((found for found in boxes if found.noise), None)
     entries = [("step", "residual mapping: a time step"), ("change", "with projected shortcut: no time step")]
     if noisy:

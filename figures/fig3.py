@@ -1,6 +1,6 @@
 """Figure 3: inside the residual mapping, and the curves along which the solution is constant.
 
-(a) F(x) = w^C2 * relu(w^B2 - w^C1 * relu(w^B1 - x)), the modules of a block in the order they ran   (paper: (2.2))
+(a) F(x) = w^C2 * relu(w^B2 - w^C1 * relu(w^B1 - x)), the modules of a block in the order they run   (paper: (2.2))
 (b) Characteristics dX/dt = v(X) of u_t + v . grad u = 0: u(X_t, t) = u(x, 0) = f(X_T). They are traced through a random
     divergence-free velocity by an adaptive Runge-Kutta method; that u is constant on them is checked by the spectral
     solution at five times. Dots: the layers of `bridge.network_from_velocity` without noise, Euler's method. (2.5)
@@ -34,7 +34,7 @@ from figures._style import BLUE, GREEN, PURPLE, RED, label
 __all__ = ["compute", "findings", "main", "plot"]
 
 HORIZON, N_MODES = 0.5, 2
-# Points per side that resolve what the velocity makes of the terminal datum.
+# Points per side that resolve the terminal datum after transport by the velocity.
 N = 256
 N_LAYERS = (8, 16, 32, 64, 128)
 # Curves are checked at the quarters of the time, and drawn at this many times.
@@ -110,7 +110,7 @@ def _through(net, starts):
 
 
 def _pictured(runs, place, quick):
-    """The network, its name, what it is, and images with labels and names of their classes."""
+    """The network, its name, its description, and images with labels and names of their classes."""
     run = _runs.find(runs, {"network": WANTED})["network"][0]
     images = _runs.load_data(run, place)
     shown = np.unique(np.linspace(0, len(images.classes) - 1, N_CLASSES_SHOWN).round().astype(int))
@@ -142,7 +142,7 @@ def _hidden(model, x, y, classes):
 
 
 def _input_of(block, model, x):
-    """What a block is given when the model, without its noise, sees x."""
+    """Input of a block when the model, without its noise, is evaluated at x."""
     seen = []
     handle = block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     try:

@@ -11,7 +11,7 @@ of the paper's own colour bars; `python -m figures.fig4_forensics` looks for a r
 Writes fig4.png (panels (a)-(c) and the terminal datum (d)), fig4-evidence.png (why it can be believed), fig4.npz (the
 arrays) and fig4.json (arguments, versions, seconds, captions, and what was found for each sigma) to --out.
 
-About half a minute on two cores, five seconds with --quick; the first run compiles, which takes ten seconds more.
+About half a minute on two cores, five seconds with --quick; the first run also compiles, for ten seconds.
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.
@@ -154,7 +154,7 @@ def _literal(problem, bar):
 
 
 def _padded(values, count):
-    """Values up to `count`: a run that left the range of the numbers ends early."""
+    """Values up to `count`: a run that overflows ends early."""
     return np.concatenate([values, np.full(count - len(values), np.nan)])
 
 
@@ -175,7 +175,7 @@ def _gradient(u):
 
 
 def findings(data):
-    """Return what the JSON file holds: captions, and for each sigma what was found."""
+    """Return the contents of the JSON file: captions, and the findings for each sigma."""
     # Between the grid points the terminal datum is larger than on them.
     bound = pde.PeriodicField(data["terminal"]).sup_norm()
     solutions = [
@@ -188,7 +188,7 @@ def findings(data):
             "sup_gradient": _gradient(data["u"][i]),
             "maximum_principle": bool(np.abs(data["u"][i]).max() <= bound * (1 + RESOLUTION)),
             "largest_stderr": float(data["stderr"][i].max()),
-            # None where the run left the range of the numbers.
+            # None where the run overflowed.
             "literal_recipe_sup_norm": _finite(data["literal_sup"][i, -1]),
         }
         for i, sigma in enumerate(data["sigma"])
@@ -197,7 +197,7 @@ def findings(data):
 
 
 def _captions(data):
-    """By the end of the picture's name, what stands below it in the gallery."""
+    """Captions of the pictures in the gallery, by the suffix of the picture's name."""
     methods = " ".join(
         f"{letter(place)} σ = {sigma:g}: {data['method'][place]} ({data['why'][place]})."
         for place, sigma in enumerate(data["sigma"])

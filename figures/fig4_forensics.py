@@ -1,4 +1,4 @@
-"""What the published Figure 4 is: which readings of its recipe have the ranges and the roughness of its panels.
+"""What the published Figure 4 shows: which readings of its recipe have the ranges and the roughness of its panels.
 
     u_t + v . grad u + nu lap u = 0,  u(x, T) = f(x);  as printed nu = sigma**2 / 2, T = 1             (paper: (2.8))
 
@@ -52,7 +52,7 @@ FILTER_STRENGTH, FILTER_ORDER = 36.0, 36
 
 
 class Reading(NamedTuple):
-    """A way to read the recipe: what is solved, and how."""
+    """A reading of the recipe: the problem and the method."""
 
     group: str
     nu: str
@@ -217,7 +217,7 @@ def _is_compatible(values, published, tolerance):
 
 
 def findings(data):
-    """Return what the JSON file holds: each reading's numbers by panel, and which of them are compatible."""
+    """Return the contents of the JSON file: each reading's numbers by panel, and which of them are compatible."""
     readings = []
     for row, (group, name) in enumerate(zip(data["group"].tolist(), data["name"].tolist(), strict=True)):
         panels = []
@@ -318,7 +318,7 @@ def _lengths(axes, rows, places):
     axes.set_xticks([0.5, 1.0, 2.0], ["0.5", "1", "2"])
     axes.minorticks_off()
     axes.set_title(f"{letter(3)} roughness")
-    # Nothing of sigma = 0 lies there: those runs blow up.
+    # There are no values for sigma = 0: those runs blow up.
     axes.legend(loc="lower right", fontsize=8)
 
 

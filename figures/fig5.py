@@ -2,14 +2,14 @@
 
     accuracy(epoch) = fraction of the images that are classified correctly
 
-One colour and marker per model, thin lines its seeds, thick lines their mean; broken lines training, full lines
-validation, on natural images (left) and on adversarial ones (right). Read from the metrics.csv of the runs: training
-accuracy is counted while the weights move, on the cropped and reflected images that are trained on, here adversarial
-ones, by the attack of the training; validation accuracy at the end of the epoch, on images held out, natural, and under
-PGD of the steps that the picture names. The two attacks need not be equally strong.
+Each model has a colour and a marker; thin lines are its seeds, thick lines their mean; broken lines are training, full
+lines validation, on natural images (left) and on adversarial images (right). The data are from the metrics.csv of the
+runs. Training accuracy is measured while the weights change, on cropped and reflected training images, here adversarial
+images from the attack of the training. Validation accuracy is measured at the end of the epoch on held-out images,
+natural and under PGD with the number of steps given in the picture. The two attacks need not be equally strong.
 
-All adversarially trained models that can be compared are shown, of one data set and one number of epochs; a row of
-panels for each kind of ResNet, as the paper's (a) and (b). Writes fig5.png, fig5.npz (the arrays) and fig5.json
+All adversarially trained models with the same data set and number of epochs are shown, with a row of panels for each
+kind of ResNet, as in the paper's (a) and (b). Writes fig5.png, fig5.npz (the arrays) and fig5.json
 (arguments, versions, seconds, accuracies) to --out. A second; --quick trains tiny networks on digits first.
 """
 
@@ -27,12 +27,12 @@ from nets.evaluation import interval
 __all__ = ["compute", "findings", "main", "plot"]
 
 BASES = ("resnet20", "resnet44", "resnet110", "wrn34_10")
-# In the order in which they are drawn: a ResNet and its ensembles.
+# In drawing order: a ResNet and its ensembles.
 MODELS = tuple(f"{members}{base}" for base in BASES for members in ("", "en1_", "en2_", "en5_"))
 CURVES = ("training", "validation", "adversarial")
 COLUMNS = {"training": "accuracy", "validation": "validation", "adversarial": "validation_adversarial"}
 TRAINING, VALIDATION = (0, (4, 2)), "-"
-# Beyond so many epochs markers would run together.
+# With more epochs than this, markers would overlap.
 N_MARKED = 30
 
 

@@ -1,4 +1,4 @@
-"""Figure 6: images, what two attacks make of them against a ResNet and against an EnResNet, and the residuals.
+"""Figure 6: images, their adversarial versions by two attacks on a ResNet and on an EnResNet, and the residuals.
 
     x_(m) = Clip_(x, eps)[ x_(m-1) + alpha sign(grad_x L(x_(m-1), y)) ],  m = 1, ..., 20          IFGSM^20: (3.3)
     min_u ||x' - x||_inf + c max(-kappa, Z_y - max_{i != y} Z_i),  x' = (tanh(u) + 1) / 2         C&W: (3.5)
@@ -11,8 +11,8 @@ predicted as one batch. The paper chose images for which all attacks succeed; he
 correctly with the smallest margins are taken, of the first 100 in the order of the evaluations, and the picture
 marks where an attack has failed.
 
---images I ... takes other test images, by their places in the set, 1 to 6 of them. Of the noisy models the one with
-the most members is taken, of several seeds the first. Writes fig6.png, fig6.npz (the arrays) and fig6.json (arguments,
+--images I ... selects 1 to 6 other test images by their indices in the set. The noisy model is the one with the most
+members, and of several seeds the first is used. Writes fig6.png, fig6.npz (the arrays) and fig6.json (arguments,
 versions, seconds, predictions) to --out. About half a minute on one core.
 """
 
@@ -45,7 +45,7 @@ N_DRAWS = 20
 # For --quick.
 N_EOT_QUICK, N_DRAWS_QUICK = 2, 10
 N_IMAGES, MOST = 4, 6
-# The default images are sought among so many.
+# Number of images among which the default images are selected.
 N_CANDIDATES = 100
 TITLES = {"IFGSM^20": "IFGSM$^{20}$", "C&W": "C&W"}
 WHITE = 255
@@ -120,7 +120,7 @@ def _nearest(models, dataset, n_draws, seed):
 
 
 def _attacks(model, x, y, eps, n_eot, seed):
-    """Each attack's name and images, from noise of its own."""
+    """Name and images of each attack, each with its own noise."""
     options = {"n_eot": n_eot}
     ifgsm = partial(attacks.ifgsm, eps=eps, step_size=eps / STEPS_A_RADIUS, n_iter=N_ITER)
     for name, attack in zip(ATTACKS, (ifgsm, attacks.cw), strict=True):
@@ -174,7 +174,7 @@ def findings(data):
 
 
 def plot(data):
-    """(a) images and what the attacks make of them, (b) the residuals."""
+    """(a) images and their adversarial versions, (b) the residuals."""
     n_attacks, n_images = len(data["attack"]), len(data["images"])
     figure = Figure(figsize=(11.5, 1.5 + 1.72 * n_images), layout="constrained")
     figure.suptitle(_heading(data), fontsize=10)

@@ -2,8 +2,8 @@
 
 The layer is drawn by --seed from those of shape 64 x 64 x 3 x 3, or named by --layer NAME (stages.2.1.branch.2, ...);
 Figure 9 shows the same one of the EnResNet on the same colour scale, 99.5 % of |w| of both. Rows are output channels,
-columns input channels, a 3 x 3 block is a kernel. Only neighbours within a kernel have a meaning as neighbours, the
-order of channels has none: (c) shows what smooth kernels have in common, taps that resemble the one in the middle.
+columns input channels, a 3 x 3 block is a kernel. Only neighbours within a kernel are meaningful, since the order of
+channels is arbitrary: (c) shows a property of smooth kernels, taps that are similar to the one in the middle.
 
 Writes fig8.png, fig8.npz (the arrays) and fig8.json (arguments, versions, seconds, numbers of the layer) to --out in a
 second, from the networks that ship or from those of the smallest seed in --runs.

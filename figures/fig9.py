@@ -1,7 +1,7 @@
 """Figure 9: the weights of the layer of Figure 8 in the first member of an adversarially trained EnResNet.
 
-The ensemble is En5ResNet-20, as in the paper, where there is one; else En2, else En1: the picture names it. The layer
-is drawn by --seed, or named by --layer NAME, and the colour scale is that of Figure 8: see there.
+The ensemble is En5ResNet-20, as in the paper, if there is one, else En2 or En1; the picture names it. The layer is
+drawn by --seed or named by --layer NAME, and the colour scale is that of Figure 8.
 
 Writes fig9.png, fig9.npz (the arrays) and fig9.json (arguments, versions, seconds, numbers of the layer) to --out in a
 second, from the networks that ship or from those of the smallest seed in --runs.

@@ -1,4 +1,4 @@
-"""Gradients by Monte Carlo: what a path of each formula is worth, against sigma, the horizon and the number of paths.
+"""Gradients by Monte Carlo: the variance of each formula against sigma, the horizon and the number of paths.
 
     Bismut, Elworthy and Li   grad u = E[(f(X_T) - b) (sigma tau)**-1 integral_0^tau J^T dB],  J' = grad v J
     pathwise                  grad u = E[J_T^T grad f(X_T)]
@@ -31,7 +31,7 @@ __all__ = ["bismut_variance", "compute", "findings", "main", "pathwise_variance"
 
 K = 2 * np.pi
 VELOCITY = (0.3, 0.2)
-# Of the panels (b) and (c).
+# Settings of panels (b) and (c).
 SIGMA_IN_TIME, SIGMA_OF_PATHS = 0.2, 0.15
 # Odd modes of stripes that are 1 on one half of the period and -1 on the other: the series of <f**2> to 1e-4.
 N_MODES = 4001
@@ -86,7 +86,7 @@ def deviation(estimate):
 def _over_sigma(quick, seed):
     sigmas = np.geomspace(0.02, 1.0, 4 if quick else 9)
     n_points, n_paths = (100, 512) if quick else (400, 2048)
-    # Both data depend on the first coordinate alone; points that do not sit on the jumps.
+    # Both data depend only on the first coordinate; the points are not on the jumps.
     points = np.stack([(np.arange(n_points) + 0.5) / n_points, np.zeros(n_points)], axis=-1)
     velocity = np.broadcast_to(np.array(VELOCITY)[:, None, None], (2, 4, 4))
     x = np.arange(16) / 16
@@ -148,7 +148,7 @@ def _closed(data, kind):
 
 
 def findings(data):
-    """Return what the JSON file holds."""
+    """Return the contents of the JSON file."""
     kinds = ("wave_bismut", "wave_pathwise", "stripes_bismut")
     gains = (data["error"][:, :1] / data["error"]) ** 2
     slopes = np.polyfit(np.log(data["n_paths"]), np.log(data["error"].reshape(-1, len(data["n_paths"])).T), 1)[0]

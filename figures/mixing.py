@@ -1,10 +1,10 @@
-"""Effective diffusivity: what a shear and a cellular flow add to molecular diffusion.
+"""Effective diffusivity: the enhancement of molecular diffusion by a shear and a cellular flow.
 
     dX = v(X) dt + sqrt(2 nu) dB,   D = lim E|X_1(t) - X_1(0)|**2 / (2 t)
       = nu + int_0^oo <v_1(x) E[v_1(X_t) | X_0 = x]> dt                                        (Green-Kubo; Taylor 1921)
 
 The expectation is the solution of the equation whose terminal datum is the velocity itself, and the mean is over the
-cell. `effective_diffusivity` is all the code that a user needs. Known results, with Pe = A / (nu k):
+cell. `effective_diffusivity` contains all of the method. Known results, with Pe = A / (nu k):
 
     shear           v = (A sin ky, 0)                      D / nu = 1 + Pe**2 / 2     (exactly; Taylor dispersion)
     cellular flow   psi = (A / k) sin kx sin ky            D / nu = 1 + Pe**2 / 8 + O(Pe**4),  ~ sqrt(Pe) for Pe >> 1
@@ -24,7 +24,8 @@ from figures._style import BLACK, BLUE, GREY, RED, letter
 __all__ = ["compute", "effective_diffusivity", "findings", "main", "plot"]
 
 K = 2 * np.pi
-# The correlation of the velocity is followed down to this part of its start, in steps of this part of a turnover.
+# The velocity correlation is computed until it falls to this fraction of its start, in steps of this part of a
+# turnover.
 LEAST, STEP = 1e-4, 0.25
 
 
@@ -68,7 +69,7 @@ def compute(*, quick=False, seed=0):
 
 
 def findings(data):
-    """Return what the JSON file holds: the numbers, the shear's error, and the slopes of the cellular flow."""
+    """Return the contents of the JSON file: the numbers, the shear's error, and the slopes of the cellular flow."""
     peclet, enhanced = data["peclet"], data["cellular"] - 1
     exact = peclet**2 / 2
     slopes = np.diff(np.log(data["cellular"])) / np.diff(np.log(peclet))

@@ -1,11 +1,11 @@
-"""What a prescribed accuracy costs: plain and multilevel Monte Carlo, and the other ways to less variance.
+"""The cost of a prescribed accuracy: plain and multilevel Monte Carlo, and other methods of variance reduction.
 
     u(x, 0) = E[f(X_T) | X_0 = x],  dX = v(X, t) dt + sigma dB                                  (paper: (3.1))
 
 (a) Path-steps against the root-mean-square error over random points, measured against the spectral solution: plain
 Monte Carlo with the number of steps that is best for it has slope -3, multilevel Monte Carlo (Giles 2008) slope -2;
 `solve_to` (Sobol points, Brownian bridge, stochastic Heun) is flatter, down to 1e-4.
-(b) Variance (order 2) and mean (order 1) of the levels. (c) What each option gains at equal cost.
+(b) Variance (order 2) and mean (order 1) of the levels. (c) The gain of each option at equal cost.
 
 The velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. Writes mlmc.png, mlmc.npz (the arrays) and mlmc.json
 (arguments, versions, seconds, slopes) to --out.
@@ -99,7 +99,7 @@ def _levels(problem, points, n_paths, seed):
         level_key = feynman_kac.level_key(key, level)
         samples = feynman_kac.level_samples(problem, points, int(steps), n_paths, level_key, coupled=level > 0)
         variance.append(samples.var(axis=1, ddof=1).mean())
-        # The noise of the points' means would be seen as a mean; it is known, and taken off.
+        # The noise of the points' means would be counted as a mean; it is known, and subtracted.
         squares = samples.mean(axis=1) ** 2
         mean.append(math.sqrt(max(squares.mean() - variance[-1] / n_paths, 0.0)))
         noise.append(variance[-1] / n_paths * math.sqrt(2 / len(points)) / (2 * max(mean[-1], 1e-300)))

@@ -3,14 +3,14 @@
     accuracy(eps) = fraction of the images classified correctly before and after an attack within eps (max norm)
 
 Attacks: PGD of 20 steps eps / 4 from a random start, IFGSM^20 but for the start; Auto-PGD on the cross-entropy, 20
-steps. Against a model that draws noise they average the gradient over 1, 5 or 20 draws (EOT), and the model predicts by
-the mean of 10 draws, 5 times over. An image that is wrong in all predictions at one radius counts as broken at all
-larger ones, whose balls hold the same attacked image, and is not attacked again; so no curve rises. At 64/255 nothing
-may be left: a model that is right there under all attacks may mask its gradients (Athalye et al. 2018).
+steps. For a noisy model, the gradient is averaged over 1, 5 or 20 draws (EOT), and the model predicts 5 times by the
+mean of 10 draws. An image that is wrong in all predictions at one radius counts as broken at all larger radii, whose
+balls contain the same attacked image, and is not attacked again, so that no curve rises. At 64/255 no image should
+remain right: a model that is right there under all attacks may mask its gradients (Athalye et al. 2018).
 
-(a) The curve of each model under PGD-20, gradients averaged over 5 draws where it draws; bars are standard errors of
-images and noise. (b) Every attack at the paper's radius, 8/255. The seeds of a model share the images: each predicts
-its part of them, the curve is the mean. All models have the same images.
+(a) The curve of each model under PGD-20, with gradients averaged over 5 draws for noisy models; bars are standard
+errors over images and noise. (b) Every attack at the paper's radius, 8/255. The images are divided among the seeds of a
+model, and the curve is the mean. All models have the same images.
 
 The points are kept in RUN/evaluation, those of networks that ship in the cache, and a second call resumes there.
 Without --runs and --data the arrays that ship are drawn, and the picture names the commit that made them; where none
@@ -44,7 +44,8 @@ from nets.evaluation import NOTHING, AttackRunner, balanced_order, parse, robust
 __all__ = ["Plan", "compute", "findings", "main", "plot"]
 
 MODELS = ("resnet20", "en1_resnet20", "en2_resnet20", "en5_resnet20")
-# Images of a lot: a larger --n-images goes on where a smaller one ended. Two and three networks share it evenly.
+# Number of images per lot: a larger --n-images continues where a smaller one ended. Divisible by two and three
+# networks.
 LOT = 180
 # In units of 1 / 255; the paper's radius is 8.
 WHITE, PAPER_EPS = 255, 8
@@ -264,7 +265,7 @@ def findings(data):
 
 
 def _caption(data):
-    """What the picture does not say: training, images and networks of each model, how an error is made."""
+    """Caption: training, images and networks of each model, and the definition of the errors."""
     counts = []
     for model in dict.fromkeys(data["model"].tolist()):
         rows = data["model"] == model

@@ -1,13 +1,13 @@
 """Section 7 in numbers: how sparse and how smooth trained weights are, with intervals over seeds, beside the paper's.
 
 Fractions of |w| < 1e-3: in the paper 8.66 % of a ResNet-20's weights after natural training and 3.64 % after
-adversarial training. Beside them what weights would give that were normal with each layer's rms, and numbers that do
-not depend on the scale of the weights, to which batch normalisation gives no meaning: see nets/sparsity.py. Smoothness
+adversarial training. Beside them are the fractions for normal weights with each layer's rms, and numbers that do not
+depend on the scale of the weights, which batch normalisation makes meaningless: see nets/sparsity.py. Smoothness
 is the mean squared difference of neighbouring taps over twice their variance: 1 for independent weights, 0 for constant
 kernels.
 
-The adversarially trained ResNet-20, and of the naturally trained one, En1, En2 and En5 those of which there are runs on
-the same images, equally long. Bars are intervals of 95 % of Student's distribution: of two seeds 12.7 standard errors.
+Shown are the adversarially trained ResNet-20, and the naturally trained one, En1, En2 and En5 if there are runs on the
+same images with as many epochs. Bars are 95 % intervals of Student's distribution: 12.7 standard errors for two seeds.
 
 Writes sparsity.png, sparsity.npz (the arrays) and sparsity.json (arguments, versions, seconds, numbers) to --out, and
 prints a Markdown table. Seconds.

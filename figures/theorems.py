@@ -1,4 +1,4 @@
-"""The paper's two theorems against what they bound: where they hold, where they fail, and what is true.
+"""The paper's two theorems compared with the quantities they bound: where they hold, where they fail, and what is true.
 
     u_t + v . grad u + (sigma**2 / 2) lap u = 0,  u(x, T) = f(x)                    (paper: Theorems 2.1 and 2.2)
 
@@ -41,7 +41,7 @@ BOUNDS = (
     ("sharp", GREEN, "-", "sharp"),
 )
 ALPHA_COLOURS = (SKY, BLUE, PURPLE, BLACK)
-# A bound beyond this is written in words.
+# A bound larger than this is written as text.
 HIGHEST = 1e7
 SLOPE = r"$\sup_x |\nabla u|$"
 UNIT = "(unit of $f$ / length)"

@@ -1,4 +1,4 @@
-"""The price and the gain of diffusion, exactly: robust accuracy of EnResNets on the torus, computed, not attacked.
+"""The price and the gain of diffusion: robust accuracy of EnResNets on the torus, computed exactly without attacks.
 
     x_(l+1) = x_l + dt F_l(x_l) + sigma sqrt(dt) Z_l,  l < L = 4,  dt = 1 / L,  x_0 in [0, 1)^2 periodic
     u(x) = E f(x_L);  the class of x is the sign of u(x), the averaged classifier

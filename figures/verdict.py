@@ -1,4 +1,4 @@
-"""The verdict: which claims of the paper hold, by the numbers in results/ and a rule that was written down before them.
+"""The verdict: which claims of the paper hold, by the numbers in results/ and a rule that was fixed before them.
 
 A row per claim: what the paper prints, what was measured here with its standard error and number of images and seeds,
 and "holds", "holds in part", "does not hold" or "not reached". figures/_claims.py has the claims and the rule.
@@ -6,7 +6,7 @@ and "holds", "holds in part", "does not hold" or "not reached". figures/_claims.
 Read are the comparisons of `nets.compare` (results/*.json with "runs" and "rows"), whose differences are paired image
 by image; where there is none, the evaluations of `nets.evaluate`, whose difference is then one of independent
 accuracies and has a larger error; and the JSON files of the figures sparsity, fig4, fig4_forensics and theorems.
-Networks are told apart by the recipes in the evaluations; of several trainings the one on the most images counts.
+Networks are identified by the recipes in the evaluations; of several trainings the one on the most images counts.
 
     python -m figures.verdict --results DIR
 
@@ -40,7 +40,7 @@ AS_PRINTED = ("grid noise (as printed)", "ν = σ²/2, T = 1")
 
 
 class Measured(NamedTuple):
-    """A row's result: a number with its error where it is one, as text, and what it comes from."""
+    """Result of a row: a number with its error, if any, a text, and its source."""
 
     verdict: str
     text: str = "–"
@@ -123,7 +123,7 @@ def _longest(reports):
 
 
 def _row(rows, attacks, key="name"):
-    """The first of the attacks that is there, on the most images."""
+    """The first available attack, on the most images."""
     for attack in attacks:
         found = [row for row in rows if row[key] == attack or (attack == "worst case" and row[key].startswith(attack))]
         if found:
@@ -268,7 +268,7 @@ def compute(*, quick=False, seed=0, results=None):
 
 
 def findings(data):
-    """Return what the JSON file holds: the rows, and how many of each verdict."""
+    """Return the contents of the JSON file: the rows, and the number of each verdict."""
     verdicts = data["verdict"].tolist()
     keys = ("claim", "what", "section", "paper", "measured", "n", "verdict")
     rows = [dict(zip(keys, row, strict=True)) for row in zip(*(data[key].tolist() for key in keys), strict=True)]

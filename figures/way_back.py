@@ -1,4 +1,4 @@
-"""The way back: a trained network as an equation, where the two agree, and how far they part.
+"""The way back: a trained network as an equation, where the two agree, and how far they differ.
 
     x_(l+1) = x_l + dt F_l(x_l) + sigma sqrt(dt) Z_l,  dt = 1 / L,  u_net(x) = E f(x_L)
     u_t + v . grad u + (sigma**2 / 2) lap u = 0,  v = F_l in layer l,  u(x, 1) = f(x)
@@ -34,7 +34,7 @@ N_TRAIN, N_ITER = 256, 200
 # Relative to max |u|: of the layers' samples, of the solution, and of the mean field.
 SAMPLING, RESOLUTION, MEAN = 1e-4, 1e-4, 1e-3
 CHUNK = 16
-# Scores beyond this are noise in one point of 370.
+# Noise exceeds this score at one point in 370.
 LARGE = 3.0
 
 
@@ -48,7 +48,7 @@ def compute(*, quick=False, seed=0):
 
 
 def _trained(n_iter, seed):
-    """A network of `figures.tradeoff`, by itself."""
+    """A single network of `figures.tradeoff`."""
     generator, rng = torch.Generator().manual_seed(1000 * seed), np.random.default_rng([seed, 0])
     row = Row([SIGMA], generator)
     with bridge.noise_from(row, generator):

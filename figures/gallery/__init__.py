@@ -3,9 +3,9 @@
     python -m figures.gallery --out DIR
 
 Pictures, captions, findings and provenance come from the files that `python -m figures` and its modules write:
-NAME.png, NAME-*.png, NAME.json, tableN.csv and tableN.md. What is missing is listed in one fold at the end, with the
-commands that make it. The pictures are part of the page, which runs no script. Nothing is computed, with --quick or
-without; a second.
+NAME.png, NAME-*.png, NAME.json, tableN.csv and tableN.md. Missing ones are listed in one fold at the end, with the
+commands that make them. The page contains the pictures and runs no script. Nothing is computed, with or without
+--quick; it takes a second.
 """
 
 import ast
@@ -31,7 +31,7 @@ PROG = "python -m figures.gallery"
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 TABLE = re.compile(r"table(\d+)|section([\d-]+)")
-# Findings that are shown; the file holds all.
+# Number of findings that are shown; the file contains all.
 N_FINDINGS = 12
 
 
@@ -46,7 +46,7 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What the page shows of a figure: title and text of its docstring, its contents, and errors found."""
+    """A figure on the page: title and text of its docstring, its contents, and errors found."""
 
     name: str
     title: str
@@ -72,9 +72,9 @@ def write(directory, *, reasons=None):
     Parameters
     ----------
     directory : Path
-        Where the figures are, and the page will be.
+        Directory of the figures, and of the page.
     reasons : dict of str to str, optional
-        By name of a figure, why it could not be made now.
+        Reasons why figures could not be made, by name of the figure.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def write(directory, *, reasons=None):
     Raises
     ------
     ValueError
-        If it is not a directory.
+        If there is no such directory.
     """
     directory = Path(directory)
     if not directory.is_dir():

@@ -1,4 +1,4 @@
-"""The gallery as HTML, from the template beside: everything in one file, no script, no request to anywhere."""
+"""The gallery as HTML, from the template beside: one file without scripts or external requests."""
 
 import functools
 from pathlib import Path
@@ -11,7 +11,7 @@ TITLE = "EnResNet: figures and tables"
 # Columns that a table's CSV must have.
 FIELDS = ("row", "attack", "paper", "ours", "stderr", "n", "difference", "recipe", "data", "command")
 HEADS = ("model", "attack", "paper", "ours ± s.e. (n)", "difference")
-# A browser that obeys it could not request anything, whatever stood in the page.
+# With this policy a browser requests nothing, whatever the page contains.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -33,7 +33,7 @@ def page(sections):
 
 
 def table_of(title, rows):
-    """What the page shows of a table of the paper, from the rows of its CSV file."""
+    """A table of the paper on the page, from the rows of its CSV file."""
     shown = [
         {
             "model": label(row["row"]),

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 __all__ = ["Line", "lines_of"]
 
-# What `_io.provenance` adds, and captions, are not findings.
+# Provenance and captions are not findings.
 PROVENANCE = ("captions", "command", "arguments", "versions", "commit", "machine", "date", "seconds")
 # Estimates that are in one dict with their standard error.
 ESTIMATES = ("mean", "order", "accuracy")

@@ -2,7 +2,7 @@
 
     python -m figures.tables                 all of them: printed in Markdown, and OUT/tableN.md, .csv, .tex
     python -m figures.tables 2 3 4.4         some of them
-    python -m figures.tables 2 --results DIR --runs DIR     where evaluations are looked for
+    python -m figures.tables 2 --results DIR --runs DIR     directories of the evaluations
 
 Nothing is computed: the evaluations that `nets.evaluate` wrote into results/*.json and runs/*/evaluation.json are read,
 in seconds, with --quick or without. A missing number is reported as missing, with the commands that compute it for the
@@ -68,9 +68,9 @@ def documents(tables, library, places):
     tables : list of str
         Keys of `published.ROWS`.
     library : Library
-        See `figures.tables._library.read`.
+        Evaluations, see `figures.tables._library.read`.
     places : Places
-        For the commands.
+        Directories and seed in the commands.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def documents(tables, library, places):
 
 
 def _unsaid(table):
-    """What the paper does not say of a table's training and attacks."""
+    """Settings of a table's training and attacks that the paper does not state."""
     recipes = [made for name, made in RECIPES.items() if name.startswith(f"{table}/")]
     left_out = set()
     if not any(made.is_adversarial for made in recipes):
