@@ -15,7 +15,7 @@ def panels(data, found):
     cost, levels, gains = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 1.15]})
     _cost(cost, data, found)
     _levels(levels, data, found)
-    _gains(gains, data, found)
+    _gains(gains, data)
     return figure
 
 
@@ -107,7 +107,7 @@ def _levels(axes, data, found):
     axes.set_ylim(low / (high / low) ** 0.15, high)
 
 
-def _gains(axes, data, found):
+def _gains(axes, data):
     axes.set_title("(c) variance ratio to plain paths at equal cost", fontsize=10)
     place = np.arange(len(data["option"]))[::-1]
     bars = (
