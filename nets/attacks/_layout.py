@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from nets.attacks._forward import Forward, is_plain, stand_in_for
+from nets.attacks._memory import hold
 
 # Where memory is not contiguous, PyTorch draws them one by one, which takes ten times as long.
 NORMALS = (torch.randn_like, torch.Tensor.normal_, torch.normal)
@@ -59,7 +60,7 @@ class Convolution:
         self.options = module.stride, module.padding, module.dilation, module.groups
         # Single precision only: in double, convolutions are not faster; in half, autocast decides.
         self.is_for_cpu = self.weight.device.type == "cpu" and self.weight.dtype == torch.float32
-        self.last, self._ordered, self._maps = False, None, None
+        self.last, self.n_bytes, self._ordered, self._maps = False, 0, None, None
 
     @staticmethod
     def takes(module):
@@ -68,6 +69,7 @@ class Convolution:
     def __call__(self, x):
         if not self.last:
             return functional.conv2d(x, self.weight, self.bias, *self.options)
+        self.n_bytes = x.nbytes
         if self._ordered is None:
             self._ordered = self.weight.contiguous(memory_format=torch.channels_last)
         if self._is_packed(x):
@@ -157,13 +159,18 @@ class _Root:
 
     def __init__(self, model, steps):
         self.model, self.own, self.steps, self.seen = model, model.forward, steps, False
+        # From the second pass on: it knows the largest activation, and a single pass needs no memory twice.
+        self.held = None
 
     def __call__(self, *args, **kwargs):
         if not any(step.last for step in self.steps):
             return self.own(*args, **kwargs)
         try:
             if self.seen:
-                return self.own(*args, **kwargs)
+                result = self.own(*args, **kwargs)
+                if self.held is None and torch.is_grad_enabled():
+                    self.held = hold(max(step.n_bytes for step in self.steps))
+                return result
             # In the first pass only: watching costs a little at every operation.
             with _Normals() as watch:
                 result = self.own(*args, **kwargs)
