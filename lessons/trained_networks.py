@@ -87,10 +87,15 @@ def _():
 
 
 @app.cell
-def _(k, m, net, right, states, y):
+def _(net, right, states, y):
     steps, errors, shares = other_steps(net, states, y)
     # Order 1 leaves an eighth of the error from 1/32 to 1/256, a quarter with the terms beyond; rounding turns few.
     assert errors[-1] < errors[-4] / 4 and abs(shares[steps.index(1)] - right) < 0.02, (errors, shares)
+    return errors, shares, steps
+
+
+@app.cell
+def _(errors, k, m, right, shares, steps):
     _chosen = m.value if m.value > 1 else 1 / k.value
     _text = (
         f"right: {shares[steps.index(_chosen)]:.1%} at {_chosen:g} of the trained step, "

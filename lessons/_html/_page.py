@@ -1,5 +1,6 @@
 """A lesson's page: a template with its style and script inlined."""
 
+import base64
 import json
 import re
 from importlib import resources
@@ -64,10 +65,19 @@ def _template():
         undefined=jinja2.StrictUndefined,
     )
     environment.globals |= {
-        "style": style() + files.joinpath("page.css").read_text(encoding="utf-8") + _colours_of_code(),
+        "style": style()
+        + _font_of_formulas(files.joinpath("math.woff").read_bytes())
+        + files.joinpath("page.css").read_text(encoding="utf-8")
+        + _colours_of_code(),
         "script": files.joinpath("page.js").read_text(encoding="utf-8"),
     }
     return environment.get_template("page.html.j2")
+
+
+def _font_of_formulas(data):
+    """Browsers set MathML well with a font for it alone, which many systems lack."""
+    address = f"data:font/woff;base64,{base64.b64encode(data).decode('ascii')}"
+    return f'@font-face {{ font-family: "lesson math"; src: url({address}) format("woff") }}\n'
 
 
 def _colours_of_code():

@@ -7,8 +7,8 @@ import numpy as np
 
 __all__ = ["POSITIONS"]
 
-# Answers that are compared with a computation: in steps of 4 per cent, which decide "within 10 per cent" well enough.
-DRAWS = [0, 10, 20, 30, 40, *np.round(50 * 1.04 ** np.arange(110)).astype(int).tolist()]
+# Numbers of draws: near to the answer, a thousand, close enough to tell what is within 10 per cent.
+DRAWS = [0, 10, 20, 50, 100, 200, 400, *np.round(700 * 1.04 ** np.arange(20)).astype(int).tolist(), 2000, 4000]
 
 POSITIONS = {
     "residual_block_is_euler_step": {
@@ -27,7 +27,7 @@ POSITIONS = {
     "ensemble_is_expectation": {
         "noise": [0, 0.2, 0.4, 1],
         "draws": [1, 4, 16],
-        "eps": [0.04, 0.08, 0.12],
+        "eps": [0.08, 0.12],
         "answer": DRAWS,
     },
     "trained_networks": {
@@ -37,6 +37,7 @@ POSITIONS = {
     },
     "diffusion_as_certificate": {
         "sigma": [0.08, 0.1, 0.15, 0.2, 0.3],
+        "speed": [0, 0.2, 1],
         "x": [0.3, 0.84],
         "y": [0.1, 0.72],
     },

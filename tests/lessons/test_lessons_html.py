@@ -1,6 +1,8 @@
 """Lessons as pages: what they show is what the cells compute, and in a browser their sliders move."""
 
+import html
 import re
+from importlib import resources
 
 import pytest
 
@@ -16,6 +18,7 @@ from lessons._html import MOST_BYTES, write_pages
 from lessons._html._markup import to_html
 from lessons._html._page import lesson_page
 from lessons._html._states import states_of
+from lessons._server import lesson_path
 
 EXERCISE = "noise_makes_euler_maruyama"
 
@@ -27,6 +30,23 @@ def test_formulas_and_callouts_need_no_script_of_marimo():
     made = to_html(shown, {}, {})
     assert "marimo-" not in made and "$" not in made
     assert "𝔼" in made and "<mfrac>" in made and '<div class="callout success">' in made
+
+
+def test_font_has_the_signs_of_all_formulas():
+    """Chromium sets a variable x by the italic sign; what the font lacks comes from another one, out of place."""
+    ttf = pytest.importorskip("fontTools.ttLib")
+    with ttf.TTFont(resources.files("lessons._html").joinpath("math.woff")) as font:
+        known, has_table = font.getBestCmap().keys(), "MATH" in font
+    signs = set()
+    for lesson in LESSONS:
+        source = lesson_path(lesson.name).read_text(encoding="utf-8")
+        for alone, inline in re.findall(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", source, re.DOTALL):
+            made = to_html(mo.md(f"${alone or inline}$".replace("\n", " ")), {}, {})
+            signs |= {sign for part in re.findall(r"<m[ion][^>]*>([^<]*)<", made) for sign in html.unescape(part)}
+    assert len(signs) > 60 and has_table
+    assert {sign for sign in signs if not sign.isspace() and ord(sign) not in known} == set()
+    # The italic alphabet, of which h is Planck's.
+    assert known >= {*range(0x1D434, 0x1D468)} - {0x1D455} | {0x210E}
 
 
 def test_states_are_those_that_the_cells_compute(monkeypatch):
