@@ -128,10 +128,9 @@ def table(rows):
     return "\n".join(lines)
 
 
-def write(args, rows, versions):
+def write(args, machine, rows, versions):
     """After each row: what is done is kept."""
     results = [asdict(row) | {"apart": row.apart} for row in rows]
-    machine = {**_driver.machine(), "threads": args.threads}
     arguments = [word for word in sys.argv[1:] if os.sep not in word]
     _driver.write_json(args.out, {"machine": machine, "versions": versions, "arguments": arguments, "rows": results})
 
@@ -141,6 +140,7 @@ def main():
     threads = {"type": int, "default": 1, "help": "(default: 1)"}
     args = _driver.parse_arguments(__doc__, quick="one network, few steps", rounds=(1, 1), data=data, threads=threads)
     n_iter = N_ITER_QUICK if args.quick else N_ITER
+    machine = {**_driver.machine(), "threads": args.threads}
     x, y = images(None if args.quick else args.data, N_IMAGES)
     rows = []
     with contextlib.ExitStack() as stack:
@@ -159,7 +159,7 @@ def main():
                     rows.append(compare(attacked, name, workers, norm, attack, n))
                     print(table(rows[-1:]) if len(rows) == 1 else table(rows[-1:]).splitlines()[1], flush=True)
                     if args.out:
-                        write(args, rows, {tool: worker.versions for tool, worker in workers.items()})
+                        write(args, machine, rows, {tool: worker.versions for tool, worker in workers.items()})
     if any(row.apart < -2 for row in rows):
         sys.exit("ours breaks fewer images than the official code")
 
