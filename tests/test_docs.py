@@ -16,6 +16,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md"), *DOCS.glob("guide/*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+PICTURE = re.compile(r"!\[[^]]*\]\(([^)]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 BLOCKS = [(page, code) for page in PAGES for code in BLOCK.findall(page.read_text(encoding="utf-8"))]
 
@@ -56,8 +57,8 @@ def test_every_figure_is_in_the_gallery():
 
     gallery = (DOCS / "gallery.md").read_text(encoding="utf-8")
     assert not [name for name in FIGURES if f"python -m figures.{name}" not in gallery]
-    shown = set(re.findall(r"!\[[^]]*\]\(([^)]+)\)", gallery))
-    assert {path.name for path in DOCS.glob("*.png")} <= shown | {"theorems.png"}
+    shown = {Path(name).name for page in PAGES for name in PICTURE.findall(page.read_text(encoding="utf-8"))}
+    assert {path.name for path in DOCS.glob("*.png")} <= shown
 
 
 def test_every_face_is_in_the_reference():
