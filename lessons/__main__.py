@@ -2,7 +2,7 @@
 
 Starts a server on 127.0.0.1 and opens its index of lessons; Ctrl-C ends it. Nothing is asked of another machine.
 
---html DIR writes every lesson as a page that opens from disk, without Python, server or network (two minutes);
+--html DIR writes every lesson as a page that opens from disk, without Python, server or network (some minutes);
 --handout [NAME ...] prints lessons to DIR/NAME.pdf (needs Chromium); --ipynb [NAME ...] writes DIR/NAME.ipynb for
 Jupyter and Colab, where sliders are changed in the code. Needs the extras "nets" and "teach". On two cores the first
 picture of a lesson comes after about five seconds; a handout or a notebook takes a few.

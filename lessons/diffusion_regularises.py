@@ -114,7 +114,7 @@ def _(printed, sharp, steepest, unit, way):
 @app.cell
 def _():
     _text = mo.md(r"""
-    **Why.** Two paths that start apart may meet, and from then on agree: $u(x) - u(y)$ is at most $\mathrm{osc} f$
+    **Why.** Two paths that start apart may meet, and from then on agree: $u(x) - u(y)$ is at most $\mathrm{osc}\, f$
     times the chance that they do not, which noise lowers in every unit of length. The printed proof drops a condition,
     $\lambda \ge 0$, and claims a decay $e^{-\sigma^2}$ that there is not (`docs/theorem-2-2.md`).
 

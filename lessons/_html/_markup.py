@@ -10,6 +10,9 @@ from lessons._marimo_html import CALLOUT, CONTROL, FORMULA, attribute, formula_o
 
 __all__ = ["to_html"]
 
+# A bar is taken for an operator between two things, and cos for a variable beside the next.
+BAR = re.compile(r"<mo((?: [^>]*)?)>(&#x0007C;|&#x02016;)</mo>")
+NAME = re.compile(r"(<mi>[a-z]{2,}</mi>)(?=<m[in])")
 LETTER = re.compile(r'(?<=<mi)( mathvariant="(?:double-struck|script)")>(\w)(?=</mi>)')
 ALPHABETS = {
     ' mathvariant="double-struck"': {"E": ">𝔼", "P": ">ℙ", "R": ">ℝ"},
@@ -47,7 +50,8 @@ def _mathml(match):
 
 @functools.cache
 def _converted(formula, display):
-    made = convert(formula, display=display)
+    made = BAR.sub(r'<mo lspace="0" rspace="0"\1>\2</mo>', convert(formula, display=display))
+    made = NAME.sub(r'\1<mspace width="0.167em"/>', made)
     # Browsers draw letters of these kinds by their own signs only.
     return LETTER.sub(lambda match: ALPHABETS[match[1]].get(match[2], f">{match[2]}"), made)
 

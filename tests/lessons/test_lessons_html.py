@@ -29,6 +29,7 @@ def test_formulas_and_callouts_need_no_script_of_marimo():
     )
     made = to_html(shown, {}, {})
     assert "marimo-" not in made and "$" not in made
+    assert 'rspace="0"' in to_html(mo.md("$|x|$"), {}, {}) and "cos</mi><mspace" in to_html(mo.md(r"$\cos x$"), {}, {})
     assert "𝔼" in made and "<mfrac>" in made and '<div class="callout success">' in made
 
 
