@@ -1,4 +1,4 @@
-"""Small calls of all compiled functions that the lessons use: later calls find them compiled, or in Numba's cache."""
+"""Small calls of the compiled functions that lessons wait for: later calls find them compiled, or in Numba's cache."""
 
 import pde
 from lessons._figures import boundary

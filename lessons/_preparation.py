@@ -39,7 +39,7 @@ def _train():
 
 STEPS = (
     Step("loading PyTorch and the solvers", _load),
-    Step("compiling the solvers, which takes a minute the first time and a moment later", _compile),
+    Step("compiling the solvers, once per installation", _compile),
     Step("training the small network of lessons 4 and 5", _train, needed=False),
 )
 

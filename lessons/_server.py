@@ -72,7 +72,7 @@ def address_of(connection):
 def serve(connection, *, ready):
     """Serve the lessons until interrupted; ready() is called when pages can be requested.
 
-    What takes seconds, and a minute the first time, goes on behind them: `Preparation`.
+    What takes seconds, and longer the first time, goes on behind them: `Preparation`.
     """
     preparation = Preparation()
     with _own_settings():

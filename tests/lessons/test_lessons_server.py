@@ -2,14 +2,10 @@
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +14,7 @@ pytest.importorskip("marimo")
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from lessons import LESSONS, Lesson, _server
+from lessons import Lesson, _server
 from lessons._chromium import chromium, find_chromium
 from lessons._index import waiting_page
 from lessons._preparation import Preparation, Step
@@ -37,7 +33,6 @@ def _():
     return
 """
 PATIENCE = 60
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -199,19 +194,3 @@ def test_a_lesson_opened_too_early_shows_progress_and_then_itself(serve):
 
 def test_a_title_is_text():
     assert "<b>" not in waiting_page("<b>", "/progress")
-
-
-@pytest.mark.slow
-def test_after_the_preparation_no_lesson_compiles_anything(tmp_path):
-    pytest.importorskip("torch")
-
-    def run(*arguments):
-        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-        done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return {path.name for path in tmp_path.rglob("*.nbc")}
-
-    compiled = run("-c", "import lessons._first_calls as first; first.call()")
-    assert compiled
-    for lesson in LESSONS:
-        assert run(str(ROOT / "lessons" / f"{lesson.name}.py")) == compiled, lesson.name
