@@ -21,6 +21,8 @@ _FEWER, _FEW_LESS = 0.7, 0.85
 _LEAST_SHARE = 0.5
 # Share of it that modes lost on the way give back: they are fewer by half at least than with fewer modes.
 _GIVEN_BACK = 0.25
+# Below this number of modes that rule is worth little, and a solution on more of them costs little.
+_FEW_MODES = 8
 _ROUNDING = 1e-14
 # Up to as many tolerances of error it is worth while to sample f on finer grids: these errors halve at least.
 _NEARLY = 8
@@ -36,7 +38,10 @@ def compared(solve, to_the_end):
     difference = functools.cache(functools.partial(_difference, march, solve))
     if march.is_at_limit and not march.violation and march.tolerance > 0:
         # What such a march leaves behind on the way is not seen at the ends of its steps.
-        march.given_back = _GIVEN_BACK * difference(math.floor(_FEW_LESS * march.k_max), False)
+        if march.k_max < _FEW_MODES:
+            march.given_back = _by_more_modes(march, solve)
+        else:
+            march.given_back = _GIVEN_BACK * difference(math.floor(_FEW_LESS * march.k_max), False)
     if _of_data(march) > 0.1 * march.tolerance > 0 and not march.violation:
         _compare_modes(march, difference, _FEWER, of_samples=march.data.coarser is not None)
     if not _is_nearly_resolved(march):
@@ -83,6 +88,19 @@ def _difference(march, solve, k_max, of_samples):
     grids = (part.modes.to_grid(part.state, march.n) for part in (march, other))
     # Where nothing lies between the two numbers of modes the difference is rounding, and so is what it is divided by.
     return 2 * float(np.abs(next(grids) - next(grids)).max()) + _ROUNDING * march.sup_f
+
+
+def _by_more_modes(march, solve):
+    """1.5 times the difference from the solution on more than twice as many modes, of f as well."""
+    k_max, n, known = 2 * march.k_max + 2, 4 * march.n, march.data.c
+    c, r = np.zeros((2 * k_max + 1, k_max + 1), dtype=complex), min(k_max, known.shape[1] - 1)
+    _data.low_modes(c, r)[:] = _data.low_modes(known, r)
+    data = _data.Data(c, None, 0.0, march.data.values).scaled(march.exponent)
+    other = solve(True, n=n, k_max=k_max, save_at=(), data=data)
+    if other.violation:
+        return math.inf
+    u, v = march.modes.to_grid(march.state, march.n), other.modes.to_grid(other.state, n)[::4, ::4]
+    return 1.5 * float(np.abs(u - v).max())
 
 
 def _kept(march, coarser):
