@@ -11,7 +11,7 @@ def verdict(answer, is_right, *, right, wrong):
     `right` is the reason and `wrong` a hint, in Markdown.
     """
     if answer is None:
-        return mo.callout(mo.md("**No answer yet.** Choose one above."), kind="neutral")
+        return mo.callout(mo.md("**No answer yet.** Give one above."), kind="neutral")
     if is_right:
         return mo.callout(mo.md(f"**Right.** {right}"), kind="success")
     return mo.callout(mo.md(f"**Not yet.** {wrong}"), kind="warn")
