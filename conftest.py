@@ -21,6 +21,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
+# A marimo application that ran as a script may put the script's module, long gone, back as __main__ when it ends.
+MAIN = sys.modules["__main__"]
+
+
+def pytest_runtest_setup(item):
+    sys.modules["__main__"] = MAIN
+
+
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
 

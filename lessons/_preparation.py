@@ -69,8 +69,13 @@ class Preparation:
         """Whether no lesson has to wait any longer."""
         return not any(step.needed for step in self.steps[self._n_done :])
 
+    @property
+    def done(self):
+        """Whether all steps have ended."""
+        return self._n_done == len(self.steps)
+
     def status(self):
         """How far the steps are, as the index shows it."""
         n_done = self._n_done
-        status = {"ready": self.ready, "done": n_done == len(self.steps), "n_steps": len(self.steps)}
+        status = {"ready": self.ready, "done": self.done, "n_steps": len(self.steps)}
         return status | {"step": n_done + 1, "text": "" if status["done"] else self.steps[n_done].text}

@@ -78,7 +78,17 @@ def serve(connection, *, ready):
     with _own_settings():
         server = _make_server(ready, preparation)
         preparation.start()
-        server.run(sockets=[connection])
+        status = 0
+        try:
+            server.run(sockets=[connection])
+        except KeyboardInterrupt:
+            status = 130
+            if preparation.done:
+                raise
+        if not preparation.done:
+            # Its thread may be in compiled code, which aborts when Python ends around it.
+            sys.stdout.flush()
+            os._exit(status)
 
 
 @contextlib.contextmanager

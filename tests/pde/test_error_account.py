@@ -147,7 +147,7 @@ def test_data_finer_than_the_grid_do_not_alias():
     solution = spectral.solve(problem, 16)
     y = np.arange(16) / 16
     assert np.abs(solution.u - np.exp(-0.02 * 4 * np.pi**2) * np.cos(2 * np.pi * y)[:, None]).max() <= 1e-13
-    with pytest.raises(UnresolvedError, match="the spectrum does not decay within 4 modes"):
+    with pytest.raises(UnresolvedError, match="the spectrum does not decay within 5 modes"):
         spectral.solve(ConvectionDiffusion(np.zeros((2, 4, 4)), f, sigma=0.001), 16)
 
 
