@@ -1,9 +1,9 @@
 """Memory that stays with the process between the passes of an attack.
 
 The C library gives free memory at the end of the heap back to the system, which makes every page of it anew for the
-next pass: a seventh of the time of PGD on ResNet-20 with 128 images. A block that is held at the end of the heap, while
-an attack lasts, keeps what is free before it. Nothing is written to it, so that it takes an address and no memory;
-where memory is managed otherwise it does nothing.
+next pass: PGD on ResNet-20 with 128 images spent 0.05 to 0.1 s of each step of half a second on that. A block that is
+held at the end of the heap, while an attack lasts, keeps what is free before it. Nothing is written to it, so that it
+takes an address and no memory; where memory is managed otherwise it does nothing.
 """
 
 import torch
