@@ -117,28 +117,22 @@ def environment_python(folder):
     return Path(folder) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def set_up(tools, envs):
-    """Make one virtual environment per peer, with the pinned versions of peers/NAME.txt."""
+def set_up(tools, envs, *, borrow=False):
+    """Make one virtual environment per peer, with the pinned versions of peers/NAME.txt.
+
+    borrow: for peers that need PyTorch, which is large: it and what else this environment has are borrowed.
+    """
     for name in sorted({tool.env for tool in tools if tool.env}):
         print(f"{name}: {envs / name}", flush=True)
         venv.create(envs / name, with_pip=True, clear=True)
-        pip = [str(environment_python(envs / name)), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+        python = str(environment_python(envs / name))
+        if borrow:
+            query = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+            site = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
+            # The name sorts last, so that what is installed there goes first.
+            (Path(site) / "zz_borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
         subprocess.run([*pip, "-r", str(PEERS / f"{name}.txt")], check=True)
-
-
-def set_up_borrowing(tools, envs):
-    """The same for peers that need PyTorch, which is large: it and what this environment has are borrowed."""
-    for tool in tools:
-        folder = envs / tool.env
-        print(f"{tool.env}: {folder}", flush=True)
-        venv.create(folder, with_pip=True, clear=True)
-        python = environment_python(folder)
-        query = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-        site = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
-        # The name sorts last, so that what is installed there goes first.
-        (Path(site) / "zz_borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-        subprocess.run([*pip, "-r", str(PEERS / f"{tool.env}.txt")], check=True)
 
 
 def machine():

@@ -256,7 +256,7 @@ def main():
     threads = {"type": int, "nargs": "+", "default": [1, 2], "help": "(default: 1 2)"}
     args = _driver.parse_arguments(__doc__, quick="fewer steps, two rounds", rounds=(7, 2), threads=threads)
     if args.setup:
-        _driver.set_up_borrowing((ART, OFFICIAL), args.envs)
+        _driver.set_up((ART, OFFICIAL), args.envs, borrow=True)
         return
     where = _driver.machine()
     n_iter = N_ITER_QUICK if args.quick else N_ITER

@@ -12,6 +12,8 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
+from pde.feynman_kac._simd_gather import _shuffle
+
 __all__ = ["LANES", "bicubic_lanes", "bilinear_lanes"]
 
 # Points at once: arrays are as long as a multiple of it.
@@ -110,10 +112,6 @@ def _transpose(builder, rows):
     odds = [_shuffle(builder, first, second, [1, 5, 3, 7]) for first, second in ((a, b), (c, d))]
     low, high = [0, 1, 4, 5], [2, 3, 6, 7]
     return [_shuffle(builder, *pair, places) for places in (low, high) for pair in (evens, odds)]
-
-
-def _shuffle(builder, a, b, places):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, LANES), places))
 
 
 def _spread(builder, vector, k):
