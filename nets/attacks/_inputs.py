@@ -2,12 +2,17 @@
 
 import math
 import warnings
+import weakref
 
 import torch
 from torch import nn
 
 from nets.attacks._decisions import is_noisy
 from nets.attacks._state import attacked
+
+# What was true of each module when its passes were found to be equal.
+_QUIET = weakref.WeakKeyDictionary()
+PLAIN = (bool, int, float, str, type(None))
 
 
 class NoisyModelWarning(UserWarning):
@@ -18,7 +23,8 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
     """Check the arguments that every attack takes.
 
     Warns with NoisyModelWarning if n_eot is 1 and a model in evaluation mode is noisy, as five passes show, and with
-    UserWarning if eps is larger than the cube of images.
+    UserWarning if eps is larger than the cube of images. A module whose passes were equal is not tried again for images
+    of the same shape until one of its modes, attributes or tensors changes.
 
     Parameters
     ----------
@@ -70,17 +76,42 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
             UserWarning,
             stacklevel=3,
         )
-    if n_eot == 1 and len(x) and not getattr(model, "training", False):
-        with attacked(model, generator=_twin(generator)):
-            noisy = is_noisy(model, x)
-        if noisy:
-            warnings.warn(
-                "the model draws noise and the attack sees one draw per step: average over draws, for example with "
-                "n_eot=20, before you call the model robust",
-                NoisyModelWarning,
-                stacklevel=3,
-            )
+    if n_eot == 1 and len(x) and not getattr(model, "training", False) and _draws(model, x, generator):
+        warnings.warn(
+            "the model draws noise and the attack sees one draw per step: average over draws, for example with "
+            "n_eot=20, before you call the model robust",
+            NoisyModelWarning,
+            stacklevel=3,
+        )
     return model, x, y
+
+
+def _draws(model, x, generator):
+    """Whether a model is noisy; five passes take longer than an attack of few steps, so that they are made once."""
+    state = _state(model, x) if isinstance(model, nn.Module) else None
+    if state is not None and _QUIET.get(model) == state:
+        return False
+    with attacked(model, generator=_twin(generator)):
+        noisy = is_noisy(model, x)
+    if state is not None and not noisy:
+        _QUIET[model] = state
+    return noisy
+
+
+def _state(model, x):
+    """Everything that may decide whether passes of this module on images like x are equal."""
+    state = [tuple(x.shape), x.dtype, x.device]
+    for module in model.modules():
+        # Objects by their identity: tensors, modules and hooks in containers are seen below, other contents are not.
+        state += [value if isinstance(value, PLAIN) else id(value) for value in vars(module).values()]
+        state += map(len, (module._modules, module._forward_hooks, module._forward_pre_hooks))
+        values = (*vars(module).values(), *module._parameters.values(), *module._buffers.values())
+        state += [(id(t), t._version, t.data_ptr()) for t in values if isinstance(t, torch.Tensor) and _is_read(t)]
+    return state
+
+
+def _is_read(tensor):
+    return not tensor.is_inference() and not nn.parameter.is_lazy(tensor)
 
 
 def check_images(x, y):

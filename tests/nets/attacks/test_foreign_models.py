@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,6 +145,66 @@ def test_a_model_in_training_mode_is_attacked_in_evaluation_mode():
     with attacked(model):
         assert not any(module.training for module in model.modules())
     assert all(module.training for module in model.modules())
+
+
+class Switched(nn.Module):
+    """Noise of a size that can be set in many ways, at first 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.dropout, self.size, self.tensor = linear(), nn.Dropout(0.0), 0.0, torch.zeros(())
+        self.register_buffer("buffer", torch.zeros(()))
+        self.settings = SimpleNamespace(size=0.0)
+        self.training = False
+
+    def forward(self, x):
+        size = self.size + self.tensor + self.buffer + self.settings.size
+        return self.net(self.dropout(x) + size * torch.randn(x.shape))
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.randn(x.shape)
+
+
+def hook(module, inputs, output):
+    return output + torch.randn(output.shape)
+
+
+@pytest.mark.parametrize(
+    "switch_on",
+    [
+        lambda m: setattr(m, "size", 1.0),
+        lambda m: m.tensor.fill_(1.0),
+        lambda m: m.buffer.fill_(1.0),
+        lambda m: setattr(m, "buffer", torch.ones(())),
+        lambda m: setattr(m, "settings", SimpleNamespace(size=1.0)),
+        lambda m: (m.dropout.train(), setattr(m.dropout, "p", 0.5)),
+        lambda m: m.net.insert(0, Noise()),
+        lambda m: m.net.register_forward_hook(hook),
+        lambda m: setattr(m, "forward", lambda x: m.net(x + torch.randn(x.shape))),
+    ],
+)
+def test_noise_that_is_switched_on_after_a_first_attack_brings_the_warning(switch_on):
+    model, (x, y) = Switched(), batch()
+    fgsm(model, x, y)
+    fgsm(model, x, y)
+    switch_on(model)
+    with pytest.warns(NoisyModelWarning):
+        fgsm(model, x, y)
+
+
+def test_a_deterministic_module_is_tried_once():
+    model, (x, y), calls = linear(), batch(), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    n_calls = []
+    for _ in range(3):
+        fgsm(model, x, y)
+        n_calls.append(len(calls))
+    # Five passes, and one of the attack.
+    assert n_calls == [6, 7, 8]
+    fgsm(model, x[:5], y[:5])
+    assert len(calls) == 14
 
 
 def test_foreign_noise_comes_from_the_generator_and_brings_a_warning():
