@@ -91,7 +91,7 @@ def _draws(model, x, generator):
     state = _state(model, x) if isinstance(model, nn.Module) else None
     if state is not None and _QUIET.get(model) == state:
         return False
-    with attacked(model, generator=_twin(generator)):
+    with attacked(model, generator=_twin(generator), fold=False):
         noisy = is_noisy(model, x)
     if state is not None and not noisy:
         _QUIET[model] = state
