@@ -1,6 +1,7 @@
 """Figure 6: images, attacks and answers against forward passes and a step of our own; the picture; errors."""
 
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,14 +140,15 @@ def test_ifgsm_is_the_papers_loop(data, plain):
     assert ((x_adv - first(data["adversarial"][0])).abs() > 1e-5).float().mean() < 0.02
 
 
-def test_a_seed_decides_the_noise_and_nothing_else(data, quick_runs):
-    places = data["place"].astype(int).astype(str)
-    same, other = (fig6.compute(quick=True, seed=seed, runs=quick_runs, images=places) for seed in (0, 1))
-    for key, array in data.items():
+def test_a_seed_decides_the_noise_and_nothing_else(data, quick_runs, monkeypatch):
+    monkeypatch.setattr(fig6.attacks, "cw", partial(fig6.attacks.cw, n_iter=5))
+    place = [str(int(data["place"][0]))]
+    one, same, other = (fig6.compute(quick=True, seed=seed, runs=quick_runs, images=place) for seed in (0, 0, 1))
+    for key, array in one.items():
         assert np.array_equal(array, same[key]), key
     # The plain network draws nothing.
-    assert np.array_equal(same["adversarial"][:2], other["adversarial"][:2])
-    assert not np.array_equal(same["adversarial"][2:], other["adversarial"][2:])
+    assert np.array_equal(one["adversarial"][:2], other["adversarial"][:2])
+    assert not np.array_equal(one["adversarial"][2:], other["adversarial"][2:])
 
 
 def test_findings_say_which_attacks_failed():
