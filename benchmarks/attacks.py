@@ -18,9 +18,9 @@ the same images by PGD is seen twice. "step 1": the share of pixels that differ 
 double precision. "loss": cross-entropy at the images after all steps, in double precision, over that of the images of
 an attack computed in double precision. In single precision rounding turns the sign of gradients near 0, so that after
 20 steps pixels differ by far more than rounding, at no cost to the loss. In bfloat16 about a sixth of the signs differ:
-that is for crafting images to train on, not for evaluation. Of APGD and FAB the images must lie in the ball, and
-"broken", the share that is misclassified, must be that of ours in double precision but for 5 images; `strength.py`
-compares more closely.
+that is for crafting images to train on, not for evaluation; the row is left out where the processor only emulates it.
+Of APGD and FAB the images must lie in the ball, and "broken", the share that is misclassified, must be that of ours in
+double precision but for 5 images; `strength.py` compares more closely.
 
 About 15 minutes on two cores with --threads 2 --rounds 5; `--quick` two or three.
 """
@@ -205,7 +205,7 @@ def measure(workers, problems, judges, folder, *, n_iter, rounds, threads):
     """The rows: first a run each to warm up and check, then the tools in turn."""
     turns = []
     for case in CASES:
-        if case.tool.name not in workers:
+        if case.tool.name not in workers or (case.options.get("bf16") and not torch.cpu._is_avx512_bf16_supported()):
             continue
         worker, problem = workers[case.tool.name], problems[case.problem]
         path = folder / f"{case.problem.replace(' ', '-')}.npz"
