@@ -151,6 +151,11 @@ def machine():
     }
 
 
+def arguments():
+    """The command line for a result file: absolute paths by their last name, which says enough on another machine."""
+    return [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+
+
 def write_json(path, data):
     """Whole or not at all, so that an interrupted run never leaves half a result."""
     path = Path(path)

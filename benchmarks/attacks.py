@@ -280,7 +280,7 @@ def main():
             )
     if args.out:
         problem = {"n_iter": n_iter, "eps": EPS, "step_size": STEP_SIZE}
-        provenance = {"machine": where, "versions": versions, "arguments": sys.argv[1:]}
+        provenance = {"machine": where, "versions": versions, "arguments": _driver.arguments()}
         pairs = [(row, base_of(rows, row)) for row in rows]
         derived = [{"rate": r.rate, "ratio": r.ratio(b), "core_ratio": r.core_ratio(b)} for r, b in pairs]
         results = [asdict(row) | more for row, more in zip(rows, derived, strict=True)]

@@ -219,7 +219,7 @@ def main():
     if args.out:
         sizes = {"n": N, "n_points": N_POINTS_SIDE**2, "n_paths": N_PATHS, "n_steps": N_STEPS}
         problem = {"sigma": pinned.SIGMA, "horizon": pinned.HORIZON, **sizes}
-        provenance = {"machine": where, "versions": versions, "threads": N_CORES, "arguments": sys.argv[1:]}
+        provenance = {"machine": where, "versions": versions, "threads": N_CORES, "arguments": _driver.arguments()}
         derived = ("rate", "core_rate", "cores", "full_seconds")
         results = [asdict(row) | {name: getattr(row, name) for name in derived} for row in rows]
         _driver.write_json(args.out, provenance | {"problem": problem, "rows": results})

@@ -38,9 +38,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
+import _driver
 import numpy as np
 from numba import cuda
-from spectral import machine, write_json
 
 from pde import convergence, feynman_kac, grid, problems
 
@@ -182,13 +182,14 @@ def main():
         sys.exit("nothing to measure: numba finds no CUDA device")
     facts = device_facts()
     print(facts, flush=True)
-    data = {"machine": machine(), "device": facts, "versions": versions(), "arguments": sys.argv[1:]}
+    data = {"machine": _driver.machine(), "device": facts, "versions": versions()}
+    data["arguments"] = _driver.arguments()
     data["check"] = check(seed=args.seed)
     rows = measure(facts, quick=args.quick, seed=args.seed)
     data["rows"] = [asdict(row) | {"path_steps_per_second": row.rate, "share": row.rate / row.limit} for row in rows]
     data["figure4"] = figure4(quick=args.quick, seed=args.seed)
     if args.out:
-        write_json(args.out, data)
+        _driver.write_json(args.out, data)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import contextlib
 import itertools
 import math
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -191,7 +190,7 @@ def main():
         draw(rows, args.picture)
     if args.out:
         versions = {"numpy": np.__version__, "numba": numba.__version__, "joblib": joblib.__version__}
-        provenance = {"machine": where, "versions": versions, "arguments": sys.argv[1:]}
+        provenance = {"machine": where, "versions": versions, "arguments": _driver.arguments()}
         _driver.write_json(args.out, provenance | {"n_workers": N_WORKERS, "rows": rows})
 
 

@@ -183,7 +183,7 @@ def main():
         problem = {"sigma": pinned.SIGMA, "horizon": pinned.HORIZON, "target_error": TARGET}
         problem["others"] = [other._asdict() for other in pinned.OTHERS]
         vouchers = {"time_error": reference.time_error, "space_error": reference.space_error}
-        provenance = {"machine": where, "versions": versions, "threads": 1, "arguments": sys.argv[1:]}
+        provenance = {"machine": where, "versions": versions, "threads": 1, "arguments": _driver.arguments()}
         data = provenance | {"problem": problem, "reference": vouchers, "rows": [asdict(row) for row in rows]}
         _driver.write_json(args.out, data)
 

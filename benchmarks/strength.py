@@ -15,7 +15,6 @@ About 20 minutes on two busy cores; `--quick`, on the 100 images that come with 
 """
 
 import contextlib
-import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -131,8 +130,9 @@ def table(rows):
 def write(args, machine, rows, versions):
     """After each row: what is done is kept."""
     results = [asdict(row) | {"apart": row.apart} for row in rows]
-    arguments = [word for word in sys.argv[1:] if os.sep not in word]
-    _driver.write_json(args.out, {"machine": machine, "versions": versions, "arguments": arguments, "rows": results})
+    _driver.write_json(
+        args.out, {"machine": machine, "versions": versions, "arguments": _driver.arguments(), "rows": results}
+    )
 
 
 def main():
