@@ -64,7 +64,7 @@ class SpectralSolution:
     saved : ndarray of shape (m, n, n), or (m, k, n, n)
         u at these times.
     saved_error_estimates : ndarray of shape (m,)
-        Estimates of max |error| of `saved`.
+        Estimates of max |error| of `saved`. At times that an unresolved solution never reaches: inf, and `saved` NaN.
     """
 
     u: np.ndarray

@@ -47,7 +47,7 @@ class March:
     def __init__(self, problem, n, k_max, resolution, to_the_end, rtol=1e-8, save_at=(), norm="sup", data=None):
         self.problem, self.n, self.k_max, self.to_the_end = problem, n, k_max, to_the_end
         self.rtol, self.save_at = rtol, save_at
-        self.saved, self.saved_errors = np.zeros((len(save_at), n, n)), np.full(len(save_at), np.inf)
+        self.saved, self.saved_errors = np.full((len(save_at), n, n), np.nan), np.full(len(save_at), np.inf)
         self.velocity = Velocity(problem, k_max, max(1e-13, 1e-2 * rtol))
         reacts = problem.potential is not None or problem.source is not None
         self.reaction = Reaction(problem, k_max, max(1e-12, 1e-2 * rtol), norm) if reacts else None

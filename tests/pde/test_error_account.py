@@ -281,6 +281,17 @@ def test_saved_times_of_a_callable_velocity():
     assert np.abs(s.saved[0] - problem.exact(pde.grid.points(48), 0.31)).max() <= 2 * s.saved_error_estimates[0]
 
 
+@pytest.mark.parametrize("scale", [1e3, 1e5])
+def test_times_that_are_never_reached_have_no_numbers(scale):
+    figure = pde.problems.figure4(n=32, sigma=0.001)
+    rough = ConvectionDiffusion(figure.velocity.values * scale, figure.terminal, sigma=0.001)
+    s = spectral.solve(rough, save_at=[0.0, 0.5, 1.0], check=False)
+    assert not s.resolved
+    assert np.isnan(s.saved[:2]).all()
+    assert np.isinf(s.saved_error_estimates[:2]).all()
+    assert np.array_equal(s.saved[2], rough.terminal.values)
+
+
 def test_several_terminal_data_are_solved_at_once():
     f = np.random.default_rng(0).uniform(-1, 1, (3, 8, 8))
     s = spectral.solve(ConvectionDiffusion(swirl(), f, sigma=0.5), 32, save_at=[0.5])
