@@ -290,7 +290,14 @@ def n_done(path):
         return int(data["n_done"])
 
 
-def test_a_process_killed_again_and_again_continues_to_the_same_bits(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "kills",
+    [
+        [(signal.SIGKILL, 0.01)],
+        pytest.param([(signal.SIGKILL, 0.01), (signal.SIGINT, 0.3), (signal.SIGKILL, 0.6)], marks=pytest.mark.slow),
+    ],
+)
+def test_a_process_killed_again_and_again_continues_to_the_same_bits(kills, monkeypatch, tmp_path):
     path, n_paths = tmp_path / "c", 400_000
     monkeypatch.setattr(_estimate, "_BATCH", 2**14)
     generator = np.random.default_rng(3)
@@ -301,7 +308,7 @@ def test_a_process_killed_again_and_again_continues_to_the_same_bits(monkeypatch
     problem, points = pde.ConvectionDiffusion(*fields, sigma=0.1), generator.random((5, 2))
     n_blocks = 5 * -(-n_paths // 2**14)
     reached = [0]
-    for killer, fraction in [(signal.SIGKILL, 0.01), (signal.SIGINT, 0.3), (signal.SIGKILL, 0.6)]:
+    for killer, fraction in kills:
         process = start(path, n_paths)
         while process.poll() is None and not (path.exists() and n_done(path) >= fraction * n_blocks):
             time.sleep(0.01)
