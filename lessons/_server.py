@@ -70,25 +70,22 @@ def address_of(connection):
 
 
 def serve(connection, *, ready):
-    """Serve the lessons until interrupted; ready() is called when pages can be requested.
+    """Serve the lessons until interrupted, and end the process; ready() is called when pages can be requested.
 
     What takes seconds, and longer the first time, goes on behind them: `Preparation`.
     """
-    preparation = Preparation()
+    preparation, status = Preparation(), 0
     with _own_settings():
         server = _make_server(ready, preparation)
         preparation.start()
-        status = 0
         try:
             server.run(sockets=[connection])
         except KeyboardInterrupt:
             status = 130
-            if preparation.done:
-                raise
-        if not preparation.done:
-            # Its thread may be in compiled code, which aborts when Python ends around it.
-            sys.stdout.flush()
-            os._exit(status)
+    # Threads of pages or of the preparation may be in compiled code, which aborts when Python ends around it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 @contextlib.contextmanager

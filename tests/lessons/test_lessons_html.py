@@ -78,8 +78,12 @@ def page():
         yield page
 
 
-def image_of(page):
-    return page.evaluate("document.images[0].src")
+# All panels: not every one depends on the first slider.
+IMAGES = "[...document.images].map(image => image.src).join()"
+
+
+def remember_images(page):
+    page.evaluate(f"window.before = {IMAGES}")
 
 
 def opened(page, path, width):
@@ -96,13 +100,13 @@ def opened(page, path, width):
 
 
 def moves(page):
-    """Whether an arrow key on the first slider changes the first picture."""
-    before = image_of(page)
+    """Whether an arrow key on the first slider changes the pictures, and the other one brings them back."""
+    remember_images(page)
     page.evaluate("document.querySelector('input[type=range]').focus()")
     page.press("ArrowLeft")
-    page.wait_for(f"document.images[0].src !== {before!r}")
+    page.wait_for(f"{IMAGES} !== window.before")
     page.press("ArrowRight")
-    page.wait_for(f"document.images[0].src === {before!r}")
+    page.wait_for(f"{IMAGES} === window.before")
     return {url.split(":")[0] for url in page.requests} <= {"file", "data"} and page.complaints == []
 
 
@@ -127,9 +131,9 @@ def test_page_from_disk_moves_and_checks_the_exercise(page, tmp_path, monkeypatc
     path.write_text(lesson_page(EXERCISE, states_of(EXERCISE)), encoding="utf-8")
     opened(page, path, 390)
     page.evaluate("document.querySelector('[data-control=n_layers]').focus()")
-    before = image_of(page)
+    remember_images(page)
     page.press("ArrowLeft")
-    page.wait_for(f"document.images[0].src !== {before!r}")
+    page.wait_for(f"{IMAGES} !== window.before")
     assert page.evaluate("document.querySelector('[data-value=n_layers]').textContent") == "1"
     verdict = "document.querySelector('.callout:last-of-type').innerText"
     assert "No answer yet." in page.evaluate(verdict)
