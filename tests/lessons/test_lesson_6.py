@@ -8,7 +8,6 @@ pytest.importorskip("marimo", reason="marimo is not installed: the lessons need 
 import pde
 from lessons._figures import balls
 
-
 SPEEDS, SIGMAS = [0, 0.1, 0.2, 0.5, 1], [0.06, 0.08, 0.1, 0.15, 0.2, 0.3]
 # By default each speed and each sigma once or twice.
 PLACES = [
