@@ -123,19 +123,28 @@ def _longest(reports):
 
 
 def _row(rows, attacks, key="name"):
-    """The first available attack, on the most images."""
+    """The first available attack, on the most images; the worst case of the most attacks."""
     for attack in attacks:
         found = [row for row in rows if row[key] == attack or (attack == "worst case" and row[key].startswith(attack))]
         if found:
-            return max(found, key=lambda row: row["n"])
+            return max(found, key=lambda row: (_n_attacks(row[key]), row["n"]))
     return None
+
+
+def _n_attacks(name):
+    """4 of "worst case of 4", and 1 of every attack itself."""
+    return int(name.rpartition(" ")[2]) if name.startswith("worst case of ") else 1
 
 
 def _measure_gain(claim, library):
     for sign, pair in ((1, (claim.first, claim.second)), (-1, (claim.second, claim.first))):
         key = "attack" if sign == 1 else "attack_on_first"
         rows = [_row(report["rows"], claim.attacks, key) for report in library.comparisons.get(pair, ())]
-        row = max(filter(None, rows), key=lambda row: (row["n_first"] + row["n_second"], row["n"]), default=None)
+        row = max(
+            filter(None, rows),
+            key=lambda row: (_n_attacks(row[key]), row["n_first"] + row["n_second"], row["n"]),
+            default=None,
+        )
         if row:
             sides = (row["n_first"], row["n_second"])[::sign]
             return _gained(claim, sign * row["difference"], row["stderr"], f"{row['n']} × {sides[0]} and {sides[1]}")
