@@ -88,7 +88,7 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
 
 def _draws(model, x, generator):
     """Whether a model is noisy; five passes take longer than an attack of few steps, so that they are made once."""
-    state = _state(model, x) if isinstance(model, nn.Module) else None
+    state = _fingerprint(model, x) if isinstance(model, nn.Module) else None
     if state is not None and _QUIET.get(model) == state:
         return False
     with attacked(model, generator=_twin(generator), fold=False):
@@ -98,13 +98,14 @@ def _draws(model, x, generator):
     return noisy
 
 
-def _state(model, x):
+def _fingerprint(model, x):
     """Everything that may decide whether passes of this module on images like x are equal."""
     state = [tuple(x.shape), x.dtype, x.device]
     for module in model.modules():
         # Objects by their identity: tensors, modules and hooks in containers are seen below, other contents are not.
         state += [value if isinstance(value, PLAIN) else id(value) for value in vars(module).values()]
-        state += map(len, (module._modules, module._forward_hooks, module._forward_pre_hooks))
+        # A hook that replaces another one has a number of its own.
+        state += [id(module), *module._forward_hooks, *module._forward_pre_hooks]
         values = (*vars(module).values(), *module._parameters.values(), *module._buffers.values())
         state += [(id(t), t._version, t.data_ptr()) for t in values if isinstance(t, torch.Tensor) and _is_read(t)]
     return state

@@ -155,6 +155,7 @@ class Switched(nn.Module):
         self.net, self.dropout, self.size, self.tensor = linear(), nn.Dropout(0.0), 0.0, torch.zeros(())
         self.register_buffer("buffer", torch.zeros(()))
         self.settings = SimpleNamespace(size=0.0)
+        self.handle = self.net.register_forward_hook(lambda *_: None)
         self.training = False
 
     def forward(self, x):
@@ -182,6 +183,7 @@ def hook(module, inputs, output):
         lambda m: (m.dropout.train(), setattr(m.dropout, "p", 0.5)),
         lambda m: m.net.insert(0, Noise()),
         lambda m: m.net.register_forward_hook(hook),
+        lambda m: (m.handle.remove(), m.net.register_forward_hook(hook)),
         lambda m: setattr(m, "forward", lambda x: m.net(x + torch.randn(x.shape))),
     ],
 )
