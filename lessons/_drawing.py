@@ -25,7 +25,12 @@ DPI, PAGE_DPI = 150, 100
 # CSS pixels: a narrower page shows one panel per row.
 NARROW = 600
 N_COLOURS = 256
+# Pixels between the letters of two panels, and to the edge of the card, at least.
+ROOM = 6
 STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
+
+# The places of the panels in the last figure of each kind, and their number without colour bars.
+_layouts = {}
 
 
 def new_figure(n_panels=1, *, width=9.0, height=3.6):
@@ -49,9 +54,7 @@ def as_image(figure, alt):
     """
     if not alt.strip():
         raise ValueError("alt must say what the picture shows, got an empty text")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels, cuts = np.asarray(canvas.buffer_rgba()), _cuts(figure)
+    pixels, cuts = _drawn(figure)
     images = []
     for left, right in itertools.pairwise(cuts):
         # Wider than all of the row on a narrow page, and so alone in its own; otherwise as wide as its share.
@@ -65,15 +68,60 @@ def as_image(figure, alt):
     return mo.Html(f'<div role="img" aria-label="{html.escape(alt)}" style="{style}">{"".join(images)}</div>')
 
 
-def _cuts(figure):
-    """Columns of pixels between which the panels of a drawn figure lie, with their labels and colour bars."""
-    spans = []
+def _drawn(figure):
+    """(pixels, columns between which the panels lie) of a figure.
+
+    Its panels stand where they stood in the last figure of its kind, if all letters have room there: to find places
+    anew takes as long as to draw, and panels need not move with a slider.
+    """
+    canvas, kind = FigureCanvasAgg(figure), _kind(figure)
+    if kind in _layouts:
+        constrained, (places, n_panels) = figure.get_layout_engine(), _layouts[kind]
+        figure.set_layout_engine("none")
+        for axes, place in zip(figure.axes, places, strict=True):
+            axes.set(**place)
+        canvas.draw()
+        spans, has_room = _spans(figure)
+        if has_room and len(spans) == n_panels:
+            return np.asarray(canvas.buffer_rgba()), _cuts(figure, spans)
+        figure.set_layout_engine(constrained)
+        for axes in figure.axes:
+            axes.set_in_layout(True)
+    canvas.draw()
+    spans, _ = _spans(figure)
+    _layouts[kind] = [_place(axes) for axes in figure.axes], len(spans)
+    return np.asarray(canvas.buffer_rgba()), _cuts(figure, spans)
+
+
+def _kind(figure):
+    """What the places of panels depend on, but for the size of letters."""
+    panels = (
+        (axes.get_label(), axes.get_aspect(), *map(bool, (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())))
+        for axes in figure.axes
+    )
+    return (*figure.get_size_inches(), *panels)
+
+
+def _place(axes):
+    box, anchor = axes.get_position(original=True), axes.get_anchor()
+    return {"position": box, "anchor": anchor, "box_aspect": axes.get_box_aspect()}
+
+
+def _spans(figure):
+    """Columns of pixels, first and last, of each panel with its labels and colour bars; whether all have room."""
+    spans, has_room = [], True
     for axes in sorted(figure.axes, key=lambda axes: axes.get_position().x0):
         box = axes.get_tightbbox()
+        has_room &= min(*box.min, *(figure.bbox.max - box.max)) >= ROOM
         if spans and (axes.get_label() == "<colorbar>" or box.x0 < spans[-1][1]):
             spans[-1][1] = max(spans[-1][1], box.x1)
         else:
+            has_room &= not spans or box.x0 >= spans[-1][1] + ROOM
             spans.append([box.x0, box.x1])
+    return spans, has_room
+
+
+def _cuts(figure, spans):
     inner = [round((left[1] + right[0]) / 2) for left, right in itertools.pairwise(spans)]
     return [0, *inner, round(figure.bbox.width)]
 

@@ -8,11 +8,11 @@ import numpy as np
 __all__ = ["POSITIONS"]
 
 # Numbers of draws: near to the answer, a thousand, close enough to tell what is within 10 per cent.
-DRAWS = [0, 10, 20, 50, 100, 200, 400, *np.round(700 * 1.04 ** np.arange(20)).astype(int).tolist(), 2000, 4000]
+DRAWS = [0, 10, 20, 50, 100, 200, 400, *np.round(700 * 1.08 ** np.arange(10)).astype(int).tolist(), 2000, 4000]
 
 POSITIONS = {
     "residual_block_is_euler_step": {
-        "stiffness": [1, 4, 8, 12, 16, 20, 25, 30, 40, 50, 60],
+        "stiffness": [1, 4, 8, 12, 16, 24, 40, 60],
         "answer": list(range(1, 201)),
     },
     "noise_makes_euler_maruyama": {
@@ -36,7 +36,7 @@ POSITIONS = {
         "answer": [round(0.01 * i, 2) for i in range(101)],
     },
     "diffusion_as_certificate": {
-        "sigma": [0.08, 0.1, 0.15, 0.2, 0.3],
+        "sigma": [0.08, 0.15, 0.2, 0.3],
         "speed": [0, 0.2, 1],
         "x": [0.3, 0.84],
         "y": [0.1, 0.72],

@@ -164,6 +164,29 @@ def test_picture_has_a_text_a_white_card_and_nothing_of_the_reader_s_style():
         _drawing.as_image(figure, " ")
 
 
+def two_panels(ticks="0", title="title"):
+    figure, (left, right) = _drawing.new_figure(2)
+    left.set(ylabel="left", title=title)
+    right.set(ylabel="right", yticks=[0], yticklabels=[ticks])
+    _drawing.as_image(figure, "two panels")
+    return left, right
+
+
+def test_panels_stand_where_they_stood_unless_letters_have_no_room_there(monkeypatch):
+    monkeypatch.setattr(_drawing, "_layouts", {})
+    for changed in ({"ticks": "an inch of letters"}, {"title": "three\nlines of\ntitle"}):
+        (left, right), (left_again, right_again) = two_panels(), two_panels()
+        assert left.get_position().bounds == left_again.get_position().bounds
+        assert right.get_position().bounds == right_again.get_position().bounds
+        left, right = two_panels(**changed)
+        assert [left.get_position().bounds, right.get_position().bounds] != [
+            left_again.get_position().bounds,
+            right_again.get_position().bounds,
+        ]
+        card, (left, right) = left.figure.bbox, (left.get_tightbbox(), right.get_tightbbox())
+        assert left.x1 < right.x0 and right.x1 <= card.width and left.y1 <= card.height
+
+
 def test_verdict_is_in_words():
     verdicts = [_exercise.verdict(answer, answer == 25, right="so", wrong="hint").text for answer in (None, 25, 24)]
     for text, word in zip(verdicts, ("No answer yet.", "Right.", "Not yet."), strict=True):
