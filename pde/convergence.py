@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from pde import checks
 
@@ -167,7 +167,7 @@ def z_threshold(n_scores: int, false_alarm: float = 1e-6) -> float:
     n_scores = checks.integer("n_scores", n_scores, at_least=1)
     if not 0 < false_alarm < 1:
         raise ValueError(f"false_alarm must lie in (0, 1), got false_alarm={false_alarm}")
-    return float(scipy.stats.norm.isf(false_alarm / (2 * n_scores)))
+    return -float(scipy.special.ndtri(false_alarm / (2 * n_scores)))
 
 
 def relative_noise(stderr, bias) -> np.ndarray:

@@ -13,7 +13,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 import torch
 
 __all__ = ["Interval", "Score", "interval", "robust", "score", "worst_case"]
@@ -174,5 +174,5 @@ def interval(values, level=0.95):
     if n == 1:
         return Interval(mean, None, None, None, n)
     stderr = float(values.std(ddof=1) / math.sqrt(n))
-    half_width = float(scipy.stats.t.ppf((1 + level) / 2, n - 1)) * stderr
+    half_width = float(scipy.special.stdtrit(n - 1, (1 + level) / 2)) * stderr
     return Interval(mean, stderr, mean - half_width, mean + half_width, n)

@@ -4,7 +4,7 @@ import math
 import warnings
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from pde.feynman_kac._level_paths import level_key
 from pde.feynman_kac._moments import Moments
@@ -112,7 +112,7 @@ class Levels:
             coarse = covariance[1, 1] - 2 * covariance[0, 1] + covariance[0, 0]
             noise = np.sqrt(below.covariance[1, 1] / below.count + np.maximum(coarse, 0.0) / here.count)
             gap = np.abs(below.mean[1] - (here.mean[1] - here.mean[0]))
-            quantile = scipy.stats.t.isf(_FALSE_ALARM / (2 * n_points), min(below.count, here.count) - 1)
+            quantile = -scipy.special.stdtrit(min(below.count, here.count) - 1, _FALSE_ALARM / (2 * n_points))
             if (gap > quantile * noise + 1e-12 * np.abs(below.mean[1]).max()).any():
                 warnings.warn(
                     f"the mean of f on {self.base * 2 ** (level - 1)} steps differs between levels {level - 1} and "

@@ -3,7 +3,7 @@
 import warnings
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 __all__ = ["Moments", "merge_neighbours", "quantile_factor", "rare_points", "refuse_unless_finite", "warn_if_rare"]
 
@@ -83,7 +83,7 @@ def quantile_factor(confidence, n_samples):
         raise ValueError(f"confidence must lie in (0, 1), got confidence={confidence}")
     if n_samples < 2:
         return np.inf
-    return float(scipy.stats.t.ppf((1 + confidence) / 2, n_samples - 1))
+    return float(scipy.special.stdtrit(n_samples - 1, (1 + confidence) / 2))
 
 
 def refuse_unless_finite(mean, stderr, n_samples):

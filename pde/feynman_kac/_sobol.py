@@ -4,7 +4,6 @@ from functools import lru_cache
 
 import numpy as np
 import scipy.special
-import scipy.stats
 
 from pde.feynman_kac._kernels_coupled import bridge
 from pde.feynman_kac._kernels_shared import scramble, sobol_uniforms
@@ -12,14 +11,17 @@ from pde.feynman_kac._kernels_shared import scramble, sobol_uniforms
 __all__ = ["LARGEST_DIMENSION", "ScrambledPaths"]
 
 # The largest dimension for which direction numbers are tabulated (Joe & Kuo 2008).
-LARGEST_DIMENSION = scipy.stats.qmc.Sobol.MAXDIM
+LARGEST_DIMENSION = 21201
 _BITS = 30
 
 
 @lru_cache(maxsize=8)
 def _directions(n_dims, m):
     """Direction numbers (n_dims, m) of the unscrambled sequence: x_(2**k) = x_(2**k - 1) xor v_k (Gray code)."""
-    engine = scipy.stats.qmc.Sobol(n_dims, scramble=False, bits=_BITS)
+    # Slow to import, and needed here alone.
+    from scipy.stats import qmc
+
+    engine = qmc.Sobol(n_dims, scramble=False, bits=_BITS)
     columns = []
     for k in range(m):
         engine.reset()

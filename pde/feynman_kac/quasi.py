@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.special
-import scipy.stats
 
 from pde import checks
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._kernels_coupled import advance_given, bridge
 from pde.feynman_kac._moments import refuse_unless_finite
+from pde.feynman_kac._sobol import LARGEST_DIMENSION
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 
@@ -29,8 +29,6 @@ _NUMBERS = 2**22
 _NO_KEY = np.zeros(2, np.uint64)
 # Particles advanced together.
 _BATCH = 2**19
-# The largest dimension for which direction numbers are tabulated (Joe & Kuo 2008).
-_LARGEST_DIMENSION = scipy.stats.qmc.Sobol.MAXDIM
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +116,8 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     n_randomisations = checks.integer("n_randomisations", n_randomisations, at_least=2)
     if n_paths & (n_paths - 1) or n_paths > 2**30:
         raise ValueError(f"n_paths must be a power of two <= 2**30, got n_paths={n_paths}")
-    if 2 * n_steps > _LARGEST_DIMENSION:
-        raise ValueError(f"n_steps must be <= {_LARGEST_DIMENSION // 2} for Sobol points, got n_steps={n_steps}")
+    if 2 * n_steps > LARGEST_DIMENSION:
+        raise ValueError(f"n_steps must be <= {LARGEST_DIMENSION // 2} for Sobol points, got n_steps={n_steps}")
     _arguments.needs_noise(problem)
     problem.refuse("quasi_estimate", "terminals")
     _arguments.refuse_varying_sigma(problem, "quasi_estimate")
@@ -196,8 +194,11 @@ def sobol_increments(n_paths, n_steps, rng, *, scale=1.0):
     ndarray of shape (n_steps, 2, m)
         Increments of m paths, m a power of two.
     """
+    # Half of the time of `import pde`, needed by this function alone.
+    from scipy.stats import qmc
+
     # `seed`, because SciPy knows `rng` from version 1.15 on only.
-    engine = scipy.stats.qmc.Sobol(2 * n_steps, scramble=True, seed=rng)
+    engine = qmc.Sobol(2 * n_steps, scramble=True, seed=rng)
     one = np.ndim(scale) == 0
     order, weights = bridge_order(n_steps) if one else bridge_order(n_steps, np.square(scale))
     batch = min(n_paths, 2 ** max(0, int(math.log2(max(1, _NUMBERS // (2 * n_steps))))))

@@ -8,7 +8,7 @@ from path_problems import eigenfunction, random_points
 
 import pde
 from pde import convergence, feynman_kac, problems
-from pde.feynman_kac import quasi
+from pde.feynman_kac import _sobol, quasi
 from pde.feynman_kac.quasi import bridge_order, quasi_estimate, sobol_increments
 
 FALSE_ALARM = 1e-6
@@ -20,6 +20,10 @@ def student_threshold(n_scores, n_randomisations):
 
 
 # --- the increments ------------------------------------------------------------------------------------------------
+
+
+def test_the_largest_dimension_is_that_of_scipy():
+    assert _sobol.LARGEST_DIMENSION == scipy.stats.qmc.Sobol.MAXDIM
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 5, 8, 13])
