@@ -71,9 +71,16 @@ def pytest_collection_modifyitems(config, items):
 def quick_runs(tmp_path_factory):
     """Directory of the tiny runs of `figures --quick`, trained once for all tests: read them, change nothing."""
     pytest.importorskip("torch")
+    from filelock import FileLock
+
     from figures import _runs
 
-    return _runs.quick_runs(tmp_path_factory.mktemp("quick-runs"))
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # One directory for all workers: a run that is there is not trained again.
+        root = root.parent
+    with FileLock(root / "quick-runs.lock"):
+        return _runs.quick_runs(root / "quick-runs")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import warnings
 
 import numba
 
-__all__ = ["njit", "turn"]
+__all__ = ["copy", "njit", "turn"]
 
 _lock = threading.RLock()
 _uncached = []
@@ -46,6 +46,13 @@ def njit(**options):
         return call
 
     return decorate
+
+
+@numba.njit(nogil=True, forceinline=True)
+def copy(target, source):
+    """Copy as many elements as both rows have: `target[:] = source` takes seconds to compile, for its error message."""
+    for i in range(min(target.size, source.size)):
+        target[i] = source[i]
 
 
 def turn():

@@ -162,7 +162,7 @@ def start(*words, width="80", **variables):
 
 PROCESSES = [
     ("figures.fig4", ("--n", "x"), "--n"),
-    ("figures.tables", ("99",), "99"),
+    ("figures", ("--width", "3"), "--width"),
     ("nets.train", ("--lr", "x"), "--lr"),
     ("nets.evaluate", ("--preset",), "--preset"),
     ("lessons", ("--port", "x"), "--port"),

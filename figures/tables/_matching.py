@@ -73,33 +73,33 @@ def judge(evaluation, wanted, library):
     return _judge_oracle(evaluation, wanted, verdict, library) if wanted.oracle else verdict
 
 
-def _judge_recipe(theirs, wanted):
+def _judge_recipe(recipe, wanted):
     """By the fields alone. The name proves nothing: every field can be overridden."""
-    if theirs["model"] != wanted.model or theirs["members"]:
+    if recipe["model"] != wanted.model or recipe["members"]:
         return OTHER
-    ours = asdict(wanted)
+    expected = asdict(wanted)
     identity = ["weights"] if "+" in wanted.model else []
     if is_noisy(wanted.model):
         identity += NOISE
-    if any(theirs[key] != ours[key] for key in identity) or theirs["method"] not in STAND_INS[wanted.method]:
+    if any(recipe[key] != expected[key] for key in identity) or recipe["method"] not in STAND_INS[wanted.method]:
         return OTHER
-    if wanted.is_adversarial and not any(math.isclose(theirs["eps"], eps, rel_tol=1e-6) for eps, _ in (TEXT, RELEASED)):
+    if wanted.is_adversarial and not any(math.isclose(recipe["eps"], eps, rel_tol=1e-6) for eps, _ in (TEXT, RELEASED)):
         return OTHER
     unread = {"oracle", "members", *NOISE} - set(identity)
-    differing = [each for each in wanted.differences(theirs, execution=False) if each.partition("=")[0] not in unread]
+    differing = [each for each in wanted.differences(recipe, execution=False) if each.partition("=")[0] not in unread]
     return Verdict("stand-in" if differing else "own", tuple(differing))
 
 
 def _judge_members(evaluation, wanted, library):
-    theirs = evaluation.recipe
-    if theirs["model"] != wanted.model or not theirs["members"]:
+    recipe = evaluation.recipe
+    if recipe["model"] != wanted.model or not recipe["members"]:
         return OTHER
-    if is_noisy(wanted.model) and any(theirs[key] != getattr(wanted, key) for key in NOISE):
+    if is_noisy(wanted.model) and any(recipe[key] != getattr(wanted, key) for key in NOISE):
         return OTHER
     recipes = library.members(evaluation)
     if recipes is None or len(recipes) != len(wanted.members):
         return Verdict("refused", (f"the records of its members' training are not in {library.runs}",))
-    verdicts = [_judge_recipe(recipe, RECIPES[name]) for recipe, name in zip(recipes, wanted.members, strict=True)]
+    verdicts = [_judge_recipe(member, RECIPES[name]) for member, name in zip(recipes, wanted.members, strict=True)]
     if OTHER in verdicts:
         return OTHER
     remarks = tuple(dict.fromkeys(f"members: {remark}" for verdict in verdicts for remark in verdict.remarks))
@@ -112,10 +112,10 @@ def _judge_oracle(evaluation, wanted, verdict, library):
     known = library.trained(evaluation.oracle["weights"]["digest"])
     if known is None:
         return Verdict("refused", ("how its oracle was trained is unknown: there is no evaluation of the oracle",))
-    theirs = judge(known, RECIPES[wanted.oracle], library)
-    if theirs.kind in ("other", "refused"):
-        return theirs
+    oracle = judge(known, RECIPES[wanted.oracle], library)
+    if oracle.kind in ("other", "refused"):
+        return oracle
     if known.data["trained_on"] != evaluation.data["trained_on"]:
         return Verdict("refused", ("its oracle was trained on other images",))
-    new = tuple(f"oracle: {remark}" for remark in theirs.remarks)
+    new = tuple(f"oracle: {remark}" for remark in oracle.remarks)
     return Verdict("stand-in" if verdict.remarks or new else "own", verdict.remarks + new)

@@ -35,9 +35,9 @@ PHILOX = re.compile(r"-0x2daee0ad|0xd2511f53", re.IGNORECASE)
 
 def tool(name):
     """Path of one of CUDA's tools: in pip's packages of NVIDIA, in triton, or on PATH; None without it."""
-    ours = _found("nvidia", f"**/bin/{name}") or _found("triton", f"backends/nvidia/bin/{name}")
+    packaged = _found("nvidia", f"**/bin/{name}") or _found("triton", f"backends/nvidia/bin/{name}")
     # A system's tools may be too old for the PTX of pip's compiler.
-    return ours or shutil.which(name)
+    return packaged or shutil.which(name)
 
 
 def _found(package, pattern):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from pde import checks
-from pde._compiled import njit
+from pde._compiled import copy, njit
 from pde.feynman_kac._kernels32 import increments32
 from pde.feynman_kac._random import INCREMENTS, dtype_name, fill_normals, fill_signs, key_from
 
@@ -21,8 +21,8 @@ def _increments(n_steps, n_paths, scale, antithetic, point, key, two_point=False
             fill_signs(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
         else:
             fill_normals(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
-        out[step, :, 0] = z1
-        out[step, :, 1] = z2
+        copy(out[step, :, 0], z1)
+        copy(out[step, :, 1], z2)
     return out
 
 

@@ -11,7 +11,7 @@ import math
 import numba
 import numpy as np
 
-from pde._compiled import njit
+from pde._compiled import copy, njit
 from pde.feynman_kac._normals16 import normal_table, normals_of_words
 from pde.feynman_kac._random import GAUSSIAN32, TWO_POINT32, threefry
 from pde.feynman_kac._simd_gather import load_rows
@@ -168,8 +168,8 @@ def _make_advance(block):
             dx, dy = np.empty(block, np.float32), np.empty(block, np.float32)
             ex, ey = np.empty(block, np.float32), np.empty(block, np.float32)
             words, z = np.zeros((4, block), np.uint32), np.zeros((2, block), np.float32)
-            px[:count] = x[row, start : start + count]
-            py[:count] = y[row, start : start + count]
+            copy(px, x[row, start : start + count])
+            copy(py, y[row, start : start + count])
             path = first_path + row if common else first_path + start
             point = 0 if common else first_point + row
             for k in range(len(layers)):
@@ -202,8 +202,8 @@ def _make_advance(block):
                 for lane in range(block):
                     px[lane] = _shift(px[lane], dx[lane] + z[0, lane])
                     py[lane] = _shift(py[lane], dy[lane] + z[1, lane])
-            x[row, start : start + count] = px[:count]
-            y[row, start : start + count] = py[:count]
+            copy(x[row, start : start + count], px)
+            copy(y[row, start : start + count], py)
 
     return advance
 
@@ -252,5 +252,5 @@ def _fill_increments(out, scale, table, antithetic, point, two_point, key):
             _signs(words, z, k, n_paths, _F(scale), 0, 1, antithetic)
         else:
             _normals(words, table, z, k, whole, 0, 1, antithetic)
-        out[k, :, 0] = z[0, :n_paths]
-        out[k, :, 1] = z[1, :n_paths]
+        for i in range(n_paths):
+            out[k, i, 0], out[k, i, 1] = z[0, i], z[1, i]

@@ -9,7 +9,7 @@ depend on the number of threads.
 import numba
 import numpy as np
 
-from pde._compiled import njit
+from pde._compiled import copy, njit
 from pde.feynman_kac._kernels64 import _drift, _wrap
 from pde.feynman_kac._random import fill_normals
 
@@ -41,11 +41,11 @@ def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
         qx, qy, z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-        px[:count] = x[row, start : start + count]
-        py[:count] = y[row, start : start + count]
+        copy(px, x[row, start : start + count])
+        copy(py, y[row, start : start + count])
         if second != ALONE:
-            qx[:count] = cx[row, start : start + count]
-            qy[:count] = cy[row, start : start + count]
+            copy(qx, cx[row, start : start + count])
+            copy(qy, cy[row, start : start + count])
         for k in range(len(layers)):
             table = tables[layers[k]]
             fill_normals(z1, z2, count, scale, step + k, 0, first_path + start, 1, 0, first_point + row, key)
@@ -63,11 +63,11 @@ def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first
             for lane in range(count):
                 px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
                 py[lane] = _wrap(py[lane] + dt * dy[lane] + z2[lane])
-        x[row, start : start + count] = px[:count]
-        y[row, start : start + count] = py[:count]
+        copy(x[row, start : start + count], px)
+        copy(y[row, start : start + count], py)
         if second != ALONE:
-            cx[row, start : start + count] = qx[:count]
-            cy[row, start : start + count] = qy[:count]
+            copy(cx[row, start : start + count], qx)
+            copy(cy[row, start : start + count], qy)
 
 
 @njit(parallel=True, **_options)
@@ -91,9 +91,9 @@ def advance_martingale(
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
         gx, gy, z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
         total = np.empty(_BLOCK)
-        px[:count] = x[row, start : start + count]
-        py[:count] = y[row, start : start + count]
-        total[:count] = m[row, start : start + count]
+        copy(px, x[row, start : start + count])
+        copy(py, y[row, start : start + count])
+        copy(total, m[row, start : start + count])
         for k in range(len(layers)):
             fill_normals(z1, z2, count, scale, step + k, 0, first_path + start, 1, 0, first_point + row, key)
             _drift(degree, tables[layers[k]], row_length, size, px, py, dx, dy, count)
@@ -102,9 +102,9 @@ def advance_martingale(
                 total[lane] += gx[lane] * z1[lane] + gy[lane] * z2[lane]
                 px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
                 py[lane] = _wrap(py[lane] + dt * dy[lane] + z2[lane])
-        x[row, start : start + count] = px[:count]
-        y[row, start : start + count] = py[:count]
-        m[row, start : start + count] = total[:count]
+        copy(x[row, start : start + count], px)
+        copy(y[row, start : start + count], py)
+        copy(m[row, start : start + count], total)
 
 
 @njit(parallel=True, **_options)
@@ -122,16 +122,16 @@ def advance_given(x, y, increments, tables, layers, degree, n, dt, step):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-        px[:count] = x[row, start : start + count]
-        py[:count] = y[row, start : start + count]
+        copy(px, x[row, start : start + count])
+        copy(py, y[row, start : start + count])
         for k in range(len(layers)):
             _drift(degree, tables[layers[k]], row_length, size, px, py, dx, dy, count)
             z1, z2 = increments[step + k, 0, start:], increments[step + k, 1, start:]
             for lane in range(count):
                 px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
                 py[lane] = _wrap(py[lane] + dt * dy[lane] + z2[lane])
-        x[row, start : start + count] = px[:count]
-        y[row, start : start + count] = py[:count]
+        copy(x[row, start : start + count], px)
+        copy(y[row, start : start + count], py)
 
 
 @njit(parallel=True, **_options)

@@ -11,7 +11,7 @@ depend on their counters alone, as in `_kernels64`, whose paths these are where 
 import numba
 import numpy as np
 
-from pde._compiled import njit
+from pde._compiled import copy, njit
 from pde.feynman_kac._kernels64 import _drift, _wrap
 from pde.feynman_kac._random import fill_normals, fill_signs
 from pde.feynman_kac._simd_spline import LANES
@@ -89,11 +89,11 @@ def advance_general(
         qx, qy, ex, ey = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
         z1, z2, w1, w2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
         c, g, c0, g0 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-        px[:count] = x[row, start : start + count]
-        py[:count] = y[row, start : start + count]
+        copy(px, x[row, start : start + count])
+        copy(py, y[row, start : start + count])
         if weighted:
-            c[:count] = log_weight[row, start : start + count]
-            g[:count] = integral[row, start : start + count]
+            copy(c, log_weight[row, start : start + count])
+            copy(g, integral[row, start : start + count])
         for k in range(len(dts)):
             dt = dts[k]
             _noise(z1, z2, w1, w2, k, row, start, count, scales[k], given, counters, ways, key)
@@ -125,11 +125,11 @@ def advance_general(
                 for lane in range(count):
                     c[lane] += 0.5 * dt * c0[lane]
                     g[lane] += 0.5 * dt * g0[lane] * np.exp(c[lane])
-        x[row, start : start + count] = px[:count]
-        y[row, start : start + count] = py[:count]
+        copy(x[row, start : start + count], px)
+        copy(y[row, start : start + count], py)
         if weighted:
-            log_weight[row, start : start + count] = c[:count]
-            integral[row, start : start + count] = g[:count]
+            copy(log_weight[row, start : start + count], c)
+            copy(integral[row, start : start + count], g)
 
 
 @njit(parallel=True, **_options)
@@ -253,7 +253,7 @@ def advance_jacobian(x, y, jacobian, weight, velocity, dts, scales, counters, gi
                 y[row, at] = _wrap(py + dt * vy + z2[lane])
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def terminal_slopes(x, y, table, degree, n, values, slopes):
     """values (n_points, n_paths) = the table's first component at positions x, y; slopes (2, ...) per period."""
     for row in numba.prange(x.shape[0]):

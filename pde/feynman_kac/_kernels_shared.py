@@ -7,6 +7,7 @@ broadcast, and f is summed right after the path; where they are few, paths fill 
 import numba
 import numpy as np
 
+from pde._compiled import copy, njit
 from pde.feynman_kac._kernels32 import _drift, _shift
 
 __all__ = ["advance_shared", "scramble", "sobol_uniforms", "sums_of_terminal", "terminal_values"]
@@ -18,10 +19,10 @@ _BITS = 30
 
 _fast = {"contract", "nsz", "reassoc"}
 _inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath=_fast)
-_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": _fast}
+_options = {"error_model": "numpy", "fastmath": _fast}
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def sums_of_terminal(x, y, increments, n_per_sum, tables, layers, degree, n, terminal, f_degree, f_n, sums):
     """sums[r, i] = sum of f(X_T) over paths r n_per_sum, ..., of point i, along increments (n_paths, n_steps, 2).
 
@@ -41,8 +42,8 @@ def sums_of_terminal(x, y, increments, n_per_sum, tables, layers, degree, n, ter
         dx, dy = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
         ex, ey = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
         total = np.zeros(_BLOCK)
-        bx[:count] = x[start : start + count]
-        by[:count] = y[start : start + count]
+        copy(bx, x[start : start + count])
+        copy(by, y[start : start + count])
         for path in range(n_paths):
             for lane in range(_BLOCK):
                 px[lane] = bx[lane]
@@ -67,7 +68,7 @@ def sums_of_terminal(x, y, increments, n_per_sum, tables, layers, degree, n, ter
                     total[lane] = 0.0
 
 
-@numba.njit(parallel=True, **_options)
+@njit(parallel=True, **_options)
 def advance_shared(x, y, increments, tables, layers, degree, n):
     """Advance particles x, y (n_points, n_paths) along increments (n_steps, 2, n_paths), in place."""
     n_rows, n_lanes = x.shape
@@ -82,11 +83,11 @@ def advance_shared(x, y, increments, tables, layers, degree, n):
         dx, dy = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
         ex, ey = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
         z1, z2 = np.zeros(_BLOCK, np.float32), np.zeros(_BLOCK, np.float32)
-        px[:count] = x[row, start : start + count]
-        py[:count] = y[row, start : start + count]
+        copy(px, x[row, start : start + count])
+        copy(py, y[row, start : start + count])
         for k in range(len(layers)):
-            z1[:count] = increments[k, 0, start : start + count]
-            z2[:count] = increments[k, 1, start : start + count]
+            copy(z1, increments[k, 0, start : start + count])
+            copy(z2, increments[k, 1, start : start + count])
             _drift(degree, tables[layers[k, 0]], n, px, py, places, gx, gy, rows, dx, dy, _BLOCK)
             for lane in range(_BLOCK):
                 qx[lane] = _shift(px[lane], dx[lane] + z1[lane])
@@ -95,11 +96,11 @@ def advance_shared(x, y, increments, tables, layers, degree, n):
             for lane in range(_BLOCK):
                 px[lane] = _shift(px[lane], _F(0.5) * (dx[lane] + ex[lane]) + z1[lane])
                 py[lane] = _shift(py[lane], _F(0.5) * (dy[lane] + ey[lane]) + z2[lane])
-        x[row, start : start + count] = px[:count]
-        y[row, start : start + count] = py[:count]
+        copy(x[row, start : start + count], px)
+        copy(y[row, start : start + count], py)
 
 
-@numba.njit(**_options)
+@njit(**_options)
 def terminal_values(x, y, terminal, f_degree, f_n, out):
     """out = the table's first component at positions x, y (n,) uint32."""
     px, py = np.zeros(_BLOCK, np.uint32), np.zeros(_BLOCK, np.uint32)
@@ -108,10 +109,10 @@ def terminal_values(x, y, terminal, f_degree, f_n, out):
     dx, dy = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
     for start in range(0, len(x), _BLOCK):
         count = min(_BLOCK, len(x) - start)
-        px[:count] = x[start : start + count]
-        py[:count] = y[start : start + count]
+        copy(px, x[start : start + count])
+        copy(py, y[start : start + count])
         _drift(f_degree, terminal, f_n, px, py, places, gx, gy, rows, dx, dy, _BLOCK)
-        out[start : start + count] = dx[:count]
+        copy(out[start : start + count], dx)
 
 
 @_inline
@@ -124,7 +125,7 @@ def _parity(word):
     return word & _U(1)
 
 
-@numba.njit(**_options)
+@njit(**_options)
 def scramble(directions, words):
     """Direction numbers (n_scrambles, n_dims, m) multiplied by random lower triangular matrices (Matousek 1998).
 
@@ -143,7 +144,7 @@ def scramble(directions, words):
     return out
 
 
-@numba.njit(**_options)
+@njit(**_options)
 def sobol_uniforms(directions, words, jitter, first, out):
     """Points first, first + 1, ... of each scrambled sequence, in (0, 1): out (n_scrambles, n_points, n_dims).
 

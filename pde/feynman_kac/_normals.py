@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from pde import checks
-from pde._compiled import njit
+from pde._compiled import copy, njit
 from pde.feynman_kac._random import NORMALS, philox
 
 __all__ = ["standard_normals"]
@@ -147,4 +147,4 @@ def _fill(out, first, last, key):
         normals32(words, z, _LANES, block, NORMALS, key)
         for row in range(4):
             start = (4 * block + row) * _LANES
-            out[start : start + _LANES] = z[row]
+            copy(out[start : start + _LANES], z[row])

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from pde._compiled import njit
+from pde._compiled import copy, njit
 
 __all__ = [
     "BLIND",
@@ -65,7 +65,7 @@ def dot(a, b):
 def _sketch(v, blocks, signs, out):
     """Sum the entries of v, with their signs, into bins by index, block by block; a copy if there are bins enough."""
     if out.size >= v.size:
-        out[: v.size] = v
+        copy(out, v)
         return
     first = 0
     for block in range(blocks.size):
@@ -160,8 +160,10 @@ def _take_last_four(vectors, size, v, h):
         return before, after
     before = dot(v, v)
     for i in range(size):
-        h[i] = dot(vectors[i], v)
-        v -= h[i] * vectors[i]
+        row = vectors[i]
+        h[i] = dot(row, v)
+        for k in range(v.size):
+            v[k] -= h[i] * row[k]
     return before, dot(v, v)
 
 

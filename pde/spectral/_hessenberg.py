@@ -7,7 +7,7 @@ Plain loops: the BLAS would wake its threads for these small matrices and wait f
 
 import numpy as np
 
-from pde._compiled import njit
+from pde._compiled import copy, njit
 from pde.spectral._arnoldi import dot
 
 __all__ = ["estimate", "exponential_column", "longest_time", "two_norm"]
@@ -26,9 +26,10 @@ def two_norm(a):
     n = len(a)
     x, y, norm = np.ones(n), np.empty(n), 0.0
     for _ in range(6):
-        x /= np.sqrt(dot(x, x))
+        size = np.sqrt(dot(x, x))
         y[:] = 0.0
         for j in range(n):
+            x[j] /= size
             for i in range(min(j + 2, n)):
                 y[i] += a[j, i] * x[j]
         norm = np.sqrt(dot(y, y))
@@ -131,23 +132,25 @@ def estimate(uncorrected, corrected, growth):
 def _longest_by_squares(a, tau_max, n_steps, allowed, growth):
     """`longest_time` by the exponentials of h, 2 h, 4 h, ..., tau_max, to 1 / 32; 0 if h itself is too long."""
     n, n_squares = len(a), int(np.ceil(np.log2(n_steps)))
-    powers = np.empty((n_squares + 1, n, n))
     h, reached = tau_max / 2.0**n_squares, -1
+    powers = [_exponential(a, h)]
     for k in range(n_squares + 1):
-        powers[k] = _exponential(a, h) if k == 0 else _product(powers[k - 1], powers[k - 1])
-        x = powers[k, 0]
+        if k > 0:
+            powers.append(_product(powers[k - 1], powers[k - 1]))
+        x = powers[k][0]
         if not estimate(x[n - 2], x[n - 1], growth) <= max(allowed * h * 2.0**k, 32 * _EPS):
             break
         reached = k
     if reached < 0:
         return 0.0, np.zeros(n)
     if reached == n_squares:
-        return tau_max, powers[reached, 0].copy()
-    tau, x = h * 2.0**reached, powers[reached, 0].copy()
+        return tau_max, powers[reached][0].copy()
+    tau, x = h * 2.0**reached, powers[reached][0].copy()
     for k in range(reached - 1, max(reached - 6, -1), -1):
         trial = np.zeros(n)
         for j in range(n):
-            trial += x[j] * powers[k, j]
+            for i in range(n):
+                trial[i] += x[j] * powers[k][j, i]
         longer = tau + h * 2.0**k
         if estimate(trial[n - 2], trial[n - 1], growth) <= max(allowed * longer, 32 * _EPS):
             tau, x = longer, trial
@@ -172,14 +175,14 @@ def longest_time(a, norm, tau_max, allowed, growth):
         # A time that was refused is not tried again: the estimate of a state at rest falls below rounding.
         passes = tau + h < ceiling * (1 - 1e-12)
         if passes:
-            trial[:] = x
+            copy(trial, x)
             _taylor_step(a, h, trial, term, other)
             # Below 32 eps the estimate is rounding, which no shorter step would lessen.
             passes = estimate(trial[n - 2], trial[n - 1], growth) <= max(allowed * (tau + h), 32 * _EPS)
             if not passes:
                 ceiling = tau + h
         if passes:
-            x[:] = trial
+            x, trial = trial, x
             tau += h
             if halvings == 0:
                 left -= 1

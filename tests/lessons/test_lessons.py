@@ -117,7 +117,7 @@ def test_lesson_runs_in_twenty_seconds_and_fails_with_its_mathematics(name, tmp_
 
 
 def test_script_exits_with_0_and_with_1_where_a_fact_is_false(tmp_path):
-    path = ROOT / "lessons" / "diffusion_regularises.py"
+    path = ROOT / "lessons" / "noise_makes_euler_maruyama.py"
     done = run_python(path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = run_python(falsified(path, tmp_path), cwd=tmp_path)

@@ -43,7 +43,7 @@ def executed(path, directory):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if i == 0 else pytest.mark.slow) for i, name in enumerate(NAMES)]
+    "name", [pytest.param(name, marks=[] if i == 1 else pytest.mark.slow) for i, name in enumerate(NAMES)]
 )
 def test_lesson_runs_in_jupyter(name, tmp_path):
     (path,) = write_notebooks([name], tmp_path)

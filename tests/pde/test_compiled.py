@@ -1,13 +1,31 @@
 """The compiled loops where no cache can be written, and one at a time where the threading layer asks for it."""
 
 import contextlib
+import importlib
+import pkgutil
 import threading
 
 import numba
 import numpy as np
 import pytest
 
+import pde
 from pde import _compiled
+
+
+def test_every_loop_is_cached_and_takes_its_turn():
+    loops = {}
+    for module in pkgutil.walk_packages(pde.__path__, "pde."):
+        if module.name != "pde.feynman_kac._cuda_device":
+            loops |= vars(importlib.import_module(module.name))
+    loops = {name: loop for name, loop in loops.items() if isinstance(loop, numba.core.dispatcher.Dispatcher)}
+    assert len(loops) > 20
+    # What is compiled into the loop that calls it needs no cache of its own.
+    called = {name: loop for name, loop in loops.items() if not loop.targetoptions.get("forceinline")}
+    uncached = {name for name, loop in called.items() if isinstance(loop._cache, numba.core.caching.NullCache)}
+    assert not uncached
+    # `_compiled.njit` hides parallel loops behind a function that waits for its turn.
+    assert not {name for name, loop in loops.items() if loop.targetoptions.get("parallel")}
 
 
 def test_without_a_folder_for_the_cache_loops_are_compiled_with_one_warning(monkeypatch):

@@ -101,6 +101,8 @@ CASES = {
     "several periods in a step": (problems.constant_velocity(sigma=2.0), 3, {"n_paths": 8, "n_steps": 1}, {}),
 }  # fmt: skip
 RESULTS = [f"{name}, {dtype}" for name in CASES for dtype in fk_cuda.DTYPES]
+# The simulator takes half a second for each: by default the precisions take turns.
+FEW = {result for i, result in enumerate(RESULTS) if i < 2 or i % 4 in (0, 3)}
 
 
 def arguments_of(case):
@@ -137,8 +139,8 @@ def on_device():
     return words.copy_to_host(), z.copy_to_host()
 
 
-def compute_all(path):
-    """All cases, in the simulator; some twice."""
+def compute_all(path, wanted):
+    """All cases that are wanted, in the simulator; some twice."""
     found = {}
     defaults = vars(fk_cuda).copy()
     for name in CASES:
@@ -147,8 +149,9 @@ def compute_all(path):
             {key: defaults[key] for key in defaults if key[:1] == "_" and key[1:2].isupper()} | constants
         )
         for dtype in fk_cuda.DTYPES:
-            e = fk_cuda.estimate_cuda(problem, points, dtype=dtype, **options)
-            found[f"{name}, {dtype}"] = np.stack([e.mean, e.stderr])
+            if (result := f"{name}, {dtype}") in wanted:
+                e = fk_cuda.estimate_cuda(problem, points, dtype=dtype, **options)
+                found[result] = np.stack([e.mean, e.stderr])
     vars(fk_cuda).update(defaults)
     problem, points, options, _ = arguments_of("bilinear")
     for index in range(2):
@@ -185,14 +188,15 @@ def failures():
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory):
+def simulated(tmp_path_factory, request):
     if importlib.util.find_spec("numba.cuda") is None:
         pytest.skip("this numba has no CUDA target: its simulator comes with numba-cuda")
     path = tmp_path_factory.mktemp("simulated") / "found.npz"
     root = Path(__file__).resolve().parents[2]
     search = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    slow = ["--slow"] if request.config.getoption("--slow") else []
     done = subprocess.run(
-        [sys.executable, "-W", "error", __file__, str(path)],
+        [sys.executable, "-W", "error", __file__, str(path), *slow],
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": search},
         capture_output=True,
         text=True,
@@ -217,7 +221,9 @@ def single_precision_tolerance(problem, n_steps):
     return math.sqrt(n_steps) * step * 10 * 2 * math.sqrt(2) * 8 / problem.length + 1e-6
 
 
-@pytest.mark.parametrize("result", RESULTS)
+@pytest.mark.parametrize(
+    "result", [pytest.param(result, marks=[] if result in FEW else pytest.mark.slow) for result in RESULTS]
+)
 def test_simulated_kernel_equals_the_cpu(result, simulated):
     name, _, dtype = result.rpartition(", ")
     problem, points, options, _ = arguments_of(name)
@@ -391,4 +397,4 @@ def test_table_in_shared_memory_changes_nothing(device, monkeypatch):
 
 
 if __name__ == "__main__":
-    compute_all(sys.argv[1])
+    compute_all(sys.argv[1], RESULTS if "--slow" in sys.argv else FEW)
