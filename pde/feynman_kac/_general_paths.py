@@ -38,7 +38,8 @@ class GeneralPaths:
 
     def __init__(self, problem, steps, n=None, *, counters=None, tolerance=VELOCITY_TOLERANCE):
         self.problem, self.steps = problem, steps
-        self.counters = steps.counters if counters is None else counters
+        # Every second one of a finer level is a stride, for which the loop would be compiled again.
+        self.counters = np.ascontiguousarray(steps.counters if counters is None else counters)
         self.velocity = VelocityTables(problem, n, tolerance=tolerance)
         self._made = {}
         callables = [
