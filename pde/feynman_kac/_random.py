@@ -110,9 +110,11 @@ def philox(c0, c1, c2, c3, k0, k1):
     return _round(c0, c1, c2, c3, k0 + _K0[9], k1 + _K1[9])
 
 
-# Threefry4x32: rotations of eight rounds, and the parity of the key schedule (Salmon et al. 2011).
+# Threefry4x32: rotations of eight rounds, and the parity of the key schedule (Salmon et al. 2011). As numbers of one
+# type: a round is compiled once, not for each constant.
 _W = np.uint32
-_EARLY, _LATE = (10, 26, 11, 21, 13, 27, 23, 5), (6, 20, 17, 11, 25, 10, 18, 20)
+_EARLY = tuple(map(_W, (10, 26, 11, 21, 13, 27, 23, 5)))
+_LATE = tuple(map(_W, (6, 20, 17, 11, 25, 10, 18, 20)))
 _PARITY = _W(0x1BD11BDA)
 
 

@@ -138,7 +138,11 @@ def begin(w, scale, blocks, signs, vectors, q, r):
     for k in range(w.size):
         vectors[0, k] = scale * w[k]
     _sketch(vectors[0], blocks, signs, q[0])
-    _orthonormalise(q, 0, r[0])
+    first = q[0]
+    r[0, 0] = np.sqrt(dot(first, first))
+    if r[0, 0] > 0.0:
+        for k in range(first.size):
+            first[k] /= r[0, 0]
 
 
 @njit(fastmath=_FAST, forceinline=True)

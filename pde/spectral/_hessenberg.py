@@ -2,7 +2,8 @@
 
 A matrix is given by its columns: row j of `a` is column j. Taylor steps cost a product of the matrix and a vector per
 term, where scaling and squaring costs products of matrices, and pass all times on the way (Al-Mohy & Higham 2011).
-Plain loops: the BLAS would wake its threads for these small matrices and wait for them.
+Plain loops: the BLAS would wake its threads for these small matrices and wait for them. Squares are compiled where
+they are needed, which is seldom.
 """
 
 import numpy as np
@@ -96,16 +97,24 @@ def _product(p, q):
     return columns
 
 
-@njit()
 def exponential_column(a, norm, tau):
     """First column of the exponential of tau times the Hessenberg matrix with columns a and 2-norm `norm`."""
     n_steps = max(1.0, np.ceil(tau * norm / _NORMS_PER_STEP))
-    if n_steps > _STEPS_PER_COLUMN * len(a):
-        n_squares = int(np.ceil(np.log2(n_steps)))
-        power = _exponential(a, tau / 2.0**n_squares)
-        for _ in range(n_squares):
-            power = _product(power, power)
-        return power[0].copy()
+    by = _column_by_squares if n_steps > _STEPS_PER_COLUMN * len(a) else _column_by_steps
+    return by(a, tau, n_steps)
+
+
+@njit()
+def _column_by_squares(a, tau, n_steps):
+    n_squares = int(np.ceil(np.log2(n_steps)))
+    power = _exponential(a, tau / 2.0**n_squares)
+    for _ in range(n_squares):
+        power = _product(power, power)
+    return power[0].copy()
+
+
+@njit()
+def _column_by_steps(a, tau, n_steps):
     x, term, other = np.zeros(len(a)), np.empty(len(a)), np.empty(len(a))
     x[0] = 1.0
     for _ in range(int(n_steps)):
@@ -128,7 +137,18 @@ def estimate(uncorrected, corrected, growth):
     return max(error, 4 * _EPS)
 
 
-@njit(forceinline=True)
+def longest_time(a, norm, tau_max, allowed, growth):
+    """Largest tau <= tau_max with estimate <= allowed * tau, to 1 / 16 of a Taylor step; and its column."""
+    n_steps = max(1.0, np.ceil(tau_max * norm / _NORMS_PER_STEP))
+    if n_steps > _STEPS_PER_COLUMN * len(a):
+        tau, x = _longest_by_squares(a, tau_max, n_steps, allowed, growth)
+        if tau > 0.0:
+            return tau, x
+        tau_max, n_steps = tau_max / n_steps, 1.0
+    return _longest_by_steps(a, tau_max, n_steps, allowed, growth)
+
+
+@njit()
 def _longest_by_squares(a, tau_max, n_steps, allowed, growth):
     """`longest_time` by the exponentials of h, 2 h, 4 h, ..., tau_max, to 1 / 32; 0 if h itself is too long."""
     n, n_squares = len(a), int(np.ceil(np.log2(n_steps)))
@@ -158,15 +178,8 @@ def _longest_by_squares(a, tau_max, n_steps, allowed, growth):
 
 
 @njit()
-def longest_time(a, norm, tau_max, allowed, growth):
-    """Largest tau <= tau_max with estimate <= allowed * tau, to 1 / 16 of a Taylor step; and its column."""
+def _longest_by_steps(a, tau_max, n_steps, allowed, growth):
     n = len(a)
-    n_steps = max(1.0, np.ceil(tau_max * norm / _NORMS_PER_STEP))
-    if n_steps > _STEPS_PER_COLUMN * n:
-        tau, x = _longest_by_squares(a, tau_max, n_steps, allowed, growth)
-        if tau > 0.0:
-            return tau, x
-        tau_max, n_steps = tau_max / n_steps, 1.0
     left = int(n_steps)
     h, tau, halvings, ceiling = tau_max / n_steps, 0.0, 0, np.inf
     x, trial, term, other = np.zeros(n), np.empty(n), np.empty(n), np.empty(n)
