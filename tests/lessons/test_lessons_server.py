@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +36,7 @@ def _():
     return
 """
 PATIENCE = 60
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -166,6 +170,32 @@ def test_preparation_reports_the_step_it_is_at_and_outlives_a_failure():
         gates[place].set()
     wait_until(lambda: preparation.status()["done"])
     assert preparation.ready
+
+
+LOADED = """
+import sys
+from lessons import _preparation
+
+_preparation._load()
+before = {name.partition(".")[0] for name in sys.modules}
+from lessons import _planar
+
+_planar.N_STEPS = 1
+_planar.train()
+print(*{name.partition(".")[0] for name in sys.modules} - before)
+"""
+
+
+@pytest.mark.slow
+def test_training_and_the_first_page_import_nothing_at_once():
+    pytest.importorskip("torch")
+    # What marimo imports, if it is installed, for the first page.
+    from marimo._output.formatters.formatters import THIRD_PARTY_FACTORIES
+
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "sympy" in THIRD_PARTY_FACTORIES
+    assert not set(done.stdout.split()) & set(THIRD_PARTY_FACTORIES)
 
 
 def test_a_lesson_opened_too_early_shows_progress_and_then_itself(serve):
