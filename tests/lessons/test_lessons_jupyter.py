@@ -42,9 +42,8 @@ def executed(path, directory):
     return json.loads((directory / "run.ipynb").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if i == 1 else pytest.mark.slow) for i, name in enumerate(NAMES)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_lesson_runs_in_jupyter(name, tmp_path):
     (path,) = write_notebooks([name], tmp_path)
     cells = executed(path, tmp_path)["cells"]

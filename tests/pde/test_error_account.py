@@ -53,10 +53,13 @@ def test_samples_of_a_velocity_count_although_diffusion_flattens_u_within_a_step
     assert held(spectral.solve(problem, n, rtol=1e-5), exact)
 
 
-@pytest.mark.parametrize(("seed", "place"), [(79, 302), (80, 448), (83, 134), (84, 438)])
-def test_problems_that_were_answered_dishonestly_are_not(seed, place):
-    # Samples of a velocity while u flattens within a step; modes lost early in a step, on as few modes as there are.
-    outcome = campaign.run(campaign.draw(np.random.default_rng([seed, 8]).spawn(place + 1)[place]))
+@pytest.mark.parametrize(
+    ("seed", "largest", "place"), [(79, 8, 302), (80, 8, 448), (83, 8, 134), (84, 8, 438), (2020, 5, 36)]
+)
+def test_problems_that_were_answered_dishonestly_are_not(seed, largest, place):
+    # Samples of a velocity while u flattens within a step; modes lost early in a step, on as few modes as there are;
+    # aliases that one other grid does not tell.
+    outcome = campaign.run(campaign.draw(np.random.default_rng([seed, largest]).spawn(place + 1)[place], largest))
     assert outcome.resolved
     assert not outcome.is_dishonest
 
@@ -76,8 +79,8 @@ def test_what_lost_modes_give_back_is_counted_beside_what_lies_beyond_the_modes(
     assert _comparison.compared(solve, True).space_error() == pytest.approx(0.3)
 
 
-def test_twenty_random_problems_are_answered_honestly():
-    judge(outcomes(20, 5))
+def test_twelve_random_problems_are_answered_honestly():
+    judge(outcomes(12, 5))
 
 
 @pytest.mark.slow
