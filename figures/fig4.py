@@ -38,8 +38,6 @@ PAPER_DT = 1e-3
 RESOLUTION = 1e-2
 # Grids up to twice the problem's, or to this, are tried.
 FINEST = 256
-# Path-steps that double precision takes in a second.
-N_DOUBLE = 10**8
 # By sigma, the ends of the colour bars in the paper's Figure 4 (a), (b), (c).
 PUBLISHED_RANGES = {0.0: (-1.0, 1.0), 0.01: (-0.6, 0.4), 0.1: (-0.13, 0.15)}
 # Spacing of the contours, the same in all panels.
@@ -52,6 +50,8 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None
     n = (48 if quick else 128) if n is None else n
     sigmas = _check(method, n, sigmas, seed)
     n_paths, n_steps, n_sweep_paths = (32, 200, 8) if quick else (256, round(1 / PAPER_DT), 32)
+    # Few steps are sooner taken in double precision, whose loop takes half as long to compile.
+    dtype = "float64" if quick else "float32"
     sweep = np.unique([*sigmas, *((0.0, 0.02, 0.1) if quick else (0.0, 0.003, 0.01, 0.03, 0.1, 0.3))])
     problems = {s: pde.problems.figure4(seed, n, s, velocity) for s in dict.fromkeys([*sigmas, *sweep.tolist()])}
     first, solutions = problems[sigmas[0]], {}
@@ -62,13 +62,14 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None
             spectral = dict(zip(problems, threads.map(resolved_spectral, problems.values()), strict=True))
             literal = list(runs)[::-1]
         for sigma in sigmas:
-            solutions[sigma] = solve(problems[sigma], method, n_paths, n_steps, seed, spectral[sigma])
+            solutions[sigma] = solve(problems[sigma], method, n_paths, n_steps, seed, spectral[sigma], dtype)
             bar.update()
-        checks = [_check_by_paths(problems[s], spectral[s][0], 16 if quick else 32, n_steps, seed, bar) for s in sigmas]
+        n_side = 16 if quick else 32
+        checks = [_check_by_paths(problems[s], spectral[s][0], n_side, n_steps, seed, dtype, bar) for s in sigmas]
         family = []
         for sigma in sweep:
             if sigma not in solutions:
-                solutions[sigma] = solve(problems[sigma], "auto", n_sweep_paths, n_steps, seed, spectral[sigma])
+                solutions[sigma] = solve(problems[sigma], "auto", n_sweep_paths, n_steps, seed, spectral[sigma], dtype)
             family.append(solutions[sigma][0])
             bar.update()
     longest = max(len(solution.t) for solution in literal)
@@ -107,7 +108,7 @@ def _check(method, n, sigmas, seed):
     return sigmas
 
 
-def solve(problem, method, n_paths, n_steps, seed, spectral=None):
+def solve(problem, method, n_paths, n_steps, seed, spectral=None, dtype="float32"):
     """Solve a problem by the method of record: the spectral one where a grid resolves it, else Feynman-Kac.
 
     spectral is what `resolved_spectral` returned, where it has been called before.
@@ -121,23 +122,17 @@ def solve(problem, method, n_paths, n_steps, seed, spectral=None):
         grid_size = len(spectral.u)
         why = f"resolved on {grid_size} points per side, estimated error {spectral.error_estimate:.1g}"
         return u, np.zeros_like(u), "spectral", why
-    e = path_average(problem, n, n_paths, n_steps, seed)
+    e = path_average(problem, n, n_paths, n_steps, seed, dtype)
     asked = "as asked" if method == "feynman-kac" else f"the spectral solution is {reason}"
     if problem.sigma == 0:
         return e.mean, e.stderr, "characteristics", asked
     return e.mean, e.stderr, f"Feynman-Kac, {n_paths} paths, standard error ≤ {e.stderr.max():.1g}", asked
 
 
-def path_average(problem, n, n_paths, n_steps, seed):
+def path_average(problem, n, n_paths, n_steps, seed, dtype="float32"):
     """Average over paths common to all n**2 grid points: its error is smooth in space, so contours stay clean."""
     points = pde.grid.points(n)
-    dtype = _precision(n**2 * n_paths * n_steps)
     return pde.feynman_kac.estimate(problem, points, n_paths, n_steps, seed, common_paths=True, dtype=dtype)
-
-
-def _precision(n_path_steps):
-    """Single precision where there are many steps to take: its loop takes ten seconds longer to compile."""
-    return "float32" if n_path_steps > N_DOUBLE else "float64"
 
 
 def resolved_spectral(problem):
@@ -166,12 +161,11 @@ def _padded(values, count):
     return np.concatenate([values, np.full(count - len(values), np.nan)])
 
 
-def _check_by_paths(problem, spectral, n_side, n_steps, seed, bar):
+def _check_by_paths(problem, spectral, n_side, n_steps, seed, dtype, bar):
     """z-scores of independent Feynman-Kac estimates against a resolved spectral solution, where there is noise."""
     z = None
     if spectral is not None and problem.sigma > 0:
         points = pde.grid.points(n_side)
-        dtype = _precision(n_side**2 * 256 * n_steps)
         e = pde.feynman_kac.estimate(problem, points, 256, n_steps, seed + 1, dtype=dtype)
         z = pde.convergence.z_scores(e.mean, e.stderr, spectral.field.on_grid(n_side)).ravel()
     bar.update()
