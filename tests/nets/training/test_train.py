@@ -22,6 +22,7 @@ pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
 from digits_runs import SIZES, TINY, command, deterministic, rows, weights
 from torch.nn import functional
 
+import _enresnet
 from bridge import noise_from
 from nets import checkpoint, data, seeds, train
 from nets.data._augmentation import draw_shifts
@@ -442,7 +443,7 @@ def test_run_gives_the_weights_that_the_recipe_keeps(tmp_path, digits, keep):
 
 
 def test_run_made_before_a_field_was_there_goes_on(copy):
-    config = json.loads((copy / "config.json").read_text())
+    config = _enresnet.read_record(copy / "config.json")
     state, record = checkpoint.read(copy / "last.safetensors", "training")
     for name in ("fast_start", "fast_projection", "average", "keep", "stop_at_collapse", "label_smoothing"):
         del config["recipe"][name], record["recipe"][name]
