@@ -1,7 +1,7 @@
 """A disk that is full at any write: one line, status 2, nothing half-written, and the work can be done again.
 
-Full from a renaming on, for files are written beside their place and then renamed; and a small file system of its own
-that is really full, where that can be mounted: in the middle of the file, or from its first byte.
+Full from a renaming on, for files are written beside their place and then renamed; full in the middle of a text or
+before it is safe on the disk; and a small file system of its own that is really full, where that can be mounted.
 """
 
 import contextlib
@@ -48,6 +48,25 @@ class Renamings:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Path, "replace", self(Path.replace))
             patch.setattr(os, "replace", self(os.replace))
+            yield self
+
+
+class Texts(Renamings):
+    """A disk that is full from the n-th text on, of which it holds a half, or the n-th fsync."""
+
+    @contextlib.contextmanager
+    def used(self):
+        original = Path.write_text
+
+        def write_text(path, text, **options):
+            if self.n is not None and self.done >= self.n:
+                original(path, text[: len(text) // 2], **options)
+            self(lambda: None)()
+            return original(path, text, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "write_text", write_text)
+            patch.setattr(os, "fsync", self(os.fsync))
             yield self
 
 
@@ -300,17 +319,17 @@ WRITERS = [Training, Fig1, Page, Tables, Evaluation, Comparison, Target, Campaig
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """Function that gives a writer's result, number of renamings and of bytes when there is space; once for each."""
+    """Function that gives a writer's result, numbers of renamings, texts and bytes, with space; once for each."""
 
     @functools.cache
     def of(kind):
         out, writer = tmp_path_factory.mktemp("whole") / "out", kind()
         out.mkdir()
         writer.prepare(out)
-        with Renamings().used() as disk:
+        with Renamings().used() as renamings, Texts().used() as texts:
             before = n_bytes(out)
             writer.write(out)
-        return writer.result(out), disk.done, n_bytes(out) - before
+        return writer.result(out), renamings.done, texts.done, n_bytes(out) - before
 
     return of
 
@@ -361,11 +380,10 @@ def check(writer, out, full, whole, capsys):
     assert all(path.read_bytes() == content or report(path) for path, content in kept.items())
 
 
-def of_writers(fast):
-    return pytest.mark.parametrize(
-        "kind",
-        [pytest.param(kind, marks=[] if kind in fast else pytest.mark.slow, id=kind.__name__) for kind in WRITERS],
-    )
+def of_writers(fast, without=()):
+    kinds = [kind for kind in WRITERS if kind not in without]
+    marks = {kind: [] if kind in fast else pytest.mark.slow for kind in kinds}
+    return pytest.mark.parametrize("kind", [pytest.param(kind, marks=marks[kind], id=kind.__name__) for kind in kinds])
 
 
 def needs(kind):
@@ -380,18 +398,29 @@ def needs(kind):
 @of_writers(fast=(Training, Fig1, Lesson))
 def test_full_from_a_renaming_on(kind, share, undisturbed, tmp_path, capsys):
     writer = needs(kind)
-    whole, n_renamings, _ = undisturbed(kind)
+    whole, n_renamings, *_ = undisturbed(kind)
     out = tmp_path / "out"
     out.mkdir()
     writer.prepare(out)
     check(writer, out, Renamings(int(share * n_renamings)).used, whole, capsys)
 
 
+@pytest.mark.parametrize("share", [pytest.param(0.5, marks=pytest.mark.slow), 0.99])
+@of_writers(fast=(Tables, Target), without=(Lesson,))
+def test_full_from_a_text_on(kind, share, undisturbed, tmp_path, capsys):
+    writer = needs(kind)
+    whole, _, n_texts, _ = undisturbed(kind)
+    out = tmp_path / "out"
+    out.mkdir()
+    writer.prepare(out)
+    check(writer, out, Texts(int(share * n_texts)).used, whole, capsys)
+
+
 @pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 @of_writers(fast=(Fig1, Paths, Images))
 def test_a_small_file_system_that_is_full(kind, share, undisturbed, small_disk, capsys):
     writer = needs(kind)
-    whole, _, size = undisturbed(kind)
+    whole, *_, size = undisturbed(kind)
     out = small_disk / "out"
     out.mkdir()
     writer.prepare(out)

@@ -58,7 +58,7 @@ def n_done(path):
 
 @pytest.mark.parametrize("n_kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_process_killed_again_and_again_continues_to_the_same_bits(n_kills, monkeypatch, tmp_path):
-    path, n_paths, rng = tmp_path / "c", 600_000, random.Random(n_kills)
+    path, n_paths, rng = tmp_path / "c", 60_000 * (1 + n_kills), random.Random(n_kills)
     monkeypatch.setattr(_estimate, "_BATCH", 2**14)
     generator = np.random.default_rng(3)
     fields = [
