@@ -1,14 +1,17 @@
 """What all packages and commands of enresnet share; it imports none of them, and loads in an instant.
 
-The version; the check that `pde` is ours and not py-pde's; and the frame of a command: every error a user can cause is
-one line on standard error with status 2, Ctrl-C ends with status 130 from the first line on.
+The version; the check that `pde` is ours and not py-pde's; records in JSON with a digest of their values; and the frame
+of a command: every error a user can cause is one line on standard error with status 2, Ctrl-C ends with status 130 from
+the first line on.
 """
 
 import argparse
 import contextlib
 import contextvars
+import hashlib
 import importlib.util
 import io
+import json
 import os
 import re
 import signal
@@ -27,14 +30,19 @@ __all__ = [
     "output_path",
     "prog",
     "quiet_imports",
+    "read_record",
     "run",
+    "sealed",
     "silence_interrupts",
+    "unsealed",
     "writable_directory",
 ]
 
 __version__ = "0.1.0"
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+# Key of a record under which the digest of its other values stands.
+DIGEST = "sha256"
 USER_ERRORS = (ValueError, ArithmeticError, OSError, MemoryError)
 CLASH = (
     "the package pde that Python finds ({where}) is not enresnet's: py-pde installs its own under the same name; "
@@ -146,6 +154,37 @@ def complain(name, message, status):
     """Write an error in one line to standard error, and return the status to exit with."""
     sys.stderr.write(f"{prog(name)}: error: {' '.join(message.split())}\n")
     return status
+
+
+def sealed(record, **options):
+    """Return a record, a dict, as a line or lines of JSON with a digest of its values; options are those of json.dumps.
+
+    ValueError if a number is not finite.
+    """
+    values = {key: value for key, value in record.items() if key != DIGEST}
+    # As they will be read: keys are words, and tuples lists.
+    values = json.loads(json.dumps(values, allow_nan=False))
+    return json.dumps(values | {DIGEST: _digest(values)}, **options) + "\n"
+
+
+def unsealed(text):
+    """Return the record that `sealed` wrote, without its digest; ValueError if it is no JSON, or a value has changed.
+
+    A record that has no digest, of an earlier version or written by hand, is returned as it is.
+    """
+    record = json.loads(text)
+    if isinstance(record, dict) and DIGEST in record and record.pop(DIGEST) != _digest(record):
+        raise ValueError(f"its values do not match its {DIGEST}")
+    return record
+
+
+def read_record(path):
+    """Return the record in a file, see `unsealed`."""
+    return unsealed(path.read_text(encoding="utf-8"))
+
+
+def _digest(values):
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def output_path(word):

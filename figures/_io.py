@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -148,8 +147,8 @@ def commit():
 
 
 def write_json(path, data):
-    """Write a JSON file with a final newline; a number that is not finite raises a ValueError."""
-    path.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """Write a JSON file with a digest of its values; a number that is not finite raises a ValueError."""
+    path.write_text(_enresnet.sealed(data, indent=2), encoding="utf-8")
 
 
 def save_picture(figure, path):

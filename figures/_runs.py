@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import json
 import re
 import shlex
 from collections.abc import Callable
@@ -13,9 +12,10 @@ from typing import NamedTuple
 
 import torch
 
+import _enresnet
 import nets
 import nets.zoo
-from nets import data
+from nets import checkpoint, data
 from nets.checkpoint import load_model
 from nets.evaluation import balanced_order
 from nets.train import train
@@ -89,8 +89,8 @@ def list_runs(root):
     found = []
     for path in sorted(Path(root).glob("*/config.json")):
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            history = _read_metrics(path.with_name("metrics.csv"))
+            config = _enresnet.read_record(path)
+            history = _read_history(path.parent)
             finished = len(history) == config["recipe"]["epochs"] and path.with_name("best.safetensors").is_file()
             run = TrainedRun(path.parent.name, config, history, _loader(path.parent), path.parent)
             # What the figures rely on.
@@ -109,6 +109,15 @@ def _shipped(name):
 
 def _loader(directory):
     return lambda: load_model(directory)[0]
+
+
+def _read_history(directory):
+    """The rows of a run's metrics: from its state, which has a digest, or without one from the table of the same."""
+    state = directory / "last.safetensors"
+    if not state.is_file():
+        return _read_metrics(directory / "metrics.csv")
+    rows = checkpoint.read(state, "training")[1]["history"]
+    return [{key: None if value is None else float(value) for key, value in row.items()} for row in rows]
 
 
 def _read_metrics(path):

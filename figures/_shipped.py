@@ -6,12 +6,12 @@ Each file was made by the figure's own command with --data, and names it and its
     python -m figures._shipped out/robustness_curve.npz       copies the file to figures/data and adds both
 """
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
+import _enresnet
 from figures import _io
 
 __all__ = ["LARGEST", "is_there", "load", "note"]
@@ -42,7 +42,7 @@ def note(data):
 def add(path):
     """Copy a figure's arrays into figures/data with the commit and the command of the JSON file beside them."""
     name = path.stem
-    record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    record = _enresnet.read_record(path.with_suffix(".json"))
     data = _io.load_data(path, name) | {
         "made_at": np.array(str(record["commit"])), "made_by": np.array(f"python -m figures.{name} --data PATH")
     }  # fmt: skip

@@ -16,7 +16,6 @@ in Markdown. Seconds, with --quick or without; nothing is computed.
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.
 
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
+import _enresnet
 from figures import _io
 from figures._claims import CLAIMS, LEFT, WORDS, Gain, Left, decide, decide_at_most
 from figures._cli import make_main
@@ -87,9 +87,9 @@ def _read(directory):
     reports = {}
     for path in sorted(Path(directory).glob("*.json")):
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise ValueError(f"{path} is damaged: remove it, or make it again") from None
+            report = _enresnet.read_record(path)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}): remove it, or make it again") from None
         if isinstance(report, dict):
             reports[path.stem] = report
     try:

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
 import os
 import re
 import signal
@@ -102,12 +101,12 @@ def run(main, name, *, options, others=(), interrupted=None, also=()):
 
 
 def write_json(path, content):
-    """Write a file of results completely or not at all; ValueError if it cannot be written."""
+    """Write a file of results, with a digest, completely or not at all; ValueError if it cannot be written."""
     from nets import checkpoint
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with checkpoint.renamed(path) as draft:
-            draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            draft.write_text(_enresnet.sealed(content, indent=2), encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None

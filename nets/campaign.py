@@ -11,7 +11,6 @@ from `nets.evaluate`; RESULTS/campaign.json contains device, images/s and epochs
 """
 
 import csv
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +20,7 @@ from typing import Literal
 import torch
 import tyro
 
+import _enresnet
 from bridge import checks
 from nets import _cli, data, evaluation, seeds
 from nets.evaluation import attacks_of, markdown
@@ -188,7 +188,7 @@ def _plan(recipes, images, device, options):
     identity |= {"data": images.provenance()["digest"], "device": device_name}
     if path.is_file():
         try:
-            plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
+            plan = Plan(**_enresnet.read_record(path))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}): remove it, or give another --runs") from None
         if plan.identity != identity:

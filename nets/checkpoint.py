@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import safetensors.torch
@@ -50,13 +51,23 @@ def renamed(path):
 def write(path, kind, tensors, record):
     """Write tensors and a JSON record completely or not at all, replacing an existing file.
 
-    `kind` names the contents, which `read` checks. Tensors are stored in contiguous memory order.
+    `kind` names the contents, which `read` checks. Tensors are stored in contiguous memory order. OSError if the disk
+    is full.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(record, allow_nan=False)
     header = {"format": FORMAT, "kind": kind, "record": text, "digest": digest(tensors, FORMAT + kind + text)}
     with renamed(Path(path)) as draft:
-        save_file(tensors, draft, metadata=header)
+        try:
+            save_file(tensors, draft, metadata=header)
+        except SafetensorError as error:
+            raise _of_the_system(error, path) from None
+
+
+def _of_the_system(error, path):
+    """The OSError behind an error of safetensors, such as a full disk, which it names by number; others as they are."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else error
 
 
 def read(path, kind):

@@ -12,13 +12,14 @@ import ast
 import base64
 import csv
 import io
-import json
 import re
 import shlex
 import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+import _enresnet
 from figures import _io
 from figures._cli import OneLineParser, run
 from figures._registry import FIGURES
@@ -130,7 +131,7 @@ def _docstring(name):
 
 def _picture(path, name, title, record, faults):
     content = path.read_bytes()
-    if not (content.startswith(PNG) and content.endswith(PNG_END)):
+    if not _is_whole(content):
         faults.append(f"{path.name} is damaged")
         return None
     part = path.stem.removeprefix(name).strip("-")
@@ -141,11 +142,25 @@ def _picture(path, name, title, record, faults):
     return Picture(base64.b64encode(content).decode("ascii"), width, height, caption, alternative)
 
 
+def _is_whole(content):
+    """Whether a PNG has all of its chunks, each of them as its own checksum says."""
+    if not (content.startswith(PNG) and content.endswith(PNG_END)):
+        return False
+    at = len(PNG)
+    while at < len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        end = at + 8 + length
+        if content[end : end + 4] != struct.pack(">I", zlib.crc32(content[at + 4 : end])):
+            return False
+        at = end + 4
+    return True
+
+
 def _record(path, faults):
     if not path.is_file():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _enresnet.read_record(path)
     except ValueError:
         record = None
     if not isinstance(record, dict):

@@ -1,12 +1,12 @@
 """Evaluations found in files: what they measured, and on what."""
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import _enresnet
 from nets.evaluate import REPORT
 
 __all__ = ["NOISE", "RELEASED", "TEXT", "Evaluation", "Library", "Score", "read"]
@@ -126,7 +126,7 @@ class Library:
 
 def _record(directory):
     try:
-        return json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        return _enresnet.read_record(directory / "config.json")
     except (OSError, ValueError):
         return None
 
@@ -144,7 +144,7 @@ def read(results, runs):
     found = []
     for path in [*sorted(results.glob("*.json")), *sorted(runs.glob(f"*/{REPORT}"))]:
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
+            report = _enresnet.read_record(path)
             # A control has noise that its network was not trained with, which is none of the paper's networks.
             is_evaluation = isinstance(report, dict) and {"run", "rows", "protocol"} <= report.keys()
             if is_evaluation and not report.get("control"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import _enresnet
 from nets import checkpoint, red_flags, seeds
 from nets.evaluation._report import gradient_mask, notes
 from nets.evaluation._rows import accuracies_for_flags, differing_flags, make_row, worst_rows
@@ -138,7 +139,7 @@ def _red_flags(setup, outcomes):
     path = runner.directory / f"red-flags-{key}.json"
     flags = None
     with contextlib.suppress(OSError, ValueError):
-        flags = json.loads(path.read_text(encoding="utf-8"))
+        flags = _enresnet.read_record(path)
     if flags is None:
         options = {"eps": setup.eps, "norm": runner.norm, "n_eot": n_eot, "accuracies": accuracies}
         generator = seeds.make_generator(runner.seed, "red flags", device=x.device)
@@ -146,5 +147,5 @@ def _red_flags(setup, outcomes):
         flags = {"n_images": len(x), "n_eot": n_eot, **compared, "found": [asdict(flag) for flag in found]}
         path.parent.mkdir(parents=True, exist_ok=True)
         with checkpoint.renamed(path) as draft:
-            draft.write_text(json.dumps(flags, allow_nan=False), encoding="utf-8")
+            draft.write_text(_enresnet.sealed(flags), encoding="utf-8")
     return flags | {"found": [asdict(flag) for flag in differing_flags(outcomes)] + flags["found"]}

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from nets import checkpoint
 from nets.published import MASK
 from nets.red_flags import NOTHING
 
@@ -145,8 +147,8 @@ class Report:
         """
         text = json.dumps({k: v for k, v in vars(self).items() if k != "x_adv"}, indent=2, allow_nan=False) + "\n"
         if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
+            with checkpoint.renamed(Path(path)) as draft:
+                draft.write_text(text, encoding="utf-8")
         return text
 
     def __str__(self):

@@ -14,12 +14,12 @@ are overwritten.
 
 import csv
 import io
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+import _enresnet
 from nets import checkpoint, provenance
 from nets.training._precision import precisions
 from nets.training._schedule import SCHEDULE, by_schedule_of, cannot_go_on, changes
@@ -81,7 +81,7 @@ class Run:
             if existing is not None:
                 self._resume(existing, recipe, resume)
             else:
-                self._write_text(CONFIG, json.dumps(config, indent=2, allow_nan=False) + "\n")
+                self._write_text(CONFIG, _enresnet.sealed(config, indent=2))
             self._write_metrics()
         except BaseException:
             self.close()
@@ -159,7 +159,7 @@ class Run:
                 raise ValueError(f"{self.directory} has a {LAST} without {CONFIG}: give another directory")
             return None
         try:
-            existing = json.loads(path.read_text(encoding="utf-8"))
+            existing = _enresnet.read_record(path)
             if not isinstance(existing.get("recipe"), dict):
                 raise ValueError("it has no recipe")
         except (ValueError, AttributeError) as error:
@@ -184,7 +184,7 @@ class Run:
         self.changes = changes(recipe, by_schedule_of(recipe, existing["recipe"]))
         if self.changes:
             changed = existing | {"recipe": self.config["recipe"]}
-            self._write_text(CONFIG, json.dumps(changed, indent=2, allow_nan=False) + "\n")
+            self._write_text(CONFIG, _enresnet.sealed(changed, indent=2))
         for name in ENVIRONMENT:
             if existing.get(name) != self.config.get(name):
                 self.notes.append(f"{name} was {existing.get(name)} and is {self.config.get(name)}")

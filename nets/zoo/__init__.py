@@ -10,12 +10,12 @@ DATA/RECIPE-seedS. `python -m nets.zoo._pack` writes the file and the card of a 
 """
 
 import difflib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+import _enresnet
 from nets import checkpoint
 
 __all__ = ["Sample", "card", "load", "names", "path", "sample"]
@@ -83,9 +83,9 @@ def card(name):
     Raises
     ------
     ValueError
-        If there is no network of this name (raised by a helper).
+        If there is no network of this name, or the card is damaged (raised by a helper).
     """
-    return json.loads(path(name).with_suffix(".json").read_text(encoding="utf-8"))
+    return _record(path(name).with_suffix(".json"))
 
 
 def load(name_or_path, device="cpu"):
@@ -170,6 +170,11 @@ def sample(device="cpu"):
     -------
     Sample
 
+    Raises
+    ------
+    ValueError
+        If a file of the package is damaged.
+
     Examples
     --------
     >>> images = sample()
@@ -179,17 +184,28 @@ def sample(device="cpu"):
     import numpy as np
     from PIL import Image
 
-    with Image.open(SAMPLE) as sheet:
-        pixels = np.asarray(sheet.convert("RGB"))
+    about = _record(SAMPLE.with_suffix(".json"))
+    try:
+        with Image.open(SAMPLE) as sheet:
+            pixels = np.asarray(sheet.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{SAMPLE} is damaged ({error})") from None
     # The sheet has one row per class.
     side = SAMPLE_SIDE
     rows, columns = pixels.shape[0] // side, pixels.shape[1] // side
     tiles = pixels.reshape(rows, side, columns, side, 3).transpose(2, 0, 4, 1, 3)
     images = torch.from_numpy(np.ascontiguousarray(tiles)).reshape(-1, 3, side, side)
-    classes = tuple(json.loads(SAMPLE.with_suffix(".json").read_text(encoding="utf-8"))["classes"])
+    classes = tuple(about["classes"])
     x = images.to(device, torch.float32, memory_format=torch.channels_last) / 255
     y = torch.arange(rows, device=device).repeat(columns)
     return Sample(x, y, classes, f"CIFAR-10 (JPEG), {len(x)} test images", "JPEG")
+
+
+def _record(file):
+    try:
+        return _enresnet.read_record(file)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error})") from None
 
 
 def _near(name):

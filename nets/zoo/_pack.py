@@ -9,11 +9,11 @@ Kernels of convolutions and matrices are stored in half precision, vectors in fl
 
 import argparse
 import csv
-import json
 from pathlib import Path
 
 import torch
 
+import _enresnet
 from nets import checkpoint, data, provenance
 from nets.zoo import HERE, SAMPLE, SAMPLE_SIDE
 
@@ -28,7 +28,7 @@ SCORES = ("name", "accuracy", "stderr", "n", "n_repeats", "n_draws")
 def pack(run, name, *, differs=(), commit=None):
     """Write the file and the card of a run; `differs` are sentences on deviations that its command does not show."""
     tensors, record = checkpoint.read(Path(run) / "best.safetensors", "model")
-    config = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
+    config = _enresnet.read_record(Path(run) / "config.json")
     half = {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in tensors.items()}
     lost = [key for key, tensor in half.items() if not tensor.isfinite().all()]
     if lost:
@@ -72,7 +72,7 @@ def _history(path):
 def add_accuracies(report, name, *, source):
     """Write the accuracies and red flags of an evaluation's report into a card; `source` is the report's file name."""
     file = HERE / f"{name}.json"
-    card = json.loads(file.read_text(encoding="utf-8"))
+    card = _enresnet.read_record(file)
     rows = [{key: row[key] for key in SCORES if row.get(key) is not None} for row in report["rows"]]
     card["accuracies"] = rows
     card["evaluation"] = {
@@ -111,9 +111,8 @@ def pack_sample(source):
 
 
 def _write(path, value):
-    text = json.dumps(value, indent=1, allow_nan=False)
     with checkpoint.renamed(path) as draft:
-        draft.write_text(text + "\n", encoding="utf-8")
+        draft.write_text(_enresnet.sealed(value, indent=1), encoding="utf-8")
 
 
 def main(argv=None):
@@ -132,7 +131,7 @@ def main(argv=None):
         for report in sorted(options.cards.glob("cifar10-*-seed*.json")):
             name = report.stem.replace("-", "/", 1)
             if (HERE / f"{name}.json").is_file():
-                add_accuracies(json.loads(report.read_text(encoding="utf-8")), name, source=report.name)
+                add_accuracies(_enresnet.read_record(report), name, source=report.name)
     if options.run:
         pack(options.run, options.name, differs=options.differs, commit=options.commit)
 

@@ -1,7 +1,6 @@
 """What the figures share: one line for every error, and files that appear whole or not at all."""
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import _enresnet
 import figures.__main__
 from figures import _cli, _style
 from figures import _io as common
@@ -300,7 +300,7 @@ def test_the_provenance_can_be_written_as_json_and_repeated(monkeypatch, tmp_pat
     monkeypatch.setattr(sys, "argv", ["/somewhere/figures/fig4.py", "--out", "my figures", "--sigmas", "0", "0.1"])
     record = common.provenance({"out": Path("my figures"), "sigmas": [0.0, 0.1], "quick": False}, 1.23456)
     common.write_json(tmp_path / "a.json", record)
-    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == record
+    assert _enresnet.read_record(tmp_path / "a.json") == record
     assert (tmp_path / "a.json").read_text(encoding="utf-8").endswith("}\n")
     assert record["command"] == "python -m figures.fig4 --out 'my figures' --sigmas 0 0.1"
     assert record["arguments"] == {"out": "my figures", "sigmas": [0.0, 0.1], "quick": False}

@@ -1,11 +1,8 @@
 """Shards: the same bits from any number of them, on any backend, whoever dies; and memory that has a bound."""
 
-import importlib.util
 import multiprocessing
 import os
-import subprocess
 import sys
-import textwrap
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import numba
 import numpy as np
 import pytest
 import tqdm.auto
+from shard_scripts import run_script, script
 
 import pde
 from pde import feynman_kac, problems
@@ -22,17 +20,6 @@ from pde.feynman_kac import _paths as walk
 from pde.feynman_kac import _shards as shards
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def run_script(source, *arguments, **environment):
-    """Run a script in a fresh interpreter, and give what it printed."""
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)] if source is None else [sys.executable, "-c", source, *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
 
 
 # --- the cutting ------------------------------------------------------------------------------------------------
@@ -113,103 +100,6 @@ def test_an_error_in_a_shard_is_the_callers():
 
 
 # --- real workers -----------------------------------------------------------------------------------------------
-
-# Velocity and terminal data are lambdas and closures of a script, which only cloudpickle can send. The terminal data
-# are asked once a block, in a worker: there the number of blocks is counted, and the worker killed.
-COMMON = """
-import os, signal, sys, time
-import numpy as np
-import joblib
-import pde
-from pde import feynman_kac
-from pde.feynman_kac import _shards as shards
-
-folder, parent = sys.argv[1], os.getpid()
-feynman_kac._estimate._BATCH = 2**14
-shards._ROUND_SECONDS = 0.2
-rng = np.random.default_rng(0)
-points = rng.random((300, 2))
-
-
-def problem(deaths, at_block=4):
-    def claim(name):
-        try:
-            os.close(os.open(os.path.join(folder, name), os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return False
-        return True
-
-    def terminal(x):
-        if os.getpid() != parent and deaths:
-            block = next(i for i in range(10**6) if claim(f"{deaths}-block-{i}"))
-            if at_block <= block < at_block + deaths:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return np.sin(2 * np.pi * x[..., 0])
-
-    return pde.ConvectionDiffusion(lambda x, t: np.cos(2 * np.pi * (x - t)), terminal, sigma=0.1)
-
-
-def estimate(n_shards, deaths=0, at_block=4):
-    return feynman_kac.estimate(
-        problem(deaths, at_block), points, n_paths=1000, n_steps=4, rng=7, n=16, n_shards=n_shards
-    )
-
-
-def check(e):
-    assert (e.mean == alone.mean).all() and (e.stderr == alone.stderr).all()
-
-
-def n_blocks(deaths):
-    return sum(name.startswith(f"{deaths}-block-") for name in os.listdir(folder))
-
-
-if __name__ == "__main__":
-    alone = estimate(1)
-"""
-
-
-def script(body, tmp_path):
-    path = tmp_path / "script.py"
-    path.write_text(COMMON + textwrap.indent(textwrap.dedent(body), "    "), encoding="utf-8")
-    (tmp_path / "flags").mkdir()
-    return run_script(None, path, tmp_path / "flags")
-
-
-def test_loky_gives_the_same_bits_also_when_workers_are_killed(tmp_path):
-    body = """
-    with joblib.parallel_config(backend="loky", n_jobs=2):
-        check(estimate(5))
-        check(estimate(3, deaths=1))
-        print(n_blocks(1) > 19)
-        shards._MOST_LOSSES = 1
-        try:
-            estimate(2, deaths=1000, at_block=6)
-        except RuntimeError as error:
-            print(error)
-    """
-    killed, error = script(body, tmp_path).splitlines()
-    # 19 blocks of 16 points, and those that the dead worker took with it.
-    assert killed == "True"
-    assert error.startswith("workers died 2 times in one round of 2 shards: give each of them more memory")
-
-
-@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason='needs Dask (pip install -e ".[cluster]")')
-@pytest.mark.slow
-def test_a_dask_cluster_gives_the_same_bits_also_when_a_worker_is_killed(tmp_path):
-    body = """
-    from dask.distributed import Client, LocalCluster
-
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        before = set(client.run(os.getpid).values())
-        with joblib.parallel_config(backend="dask"):
-            check(estimate(2))
-            check(estimate(4, deaths=1))
-        client.wait_for_workers(2)
-        print(len(before), len(before & set(client.run(os.getpid).values())), n_blocks(1) > 5)
-    """
-    # Of two workers one is left, and the nanny has started another in place of the other. Workers did more than the
-    # five blocks that the dead one had seen begin; not all, for while one core is left, joblib works in the client.
-    assert script(body, tmp_path).split() == ["2", "1", "True"]
 
 
 def test_threads_share_numbas_own_pool(tmp_path):

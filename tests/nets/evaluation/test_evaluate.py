@@ -6,10 +6,6 @@ import hashlib
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -18,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import attack_models
+from untrained_run import save_run
 
 from bridge import NoisyResidual
 from nets import attacks, checkpoint, data
@@ -30,8 +27,7 @@ from nets.evaluation._presets import PRESETS
 from nets.evaluation._rows import make_row, worst_rows
 from nets.evaluation._runner import AttackRunner, Outcome, predictions
 from nets.evaluation._statistics import robust, score, worst_case
-from nets.models import build
-from nets.training import RECIPES, published
+from nets.training import published
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -518,22 +514,6 @@ def test_the_papers_number_stands_beside_ours_where_it_prints_one():
 # --- the command ------------------------------------------------------------------------------------------------
 
 
-def save_run(folder, model="en1_resnet20", n_classes=10, seed=0, **changes):
-    """A directory as training leaves it, of a network whose weights nobody trained."""
-    folder.mkdir(parents=True)
-    digits = data.load("digits")
-    mean, std = digits.statistics()
-    recipe = {**vars(RECIPES["cpu/digits"]), "model": model, **changes}
-    recipe = {key: list(value) if isinstance(value, tuple) else value for key, value in recipe.items()}
-    arguments = {"name": model, "n_classes": n_classes, "coef": 0.1, "noise": "gaussian", "std_over": "batch",
-                 "weights": None, "mean": mean, "std": std}  # fmt: skip
-    record = {"name": "cpu/digits", "recipe": recipe, "seed": seed, "model": arguments, "data": digits.provenance(),
-              "epoch": 1, "accuracy": 0.5, "versions": {"torch": torch.__version__}}  # fmt: skip
-    record["data"]["n_classes"] = n_classes
-    checkpoint.save_model(folder / "best.safetensors", build(**arguments, seed=seed), record)
-    return folder
-
-
 FEW = ["--quick", "--n-images", "12", "--draws", "2", "--repeats", "2", "--batch-size", "5"]
 
 
@@ -648,66 +628,7 @@ def test_the_list_names_the_attacks(capsys):
         assert name in listed
 
 
-# --- real signals -----------------------------------------------------------------------------------------------
-
-COMMAND = """
-import os, sys
-from nets.evaluation import _runner
-from nets.evaluate import main
-_runner.SECONDS, os.fsync = 0.0, lambda _: None
-main(sys.argv[1:])
-"""
-LONG = [
-    "--quick",
-    "--n-images",
-    "40",
-    "--draws",
-    "2",
-    "--repeats",
-    "2",
-    "--batch-size",
-    "4",
-    "--attacks",
-    "ifgsm10-eot2",
-    "fgsm",
-]
-
-
-def state(folder):
-    """Numbers of batches in the files of an evaluation."""
-    return [
-        checkpoint.read(path, "evaluation")[1]["n_batches"] for path in (folder / "evaluation").glob("*.safetensors")
-    ]
-
-
-def comparable(report):
-    timed = ("seconds", "images_per_second")
-    return [{key: value for key, value in row.items() if key not in timed} for row in report["rows"]]
-
-
-@pytest.mark.parametrize("moments", [[9], pytest.param([2, 7, 12, 15, 21], marks=pytest.mark.slow)])
-def test_a_command_killed_again_and_again_gives_what_it_would_have_given(moments, tmp_path):
-    # An untrained network: natural rows of 10 batches, and more of the attacks.
-    folder, whole = save_run(tmp_path / "run"), save_run(tmp_path / "whole")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for killer, moment in zip([signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 2, moments, strict=False):
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, str(folder), *LONG], env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        while process.poll() is None and sum(state(folder)) < moment:
-            time.sleep(0.005)
-        process.send_signal(killer)
-        output = process.communicate()
-        assert process.returncode == (-killer if killer == signal.SIGKILL else 130), output
-        assert not (folder / "evaluation.json").exists()
-        assert sum(state(folder)) >= moment
-    main([str(folder), *LONG])
-    main([str(whole), *LONG])
-    reports = [json.loads((path / "evaluation.json").read_text(encoding="utf-8")) for path in (folder, whole)]
-    assert comparable(reports[0]) == comparable(reports[1])
-    assert reports[0]["red_flags"] == reports[1]["red_flags"]
-    assert not list((folder / "evaluation").glob(".*.part"))
+# --- a real run ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

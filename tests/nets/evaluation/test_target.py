@@ -1,80 +1,22 @@
 """The command on a model of anybody's, named MODULE:CALLABLE."""
 
-import json
-import os
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("PIL")
 
-import nets
+from defences import command, report_of, write_defences
+
 from nets import evaluate
-from nets.evaluation import _runner
-
-DEFENCE = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self, noise=0.0):
-        super().__init__()
-        self.noise = noise
-        torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 2))
-
-    def forward(self, x):
-        return self.net(x + self.noise * torch.randn_like(x) if self.noise else x)
-
-def noisy():
-    return Net(0.3).eval()
-
-def black_box(x):
-    import numpy as np
-    return torch.from_numpy(np.asarray(x).reshape(len(x), -1)[:, :2].copy())
-
-def fails(x):
-    return {}["a"]
-
-def counted(x, calls=[]):
-    calls.append(1)
-    if len(calls) > 12:
-        raise KeyboardInterrupt
-    return net(x)
-
-net = Net().eval()
-"""
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    image = pytest.importorskip("PIL.Image")
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 4, 4, 3), dtype=np.uint8)
-    for i, each in enumerate(pixels):
-        folder = tmp_path / "images" / ("train" if i < 4 else "test") / "ab"[i % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        image.fromarray(each).save(folder / f"{i}.png")
-    (tmp_path / "defence_of_a_test.py").write_text(DEFENCE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    yield tmp_path
+    yield write_defences(tmp_path, monkeypatch)
     sys.modules.pop("defence_of_a_test", None)
-
-
-def command(name, *options):
-    return [f"defence_of_a_test:{name}", "--data", "images", "--repeats", "2", "--draws", "3", *options]
-
-
-def report_of(capsys, folder, *options):
-    """The report as the command writes it, and what it prints."""
-    evaluate.main([*options, "--out", str(folder)])
-    return json.loads((folder / "evaluation.json").read_text()), capsys.readouterr().out
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -148,28 +90,3 @@ def test_an_interrupted_command_says_whether_anything_is_kept(here, capsys, monk
             evaluate.main(command("counted", "--attacks", "ifgsm20", *options))
         assert stop.value.code == 130
         assert told in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_killed_command_resumes_to_the_same_report(here, capsys, monkeypatch):
-    options = command("noisy", "--attacks", "apgd-ce-eot20", "--batch-size", "2", "--n-iter", "20")
-    monkeypatch.setattr(_runner, "SECONDS", 0.0)
-    whole, _ = report_of(capsys, here / "whole", *options)
-    code = "import nets.evaluation._runner as r; r.SECONDS = 0.0; from nets.evaluate import main; main()"
-    line = [sys.executable, "-c", code, *options, "--out", "killed"]
-    environment = os.environ | {"PYTHONPATH": str(Path(nets.__file__).resolve().parents[1])}
-    process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        # The first batch of the attack is there, and the command has not ended.
-        while not list((here / "killed").glob("model-apgd*")):
-            assert process.poll() is None
-            time.sleep(0.05)
-    finally:
-        process.kill()
-    # Killed, and not at its end: there is no report yet.
-    assert process.wait() == -signal.SIGKILL
-    assert not (here / "killed" / "evaluation.json").exists()
-    resumed, _ = report_of(capsys, here / "killed", *options)
-    accuracies = [[(row["name"], row["accuracy"]) for row in report["rows"]] for report in (whole, resumed)]
-    assert accuracies[0] == accuracies[1]
-    assert whole["eot_curve"] == resumed["eot_curve"]

@@ -1,17 +1,8 @@
-"""Several processes as one: the same losses as one process, batch normalisation over all, and one that is killed.
+"""Several processes as one: the same losses as one process, and batch normalisation over all.
 
-Two processes joined by gloo, forked from one that has imported everything; and, slowly, by torchrun itself.
+Two processes joined by gloo, forked from one that has imported everything. Killed ones: faults/test_killed_training.py.
 """
 
-import csv
-import multiprocessing
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,66 +14,12 @@ if not torch.distributed.is_available():
     pytest.skip("this PyTorch has no torch.distributed", allow_module_level=True)
 
 from torch import nn
+from two_processes import run_two
 
-from nets import checkpoint, data, seeds, train
+from nets import checkpoint, data, seeds
 from nets.training import recipe
 from nets.training._distributed import World, connect
 from nets.training._trainer import Training
-
-ROOT = Path(__file__).resolve().parents[3]
-PLAIN = ["--model", "resnet20", "--n-train", "64", "--batch-size", "32", "--epochs", "2", "--lr", "0.05"]
-PLAIN += [
-    "--n-validation",
-    "16",
-    "--validation-n-iter",
-    "1",
-    "--training-dtype",
-    "float32",
-    "--crafting-dtype",
-    "float32",
-]
-
-
-def in_process(rank, port, log, target, arguments):
-    """Be process `rank` of two, as torchrun would have it."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with Path(log).open("w", buffering=1) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        sys.stdout = sys.stderr = file
-        torch.set_num_threads(1)
-        target(*arguments)
-
-
-def start_two(tmp_path, target, *arguments):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nets.train", "tyro", "sklearn.datasets", "torch.utils.tensorboard"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    logs = [tmp_path / f"log{rank}" for rank in range(2)]
-    made = [
-        context.Process(target=in_process, args=(rank, port, str(log), target, arguments))
-        for rank, log in enumerate(logs)
-    ]
-    for process in made:
-        process.start()
-    return made, logs
-
-
-def run_two(tmp_path, target, *arguments):
-    """Run a function in two processes, both to the end."""
-    processes, logs = start_two(tmp_path, target, *arguments)
-    for process in processes:
-        process.join(300)
-    assert [process.exitcode for process in processes] == [0, 0], "\n".join(log.read_text() for log in logs)
-
-
-def column(directory, name):
-    with (directory / "metrics.csv").open(newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file)]
-
 
 FIELDS = {
     "natural": {"method": "natural", "padding": 1, "flip": True},
@@ -188,35 +125,6 @@ def test_batch_normalisation_over_all_processes_is_that_of_the_whole_batch(tmp_p
     run_two(tmp_path, check_collectives)
 
 
-@pytest.mark.slow
-def test_one_process_that_is_killed_ends_the_other_and_the_run_goes_on(tmp_path):
-    # With noise and random starts: each process draws its own, and draws them again when the run goes on.
-    options = [*PLAIN, "--model", "en1_resnet20", "--epochs", "3"]
-    run_two(tmp_path, train.main, ["cpu/digits", *options, "--out", str(tmp_path / "undisturbed")])
-    directory = tmp_path / "killed"
-    arguments = ["cpu/digits", *options, "--out", str(directory), "--resume"]
-    processes, logs = start_two(tmp_path, train.main, arguments)
-    deadline = time.monotonic() + 120
-    while not (directory / "last.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    processes[1].kill()
-    processes[0].join(120)
-    assert processes[0].exitcode == 2
-    error = [line for line in logs[0].read_text().splitlines() if line.startswith("python -m nets.train: error: ")]
-    assert len(error) == 1
-    assert "another process of the training ended" in error[0]
-    assert "--resume continues after the last finished epoch" in error[0]
-    assert 1 <= len(column(directory, "loss")) < 3
-    run_two(tmp_path, train.main, arguments)
-    for name in ("loss", "accuracy", "validation", "validation_adversarial"):
-        assert column(directory, name) == column(tmp_path / "undisturbed", name)
-    digests = [
-        checkpoint.digest(checkpoint.read(path / "last.safetensors", "training")[0])
-        for path in (directory, tmp_path / "undisturbed")
-    ]
-    assert digests[0] == digests[1]
-
-
 def test_each_process_draws_its_own_noise_and_takes_its_own_part():
     assert seeds.derive(0, "noise", 1, 0) != seeds.derive(0, "noise", 1, 1)
     cpu = torch.device("cpu")
@@ -240,40 +148,3 @@ def test_batch_must_be_a_multiple_of_the_processes():
     model = made.build(10, *digits.statistics(), seed=0)
     with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 processes, got 64"):
         Training(model, digits, made, World(torch.device("cpu"), 0, 3))
-
-
-@pytest.mark.slow
-def test_torchrun_trains_and_survives_a_killed_process(tmp_path):
-    def torchrun(*options):
-        return subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "nets.train"]
-            + ["cpu/digits", *PLAIN, *options],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    directory = tmp_path / "run"
-    options = ["--epochs", "300", "--out", str(directory), "--resume"]
-    process = torchrun(*options)
-    deadline = time.monotonic() + 180
-    while not (directory / "last.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-    out, _ = process.communicate(timeout=180)
-    assert process.returncode != 0
-    # The other process sees the loss itself, or is first told by torchrun to end.
-    assert len(re.findall("^python -m nets.train: (?:error|interrupted): .*--resume", out, re.MULTILINE)) == 1
-    n_done = len(checkpoint.read(directory / "last.safetensors", "training")[1]["history"])
-    assert n_done >= 1
-    again = torchrun(*options)
-    while len(column(directory, "loss")) <= n_done and time.monotonic() < deadline + 180:
-        time.sleep(0.05)
-    again.terminate()
-    out, _ = again.communicate(timeout=180)
-    assert f"resuming after epoch {n_done}" in out
-    assert column(directory, "epoch")[: n_done + 1] == [*range(1, n_done + 2)]

@@ -3,17 +3,13 @@
 Runs are real ones on the digits, of 64 images and en1_resnet20 or resnet20, by the command itself.
 """
 
-import csv
 import json
-import multiprocessing
 import os
 import pickle
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,8 +19,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
 
+from digits_runs import SIZES, TINY, command, deterministic, rows, weights
 from torch.nn import functional
 
+import _enresnet
 from bridge import noise_from
 from nets import checkpoint, data, seeds, train
 from nets.data._augmentation import draw_shifts
@@ -38,8 +36,6 @@ from nets.training._trainer import Training
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU = World(torch.device("cpu"))
-SIZES = {"n_train": 64, "batch_size": 32, "epochs": 2, "n_validation": 16, "validation_n_iter": 1}
-TINY = [word for name, value in SIZES.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 # In float32, so that what is computed twice agrees to single precision.
 EXACT = {"training_dtype": "float32", "crafting_dtype": "float32"}
 
@@ -68,15 +64,6 @@ def make(digits, made, seed=0):
     return Training(model, digits, made, CPU, seed=seed)
 
 
-def command(*arguments):
-    """Run the command here; return its exit status."""
-    try:
-        train.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
-
-
 def fails_in_one_line(capsys, *arguments, status=2):
     capsys.readouterr()
     assert command(*arguments) == status
@@ -97,22 +84,6 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def copy(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "copy"))
-
-
-def rows(directory):
-    with (directory / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def deterministic(rows):
-    """What does not depend on the clock."""
-    clock = ("seconds", "images_per_second", "time")
-    return [{name: value for name, value in row.items() if name not in clock} for row in rows]
-
-
-def weights(directory, name="last.safetensors", kind="training"):
-    tensors, _ = checkpoint.read(directory / name, kind)
-    return checkpoint.digest(tensors)
 
 
 # --- the loop
@@ -472,7 +443,7 @@ def test_run_gives_the_weights_that_the_recipe_keeps(tmp_path, digits, keep):
 
 
 def test_run_made_before_a_field_was_there_goes_on(copy):
-    config = json.loads((copy / "config.json").read_text())
+    config = _enresnet.read_record(copy / "config.json")
     state, record = checkpoint.read(copy / "last.safetensors", "training")
     for name in ("fast_start", "fast_projection", "average", "keep", "stop_at_collapse", "label_smoothing"):
         del config["recipe"][name], record["recipe"][name]
@@ -663,73 +634,7 @@ def test_finished_runs_are_put_together_as_the_mean_of_their_logits(finished, tm
     assert "was trained with --noise=gaussian, the recipe has --noise=None" in message
 
 
-# --- killed at random moments
-
-
-def start(directory, *options):
-    """The command in a process forked from one that has imported everything and computed nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nets.train", "tyro", "sklearn.datasets", "torch.utils.tensorboard"])
-    process = context.Process(target=train.main, args=(["cpu/digits", *options, "--out", str(directory)],))
-    process.start()
-    return process
-
-
-def run_killed(tmp_path, n_kills, epochs, seed):
-    """Run once undisturbed, then with so many kills at random moments; both to the end.
-
-    Four kills in five come after the end of an epoch, up to two epochs later, so that the run goes on; the others at
-    any moment of the first seconds, imports and reading included.
-    """
-    options = [*TINY, "--epochs", str(epochs)]
-    assert command("cpu/digits", *options, "--out", tmp_path / "undisturbed") == 0
-    pause = 2 * sum(float(row["seconds"]) for row in rows(tmp_path / "undisturbed")) / epochs
-    rng, directory, done = random.Random(seed), tmp_path / "killed", [0]
-    state = directory / "last.safetensors"
-    for kill in range(n_kills):
-        process = start(directory, *options, "--resume")
-        if kill % 5 == 1:
-            time.sleep(rng.uniform(0, 2))
-        else:
-            before = state.stat().st_mtime_ns if state.exists() else 0
-            while process.is_alive() and (state.stat().st_mtime_ns if state.exists() else 0) == before:
-                time.sleep(0.002)
-            time.sleep(rng.uniform(0, pause))
-        process.kill()
-        process.join(60)
-        if state.exists():
-            history = checkpoint.read(state, "training")[1]["history"]
-            assert [row["epoch"] for row in history] == [*range(1, len(history) + 1)]
-            done.append(len(history))
-    process = start(directory, *options, "--resume")
-    process.join(300)
-    assert process.exitcode == 0
-    assert done == sorted(done)
-    return tmp_path / "undisturbed", directory, done
-
-
-def check_same(undisturbed, killed):
-    assert weights(killed) == weights(undisturbed)
-    assert weights(killed, "best.safetensors", "model") == weights(undisturbed, "best.safetensors", "model")
-    assert deterministic(rows(killed)) == deterministic(rows(undisturbed))
-    assert not list(killed.glob(".*.part"))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_run_killed_at_a_random_moment_ends_in_the_same_bits(tmp_path):
-    undisturbed, killed, done = run_killed(tmp_path, n_kills=1, epochs=4, seed=0)
-    check_same(undisturbed, killed)
-    assert 0 < done[1] < 4
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_run_killed_at_twenty_random_moments_ends_in_the_same_bits(tmp_path):
-    undisturbed, killed, done = run_killed(tmp_path, n_kills=20, epochs=40, seed=1)
-    check_same(undisturbed, killed)
-    # The kills met the run in many of its epochs, and before its end.
-    assert len({*done}) > 10
-    assert done[10] < 40
+# --- ended by a signal
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
