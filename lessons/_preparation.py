@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 __all__ = ["STEPS", "Preparation", "Step"]
 
-# What the lessons import. PyTorch imports sympy with the first optimiser and marimo with the first page: two threads that
-# do so at once fail, for its modules import each other.
+# What the lessons import. PyTorch imports sympy with the first optimiser and marimo with the first page: two threads
+# that do so at once fail, for its modules import each other.
 MODULES = ("matplotlib.backends.backend_agg", "nets", "pde", "bridge", "sympy")
 SECONDS_BEFORE_TRAINING = 5
 
