@@ -1,6 +1,5 @@
 """The figure of the robustness curves: they never rise, begin at the natural accuracy, and go on where they ended."""
 
-import json
 import shutil
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import _enresnet
 from figures import _runs, _style, robustness_curve
 from figures._runs import comparable
 from nets import attacks, evaluation
@@ -141,9 +141,9 @@ def test_models_that_cannot_be_compared_are_left_out(quick_runs, tmp_path):
     }  # fmt: skip
     # Of other data: one model is left, the first.
     path = root / names[2] / "config.json"
-    config = json.loads(path.read_text())
+    config = _enresnet.read_record(path)
     config["data"]["digest"] = "other"
-    path.write_text(json.dumps(config))
+    path.write_text(_enresnet.sealed(config))
     assert list(comparable(root, robustness_curve.MODELS)) == ["resnet20"]
 
 

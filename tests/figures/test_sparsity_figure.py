@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import _enresnet
 from figures import _runs, sparsity
 from figures._runs import most_of
 from nets.evaluation import interval
@@ -77,9 +78,9 @@ def test_a_network_of_other_data_is_left_out_and_a_damaged_run_is_an_error(quick
     for name in ("resnet20-fast-seed0", "en1_resnet20-fast-seed0", "en2_resnet20-fast-seed0"):
         shutil.copytree(quick_runs / name, tmp_path / name)
     path = tmp_path / "en1_resnet20-fast-seed0" / "config.json"
-    config = json.loads(path.read_text())
+    config = _enresnet.read_record(path)
     config["data"]["digest"] = "other"
-    path.write_text(json.dumps(config))
+    path.write_text(_enresnet.sealed(config))
     assert list(most_of(tmp_path, sparsity.REQUIRED, sparsity.OPTIONAL)) == ["adversarial", "en2"]
     path.write_text("{}")
     with pytest.raises(ValueError, match="is damaged"):
