@@ -23,6 +23,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_every_benchmark_explains_itself():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])}
     done = subprocess.run([sys.executable, "-c", HELP, *NAMES], env=environment, capture_output=True, text=True)

@@ -167,10 +167,18 @@ PROCESSES = [
     ("nets.evaluate", ("--preset",), "--preset"),
     ("lessons", ("--port", "x"), "--port"),
 ]
+SLOW = {("nets.train", True), ("nets.evaluate", False)}
 
 
-@pytest.mark.parametrize("installed", [False, True])
-@pytest.mark.parametrize(("module", "words", "option"), PROCESSES, ids=[each[0] for each in PROCESSES])
+# Those that import PyTorch take seconds: each by one of its two names, and with --slow by both.
+NAMED = [
+    pytest.param(*each, installed, marks=pytest.mark.slow if (each[0], installed) in SLOW else [])
+    for each in PROCESSES
+    for installed in (False, True)
+]
+
+
+@pytest.mark.parametrize(("module", "words", "option", "installed"), NAMED)
 def test_processes_refuse_in_one_line_on_a_narrow_terminal_that_knows_ascii(module, words, option, installed, tmp_path):
     if module != "figures.fig4":
         pytest.importorskip("torch")

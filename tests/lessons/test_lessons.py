@@ -116,6 +116,7 @@ def test_lesson_runs_in_twenty_seconds_and_fails_with_its_mathematics(name, tmp_
         runpy.run_path(str(falsified(path, tmp_path)), run_name="__main__")
 
 
+@pytest.mark.slow
 def test_script_exits_with_0_and_with_1_where_a_fact_is_false(tmp_path):
     path = ROOT / "lessons" / "noise_makes_euler_maruyama.py"
     done = run_python(path, cwd=tmp_path)
@@ -202,6 +203,7 @@ def test_jupyter_sees_formulas_and_values():
     assert "marimo-" not in text
 
 
+@pytest.mark.slow
 def test_notebooks_run_from_top_to_bottom_as_in_jupyter(tmp_path):
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed: --ipynb needs the extra teach")
     package = "enresnet @ git+https://example.org"

@@ -211,6 +211,7 @@ def test_no_page_of_elsewhere_gets_in(address):
         assert connection.getresponse().status == 400
 
 
+@pytest.mark.slow
 def test_a_lesson_prints_to_pdf(page, address, tmp_path):
     # As --handout prints it.
     page.look(718)
