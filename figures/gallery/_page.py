@@ -11,6 +11,7 @@ TITLE = "EnResNet: figures and tables"
 # Columns that a table's CSV must have.
 FIELDS = ("row", "attack", "paper", "ours", "stderr", "n", "difference", "recipe", "data", "command")
 HEADS = ("model", "attack", "paper", "ours ± s.e. (n)", "difference")
+MISSING = "missing"
 # With this policy a browser requests nothing, whatever the page contains.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -47,8 +48,9 @@ def table_of(title, rows):
     sources = {"; ".join(filter(None, (row["recipe"], row["data"]))): None for row in rows if row["ours"]}
     return {
         "title": title,
-        "rows": shown,
-        "measured": sum(bool(row["ours"]) for row in rows),
+        "n_rows": len(rows),
+        "measured": [row for row in shown if row["ours"] != MISSING],
+        "missing": [row for row in shown if row["ours"] == MISSING],
         "sources": list(sources),
         "commands": list(dict.fromkeys(one for row in rows for one in row["command"].split(" && ") if one)),
     }
@@ -56,7 +58,7 @@ def table_of(title, rows):
 
 def _ours(row):
     if not row["ours"]:
-        return "missing"
+        return MISSING
     error = f" ± {_number(row['stderr'], '{:.2f}')} ({row['n']})" if row["stderr"] else ""
     return _number(row["ours"], "{:.2f}") + error
 

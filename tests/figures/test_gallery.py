@@ -233,7 +233,11 @@ def test_tables_show_the_paper_and_ours(tmp_path):
     titles = ["Table 2: PGD networks (1 of 2 numbers are ours)", "table10 (0 of 1", "section4-4 (0 of 1"]
     assert sorted(titles, key=words.index) == titles
     assert "a --b c" in words
-    # What there is lies open, what is all missing is closed.
+    # What there is lies open, what is missing is closed: rows, and whole tables.
+    assert "1 missing: the paper's numbers alone" in words.replace("’", "'")
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    folds = re.findall(r"<details><summary>1 missing.*?</details>", html, re.DOTALL)
+    assert len(folds) == 1 and "En5ResNet-20" in folds[0] and "54.12" not in folds[0]
     summaries = re.findall(r"<details( open)?><summary>(\w+)", (tmp_path / "index.html").read_text())
     assert [name for opened, name in summaries if opened] == ["Table"]
     assert {"table10", "section4"} <= {name for opened, name in summaries if not opened}
