@@ -77,10 +77,10 @@ def compute(*, quick=False, seed=0):
                 with bridge.noise_from(row, generator):
                     train(row, x, y, adversarial=kind == "adversarial", n_iter=n_iter, rng=rng)
                     moved = _attacked(row, *test, n_attack, rng)
-                nets = [row.member(index) for index in range(len(row.sigmas))]
+                members = [row.member(index) for index in range(len(row.sigmas))]
                 # These wait for each other seldom: their loops run without Python's lock.
                 with ThreadPoolExecutor(os.cpu_count()) as threads:
-                    for accuracies in threads.map(_judged, nets, *map(repeat, test), np.moveaxis(moved, 1, 0)):
+                    for accuracies in threads.map(_judged, members, *map(repeat, test), np.moveaxis(moved, 1, 0)):
                         for key, value in accuracies.items():
                             found[key].append(value)
                         bar.update()

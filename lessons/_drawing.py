@@ -103,8 +103,8 @@ def _kind(figure):
 
 
 def _place(axes):
-    box, anchor = axes.get_position(original=True), axes.get_anchor()
-    return {"position": box, "anchor": anchor, "box_aspect": axes.get_box_aspect()}
+    box = axes.get_position(original=True)
+    return {"position": box, "anchor": axes.get_anchor(), "box_aspect": axes.get_box_aspect()}
 
 
 def _spans(figure):

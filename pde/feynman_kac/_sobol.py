@@ -8,20 +8,24 @@ import scipy.special
 from pde.feynman_kac._kernels_coupled import bridge
 from pde.feynman_kac._kernels_shared import scramble, sobol_uniforms
 
-__all__ = ["LARGEST_DIMENSION", "ScrambledPaths"]
+__all__ = ["LARGEST_DIMENSION", "ScrambledPaths", "sobol_engine"]
 
 # The largest dimension for which direction numbers are tabulated (Joe & Kuo 2008).
 LARGEST_DIMENSION = 21201
 _BITS = 30
 
 
+def sobol_engine(n_dims, **options):
+    """SciPy's sequence of n_dims dimensions; its module takes nearly as long to import as the rest of pde."""
+    from scipy.stats import qmc
+
+    return qmc.Sobol(n_dims, **options)
+
+
 @lru_cache(maxsize=8)
 def _directions(n_dims, m):
     """Direction numbers (n_dims, m) of the unscrambled sequence: x_(2**k) = x_(2**k - 1) xor v_k (Gray code)."""
-    # Slow to import, and needed here alone.
-    from scipy.stats import qmc
-
-    engine = qmc.Sobol(n_dims, scramble=False, bits=_BITS)
+    engine = sobol_engine(n_dims, scramble=False, bits=_BITS)
     columns = []
     for k in range(m):
         engine.reset()

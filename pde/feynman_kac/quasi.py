@@ -17,7 +17,7 @@ from pde.feynman_kac import _arguments
 from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._kernels_coupled import advance_given, bridge
 from pde.feynman_kac._moments import refuse_unless_finite
-from pde.feynman_kac._sobol import LARGEST_DIMENSION
+from pde.feynman_kac._sobol import LARGEST_DIMENSION, sobol_engine
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 
@@ -194,11 +194,8 @@ def sobol_increments(n_paths, n_steps, rng, *, scale=1.0):
     ndarray of shape (n_steps, 2, m)
         Increments of m paths, m a power of two.
     """
-    # Half of the time of `import pde`, needed by this function alone.
-    from scipy.stats import qmc
-
     # `seed`, because SciPy knows `rng` from version 1.15 on only.
-    engine = qmc.Sobol(2 * n_steps, scramble=True, seed=rng)
+    engine = sobol_engine(2 * n_steps, scramble=True, seed=rng)
     one = np.ndim(scale) == 0
     order, weights = bridge_order(n_steps) if one else bridge_order(n_steps, np.square(scale))
     batch = min(n_paths, 2 ** max(0, int(math.log2(max(1, _NUMBERS // (2 * n_steps))))))

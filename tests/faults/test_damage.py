@@ -363,12 +363,9 @@ class ImageCache(Format):
     file = "cache/enresnet/*.safetensors"
 
     def prepare(self, directory, run):
-        from PIL import Image
+        from defences import write_images
 
-        for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)):
-            folder = directory / "images" / ("train" if i < 16 else "test") / "ab"[i % 2]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / f"{i}.png")
+        write_images(directory / "images", side=8, n_train=16)
 
     def read(self, directory):
         from nets import data

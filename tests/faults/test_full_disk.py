@@ -275,12 +275,9 @@ class Images(Writer):
     is_command, is_optional = False, True
 
     def prepare(self, out):
-        from PIL import Image
+        from defences import write_images
 
-        for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)):
-            folder = out.parent / "images" / ("train" if i < 16 else "test") / "ab"[i % 2]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / f"{i}.png")
+        write_images(out.parent / "images", side=32, n_train=16)
 
     def write(self, out):
         from nets import data

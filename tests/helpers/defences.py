@@ -42,13 +42,18 @@ net = Net().eval()
 """
 
 
-def write_defences(folder, monkeypatch):
-    """Write the module and its images to a folder, work there, and return it."""
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 4, 4, 3), dtype=np.uint8)
+def write_images(folder, *, side, n_train):
+    """Write 24 random images of two classes, n_train of them for training."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, side, side, 3), dtype=np.uint8)
     for i, each in enumerate(pixels):
-        images = folder / "images" / ("train" if i < 4 else "test") / "ab"[i % 2]
+        images = folder / ("train" if i < n_train else "test") / "ab"[i % 2]
         images.mkdir(parents=True, exist_ok=True)
         Image.fromarray(each).save(images / f"{i}.png")
+
+
+def write_defences(folder, monkeypatch):
+    """Write the module and its images to a folder, work there, and return it."""
+    write_images(folder / "images", side=4, n_train=4)
     (folder / "defence_of_a_test.py").write_text(DEFENCE)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))

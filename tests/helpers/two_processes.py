@@ -1,6 +1,5 @@
 """Two processes of one training, joined by gloo and forked from one that has imported everything."""
 
-import csv
 import multiprocessing
 import os
 import socket
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from digits_runs import rows
 
 PLAIN = ["--model", "resnet20", "--n-train", "64", "--batch-size", "32", "--epochs", "2", "--lr", "0.05"]
 PLAIN += ["--n-validation", "16", "--validation-n-iter", "1"]
@@ -57,5 +57,4 @@ def run_two(tmp_path, target, *arguments):
 
 def column(directory, name):
     """A column of the metrics of a run."""
-    with (directory / "metrics.csv").open(newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file)]
+    return [float(row[name]) for row in rows(directory)]

@@ -14,11 +14,13 @@ from pde import _compiled
 
 
 def test_every_loop_is_cached_and_takes_its_turn():
-    loops = {}
-    for module in pkgutil.walk_packages(pde.__path__, "pde."):
-        if module.name != "pde.feynman_kac._cuda_device":
-            loops |= vars(importlib.import_module(module.name))
-    loops = {name: loop for name, loop in loops.items() if isinstance(loop, numba.core.dispatcher.Dispatcher)}
+    names = {module.name for module in pkgutil.walk_packages(pde.__path__, "pde.")} - {"pde.feynman_kac._cuda_device"}
+    loops = {
+        f"{module}.{name}": loop
+        for module in names
+        for name, loop in vars(importlib.import_module(module)).items()
+        if isinstance(loop, numba.core.dispatcher.Dispatcher)
+    }
     assert len(loops) > 20
     # What is compiled into the loop that calls it needs no cache of its own.
     called = {name: loop for name, loop in loops.items() if not loop.targetoptions.get("forceinline")}
