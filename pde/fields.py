@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from pde import _splines, checks, grid
+from pde._transforms import to_spectrum
 
 __all__ = ["INTERPOLATIONS", "PeriodicField"]
 
@@ -73,23 +74,26 @@ class PeriodicField:
         return self._cached("_n_modes", self._count_modes)
 
     def _count_modes(self):
-        # The other half of the spectrum is the conjugate of this one.
-        c = self._coefficients[..., self.n // 2 :].reshape(-1, 2 * (self.n // 2) + 1, self.n // 2 + 1)
-        size = np.abs(c).max(axis=0)
+        n = self.n
+        size = np.abs(self._half).reshape(-1, n, n // 2 + 1).max(axis=0)
+        if n % 2 == 0:
+            # Shared between n/2 and -n/2.
+            size[n // 2] *= 0.5
+            size[:, -1] *= 0.5
         # FFT rounding leaves about eps in absent modes.
         present = size > 4 * np.finfo(float).eps * size.max()
-        k1 = np.abs(np.arange(-(self.n // 2), self.n // 2 + 1))[present.any(axis=1)]
-        return int(max(k1.max(initial=0), np.flatnonzero(present.any(axis=0)).max(initial=0)))
+        rows = np.flatnonzero(present.any(axis=1))
+        return int(max(np.minimum(rows, n - rows).max(initial=0), np.flatnonzero(present.any(axis=0)).max(initial=0)))
 
     @property
-    def _coefficients(self):
-        return self._cached("_c", lambda: grid.coefficients(self.values))
+    def _half(self):
+        """The coefficients of the modes k_2 >= 0, as `to_spectrum` has them."""
+        return self._cached("_spectrum", lambda: to_spectrum(self.values))
 
     @property
     def _present_coefficients(self):
         """The coefficients of the modes |k_i| <= n_modes."""
-        kept = slice(self.n // 2 - self.n_modes, self.n // 2 + self.n_modes + 1)
-        return self._coefficients[..., kept, kept]
+        return self._cached("_c", lambda: grid.both_halves(self._half, self.n, self.n_modes))
 
     @property
     def spline_coefficients(self):
@@ -111,7 +115,7 @@ class PeriodicField:
         """
         n_modes = checks.integer("n_modes", n_modes, at_least=0)
         if self.interpolation == "trigonometric":
-            return grid.coefficients(self.values, n_modes)
+            return grid.both_halves(self._half, self.n, n_modes)
         power = 2 if self.interpolation == "bilinear" else 4
         return _splines.fourier_coefficients(self.spline_coefficients, power, n_modes)
 

@@ -15,7 +15,7 @@ import scipy.fft
 from pde import checks
 from pde._transforms import to_spectrum, to_values
 
-__all__ = ["coefficients", "dealiased_modes", "fast_size", "from_coefficients", "points", "resample"]
+__all__ = ["both_halves", "coefficients", "dealiased_modes", "fast_size", "from_coefficients", "points", "resample"]
 
 
 def points(n: int, length: float = 1.0) -> np.ndarray:
@@ -114,10 +114,14 @@ def coefficients(values: np.ndarray, n_modes: int | None = None) -> np.ndarray:
         Complex; the entry [n_modes + k_1, n_modes + k_2] belongs to k.
     """
     n = values.shape[-1]
-    n_modes = n // 2 if n_modes is None else n_modes
+    return both_halves(to_spectrum(values), n, n // 2 if n_modes is None else n_modes)
+
+
+def both_halves(half: np.ndarray, n: int, n_modes: int) -> np.ndarray:
+    """Return what `coefficients` does from the half k_2 >= 0 of the coefficients, as `to_spectrum` has it."""
     kept = min(n_modes, n // 2)
-    half = to_spectrum(values)[..., : kept + 1]
-    c = np.zeros(values.shape[:-2] + (2 * n_modes + 1,) * 2, dtype=complex)
+    half = half[..., : kept + 1]
+    c = np.zeros(half.shape[:-2] + (2 * n_modes + 1,) * 2, dtype=complex)
     last = n_modes + kept
     c[..., n_modes : last + 1, n_modes : last + 1] = half[..., : kept + 1, :]
     c[..., n_modes - kept : n_modes, n_modes : last + 1] = half[..., n - kept :, :]

@@ -72,14 +72,26 @@ def _sketch(v, blocks, signs, out):
         n = blocks[block]
         bins, sign = out[first : first + n], signs[block]
         first += n
-        whole = v.size - v.size % n
         for k in range(n):
             bins[k] = 0.0
-        for start in range(0, whole, n):
+        # Rows of n entries, four at a time: single rows are too short for a loop of their own.
+        rows, i = v.size // n, 0
+        whole = rows * n
+        w, s = v[:whole].reshape(rows, n), sign[:whole].reshape(rows, n)
+        while i + 4 <= rows:
+            a, b, c, d = w[i], w[i + 1], w[i + 2], w[i + 3]
+            p, q, x, y = s[i], s[i + 1], s[i + 2], s[i + 3]
             for k in range(n):
-                bins[k] += sign[start + k] * v[start + k]
+                bins[k] += p[k] * a[k] + q[k] * b[k] + x[k] * c[k] + y[k] * d[k]
+            i += 4
+        while i < rows:
+            a, p = w[i], s[i]
+            for k in range(n):
+                bins[k] += p[k] * a[k]
+            i += 1
+        a, p = v[whole:], sign[whole:]
         for k in range(v.size - whole):
-            bins[k] += sign[whole + k] * v[whole + k]
+            bins[k] += p[k] * a[k]
 
 
 @njit(fastmath=_FAST, forceinline=True)

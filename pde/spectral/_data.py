@@ -50,7 +50,11 @@ def terminal_data(problem, n, k_max, negligible):
         r = f.n_modes if trigonometric else min(max(2 * f.n, 2 * k_max), max(_FARTHEST, k_max))
         r = max(r, k_max)
         c = f.fourier_coefficients(r)[:, r:]
-        fine = min(max(2 * n, grid.fast_size(2 * r + 1)), 2 * _FARTHEST) if not trigonometric or f.n > n else 2 * n
+        if trigonometric and f.n <= n:
+            # 32 points per wavelength: the largest value on them is within half a per cent of the largest of all.
+            fine = n if 32 * f.n_modes <= n else min(2 * n, grid.fast_size(32 * f.n_modes))
+        else:
+            fine = min(max(2 * n, grid.fast_size(2 * r + 1)), 2 * _FARTHEST)
         return Data(c, None, 0.0 if trigonometric else float(np.abs(f.values).max()), f.on_grid(fine))
     return sampled_data(problem.terminal_on_grid, max(n, 64), k_max, negligible)
 

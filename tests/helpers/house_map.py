@@ -64,8 +64,9 @@ _parse = lru_cache(maxsize=None)(ast.parse)
 
 
 def read_modules(root: Path, packages: Iterable[str]) -> list[Module]:
-    """Read every module of the packages under `root`."""
-    paths = sorted(path for package in packages for path in (root / package).rglob("*.py"))
+    """Read every module of the packages under `root`, but for folders with a dot: environments of other tools."""
+    found = (path for package in packages for path in (root / package).rglob("*.py"))
+    paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
     return [
         Module(
             ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"),
