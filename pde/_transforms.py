@@ -11,7 +11,7 @@ try:
 except ImportError:
     ducc0 = None
 
-__all__ = ["to_spectrum", "to_values"]
+__all__ = ["both_halves", "to_spectrum", "to_values"]
 
 
 def to_values(spectrum, n):
@@ -36,3 +36,21 @@ def to_spectrum(values):
         return scipy.fft.rfft2(values, norm="forward")
     values = np.asarray(values, dtype=float)
     return ducc0.fft.r2c(values, axes=(values.ndim - 2, values.ndim - 1), forward=True, inorm=2, nthreads=1)
+
+
+def both_halves(half, n, n_modes):
+    """Return what `grid.coefficients` does from the half k_2 >= 0 of the coefficients, as `to_spectrum` has it."""
+    kept = min(n_modes, n // 2)
+    half = half[..., : kept + 1]
+    c = np.zeros(half.shape[:-2] + (2 * n_modes + 1,) * 2, dtype=complex)
+    last = n_modes + kept
+    c[..., n_modes : last + 1, n_modes : last + 1] = half[..., : kept + 1, :]
+    c[..., n_modes - kept : n_modes, n_modes : last + 1] = half[..., n - kept :, :]
+    if 2 * kept == n:
+        # An even grid cannot tell n/2 from -n/2: the entry is shared between them.
+        c[..., [n_modes - kept, last], :] *= 0.5
+        c[..., last] *= 0.5
+    # The values are real: c_(-k) is the conjugate of c_k.
+    rows = slice(n_modes - kept, last + 1)
+    c[..., rows, n_modes - kept : n_modes] = np.conj(c[..., rows, last:n_modes:-1][..., ::-1, :])
+    return c

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from pde import _splines, checks, grid
-from pde._transforms import to_spectrum
+from pde._transforms import both_halves, to_spectrum
 
 __all__ = ["INTERPOLATIONS", "PeriodicField"]
 
@@ -93,7 +93,7 @@ class PeriodicField:
     @property
     def _present_coefficients(self):
         """The coefficients of the modes |k_i| <= n_modes."""
-        return self._cached("_c", lambda: grid.both_halves(self._half, self.n, self.n_modes))
+        return self._cached("_c", lambda: both_halves(self._half, self.n, self.n_modes))
 
     @property
     def spline_coefficients(self):
@@ -115,7 +115,7 @@ class PeriodicField:
         """
         n_modes = checks.integer("n_modes", n_modes, at_least=0)
         if self.interpolation == "trigonometric":
-            return grid.both_halves(self._half, self.n, n_modes)
+            return both_halves(self._half, self.n, n_modes)
         power = 2 if self.interpolation == "bilinear" else 4
         return _splines.fourier_coefficients(self.spline_coefficients, power, n_modes)
 

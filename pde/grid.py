@@ -13,9 +13,9 @@ import numpy as np
 import scipy.fft
 
 from pde import checks
-from pde._transforms import to_spectrum, to_values
+from pde._transforms import both_halves, to_spectrum, to_values
 
-__all__ = ["both_halves", "coefficients", "dealiased_modes", "fast_size", "from_coefficients", "points", "resample"]
+__all__ = ["coefficients", "dealiased_modes", "fast_size", "from_coefficients", "points", "resample"]
 
 
 def points(n: int, length: float = 1.0) -> np.ndarray:
@@ -115,24 +115,6 @@ def coefficients(values: np.ndarray, n_modes: int | None = None) -> np.ndarray:
     """
     n = values.shape[-1]
     return both_halves(to_spectrum(values), n, n // 2 if n_modes is None else n_modes)
-
-
-def both_halves(half: np.ndarray, n: int, n_modes: int) -> np.ndarray:
-    """Return what `coefficients` does from the half k_2 >= 0 of the coefficients, as `to_spectrum` has it."""
-    kept = min(n_modes, n // 2)
-    half = half[..., : kept + 1]
-    c = np.zeros(half.shape[:-2] + (2 * n_modes + 1,) * 2, dtype=complex)
-    last = n_modes + kept
-    c[..., n_modes : last + 1, n_modes : last + 1] = half[..., : kept + 1, :]
-    c[..., n_modes - kept : n_modes, n_modes : last + 1] = half[..., n - kept :, :]
-    if 2 * kept == n:
-        # An even grid cannot tell n/2 from -n/2: the entry is shared between them.
-        c[..., [n_modes - kept, last], :] *= 0.5
-        c[..., last] *= 0.5
-    # The values are real: c_(-k) is the conjugate of c_k.
-    rows = slice(n_modes - kept, last + 1)
-    c[..., rows, n_modes - kept : n_modes] = np.conj(c[..., rows, last:n_modes:-1][..., ::-1, :])
-    return c
 
 
 def from_coefficients(c: np.ndarray, n: int) -> np.ndarray:
