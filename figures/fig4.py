@@ -55,12 +55,15 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None
     sweep = np.unique([*sigmas, *((0.0, 0.02, 0.1) if quick else (0.0, 0.003, 0.01, 0.03, 0.1, 0.3))])
     problems = {s: pde.problems.figure4(seed, n, s, velocity) for s in dict.fromkeys([*sigmas, *sweep.tolist()])}
     first, solutions = problems[sigmas[0]], {}
+    # An installation's first run: the loops over paths are compiled beside those of the spectral solver.
+    wait = pde.feynman_kac.precompile(dtype)
     with tqdm(total=3 * len(sigmas) + len(sweep), disable=None, desc="fig4", unit="solve") as bar:
         # These two run on one core each, the longest first; the loops over paths take all.
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             runs = threads.map(lambda sigma: _literal(problems[sigma], bar), sigmas[::-1])
             spectral = dict(zip(problems, threads.map(resolved_spectral, problems.values()), strict=True))
             literal = list(runs)[::-1]
+        wait()
         for sigma in sigmas:
             solutions[sigma] = solve(problems[sigma], method, n_paths, n_steps, seed, spectral[sigma], dtype)
             bar.update()

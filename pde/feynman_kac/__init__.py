@@ -20,6 +20,7 @@ from pde.feynman_kac._level_paths import level_key, level_samples
 from pde.feynman_kac._levels import NotConvergedError
 from pde.feynman_kac._multilevel import MultilevelEstimate, multilevel
 from pde.feynman_kac._normals import standard_normals
+from pde.feynman_kac._precompile import precompile
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._reference import brownian_increments, euler_maruyama, stochastic_heun
 from pde.feynman_kac._result import Estimate, GradientEstimate, Solution
@@ -42,6 +43,7 @@ __all__ = [
     "level_samples",
     "multilevel",
     "paths",
+    "precompile",
     "solve_to",
     "standard_normals",
     "stochastic_heun",

@@ -16,7 +16,7 @@ from pde.feynman_kac._normals16 import normal_table, normals_of_words
 from pde.feynman_kac._random import GAUSSIAN32, TWO_POINT32, threefry
 from pde.feynman_kac._simd_gather import load_rows
 
-__all__ = ["advance32", "cell_table", "increments32"]
+__all__ = ["advance32", "advance32_wide", "cell_table", "increments32"]
 
 _U, _W, _I, _F = np.uint64, np.uint32, np.int32, np.float32
 _8, _32 = _W(8), _U(32)
@@ -208,7 +208,7 @@ def _make_advance(block):
     return advance
 
 
-_advance_narrow, _advance_wide = _make_advance(16), _make_advance(64)
+_advance_narrow, advance32_wide = _make_advance(16), _make_advance(64)
 
 
 def advance32(
@@ -223,7 +223,7 @@ def advance32(
     2 i + 1 have opposite increments.
     """
     # Whole blocks are advanced, full or not.
-    advance = _advance_narrow if x.shape[1] <= 32 else _advance_wide
+    advance = _advance_narrow if x.shape[1] <= 32 else advance32_wide
     table = normal_table().ravel() * np.float32(scale * 2.0**32)
     advance(
         x, y, tables, layers, degree, n, scale, table, step, first_path, first_point, common, antithetic, two_point,

@@ -2,7 +2,10 @@
 
 import contextlib
 import importlib
+import os
 import pkgutil
+import subprocess
+import sys
 import threading
 
 import numba
@@ -11,6 +14,7 @@ import pytest
 
 import pde
 from pde import _compiled
+from pde.feynman_kac import _precompile
 
 
 def test_every_loop_is_cached_and_takes_its_turn():
@@ -89,3 +93,44 @@ def test_lock_is_for_numbas_own_pool_alone(layer, locked, monkeypatch):
 
     monkeypatch.setattr(numba, "threading_layer", threading_layer)
     assert (_compiled.turn() is _compiled._lock) == locked
+
+
+def test_nothing_is_compiled_beside_where_the_cache_has_it(monkeypatch):
+    _precompile.call("float64", "euler")
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert pde.feynman_kac.precompile()() is None
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        pde.feynman_kac.precompile("float16")
+    with pytest.raises(ValueError, match="scheme must be one of"):
+        pde.feynman_kac.precompile(scheme="milstein")
+
+
+PRECOMPILED = """
+import pde
+from pde.feynman_kac import _kernels32, _kernels64
+
+pde.feynman_kac.precompile("{dtype}", "{scheme}")()
+for sigma in (0.0, 0.1):
+    problem = pde.problems.figure4(seed=0, n=32, sigma=sigma)
+    options = dict(dtype="{dtype}", scheme="{scheme}") if sigma else dict()
+    pde.feynman_kac.estimate(problem, pde.grid.points(12), 40, 4, 0, **options)
+for loop in (_kernels64.advance_rk4, _kernels64.terminal_moments, {loop}):
+    stats = loop.dispatcher.stats
+    assert sum(stats.cache_hits.values()) == 1 and not stats.cache_misses, (loop, stats)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dtype", "scheme", "loop"),
+    [
+        ("float64", "euler", "_kernels64.advance_euler"),
+        ("float64", "heun", "_kernels64.advance_heun"),
+        ("float32", "euler", "_kernels32.advance32_wide"),
+    ],
+)
+def test_what_was_compiled_beside_is_not_compiled_again(tmp_path, dtype, scheme, loop):
+    code = PRECOMPILED.format(dtype=dtype, scheme=scheme, loop=loop)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
