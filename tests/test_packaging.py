@@ -238,6 +238,33 @@ def test_a_user_without_home_and_without_rights_gets_his_figure(built, tmp_path_
     assert not list(packages.rglob("__pycache__"))
 
 
+def interpreter(version):
+    """Another Python of this machine, on the path or pyenv's; the test is skipped where there is none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for path in (shutil.which(f"python{version}"), *pyenv.glob(f"{version}.*/bin/python{version}")):
+        code = "import sys; print('%d.%d' % sys.version_info[:2])"
+        if path and subprocess.run([path, "-c", code], capture_output=True, text=True).stdout.strip() == version:
+            return str(path)
+    pytest.skip(f"no Python {version} on this machine")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_the_core_runs_in_other_versions_of_python(built, tmp_path, version):
+    subprocess.run([interpreter(version), "-m", "venv", str(tmp_path / ODD)], check=True, capture_output=True)
+    pip = call(tmp_path / ODD, tmp_path, "python", "-m", "pip", "install", "-q", built[0])
+    if pip.returncode:
+        pytest.skip(f"pip cannot install the core: {pip.stderr.splitlines()[-1][:200]}")
+    done = call(tmp_path / ODD, tmp_path, "python", "enresnet", "fig4", "--quick", "--n", "16")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "fig4.json").read_text(encoding="utf-8"))
+    assert all(row["maximum_principle"] for row in record["solutions"])
+    # Without PyTorch, the commands that need it say in one line what to install.
+    done = call(tmp_path / ODD, tmp_path, "python", "enresnet", "evaluate", "zoo:cifar10/resnet20-seed0")
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and "enresnet[nets]" in line
+
+
 def test_extras_are_complete():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
