@@ -29,7 +29,6 @@ from typing import NamedTuple
 import contourpy
 import numba
 import numpy as np
-import scipy.fft
 import scipy.stats
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -38,6 +37,7 @@ import pde
 from figures._cli import make_main
 from figures._style import BLACK, BLUE, GREEN, GREY, RED, letter
 from figures.fig4 import PAPER_DT, PUBLISHED_RANGES, path_average
+from pde.transforms import to_spectrum, to_values
 
 __all__ = ["READINGS", "Reading", "compute", "contour_length", "findings", "main", "march", "plot", "table"]
 
@@ -161,14 +161,12 @@ def march(f, velocity, nu, n_steps, scheme):
     }[scheme]  # fmt: skip
 
     def rate(hat, v):
-        return keep * scipy.fft.rfft2(
-            v[0] * scipy.fft.irfft2(1j * kx * hat, s=(n, n)) + v[1] * scipy.fft.irfft2(1j * np.abs(ky) * hat, s=(n, n))
-        )
+        return keep * to_spectrum(v[0] * to_values(1j * kx * hat, n) + v[1] * to_values(1j * np.abs(ky) * hat, n))
 
-    u = scipy.fft.rfft2(f)
+    u = to_spectrum(f)
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(n_steps):
-            if step % 20 == 0 and not np.abs(u).max() < LOST * n * n:
+            if step % 20 == 0 and not np.abs(u).max() < LOST:
                 break
             v = velocity()
             a = rate(u, v)
@@ -177,7 +175,7 @@ def march(f, velocity, nu, n_steps, scheme):
             d = rate(half * (half * u + dt * c), v)
             u = half * (half * (u + dt / 6 * a) + dt / 3 * (b + c)) + dt / 6 * d
             u = keep * u if scheme == "filter" else u
-        return scipy.fft.irfft2(u, s=(n, n))
+        return to_values(u, n)
 
 
 def _along_redrawn(f, rng, n_steps):

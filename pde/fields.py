@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from pde import _splines, checks, grid
-from pde._transforms import both_halves, to_spectrum
+from pde.transforms import both_halves, to_spectrum
 
 __all__ = ["INTERPOLATIONS", "PeriodicField"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.fft
 
 from pde import checks
-from pde._transforms import both_halves, to_spectrum, to_values
+from pde.transforms import both_halves, to_spectrum, to_values
 
 __all__ = ["coefficients", "dealiased_modes", "fast_size", "from_coefficients", "points", "resample"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pde import grid
 from pde._compiled import njit
-from pde._transforms import to_spectrum, to_values
+from pde.transforms import to_spectrum, to_values
 
 __all__ = ["Generator", "product_grid"]
 

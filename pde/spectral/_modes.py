@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from pde._compiled import njit
-from pde._transforms import to_spectrum, to_values
+from pde.transforms import to_spectrum, to_values
 
 __all__ = ["Modes"]
 

@@ -7,7 +7,7 @@ the modes kept is that of v . grad w = (v . grad W) . grad u + v_i W_j d_i d_j u
 import numpy as np
 
 from pde import grid
-from pde._transforms import to_spectrum, to_values
+from pde.transforms import to_spectrum, to_values
 
 __all__ = ["Tail"]
 

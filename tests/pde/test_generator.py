@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pde import PeriodicField, _transforms, grid
+from pde import PeriodicField, grid, transforms
 from pde.spectral._generator import Generator, product_grid
 from pde.spectral._modes import Modes
 
@@ -168,12 +168,12 @@ def test_default_grid_is_fast_and_even(problem):
 def test_both_transforms_are_the_same_to_rounding(n, n_columns, monkeypatch):
     pytest.importorskip("ducc0")
     values = np.random.default_rng(n).standard_normal((2, n, n))
-    fast = _transforms.to_spectrum(values)
-    back = _transforms.to_values(fast[..., :n_columns], n)
-    monkeypatch.setattr(_transforms, "ducc0", None)
+    fast = transforms.to_spectrum(values)
+    back = transforms.to_values(fast[..., :n_columns], n)
+    monkeypatch.setattr(transforms, "ducc0", None)
     # Sums of n**2 terms over n**2: rounding of a few eps log2(n) of their root mean square, below 4 / n and 4.
-    assert np.abs(fast - _transforms.to_spectrum(values)).max() <= 100 * EPS / n
-    assert np.abs(back - _transforms.to_values(fast[..., :n_columns], n)).max() <= 100 * EPS
+    assert np.abs(fast - transforms.to_spectrum(values)).max() <= 100 * EPS / n
+    assert np.abs(back - transforms.to_values(fast[..., :n_columns], n)).max() <= 100 * EPS
     if n_columns == n // 2 + 1:
         assert np.abs(back - values).max() <= 100 * EPS
 

@@ -15,7 +15,7 @@ __all__ = ["both_halves", "to_spectrum", "to_values"]
 
 
 def to_values(spectrum, n):
-    """Sum of the modes in `spectrum`, (..., n, m), at the (..., n, n) points; irfft2 with norm="forward".
+    """Return the (..., n, n) values of the modes in `spectrum`, (..., n, m): irfft2 with norm="forward".
 
     Columns beyond the m <= n // 2 + 1 given are zero.
     """
@@ -31,7 +31,7 @@ def to_values(spectrum, n):
 
 
 def to_spectrum(values):
-    """Fourier coefficients (..., n, n // 2 + 1) of real values (..., n, n); rfft2 with norm="forward"."""
+    """Return the coefficients (..., n, n // 2 + 1) of real values (..., n, n): rfft2 with norm="forward"."""
     if ducc0 is None:
         return scipy.fft.rfft2(values, norm="forward")
     values = np.asarray(values, dtype=float)
