@@ -50,7 +50,6 @@ def precompile(dtype="float64", scheme="euler"):
         return lambda: None
     code = f"from pde.feynman_kac import _precompile; _precompile.call({dtype!r}, {scheme!r})"
     path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
-    # What goes wrong there comes to light here, where the loop is called.
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": path},
@@ -58,7 +57,12 @@ def precompile(dtype="float64", scheme="euler"):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    return lambda: process.wait() and None
+
+    def wait():
+        # What goes wrong there comes to light here, where the loop is called.
+        process.wait()
+
+    return wait
 
 
 def _are_cached(dtype, scheme):
