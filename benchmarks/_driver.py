@@ -137,12 +137,16 @@ def set_up(tools, envs, *, borrow=False):
 
 def machine():
     """What the numbers depend on."""
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    cpu, flags = platform.processor() or platform.machine(), ""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        lines = [line.partition(":") for line in file]
+        cpu = next((value.strip() for key, _, value in lines if key.startswith("model name")), cpu)
+        flags = next((value for key, _, value in lines if key.startswith("flags")), flags)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True)
     return {
         "cpu": cpu,
+        # The path kernels depend on it most.
+        "avx512": "avx512f" in flags.split(),
         "n_cores": os.cpu_count(),
         "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),

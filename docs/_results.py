@@ -32,6 +32,8 @@ def made_by(content):
     """A line on the machine and the versions behind a benchmark."""
     machine = content["machine"]
     where = f"{machine.get('cpu', machine.get('processor', ''))}, {machine.get('n_cores', machine.get('cores'))} cores"
+    if "avx512" in machine:
+        where += f", {'with' if machine['avx512'] else 'without'} AVX-512"
     return f"\n\n{where}, commit `{str(machine.get('commit', content.get('commit')))[:9]}`."
 
 
