@@ -3,9 +3,10 @@
     python -m nets.compare --first runs/cpu-resnet20-seed0 runs/cpu-resnet20-seed1 \\
                            --second runs/cpu-en1_resnet20-seed0 runs/cpu-en1_resnet20-seed1
 
-Each side consists of runs of one training with different seeds. The results of `nets.evaluate` are compared image by
-image, and missing results are computed. Attacks on a noisy network average over its draws, attacks on a deterministic
-network do not.
+Each side consists of runs of one training with different seeds, or of networks of the zoo: zoo:cifar10/resnet20-seed0,
+with --data PATH, whose results are kept in runs/zoo. The results of `nets.evaluate` are compared image by image, and
+missing results are computed. Attacks on a noisy network average over its draws, attacks on a deterministic network do
+not.
 """
 
 import sys
@@ -27,9 +28,9 @@ class Options:
     """Command-line options."""
 
     first: tuple[Path, ...] = ()
-    """Directories of the runs on the first side."""
+    """Directories of the runs on the first side, or zoo:NAME."""
     second: tuple[Path, ...] = ()
-    """Directories of the runs on the second side."""
+    """Directories of the runs on the second side, or zoo:NAME."""
     attacks: tuple[str, ...] = ()
     """Names of the attacks, as for `nets.evaluate`. Default: those of the preset."""
     also: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ def compare(first, second, options=None, *, inject=None, progress=True):
     Parameters
     ----------
     first, second : sequence of Path
-        Directories of the runs of one training each, with different seeds.
+        Directories of the runs of one training each, with different seeds; or zoo:NAME, and `options` with `data`.
     options : Options, optional
         Options of each evaluation.
     inject : str, optional

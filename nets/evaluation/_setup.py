@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from bridge import checks
-from nets import data
+from nets import data, zoo
 from nets.attacks import is_noisy
 from nets.data import balanced_order
 from nets.evaluation._attack_specs import attacks_of
@@ -130,18 +130,22 @@ class Setup:
 
 
 def prepare(run, options=None, *, progress=True):
-    """Read a run's directory and its images, and check the options; ValueError where something does not fit."""
+    """Read a run and its images, and check the options; ValueError where something does not fit.
+
+    `run` is a directory, or zoo:NAME, whose results are kept in runs/zoo/NAME of the working directory.
+    """
     options = Options() if options is None else options
-    run = Path(run)
     device = device_of(options.device)
     preset_name, preset = preset_of(options, device)
-    model, record, weights = load_run(run, device)
+    model, record, weights = _load(run, device)
     control = {} if options.inject is None else {"inject": options.inject, "coef": options.coef}
     if control:
         inject(model, options.inject, options.coef)
-    oracle, oracle_record, oracle_weights = load_run(options.oracle, device) if options.oracle else (None, None, None)
+    oracle, oracle_record, oracle_weights = _load(options.oracle, device) if options.oracle else (None, None, None)
     recipe = record["recipe"]
     set_threads(given(options.n_threads, recipe.get("n_threads")))
+    if options.data is None and _of_the_zoo(run):
+        raise ValueError(f"data must be given for {run}, which came without the images of its training: --data PATH")
     images = data.load(options.data or recipe["data"], progress=progress)
     provenance = _check_data(images, record, oracle_record, options)
     n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)
@@ -150,7 +154,7 @@ def prepare(run, options=None, *, progress=True):
         model,
         data.Batches(images.test_images.to(device), images.test_labels.to(device), images.white),
         balanced_order(images.test_labels, options.subset_seed)[:n_images],
-        run / DIRECTORY,
+        _directory(run) / DIRECTORY,
         {"weights": weights["digest"], "data": provenance["digest"], **control},
         norm=options.norm,
         oracle=None if oracle is None else (oracle, oracle_weights["digest"]),
@@ -175,6 +179,18 @@ def prepare(run, options=None, *, progress=True):
         attacks=_attacks(runner, options, preset, eps, recipe),
         runner=runner,
     )
+
+
+def _of_the_zoo(run):
+    return str(run).startswith(zoo.PREFIX)
+
+
+def _load(run, device):
+    return load_run(zoo.path(run) if _of_the_zoo(run) else run, device)
+
+
+def _directory(run):
+    return Path("runs", "zoo", str(run).removeprefix(zoo.PREFIX)) if _of_the_zoo(run) else Path(run)
 
 
 def _attacks(runner, options, preset, eps, recipe):

@@ -5,11 +5,13 @@ import math
 import shutil
 
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
 
-from nets import compare
+import nets
+from nets import compare, zoo
 from nets.evaluate import main as evaluate_main
 from nets.evaluation import _paired as comparison
 from nets.evaluation._assessment import Options, evaluate
@@ -136,3 +138,31 @@ def test_another_eps_is_refused(runs, monkeypatch):
     monkeypatch.setattr(comparison, "prepare", lambda run, options, **_: real(run, Options(quick=True, eps=next(made))))
     with pytest.raises(ValueError, match="other images or with another eps"):
         comparison.compare([runs[0]], [runs[1]], Options(quick=True), progress=False)
+
+
+def test_networks_of_the_zoo_are_compared_on_images_of_the_users_own(tmp_path, monkeypatch):
+    sample = zoo.sample()
+    for label in range(10):
+        for k, image in enumerate(sample.x[sample.y == label][:6]):
+            path = tmp_path / "images" / ("train" if k < 2 else "test") / f"class{label}" / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
+    monkeypatch.chdir(tmp_path)
+    names = [f"zoo:cifar10/{name}-seed0" for name in ("resnet20", "en2_resnet20-without-noise")]
+    options = Options(data=str(tmp_path / "images"), attacks=("natural", "fgsm@20"), n_images=30)
+    rows, _ = comparison.compare(names[:1], names[1:], options, progress=False)
+    images = nets.data.load(tmp_path / "images", progress=False)
+    batches = nets.data.Batches(images.test_images, images.test_labels, images.white)
+    x, y = batches.take(nets.data.balanced_order(images.test_labels, 0)[:30])
+    for row, attack in zip(rows, ("natural", "fgsm"), strict=False):
+        assert (row["attack"], row["n"]) == (attack, 30 if attack == "natural" else 20)
+        for side, name in zip(("first", "second"), names, strict=True):
+            model, n = nets.load(name), row["n"]
+            x_adv = x[:n] if attack == "natural" else nets.attacks.fgsm(model, x[:n], y[:n], eps=8 / 255)
+            right = (model(x_adv).argmax(1) == y[:n]) & (model(x[:n]).argmax(1) == y[:n])
+            assert row[side] == pytest.approx(right.double().mean().item())
+    assert (tmp_path / "runs" / "zoo" / "cifar10" / "resnet20-seed0" / "evaluation").is_dir()
+    with pytest.raises(ValueError, match=r"data must be given for zoo:cifar10/resnet20-seed0.*--data PATH"):
+        comparison.compare(names[:1], names[1:], Options(), progress=False)
+    with pytest.raises(ValueError, match="the zoo has no network 'cifar10/resnet20'"):
+        comparison.compare(["zoo:cifar10/resnet20"], names[1:], options, progress=False)
