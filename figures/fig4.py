@@ -11,7 +11,7 @@ of the paper's own colour bars; `python -m figures.fig4_forensics` looks for a r
 Writes fig4.png (panels (a)-(c) and the terminal datum (d)), fig4-evidence.png (why it can be believed), fig4.npz (the
 arrays) and fig4.json (arguments, versions, seconds, captions, and what was found for each sigma) to --out.
 
-About half a minute on two cores, five seconds with --quick; the first run also compiles, for ten seconds.
+A quarter of a minute on two cores, five seconds with --quick; the first run also compiles, for eight seconds.
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.
