@@ -14,17 +14,17 @@ except ImportError:
 __all__ = ["both_halves", "to_spectrum", "to_values"]
 
 
-def to_values(spectrum, n):
+def to_values(spectrum, n, out=None):
     """Return the (..., n, n) values of the modes in `spectrum`, (..., n, m): irfft2 with norm="forward".
 
-    Columns beyond the m <= n // 2 + 1 given are zero.
+    Columns beyond the m <= n // 2 + 1 given are zero. `out` may take the values of a spectrum of all columns.
     """
     if ducc0 is None:
         # Along x first: the second transform pads the columns that are missing.
         return scipy.fft.irfft(scipy.fft.ifft(spectrum, axis=-2, norm="forward"), n, norm="forward")
     rows, columns = spectrum.ndim - 2, spectrum.ndim - 1
     if spectrum.shape[-1] == n // 2 + 1:
-        return ducc0.fft.c2r(spectrum, axes=(rows, columns), lastsize=n, forward=False, nthreads=1)
+        return ducc0.fft.c2r(spectrum, axes=(rows, columns), lastsize=n, forward=False, nthreads=1, out=out)
     padded = np.zeros((*spectrum.shape[:-1], n // 2 + 1), dtype=complex)
     padded[..., : spectrum.shape[-1]] = ducc0.fft.c2c(spectrum, axes=(rows,), forward=False, nthreads=1)
     return ducc0.fft.c2r(padded, axes=(columns,), lastsize=n, forward=False, nthreads=1)

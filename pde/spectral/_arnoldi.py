@@ -32,14 +32,15 @@ _DEPENDENT = 1e-3
 # Every entry is in a bin of each of so many blocks. In one block alone, two of the few entries of a sparse vector that
 # share a bin could not be told apart.
 _BLOCKS = 4
+_SHIFT = 101
 # What came of a new vector, if not 0: the space is invariant, the sketch does not see the vector, it is not finite.
 INVARIANT, BLIND, NOT_FINITE = 1, 2, -1
 
 
 @functools.lru_cache(16)
 def signs_of(size):
-    """Signs of the entries in each block, of shape (blocks, size)."""
-    return np.random.default_rng(160).choice([-1.0, 1.0], (_BLOCKS, size))
+    """Random signs: those of the entries in block b begin at b * _SHIFT. One array for all stays in the cache."""
+    return np.random.default_rng(160).choice([-1.0, 1.0], size + (_BLOCKS - 1) * _SHIFT)
 
 
 @functools.lru_cache(16)
@@ -70,7 +71,7 @@ def _sketch(v, blocks, signs, out):
     first = 0
     for block in range(blocks.size):
         n = blocks[block]
-        bins, sign = out[first : first + n], signs[block]
+        bins, sign = out[first : first + n], signs[block * _SHIFT : block * _SHIFT + v.size]
         first += n
         for k in range(n):
             bins[k] = 0.0

@@ -36,7 +36,10 @@ class Generator:
         self._aliases = self.n_grid < 2 * modes.k_max + velocity.n_modes + 1
         self._velocity = velocity.on_grid(self.n_grid)
         self._decay = np.repeat(nu * modes.k_squared, 2)
+        # Work arrays: what is returned is never one of them.
         self._spectra = np.zeros((2, self.n_grid, self.n_grid // 2 + 1), dtype=complex)
+        self._slopes = np.empty((2, self.n_grid, self.n_grid))
+        self._pairs = self._spectra.view(float)
         self._fine, self._fine_velocity = None, None
         # Largest |v_1 k_1| + |v_2 k_2| of a mode kept: the imaginary reach of the spectrum.
         self.transport_rate = float(np.abs(self._velocity).sum(axis=0).max() * modes.unit * modes.k_max)
@@ -55,8 +58,9 @@ class Generator:
     def _product(self, state):
         """The transform of v . grad w, formed on the grid of products."""
         m = self.n_grid
-        _fill_gradient(state.view(float), self.modes.layout, self.modes.unit, self._spectra.view(float))
-        slope_x, slope_y = (to_values(spectrum, m) for spectrum in self._spectra)
+        _fill_gradient(state.view(float), self.modes.layout, self.modes.unit, self._pairs)
+        slope_x = to_values(self._spectra[0], m, self._slopes[0])
+        slope_y = to_values(self._spectra[1], m, self._slopes[1])
         _dot(slope_x, slope_y, self._velocity)
         return to_spectrum(slope_x)
 

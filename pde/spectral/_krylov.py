@@ -82,9 +82,11 @@ def _states(basis, search, shape):
 
 def _grow(basis, plan, apply, shape, error_rate, probe):
     """Extend the basis until it reaches the planned time, is full, or fails the probe; None if the sketch is blind."""
+    flat = len(shape) == 1
     while True:
-        v = apply(basis.last.view(complex).reshape(shape)).view(float).reshape(-1)
-        if not basis.extend(v):
+        last = basis.last.view(complex)
+        v = apply(last if flat else last.reshape(shape)).view(float)
+        if not basis.extend(v if flat else v.reshape(-1)):
             # Too few entries differ from zero for the sketch.
             return None
         if basis.complete or basis.size == plan.next_check:
