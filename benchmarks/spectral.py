@@ -25,8 +25,8 @@ import pinned
 PAPER_DT = 1e-3
 DEFAULT_RTOL = 1e-8
 TARGET = 1e-8
-# Candidates from loose to tight. Steps divide T, 5 % apart at most from 40 on.
-RTOLS = (1e-6, 3e-7, 1e-7, 3e-8, 1e-8, 3e-9, 1e-9, 3e-10, 1e-10)
+# Candidates from loose to tight. Steps divide T, 5 % apart at most from 40 on; ten tolerances per decade.
+RTOLS = tuple(float(f"{10 ** (-k / 10):.2g}") for k in range(60, 101))
 N_STEPS = (*range(20, 100, 2), *range(100, 200, 4), *range(200, 400, 8), *range(400, 1001, 20))
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"), "1"),
