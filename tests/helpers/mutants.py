@@ -264,6 +264,13 @@ MUTANTS = [
         "pde/test_fields",
     ),
     Mutant(
+        "negative wavenumbers taken for large ones",
+        "pde/fields.py",
+        "np.minimum(rows, n - rows).max(",
+        "rows.max(",
+        "pde/test_fields",
+    ),
+    Mutant(
         "negative σ let in",
         "pde/checks.py",
         "not math.isfinite(number) or number < 0 or",

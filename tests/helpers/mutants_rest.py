@@ -23,6 +23,13 @@ MUTANTS = [
         "figures/test_figure_values::test_pages_show_the_best_times_and_their_ratios",
     ),
     (
+        "results of the zoo's networks all in one folder",
+        "nets/evaluation/_setup.py",
+        'Path("runs", "zoo", str(run).removeprefix(zoo.PREFIX)) if',
+        'Path("runs", "zoo") if',
+        "nets/evaluation/test_compare::test_networks_of_the_zoo_are_compared_on_images_of_the_users_own",
+    ),
+    (
         "right answers called wrong",
         "lessons/_exercise.py",
         "    if is_right:",
