@@ -96,7 +96,8 @@ def _read(directory):
         for name, report in reports.items():  # noqa: B007
             run = report.get("run")
             if isinstance(run, dict) and "rows" in report:
-                by_path[run["path"]] = run["recipe"]
+                # The network in the zoo has the name of its report: zoo:cifar10/NAME of cifar10-NAME.json.
+                by_path[run["path"]] = by_path["zoo:" + name.replace("-", "/", 1)] = run["recipe"]
                 inject = (report.get("control") or {}).get("inject")
                 kind = kind_of(run["recipe"], oracle=report.get("oracle"), inject=inject)
                 evaluations.setdefault(kind, []).append(report)

@@ -137,6 +137,16 @@ def test_of_several_comparisons_the_one_of_most_networks_counts_then_the_one_on_
     assert (row["measured"], row["n"]) == ("+1.00 ± 2.00", "1000 × 2 and 1")
 
 
+def test_a_network_of_the_zoo_is_known_by_its_report(results):
+    for name, model in (("p-seed0", "resnet20"), ("e-seed0", "en1_resnet20")):
+        put(results, f"cifar10-{name}", evaluation(f"runs/{name}", recipe(model), [("natural", 0.7, 1000)]))
+    report = compared(["zoo:cifar10/p-seed0"], ["zoo:cifar10/e-seed0"], [("natural", "natural", 0.03, 0.02)])
+    report["rows"][0]["n"] = 2000
+    put(results, "y", report)
+    row = rows_of(results)["Noise raises natural accuracy", "En1ResNet-20 − ResNet-20, natural images"]
+    assert (row["measured"], row["n"]) == ("+3.00 ± 2.00", "2000 × 1 and 1")
+
+
 def test_a_control_is_a_kind_of_its_own(results):
     before = rows_of(results)
     control = evaluation("runs/p0", recipe("resnet20"), [("natural", 0.1, 2000), ("ifgsm20", 0.1, 2000)])
