@@ -93,7 +93,7 @@ def _read(directory):
         if isinstance(report, dict):
             reports[path.stem] = report
     try:
-        for name, report in reports.items():  # noqa: B007
+        for name, report in reports.items():
             run = report.get("run")
             if isinstance(run, dict) and "rows" in report:
                 # The network in the zoo has the name of its report: zoo:cifar10/NAME of cifar10-NAME.json.
