@@ -140,7 +140,9 @@ def _n_attacks(name):
 def _measure_gain(claim, library):
     for sign, pair in ((1, (claim.first, claim.second)), (-1, (claim.second, claim.first))):
         key = "attack" if sign == 1 else "attack_on_first"
-        rows = [_row(report["rows"], claim.attacks, key) for report in library.comparisons.get(pair, ())]
+        # At a tie, the comparison by the most attacks.
+        reports = sorted(library.comparisons.get(pair, ()), key=lambda report: -len(report["rows"]))
+        rows = [_row(report["rows"], claim.attacks, key) for report in reports]
         row = max(
             filter(None, rows),
             key=lambda row: (_n_attacks(row[key]), row["n_first"] + row["n_second"], row["n"]),

@@ -133,6 +133,12 @@ def test_of_several_comparisons_the_one_of_most_networks_counts_then_the_one_on_
     fewer = compared(["runs/p0", "runs/p1"], ["runs/e0"], [("natural", "natural", 0.5, 0.02)])
     fewer["rows"][0]["n"] = 10
     put(results, "a0", fewer)
+    # As many networks and images, but fewer attacks, and first by its name.
+    more = compared(
+        ["runs/p0", "runs/p1"], ["runs/e0"], [("natural", "natural", 0.01, 0.02), ("fgsm", "fgsm", 0, 0.02)]
+    )
+    put(results, "y", more)
+    put(results, "a1", compared(["runs/p0", "runs/p1"], ["runs/e0"], [("natural", "natural", 0.4, 0.02)]))
     row = rows_of(results)["Noise raises natural accuracy", "En1ResNet-20 − ResNet-20, natural images"]
     assert (row["measured"], row["n"]) == ("+1.00 ± 2.00", "1000 × 2 and 1")
 
