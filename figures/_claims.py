@@ -8,8 +8,8 @@ A claim on accuracies is a gain g = second - first, measured on the same images 
     does not hold      g <= 2 s, and the paper's gain is excluded: p > g + 2 s
     not reached        too few images or seeds to exclude either, or nothing was measured
 
-If a pair has several comparisons, the one with the most networks counts, then the one on the most images, then the one by
-the most attacks; of worst cases, before that, the one of the most attacks.
+If a pair has several comparisons, the one with the most networks counts, then the one on the most images, then the one
+by the most attacks; of worst cases, before that, the one of the most attacks.
 
 A claim without a printed number only has a direction: it holds if g > 2 s, does not hold if g < -2 s, else not reached.
 A claim that something is at most c holds if x + 2 s <= c, does not hold if x - 2 s > c, else not reached. A claim that
