@@ -72,9 +72,12 @@ def _are_cached(dtype, scheme):
     """
     advance = _kernels32.advance32_wide if dtype == "float32" else getattr(_kernels64, f"advance_{scheme}")
     for loop in (advance, _kernels64.advance_rk4, _kernels64.terminal_moments):
-        folder, function = loop.dispatcher.stats.cache_path, loop.dispatcher.py_func
-        name = f"*.{function.__name__}-{function.__code__.co_firstlineno}.*"
-        if folder is not None and not any(Path(folder).glob(name)):
+        # A plain function with NUMBA_DISABLE_JIT; no folder where none can be written.
+        stats = getattr(loop.dispatcher, "stats", None)
+        if stats is None or stats.cache_path is None:
+            continue
+        function = loop.dispatcher.py_func
+        if not any(Path(stats.cache_path).glob(f"*.{function.__name__}-{function.__code__.co_firstlineno}.*")):
             return False
     return True
 
