@@ -137,14 +137,16 @@ def prepare(run, options=None, *, progress=True):
     options = Options() if options is None else options
     device = device_of(options.device)
     preset_name, preset = preset_of(options, device)
-    model, record, weights = _load(run, device)
+    model, record, weights = load_network(run, device)
     control = {} if options.inject is None else {"inject": options.inject, "coef": options.coef}
     if control:
         inject(model, options.inject, options.coef)
-    oracle, oracle_record, oracle_weights = _load(options.oracle, device) if options.oracle else (None, None, None)
+    oracle, oracle_record, oracle_weights = (
+        load_network(options.oracle, device) if options.oracle else (None, None, None)
+    )
     recipe = record["recipe"]
     set_threads(given(options.n_threads, recipe.get("n_threads")))
-    if options.data is None and _of_the_zoo(run):
+    if options.data is None and of_the_zoo(run):
         raise ValueError(f"data must be given for {run}, which came without the images of its training: --data PATH")
     images = data.load(options.data or recipe["data"], progress=progress)
     provenance = _check_data(images, record, oracle_record, options)
@@ -181,16 +183,17 @@ def prepare(run, options=None, *, progress=True):
     )
 
 
-def _of_the_zoo(run):
+def of_the_zoo(run):
     return str(run).startswith(zoo.PREFIX)
 
 
-def _load(run, device):
-    return load_run(zoo.path(run) if _of_the_zoo(run) else run, device)
+def load_network(run, device):
+    """`provenance.load_run` of a directory, a file, or zoo:NAME."""
+    return load_run(zoo.path(run) if of_the_zoo(run) else run, device)
 
 
 def _directory(run):
-    return Path("runs", "zoo", str(run).removeprefix(zoo.PREFIX)) if _of_the_zoo(run) else Path(run)
+    return Path("runs", "zoo", str(run).removeprefix(zoo.PREFIX)) if of_the_zoo(run) else Path(run)
 
 
 def _attacks(runner, options, preset, eps, recipe):

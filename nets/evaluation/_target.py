@@ -8,15 +8,13 @@ from pathlib import Path
 from torch import nn
 
 from bridge import checks
-from nets import data
+from nets import data, zoo
 from nets.attacks import EPS
 from nets.data import balanced_order
 from nets.evaluation._controls import inject
 from nets.evaluation._protocol import Settings, assess
-from nets.evaluation._setup import EPS_L2, exact, given, preset_of, set_threads
-from nets.provenance import load_run
+from nets.evaluation._setup import EPS_L2, exact, given, load_network, of_the_zoo, preset_of, set_threads
 from nets.training import device_of
-from nets.zoo import load
 
 
 def evaluate_target(target, options):
@@ -43,11 +41,10 @@ def evaluate_target(target, options):
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise ValueError(f"out must be a directory for a model that is not a run, got the file {options.out}")
     device = device_of(options.device)
-    zoo = target.startswith("zoo:")
-    model = load(target.removeprefix("zoo:"), device=device) if zoo else find_model(target, device)
+    model = zoo.load(target, device=device) if of_the_zoo(target) else find_model(target, device)
     if options.inject is not None:
         inject(model, options.inject, options.coef)
-    oracle = None if options.oracle is None else load_run(options.oracle, device)[0]
+    oracle = None if options.oracle is None else load_network(options.oracle, device)[0]
     _, preset = preset_of(options, device)
     set_threads(options.n_threads)
     n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)
