@@ -1,31 +1,27 @@
-"""numba.njit as the package uses it: cached where that can be, and one parallel loop at a time where that must be."""
+"""numba.njit as the package uses it: cached where that can be, and loops over threads of our own."""
 
+import concurrent.futures
 import contextlib
 import functools
-import threading
+import os
 import warnings
 
 import numba
 
-__all__ = ["copy", "njit", "turn"]
+__all__ = ["copy", "njit", "threaded"]
 
-_lock = threading.RLock()
 _uncached = []
 
 
 def njit(**options):
-    """As numba.njit(cache=True, nogil=True, ...); without a cache if no folder for it can be written, with one warning.
-
-    Parallel loops may be called by several threads at once (see `turn`).
-    """
+    """As numba.njit(cache=True, nogil=True, ...); without a cache if there is no folder for it, with one warning."""
 
     def decorate(function):
         try:
-            dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
+            return numba.njit(cache=True, nogil=True, **options)(function)
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise
-            dispatcher = numba.njit(nogil=True, **options)(function)
             if not _uncached:
                 warnings.warn(
                     "no folder for numba's cache can be written: loops are compiled anew in each process, which takes "
@@ -34,13 +30,25 @@ def njit(**options):
                     stacklevel=2,
                 )
             _uncached.append(function.__name__)
-        if not options.get("parallel"):
-            return dispatcher
+            return numba.njit(nogil=True, **options)(function)
+
+    return decorate
+
+
+def threaded(**options):
+    """As `njit`, for a loop function(part, ...) that does the items part[0], part[0] + part[1], ... of its work.
+
+    The decorated function is called without `part`, and calls the loop in each of `numba.get_num_threads()` threads.
+    Items must not depend on each other. numba's own parallel loops take twice as long to compile, and one of its
+    threading layers aborts when two threads call it.
+    """
+
+    def decorate(function):
+        dispatcher = njit(**options)(function)
 
         @functools.wraps(function)
         def call(*arguments):
-            with turn():
-                return dispatcher(*arguments)
+            _run(dispatcher, numba.get_num_threads(), arguments)
 
         call.dispatcher = dispatcher
         return call
@@ -48,20 +56,33 @@ def njit(**options):
     return decorate
 
 
+def _run(loop, n_parts, arguments):
+    """Call loop(part, *arguments) for each part: the first in this thread, and those that no other thread has begun."""
+    futures = {}
+    # No new threads once the interpreter shuts down: this one does the rest.
+    with contextlib.suppress(RuntimeError):
+        for index in range(1, n_parts):
+            futures[index] = _pool().submit(loop, (index, n_parts), *arguments)
+    loop((0, n_parts), *arguments)
+    for index in range(1, n_parts):
+        if index not in futures or futures[index].cancel():
+            loop((index, n_parts), *arguments)
+        else:
+            futures[index].result()
+
+
+@functools.lru_cache(maxsize=1)
+def _pool():
+    return concurrent.futures.ThreadPoolExecutor(max(1, numba.config.NUMBA_NUM_THREADS - 1), "pde")
+
+
+# The threads of a pool do not survive a fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 @numba.njit(nogil=True, forceinline=True)
 def copy(target, source):
     """Copy as many elements as both rows have: `target[:] = source` takes seconds to compile, for its error message."""
     for i in range(min(target.size, source.size)):
         target[i] = source[i]
-
-
-def turn():
-    """A lock if the threading layer is numba's own pool, which aborts when two threads enter it; else nothing.
-
-    The layer is known once numba has launched its threads.
-    """
-    try:
-        layer = numba.threading_layer()
-    except ValueError:
-        layer = "unknown"
-    return _lock if layer in ("workqueue", "unknown") else contextlib.nullcontext()

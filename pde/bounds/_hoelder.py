@@ -5,11 +5,10 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from pde import checks, convergence, spectral
-from pde._compiled import njit
+from pde._compiled import threaded
 
 __all__ = ["HoelderConstant", "hoelder_constant", "hoelder_exponent", "largest_differences"]
 
@@ -140,7 +139,8 @@ def largest_differences(u, *, length=1.0):
         raise ValueError(f"u must have shape (n, n) with n >= 2, got {u.shape}")
     n = len(u)
     # Half of the shifts: delta and -delta compare the same pairs.
-    differences = _over_shifts(np.concatenate([u, u], axis=1))
+    differences = np.empty((n // 2 + 1, n))
+    _over_shifts(np.concatenate([u, u], axis=1), differences)
     steps = np.minimum(np.arange(n), n - np.arange(n))
     squares = steps[: n // 2 + 1, None] ** 2 + steps**2
     # Exact in integers: equal distances are the same distance.
@@ -150,12 +150,11 @@ def largest_differences(u, *, length=1.0):
     return np.sqrt(found[1:]) * (length / n), largest[1:]
 
 
-@njit(parallel=True, error_model="numpy")
-def _over_shifts(doubled):
-    """max_x |u(x + (a, b)) - u(x)| for 0 <= a <= n / 2, 0 <= b < n, from u and its copy beside it, (n, 2 n)."""
+@threaded(error_model="numpy")
+def _over_shifts(part, doubled, out):
+    """out[a, b] <- max_x |u(x + (a, b)) - u(x)| for 0 <= a <= n / 2, 0 <= b < n; `doubled` is u twice, (n, 2 n)."""
     n = doubled.shape[0]
-    out = np.zeros((n // 2 + 1, n))
-    for shift in numba.prange(out.size):
+    for shift in range(part[0], out.size, part[1]):
         a, b = shift // n, shift % n
         largest = 0.0
         for i in range(n):
@@ -165,4 +164,3 @@ def _over_shifts(doubled):
                 row = max(row, abs(shifted[j] - row_i[j]))
             largest = max(largest, row)
         out[a, b] = largest
-    return out

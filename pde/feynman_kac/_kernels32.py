@@ -11,7 +11,7 @@ import math
 import numba
 import numpy as np
 
-from pde._compiled import copy, njit
+from pde._compiled import copy, njit, threaded
 from pde.feynman_kac._normals16 import normal_table, normals_of_words
 from pde.feynman_kac._random import GAUSSIAN32, TWO_POINT32, threefry
 from pde.feynman_kac._simd_gather import load_rows
@@ -147,10 +147,10 @@ def _shift(position, displacement):
 def _make_advance(block):
     """The loop for blocks of so many lanes, a constant, for which the compiler unrolls the loops over lanes."""
 
-    @njit(parallel=True, error_model="numpy", fastmath=_fast)
+    @threaded(error_model="numpy", fastmath=_fast)
     def advance(
-        x, y, tables, layers, degree, n, scale, normal, step, first_path, first_point, common, antithetic, two_point,
-        heun, key,
+        part, x, y, tables, layers, degree, n, scale, normal, step, first_path, first_point, common, antithetic,
+        two_point, heun, key,
     ):  # fmt: skip
         n_rows, n_lanes = x.shape
         n_blocks = (n_lanes + block - 1) // block
@@ -158,7 +158,7 @@ def _make_advance(block):
         stream = TWO_POINT32 if two_point else GAUSSIAN32
         # Steps that one call of Threefry serves.
         per_call = 64 if two_point else 4
-        for work in numba.prange(n_rows * n_blocks):
+        for work in range(part[0], n_rows * n_blocks, part[1]):
             row, start = work // n_blocks, (work % n_blocks) * block
             count = min(block, n_lanes - start)
             px, py = np.zeros(block, np.uint32), np.zeros(block, np.uint32)

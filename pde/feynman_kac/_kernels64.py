@@ -13,7 +13,7 @@ Over 300 lines: the schemes share inlined parts, which the compiler must see in 
 import numba
 import numpy as np
 
-from pde._compiled import njit
+from pde._compiled import threaded
 from pde.feynman_kac._random import fill_normals, fill_signs
 from pde.feynman_kac._simd_spline import LANES, bicubic_lanes, bilinear_lanes
 
@@ -98,9 +98,9 @@ def _wrap(x):
 def _make_advance(heun):
     """The loop of Euler-Maruyama or of the stochastic Heun method, each compiled without the other."""
 
-    @njit(parallel=True, **_options)
+    @threaded(**_options)
     def advance(
-        x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, key
+        part, x, y, tables, layers, degree, n, scale, step, first_path, first_point, common, antithetic, two_point, key
     ):
         """Advance particles at x, y (n_rows, n_lanes) by len(layers) steps, in place, with increments of size `scale`.
 
@@ -112,7 +112,7 @@ def _make_advance(heun):
         n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
         row_length = _U(n + degree + 1)
         size = np.float64(n)
-        for work in numba.prange(n_rows * n_blocks):
+        for work in range(part[0], n_rows * n_blocks, part[1]):
             row, start = work // n_blocks, (work % n_blocks) * _BLOCK
             count = min(_BLOCK, n_lanes - start)
             px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
@@ -163,8 +163,8 @@ advance_euler = _make_advance(heun=False)
 advance_heun = _make_advance(heun=True)
 
 
-@njit(parallel=True, **_options)
-def advance_rk4(x, y, tables, layers, degree, n):
+@threaded(**_options)
+def advance_rk4(part, x, y, tables, layers, degree, n):
     """Advance particles at x, y (n_rows, n_lanes) along characteristics by len(layers) Runge-Kutta steps, in place.
 
     layers (n_steps, 3): the tables at the beginning, the middle and the end of each step.
@@ -173,7 +173,7 @@ def advance_rk4(x, y, tables, layers, degree, n):
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
     row_length = _U(n + degree + 1)
     size = np.float64(n)
-    for work in numba.prange(n_rows * n_blocks):
+    for work in range(part[0], n_rows * n_blocks, part[1]):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
@@ -200,8 +200,8 @@ def advance_rk4(x, y, tables, layers, degree, n):
             y[row, start + lane] = py[lane]
 
 
-@njit(parallel=True, **_options)
-def terminal_moments(x, y, unit, table, degree, n, common, antithetic, mean, squares):
+@threaded(**_options)
+def terminal_moments(part, x, y, unit, table, degree, n, common, antithetic, mean, squares):
     """Reduce the terminal data at x, y (n_rows, n_lanes) to mean and sum of squared deviations per point: (n_points,).
 
     mean <- mean + (f - mean) / k,  squares <- squares + (f - mean_old) (f - mean)                     (Welford 1962)
@@ -214,7 +214,7 @@ def terminal_moments(x, y, unit, table, degree, n, common, antithetic, mean, squ
     share = 1 + antithetic
     # Points of a block are neighbours in memory where rows are paths.
     n_blocks = (len(mean) + _BLOCK - 1) // _BLOCK
-    for block in numba.prange(n_blocks):
+    for block in range(part[0], n_blocks, part[1]):
         f = np.empty(_BLOCK)
         for index in range(block * _BLOCK, min((block + 1) * _BLOCK, len(mean))):
             mean[index] = 0.0
@@ -254,11 +254,11 @@ def _add(mean, squares, index, value, count):
     squares[index] += gap * (value - mean[index])
 
 
-@njit(parallel=True, **_options)
-def evaluate(x, y, table, degree, n, out):
+@threaded(**_options)
+def evaluate(part, x, y, table, degree, n, out):
     """Write the table's first component at the positions x, y (n_rows, n_lanes) into out, of the same shape."""
     row_length, size = _U(n + degree + 1), np.float64(n)
-    for row in numba.prange(x.shape[0]):
+    for row in range(part[0], x.shape[0], part[1]):
         for lane in range(x.shape[1]):
             if degree == 1:
                 out[row, lane] = _bilinear(table, row_length, size, x[row, lane], y[row, lane])[0]

@@ -6,10 +6,9 @@ of `_kernels64`, and as there every number depends on its counter alone and bloc
 depend on the number of threads.
 """
 
-import numba
 import numpy as np
 
-from pde._compiled import copy, njit
+from pde._compiled import copy, threaded
 from pde.feynman_kac._kernels64 import _drift, _wrap
 from pde.feynman_kac._random import fill_normals
 
@@ -24,8 +23,8 @@ ALONE, STILL, COARSE = 0, 1, 2
 _options = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 
-@njit(parallel=True, **_options)
-def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first_path, first_point, second, key):
+@threaded(**_options)
+def advance_pair(part, x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first_path, first_point, second, key):
     """Advance Euler-Maruyama paths by len(layers) steps, and with them second paths of the same increments, in place.
 
     x += v(x) dt + z;   second = STILL:  cx += z;
@@ -36,7 +35,7 @@ def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
     row_length, size = _U(n + degree + 1), np.float64(n)
-    for work in numba.prange(n_rows * n_blocks):
+    for work in range(part[0], n_rows * n_blocks, part[1]):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
@@ -70,9 +69,9 @@ def advance_pair(x, y, cx, cy, tables, layers, degree, n, dt, scale, step, first
             copy(cy[row, start : start + count], qy)
 
 
-@njit(parallel=True, **_options)
+@threaded(**_options)
 def advance_martingale(
-    x, y, m, tables, layers, degree, n, slopes, snapshots, slope_n, dt, scale, step, first_path, first_point, key
+    part, x, y, m, tables, layers, degree, n, slopes, snapshots, slope_n, dt, scale, step, first_path, first_point, key
 ):
     """Advance Euler-Maruyama paths by len(layers) steps, and the martingale m of a gradient along them, in place.
 
@@ -85,7 +84,7 @@ def advance_martingale(
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
     row_length, size = _U(n + degree + 1), np.float64(n)
     slope_row, slope_size = _U(slope_n + 4), np.float64(slope_n)
-    for work in numba.prange(n_rows * n_blocks):
+    for work in range(part[0], n_rows * n_blocks, part[1]):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
@@ -107,8 +106,8 @@ def advance_martingale(
         copy(m[row, start : start + count], total)
 
 
-@njit(parallel=True, **_options)
-def advance_given(x, y, increments, tables, layers, degree, n, dt, step):
+@threaded(**_options)
+def advance_given(part, x, y, increments, tables, layers, degree, n, dt, step):
     """Advance Euler-Maruyama paths by len(layers) steps along given increments, in place.
 
     x += v(x) dt + increments[step + k]
@@ -118,7 +117,7 @@ def advance_given(x, y, increments, tables, layers, degree, n, dt, step):
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
     row_length, size = _U(n + degree + 1), np.float64(n)
-    for work in numba.prange(n_rows * n_blocks):
+    for work in range(part[0], n_rows * n_blocks, part[1]):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
@@ -134,8 +133,8 @@ def advance_given(x, y, increments, tables, layers, degree, n, dt, step):
         copy(y[row, start : start + count], py)
 
 
-@njit(parallel=True, **_options)
-def bridge(normals, order, weights, scale, increments):
+@threaded(**_options)
+def bridge(part, normals, order, weights, scale, increments):
     """Write the increments (n_steps, 2, n_paths) of Brownian paths built from normals in the order of a bridge.
 
     W_m = (1 - w) W_l + w W_r + s Z_i,  (m, l, r) = order[i],  (w, s) = weights[i]
@@ -145,7 +144,7 @@ def bridge(normals, order, weights, scale, increments):
     """
     n_paths, n_steps = normals.shape[0], len(order)
     n_blocks = (n_paths + _BLOCK - 1) // _BLOCK
-    for block in numba.prange(n_blocks):
+    for block in range(part[0], n_blocks, part[1]):
         first, last = block * _BLOCK, min((block + 1) * _BLOCK, n_paths)
         w = np.zeros((n_steps + 1, 2))
         for path in range(first, last):

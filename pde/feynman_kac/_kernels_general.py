@@ -11,7 +11,7 @@ depend on their counters alone, as in `_kernels64`, whose paths these are where 
 import numba
 import numpy as np
 
-from pde._compiled import copy, njit
+from pde._compiled import copy, threaded
 from pde.feynman_kac._kernels64 import _drift, _wrap
 from pde.feynman_kac._random import fill_normals, fill_signs
 from pde.feynman_kac._simd_spline import LANES
@@ -63,9 +63,9 @@ def _rates(potential, source, k, stage, px, py, c, g, unused, count):
                 values[lane] = 0.0
 
 
-@njit(parallel=True, **_options)
+@threaded(**_options)
 def advance_general(
-    x, y, log_weight, integral, velocity, potential, source, spread, dts, scales, counters, given, ways, key
+    part, x, y, log_weight, integral, velocity, potential, source, spread, dts, scales, counters, given, ways, key
 ):
     """Advance Euler-Maruyama or stochastic Heun paths by len(dts) steps, and C and G by the trapezoidal rule, in place.
 
@@ -82,7 +82,7 @@ def advance_general(
     row_length, size = _U(n + degree + 1), np.float64(n)
     spread_row, spread_size = _U(spread_n + spread_degree + 1), np.float64(spread_n)
     weighted, scaled = potential[0].shape[0] + source[0].shape[0] > 0, spread_tables.shape[0] > 0
-    for work in numba.prange(n_rows * n_blocks):
+    for work in range(part[0], n_rows * n_blocks, part[1]):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
@@ -132,8 +132,8 @@ def advance_general(
             copy(integral[row, start : start + count], g)
 
 
-@njit(parallel=True, **_options)
-def advance_weighted_rk4(x, y, log_weight, integral, velocity, potential, source, dts):
+@threaded(**_options)
+def advance_weighted_rk4(part, x, y, log_weight, integral, velocity, potential, source, dts):
     """Advance characteristics with C and G by the classical Runge-Kutta method, in place.
 
     The tables' `layers` are (n_steps, 3): beginning, middle and end.
@@ -141,7 +141,7 @@ def advance_weighted_rk4(x, y, log_weight, integral, velocity, potential, source
     tables, layers, degree, n = velocity
     n_rows, n_lanes = x.shape
     row_length, size = _U(n + degree + 1), np.float64(n)
-    for row in numba.prange(n_rows):
+    for row in range(part[0], n_rows, part[1]):
         # One path at a time, in arrays of the length that `_drift` needs.
         q, d, r, p = np.empty((2, LANES)), np.empty((2, LANES)), np.empty((2, LANES)), np.empty(4)
         unused = np.empty(LANES)
@@ -206,8 +206,8 @@ def _value_and_slopes(degree, table, n, x, y, wx, sx, wy, sy, out):
                 out[3 + 2 * c] += n * wx[p] * sy[q] * a
 
 
-@njit(parallel=True, **_options)
-def advance_jacobian(x, y, jacobian, weight, velocity, dts, scales, counters, given, n_window, ways, key):
+@threaded(**_options)
+def advance_jacobian(part, x, y, jacobian, weight, velocity, dts, scales, counters, given, n_window, ways, key):
     """Advance paths with their derivatives J and, by Euler-Maruyama in the first n_window steps, W, in place.
 
     J_(k+1) = (I + dt grad v(X_k)) J_k,  W += J_(k+1)^T z,  z = sigma dB / length: with J at the end of the step, that
@@ -218,7 +218,7 @@ def advance_jacobian(x, y, jacobian, weight, velocity, dts, scales, counters, gi
     heun = ways[6]
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
-    for work in numba.prange(n_rows * n_blocks):
+    for work in range(part[0], n_rows * n_blocks, part[1]):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         z1, z2, w1, w2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
@@ -253,10 +253,10 @@ def advance_jacobian(x, y, jacobian, weight, velocity, dts, scales, counters, gi
                 y[row, at] = _wrap(py + dt * vy + z2[lane])
 
 
-@njit(parallel=True, **_options)
-def terminal_slopes(x, y, table, degree, n, values, slopes):
+@threaded(**_options)
+def terminal_slopes(part, x, y, table, degree, n, values, slopes):
     """values (n_points, n_paths) = the table's first component at positions x, y; slopes (2, ...) per period."""
-    for row in numba.prange(x.shape[0]):
+    for row in range(part[0], x.shape[0], part[1]):
         wx, sx, wy, sy, v = np.empty(4), np.empty(4), np.empty(4), np.empty(4), np.empty(6)
         for lane in range(x.shape[1]):
             _value_and_slopes(degree, table, n, x[row, lane], y[row, lane], wx, sx, wy, sy, v)

@@ -7,7 +7,7 @@ broadcast, and f is summed right after the path; where they are few, paths fill 
 import numba
 import numpy as np
 
-from pde._compiled import copy, njit
+from pde._compiled import copy, njit, threaded
 from pde.feynman_kac._kernels32 import _drift, _shift
 
 __all__ = ["advance_shared", "scramble", "sobol_uniforms", "sums_of_terminal", "terminal_values"]
@@ -22,8 +22,8 @@ _inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath
 _options = {"error_model": "numpy", "fastmath": _fast}
 
 
-@njit(parallel=True, **_options)
-def sums_of_terminal(x, y, increments, n_per_sum, tables, layers, degree, n, terminal, f_degree, f_n, sums):
+@threaded(**_options)
+def sums_of_terminal(part, x, y, increments, n_per_sum, tables, layers, degree, n, terminal, f_degree, f_n, sums):
     """sums[r, i] = sum of f(X_T) over paths r n_per_sum, ..., of point i, along increments (n_paths, n_steps, 2).
 
     x, y (n_points,) uint32 starting points; increments float32, in units of 2**-32 periods; `terminal` a table as of a
@@ -31,7 +31,7 @@ def sums_of_terminal(x, y, increments, n_per_sum, tables, layers, degree, n, ter
     """
     n_points, n_paths = len(x), len(increments)
     n_blocks = (n_points + _BLOCK - 1) // _BLOCK
-    for block in numba.prange(n_blocks):
+    for block in range(part[0], n_blocks, part[1]):
         start = block * _BLOCK
         count = min(_BLOCK, n_points - start)
         bx, by = np.zeros(_BLOCK, np.uint32), np.zeros(_BLOCK, np.uint32)
@@ -68,12 +68,12 @@ def sums_of_terminal(x, y, increments, n_per_sum, tables, layers, degree, n, ter
                     total[lane] = 0.0
 
 
-@njit(parallel=True, **_options)
-def advance_shared(x, y, increments, tables, layers, degree, n):
+@threaded(**_options)
+def advance_shared(part, x, y, increments, tables, layers, degree, n):
     """Advance particles x, y (n_points, n_paths) along increments (n_steps, 2, n_paths), in place."""
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
-    for work in numba.prange(n_rows * n_blocks):
+    for work in range(part[0], n_rows * n_blocks, part[1]):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py = np.zeros(_BLOCK, np.uint32), np.zeros(_BLOCK, np.uint32)

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 
 import numba
 
-from pde._compiled import turn
-
 __all__ = ["Block", "Blocks", "in_rounds"]
 
 # A round is what a lost checkpoint loses, and at its end the fastest worker waits for the slowest.
@@ -154,9 +152,8 @@ def _own_threads():
     """
     before = numba.get_num_threads()
     share = int(os.environ.get("NUMBA_NUM_THREADS", "1"))
-    with turn():
-        numba.set_num_threads(min(share, numba.config.NUMBA_NUM_THREADS))
-        try:
-            yield
-        finally:
-            numba.set_num_threads(before)
+    numba.set_num_threads(min(share, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)

@@ -1,5 +1,6 @@
-"""The compiled loops where no cache can be written, and one at a time where the threading layer asks for it."""
+"""The compiled loops: where no cache can be written, and their threads."""
 
+import concurrent.futures
 import contextlib
 import importlib
 import os
@@ -17,7 +18,7 @@ from pde import _compiled
 from pde.feynman_kac import _precompile
 
 
-def test_every_loop_is_cached_and_takes_its_turn():
+def test_every_loop_is_cached_and_none_uses_numbas_threads():
     names = {module.name for module in pkgutil.walk_packages(pde.__path__, "pde.")} - {"pde.feynman_kac._cuda_device"}
     loops = {
         f"{module}.{name}": loop
@@ -30,7 +31,7 @@ def test_every_loop_is_cached_and_takes_its_turn():
     called = {name: loop for name, loop in loops.items() if not loop.targetoptions.get("forceinline")}
     uncached = {name for name, loop in called.items() if isinstance(loop._cache, numba.core.caching.NullCache)}
     assert not uncached
-    # `_compiled.njit` hides parallel loops behind a function that waits for its turn.
+    # `_compiled.threaded` compiles in half the time.
     assert not {name for name, loop in loops.items() if loop.targetoptions.get("parallel")}
 
 
@@ -55,44 +56,127 @@ def test_other_errors_of_the_decoration_are_raised(monkeypatch):
         _compiled.njit()(lambda x: x)
 
 
-def test_parallel_loops_take_turns_in_numbas_own_pool(monkeypatch):
-    inside, most = [], []
+@_compiled.threaded()
+def _count(part, done, of_part):
+    for i in range(part[0], done.size, part[1]):
+        done[i] += 1
+        of_part[i] = part[0]
 
-    @contextlib.contextmanager
-    def spied():
-        with _compiled._lock:
-            inside.append(1)
-            most.append(len(inside))
-            yield
-            inside.pop()
 
-    # Whichever layer runs here: with the lock of the pool.
-    monkeypatch.setattr(_compiled, "turn", spied)
+@contextlib.contextmanager
+def n_threads(number):
+    before = numba.get_num_threads()
+    numba.set_num_threads(number)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
-    @_compiled.njit(parallel=True)
-    def double(x):
-        for i in numba.prange(len(x)):
-            x[i] *= 2
 
-    arrays = [np.ones(1000) for _ in range(4)]
-    threads = [threading.Thread(target=double, args=(x,)) for x in arrays]
+@pytest.mark.parametrize("number", range(1, numba.config.NUMBA_NUM_THREADS + 1))
+def test_each_item_is_done_once_by_the_part_whose_it_is(number):
+    done, of_part = np.zeros(101, int), np.full(101, -1)
+    with n_threads(number):
+        _count(done, of_part)
+    assert (done == 1).all()
+    assert (of_part == np.arange(101) % number).all()
+
+
+def test_parts_run_in_threads_of_their_own():
+    both = threading.Barrier(2, timeout=20)
+    # Neither passes before the other is there.
+    _compiled._run(lambda part: both.wait(), 2, ())
+
+
+def test_many_threads_may_call_a_loop_at_once():
+    arrays = [(np.zeros(1000, int), np.zeros(1000, int)) for _ in range(8)]
+    threads = [threading.Thread(target=_count, args=both) for both in arrays]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all((x == 2).all() for x in arrays)
-    assert len(most) == 4 and max(most) == 1
+    assert all((done == 1).all() for done, _ in arrays)
 
 
-@pytest.mark.parametrize(("layer", "locked"), [("workqueue", True), ("omp", False), ("tbb", False), (None, True)])
-def test_lock_is_for_numbas_own_pool_alone(layer, locked, monkeypatch):
-    def threading_layer():
-        if layer is None:
-            raise ValueError("Threading layer is not initialized.")
-        return layer
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_error_in_a_part_is_the_callers(failing):
+    def loop(part):
+        if part[0] == failing:
+            raise OSError(f"part {failing}")
 
-    monkeypatch.setattr(numba, "threading_layer", threading_layer)
-    assert (_compiled.turn() is _compiled._lock) == locked
+    with pytest.raises(OSError, match=f"part {failing}"):
+        _compiled._run(loop, 3, ())
+
+
+def test_without_a_free_thread_the_caller_does_all_parts(monkeypatch):
+    class Busy:
+        def submit(self, *arguments):
+            return concurrent.futures.Future()
+
+    monkeypatch.setattr(_compiled, "_pool", Busy)
+    done = []
+    _compiled._run(lambda part: done.append(part), 3, ())
+    assert done == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_without_new_threads_the_caller_does_the_rest(monkeypatch):
+    class Closing:
+        begun = 0
+
+        def submit(self, loop, *arguments):
+            if self.begun == 1:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            self.begun += 1
+            future = concurrent.futures.Future()
+            future.set_running_or_notify_cancel()
+            future.set_result(loop(*arguments))
+            return future
+
+    pool = Closing()
+    monkeypatch.setattr(_compiled, "_pool", lambda: pool)
+    done = []
+    _compiled._run(lambda part: done.append(part), 4, ())
+    assert sorted(done) == [(index, 4) for index in range(4)]
+
+
+SCRIPT = """
+import threading, numpy as np, pde
+
+points = pde.grid.points(4)
+def estimate():
+    return pde.feynman_kac.estimate(pde.problems.constant_velocity(), points, 8, 4, 0).mean
+before = estimate()
+{what}
+"""
+IN_A_FORK = """
+import os, warnings
+warnings.simplefilter("ignore")
+child = os.fork()
+if child == 0:
+    os._exit(0 if (estimate() == before).all() else 1)
+assert os.waitpid(child, 0)[1] == 0
+print("same")
+"""
+AFTER_MAIN = """
+def late():
+    threading.main_thread().join()
+    print("same" if (estimate() == before).all() else "different")
+threading.Thread(target=late).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(IN_A_FORK, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"), id="fork"),
+        pytest.param(AFTER_MAIN, id="after the main thread"),
+    ],
+)
+def test_paths_are_the_same(what):
+    code = SCRIPT.format(what=what)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["same"], done.stderr
 
 
 def test_nothing_is_compiled_beside_where_the_cache_has_it(monkeypatch):

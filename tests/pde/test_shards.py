@@ -102,20 +102,16 @@ def test_an_error_in_a_shard_is_the_callers():
 # --- real workers -----------------------------------------------------------------------------------------------
 
 
-def test_threads_share_numbas_own_pool(tmp_path):
+def test_threads_leave_the_number_of_threads_as_it_was(tmp_path):
     body = """
     import numba
 
     with joblib.parallel_config(backend="threading", n_jobs=4):
         before = numba.get_num_threads()
         check(estimate(8))
-    print(numba.threading_layer(), numba.get_num_threads() == before)
+    print(numba.get_num_threads() == before)
     """
-    os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
-    try:
-        assert script(body, tmp_path).split() == ["workqueue", "True"]
-    finally:
-        del os.environ["NUMBA_THREADING_LAYER"]
+    assert script(body, tmp_path).split() == ["True"]
 
 
 def test_a_worker_takes_one_core_or_the_share_that_loky_gives_it(monkeypatch):
