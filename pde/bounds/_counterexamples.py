@@ -7,8 +7,7 @@ heat equation fades like that if its data are wide enough: docs/theorem-2-2.md.
 import math
 
 import numpy as np
-import scipy.optimize
-import scipy.special
+import scipy
 
 from pde import checks, grid
 from pde.equation import ConvectionDiffusion

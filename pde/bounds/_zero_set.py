@@ -12,7 +12,7 @@ squares left.
 import math
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from pde import checks, grid
 from pde.bounds._certified_maxima import curvature_bound
@@ -58,12 +58,12 @@ def boundary_distance(field, points, error=0.0, *, resolution=2.0**-13):
     if not len(centres):
         return np.full(u.shape, np.inf), np.full(u.shape, np.inf)
     where, cell = _cell(centres, field.length), _cell(points, field.length)
-    lower = np.maximum(cKDTree(where, boxsize=field.length).query(cell)[0] - rho, 0.0)
+    lower = np.maximum(scipy.spatial.cKDTree(where, boxsize=field.length).query(cell)[0] - rho, 0.0)
     upper = np.full(u.shape, np.inf)
     for sign in (-1, 1):
         other = sign * values > error
         if other.any():
-            nearest = cKDTree(where[other], boxsize=field.length).query(cell)[0]
+            nearest = scipy.spatial.cKDTree(where[other], boxsize=field.length).query(cell)[0]
             upper = np.where(sign * u < 0, np.minimum(upper, nearest), upper)
     return np.where(np.abs(u) > error, lower, 0.0), upper
 
@@ -76,7 +76,9 @@ def distance_to_zeros(field, threshold, points):
     (centres, _), rho = _squares(field, threshold, _SIDE)
     if not len(centres):
         return np.full(points.shape[:-1], np.inf)
-    distance, _ = cKDTree(_cell(centres, field.length), boxsize=field.length).query(_cell(points, field.length))
+    distance, _ = scipy.spatial.cKDTree(_cell(centres, field.length), boxsize=field.length).query(
+        _cell(points, field.length)
+    )
     return np.maximum(distance - rho, 0.0)
 
 

@@ -8,10 +8,9 @@ time.
 
 import math
 
-import numba
 import numpy as np
 
-from pde._compiled import copy, njit, threaded
+from pde._compiled import copy, inlined, njit, threaded
 from pde.feynman_kac._normals16 import normal_table, normals_of_words
 from pde.feynman_kac._random import GAUSSIAN32, TWO_POINT32, threefry
 from pde.feynman_kac._simd_gather import load_rows
@@ -22,7 +21,7 @@ _U, _W, _I, _F = np.uint64, np.uint32, np.int32, np.float32
 _8, _32 = _W(8), _U(32)
 
 _fast = {"contract", "nsz", "reassoc"}
-_inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath=_fast)
+_inline = inlined(error_model="numpy", fastmath=_fast)
 
 _SIGN = _W(0x80000000)
 _UNIT = _F(2.0**-24)

@@ -10,10 +10,9 @@ other and every number depends on its counter alone: the result does not depend 
 Over 300 lines: the schemes share inlined parts, which the compiler must see in one module.
 """
 
-import numba
 import numpy as np
 
-from pde._compiled import threaded
+from pde._compiled import inlined, threaded
 from pde.feynman_kac._random import fill_normals, fill_signs
 from pde.feynman_kac._simd_spline import LANES, bicubic_lanes, bilinear_lanes
 
@@ -27,7 +26,7 @@ _RK4_WEIGHTS = (1 / 6, 2 / 6, 2 / 6, 1 / 6)
 # Where the next stage is taken; the last stage has none.
 _RK4_REACH = (0.5, 0.5, 1.0, 0.0)
 
-_inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
+_inline = inlined(error_model="numpy", fastmath={"contract", "nsz"})
 _options = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 
@@ -212,32 +211,37 @@ def terminal_moments(part, x, y, unit, table, degree, n, common, antithetic, mea
     row_length, size = _U(n + degree + 1), np.float64(n)
     n_paths = x.shape[0] if common else x.shape[1]
     share = 1 + antithetic
+    f, held = np.empty(_BLOCK), np.empty(_BLOCK)
     # Points of a block are neighbours in memory where rows are paths.
     n_blocks = (len(mean) + _BLOCK - 1) // _BLOCK
     for block in range(part[0], n_blocks, part[1]):
-        f = np.empty(_BLOCK)
-        for index in range(block * _BLOCK, min((block + 1) * _BLOCK, len(mean))):
+        first = block * _BLOCK
+        n_points = min(_BLOCK, len(mean) - first)
+        for index in range(first, first + n_points):
             mean[index] = 0.0
             squares[index] = 0.0
-        if common:
-            for path in range(0, n_paths, share):
-                for index in range(block * _BLOCK, min((block + 1) * _BLOCK, len(mean))):
-                    value = 0.0
-                    for member in range(path, path + share):
-                        value += _first(
-                            degree, table, row_length, size, x[member, index] * unit, y[member, index] * unit
-                        )
-                    _add(mean, squares, index, value / share, path // share + 1)
-        else:
-            for index in range(block * _BLOCK, min((block + 1) * _BLOCK, len(mean))):
-                for path in range(0, n_paths, _BLOCK):
-                    count = min(_BLOCK, n_paths - path)
-                    for lane in range(count):
-                        px, py = x[index, path + lane] * unit, y[index, path + lane] * unit
-                        f[lane] = _first(degree, table, row_length, size, px, py)
-                    for lane in range(0, count, share):
-                        value = f[lane] if share == 1 else (f[lane] + f[lane + 1]) / 2
-                        _add(mean, squares, index, value, (path + lane) // share + 1)
+        # One evaluation for both layouts, which costs the compiler half of two.
+        n_rows, per_row = (n_paths, 1) if common else (n_points, (n_paths + _BLOCK - 1) // _BLOCK)
+        for piece in range(n_rows * per_row):
+            row, start, count = piece, first, n_points
+            if not common:
+                row, start = first + piece // per_row, (piece % per_row) * _BLOCK
+                count = min(_BLOCK, n_paths - start)
+            for lane in range(count):
+                f[lane] = _first(
+                    degree, table, row_length, size, x[row, start + lane] * unit, y[row, start + lane] * unit
+                )
+            if not common:
+                for lane in range(0, count, share):
+                    value = f[lane] if share == 1 else (f[lane] + f[lane + 1]) / 2
+                    _add(mean, squares, row, value, (start + lane) // share + 1)
+            elif antithetic and row % 2 == 0:
+                for lane in range(count):
+                    held[lane] = f[lane]
+            else:
+                for lane in range(count):
+                    value = (held[lane] + f[lane]) / 2 if antithetic else f[lane]
+                    _add(mean, squares, start + lane, value, row // share + 1)
 
 
 @_inline

@@ -8,10 +8,9 @@ n), with `layers` (n_steps, 2) the tables at the beginning and the end of each s
 depend on their counters alone, as in `_kernels64`, whose paths these are where both apply.
 """
 
-import numba
 import numpy as np
 
-from pde._compiled import copy, threaded
+from pde._compiled import copy, inlined, threaded
 from pde.feynman_kac._kernels64 import _drift, _wrap
 from pde.feynman_kac._random import fill_normals, fill_signs
 from pde.feynman_kac._simd_spline import LANES
@@ -22,7 +21,7 @@ _U = np.uint64
 # Lanes of a block: enough to fill the vector units, few enough for the first-level cache.
 _BLOCK = 128
 
-_inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
+_inline = inlined(error_model="numpy", fastmath={"contract", "nsz"})
 _options = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 

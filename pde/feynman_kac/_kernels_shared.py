@@ -4,10 +4,9 @@ Positions and velocity tables as in `_kernels32`. Where points are many they fil
 broadcast, and f is summed right after the path; where they are few, paths fill the lanes.
 """
 
-import numba
 import numpy as np
 
-from pde._compiled import copy, njit, threaded
+from pde._compiled import copy, inlined, njit, threaded
 from pde.feynman_kac._kernels32 import _drift, _shift
 
 __all__ = ["advance_shared", "scramble", "sobol_uniforms", "sums_of_terminal", "terminal_values"]
@@ -18,7 +17,7 @@ _BLOCK = 64
 _BITS = 30
 
 _fast = {"contract", "nsz", "reassoc"}
-_inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath=_fast)
+_inline = inlined(error_model="numpy", fastmath=_fast)
 _options = {"error_model": "numpy", "fastmath": _fast}
 
 

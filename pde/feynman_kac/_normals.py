@@ -9,11 +9,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-import numba
 import numpy as np
 
 from pde import checks
-from pde._compiled import copy, njit
+from pde._compiled import copy, inlined, njit
 from pde.feynman_kac._random import NORMALS, philox
 
 __all__ = ["standard_normals"]
@@ -24,7 +23,7 @@ _BLOCK = 4 * _LANES
 _SHARE = 2**16
 
 _W, _I, _F = np.uint32, np.int32, np.float32
-_inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+_inline = inlined(error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 _HALF_BITS, _8, _30 = _W(0x20000000), _W(8), _W(30)
 _LOG = tuple(_F(1 / (2 * k + 1)) for k in range(5))
 _SIN = tuple(_F((-1.0) ** k / math.factorial(2 * k + 1)) for k in range(5))

@@ -20,6 +20,8 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
+from pde._compiled import inlined
+
 __all__ = ["PERMUTES", "normal_table", "normals_of_words"]
 
 _I32, _F32 = ir.IntType(32), ir.FloatType()
@@ -145,7 +147,7 @@ def _joined(builder, low, high):
     return builder.shuffle_vector(low, high, ir.Constant(_V32, list(range(_LANES))))
 
 
-@numba.njit(nogil=True, forceinline=True)
+@inlined()
 def normals_of_words(words, table, out_low, out_high, count):
     """Two normals for each of the first `count` words, a multiple of sixteen; table as `normal_table`, scaled, flat."""
     for lane in range(0, count, 16):

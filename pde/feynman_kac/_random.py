@@ -9,10 +9,10 @@ of the C library would keep the compiler from vectorising the loops over paths.
 
 import math
 
-import numba
 import numpy as np
 
 from pde import checks
+from pde._compiled import inlined
 
 __all__ = [
     "DTYPES",
@@ -53,7 +53,7 @@ _SIN = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(8))
 _COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(9))
 _LN2, _HALF_PI = math.log(2.0), math.pi / 2
 
-_inline = numba.njit(nogil=True, forceinline=True, error_model="numpy", fastmath={"contract", "nsz"})
+_inline = inlined(error_model="numpy", fastmath={"contract", "nsz"})
 
 
 def dtype_name(dtype):

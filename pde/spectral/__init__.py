@@ -19,10 +19,11 @@ import numpy as np
 from pde import checks, grid
 from pde.fields import PeriodicField
 from pde.spectral import _comparison, _integrators, _magnus, _reaction
+from pde.spectral._krylov import precompile
 from pde.spectral._remedy import remedy
 from pde.spectral._state import March
 
-__all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "solve"]
+__all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "precompile", "solve"]
 
 METHODS = ("krylov", "ifrk4")
 

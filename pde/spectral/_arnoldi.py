@@ -8,14 +8,13 @@ import math
 
 import numpy as np
 
-from pde._compiled import copy, njit
+from pde._compiled import copy, inlined, njit
 
 __all__ = [
     "BLIND",
     "INVARIANT",
     "NOT_FINITE",
     "back_substitute",
-    "begin",
     "blocks_of",
     "dot",
     "extend",
@@ -62,7 +61,7 @@ def dot(a, b):
     return total
 
 
-@njit(fastmath=_FAST, forceinline=True)
+@inlined(fastmath=_FAST)
 def _sketch(v, blocks, signs, out):
     """Sum the entries of v, with their signs, into bins by index, block by block; a copy if there are bins enough."""
     if out.size >= v.size:
@@ -95,7 +94,7 @@ def _sketch(v, blocks, signs, out):
             bins[k] += p[k] * a[k]
 
 
-@njit(fastmath=_FAST, forceinline=True)
+@inlined(fastmath=_FAST)
 def _orthonormalise(q, size, r):
     """Gram-Schmidt of row `size` of q against the rows before it; coefficients into r[:size + 1]."""
     v = q[size]
@@ -146,19 +145,7 @@ def back_substitute(r, c):
     return x
 
 
-@njit()
-def begin(w, scale, blocks, signs, vectors, q, r):
-    for k in range(w.size):
-        vectors[0, k] = scale * w[k]
-    _sketch(vectors[0], blocks, signs, q[0])
-    first = q[0]
-    r[0, 0] = np.sqrt(dot(first, first))
-    if r[0, 0] > 0.0:
-        for k in range(first.size):
-            first[k] /= r[0, 0]
-
-
-@njit(fastmath=_FAST, forceinline=True)
+@inlined(fastmath=_FAST)
 def _take_last_four(vectors, size, v, h):
     """Take from v its parts along the last four vectors; return the norms squared before and after."""
     if size >= 4:
@@ -186,11 +173,13 @@ def _take_last_four(vectors, size, v, h):
 
 @njit()
 def extend(v, size, blocks, signs, vectors, q, r, g):
-    """Make v = A (row size - 1 of vectors) row `size`; return INVARIANT, BLIND, NOT_FINITE or 0.
+    """Make v = A (row size - 1 of vectors) row `size`; return INVARIANT, BLIND, NOT_FINITE or 0. Row 0: v itself.
 
     Rows of r and g are columns of R and G.
     """
-    h = np.zeros(size + 1)
+    h, column = np.empty(size + 1), np.empty(size + 1)
+    for k in range(size + 1):
+        h[k], column[k] = 0.0, 0.0
     before, after = _take_last_four(vectors, size, v, h)
     if not np.isfinite(before):
         return NOT_FINITE
@@ -209,7 +198,7 @@ def extend(v, size, blocks, signs, vectors, q, r, g):
             new[k] = scale * (v[k] if attempt == 0 else new[k])
         _sketch(new, blocks, signs, q[size])
         _orthonormalise(q, size, r[size])
-        if r[size, size] > _DEPENDENT:
+        if r[size, size] > _DEPENDENT or size == 0:
             break
         if attempt == 2:
             # Twice orthogonalised, not zero, and yet in the span by its sketch.
@@ -226,9 +215,10 @@ def extend(v, size, blocks, signs, vectors, q, r, g):
         if norm > smallest:
             for k in range(v.size):
                 new[k] /= left
+    if size == 0:
+        return 0
     h[size] = norm
     # Column size - 1 of G = R H R^-1.
-    column = np.zeros(size + 1)
     for i in range(size + 1):
         if h[i] != 0.0:
             for k in range(i + 1):
@@ -266,8 +256,9 @@ def extend_fully(v, size, vectors, g):
 
 @njit(fastmath=_FAST)
 def weighted_sum(vectors, weights):
-    out = np.zeros(vectors.shape[1])
-    i = 0
+    out, i = np.empty(vectors.shape[1]), 0
+    for k in range(out.size):
+        out[k] = 0.0
     while i + 4 <= weights.size:
         a, b, c, d = vectors[i], vectors[i + 1], vectors[i + 2], vectors[i + 3]
         p, q, r, s = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]

@@ -81,8 +81,10 @@ class Generator:
         if velocity is self.field and not self._aliases:
             self.modes.scatter(np.zeros_like(state), lost)
         else:
-            _subtract(self.convection(state), self.modes.layout, lost)
-        _damp(lost, tau, self.nu * self.modes.unit**2)
+            self.modes.scatter(self.modes.gather(lost) - self.convection(state), lost)
+        k = np.arange(fine.n_grid // 2 + 1)
+        k1 = np.minimum(np.arange(fine.n_grid), fine.n_grid - np.arange(fine.n_grid))
+        lost *= tau / np.maximum(1.0, tau * self.nu * self.modes.unit**2 * (k1[:, None] ** 2 + k**2))
         return to_values(lost, fine.n_grid)
 
     def _fine_operator(self, velocity):
@@ -132,25 +134,3 @@ def _gather_with_decay(spectrum, layout, state, decay, out):
         w, fading, target = state[here], decay[here], out[here]
         for j in range(row.size):
             target[j] = row[j] - fading[j] * w[j]
-
-
-@njit()
-def _subtract(state, layout, spectrum):
-    """Take a state from a real transform."""
-    n = spectrum.shape[0]
-    for k1, first, stop, place in layout:
-        row = spectrum[k1 % n]
-        for j in range(first, stop):
-            row[j] -= state[place + j - first]
-        if k1 > 0:
-            spectrum[n - k1, 0] -= np.conj(state[place])
-
-
-@njit()
-def _damp(spectrum, tau, rate):
-    """Multiply mode k of a real transform by min(tau, 1 / (rate |k|**2))."""
-    n = spectrum.shape[0]
-    for i in range(n):
-        k1 = min(i, n - i)
-        for k2 in range(spectrum.shape[1]):
-            spectrum[i, k2] *= tau / max(1.0, tau * rate * (k1 * k1 + k2 * k2))

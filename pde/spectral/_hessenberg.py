@@ -2,13 +2,15 @@
 
 A matrix is given by its columns: row j of `a` is column j. Taylor steps cost a product of the matrix and a vector per
 term, where scaling and squaring costs products of matrices, and pass all times on the way (Al-Mohy & Higham 2011).
-Plain loops: the BLAS would wake its threads for these small matrices and wait for them. Squares are compiled where
-they are needed, which is seldom.
+Plain loops and einsum: the BLAS would wake its threads for these small matrices and wait for them. Squares are seldom
+needed, and not worth their compilation.
 """
+
+import math
 
 import numpy as np
 
-from pde._compiled import copy, njit
+from pde._compiled import copy, inlined, njit
 from pde.spectral._arnoldi import dot
 
 __all__ = ["estimate", "exponential_column", "longest_time", "two_norm"]
@@ -25,7 +27,8 @@ _STEPS_PER_COLUMN = 8
 def two_norm(a):
     """2-norm of the upper Hessenberg matrix with the columns a, to a few per cent from below, by power iteration."""
     n = len(a)
-    x, y, norm = np.ones(n), np.empty(n), 0.0
+    x, y, norm = np.empty(n), np.empty(n), 0.0
+    x[:] = 1.0
     for _ in range(6):
         size = np.sqrt(dot(x, x))
         y[:] = 0.0
@@ -41,7 +44,7 @@ def two_norm(a):
     return norm
 
 
-@njit(fastmath=_FAST, forceinline=True)
+@inlined(fastmath=_FAST)
 def _taylor_step(columns, h, x, term, other):
     """x <- exp(h a) x, for an upper Hessenberg a given by its columns."""
     n = x.size
@@ -74,52 +77,37 @@ def _taylor_step(columns, h, x, term, other):
             break
 
 
-@njit(forceinline=True)
 def _exponential(a, h):
     """Columns of exp(h a), for h of a few norms."""
-    n = len(a)
-    columns, term, other = np.zeros((n, n)), np.empty(n), np.empty(n)
-    for j in range(n):
-        columns[j, j] = 1.0
-        _taylor_step(a, h, columns[j], term, other)
-    return columns
+    total = term = np.identity(len(a))
+    for degree in range(1, 60):
+        term = _product(a, term) * (h / degree)
+        total = total + term
+        # As in `_taylor_step`, column by column.
+        if ((term**2).sum(1) <= 1e-34 * np.maximum((total**2).sum(1), 1.0)).all():
+            break
+    return total
 
 
-@njit(fastmath=_FAST, forceinline=True)
 def _product(p, q):
     """Columns of P Q, of the columns of P and of Q."""
-    n = len(p)
-    columns = np.zeros((n, n))
-    for j in range(n):
-        for k in range(n):
-            for i in range(n):
-                columns[j, i] += q[j, k] * p[k, i]
-    return columns
+    return np.einsum("jk,ki->ji", q, p)
 
 
 def exponential_column(a, norm, tau):
     """First column of the exponential of tau times the Hessenberg matrix with columns a and 2-norm `norm`."""
     n_steps = max(1.0, np.ceil(tau * norm / _NORMS_PER_STEP))
-    by = _column_by_squares if n_steps > _STEPS_PER_COLUMN * len(a) else _column_by_steps
-    return by(a, tau, n_steps)
+    if n_steps > _STEPS_PER_COLUMN * len(a):
+        return _column_by_squares(a, tau, n_steps)
+    return _longest_by_steps(a, tau, n_steps, np.inf, 1.0)[1]
 
 
-@njit()
 def _column_by_squares(a, tau, n_steps):
-    n_squares = int(np.ceil(np.log2(n_steps)))
+    n_squares = math.ceil(math.log2(n_steps))
     power = _exponential(a, tau / 2.0**n_squares)
     for _ in range(n_squares):
         power = _product(power, power)
     return power[0].copy()
-
-
-@njit()
-def _column_by_steps(a, tau, n_steps):
-    x, term, other = np.zeros(len(a)), np.empty(len(a)), np.empty(len(a))
-    x[0] = 1.0
-    for _ in range(int(n_steps)):
-        _taylor_step(a, tau / n_steps, x, term, other)
-    return x
 
 
 @njit(forceinline=True)
@@ -148,31 +136,28 @@ def longest_time(a, norm, tau_max, allowed, growth):
     return _longest_by_steps(a, tau_max, n_steps, allowed, growth)
 
 
-@njit()
 def _longest_by_squares(a, tau_max, n_steps, allowed, growth):
     """`longest_time` by the exponentials of h, 2 h, 4 h, ..., tau_max, to 1 / 32; 0 if h itself is too long."""
-    n, n_squares = len(a), int(np.ceil(np.log2(n_steps)))
-    h, reached = tau_max / 2.0**n_squares, -1
-    powers = [_exponential(a, h)]
+
+    def passes(column, tau):
+        return estimate(column[-2], column[-1], growth) <= max(allowed * tau, 32 * _EPS)
+
+    n_squares = math.ceil(math.log2(n_steps))
+    h, powers = tau_max / 2.0**n_squares, []
     for k in range(n_squares + 1):
-        if k > 0:
-            powers.append(_product(powers[k - 1], powers[k - 1]))
-        x = powers[k][0]
-        if not estimate(x[n - 2], x[n - 1], growth) <= max(allowed * h * 2.0**k, 32 * _EPS):
+        power = _product(powers[-1], powers[-1]) if powers else _exponential(a, h)
+        if not passes(power[0], h * 2.0**k):
             break
-        reached = k
-    if reached < 0:
-        return 0.0, np.zeros(n)
+        powers.append(power)
+    if not powers:
+        return 0.0, np.zeros(len(a))
+    reached = len(powers) - 1
     if reached == n_squares:
         return tau_max, powers[reached][0].copy()
     tau, x = h * 2.0**reached, powers[reached][0].copy()
     for k in range(reached - 1, max(reached - 6, -1), -1):
-        trial = np.zeros(n)
-        for j in range(n):
-            for i in range(n):
-                trial[i] += x[j] * powers[k][j, i]
-        longer = tau + h * 2.0**k
-        if estimate(trial[n - 2], trial[n - 1], growth) <= max(allowed * longer, 32 * _EPS):
+        trial, longer = np.einsum("j,ji->i", x, powers[k]), tau + h * 2.0**k
+        if passes(trial, longer):
             tau, x = longer, trial
     return tau, x
 
@@ -182,8 +167,9 @@ def _longest_by_steps(a, tau_max, n_steps, allowed, growth):
     n = len(a)
     left = int(n_steps)
     h, tau, halvings, ceiling = tau_max / n_steps, 0.0, 0, np.inf
-    x, trial, term, other = np.zeros(n), np.empty(n), np.empty(n), np.empty(n)
-    x[0] = 1.0
+    x, trial, term, other = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    for k in range(n):
+        x[k] = 1.0 if k == 0 else 0.0
     while left > 0:
         # A time that was refused is not tried again: the estimate of a state at rest falls below rounding.
         passes = tau + h < ceiling * (1 - 1e-12)

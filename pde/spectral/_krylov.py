@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pde.spectral import _arnoldi
-from pde.spectral._arnoldi import back_substitute, begin, dot, extend, extend_fully, weighted_sum
+from pde.spectral._arnoldi import back_substitute, dot, extend, extend_fully, weighted_sum
 from pde.spectral._hessenberg import estimate, exponential_column, longest_time, two_norm
 
-__all__ = ["KrylovStep", "exponential_step"]
+__all__ = ["KrylovStep", "exponential_step", "precompile"]
 
 # Bins of the sketch per basis vector: below about 1.5 its inner products are worth little.
 _BINS_PER_VECTOR = 1.5
@@ -98,6 +98,22 @@ def _grow(basis, plan, apply, shape, error_rate, probe):
                 return search
 
 
+def precompile():
+    """Compile the loops that the first `spectral.solve` reaches last, those of small matrices, or load them.
+
+    For a process of its own: the loops it reaches first can be compiled in another at the same time, as
+    `feynman_kac.precompile` does.
+
+    Examples
+    --------
+    >>> precompile()
+    """
+    a, vectors = np.diag(np.ones(3), 1), np.ones((3, 2))
+    exponential_column(a, two_norm(a), 1.0)
+    longest_time(a, 1.0, 1.0, 1.0, 1.0)
+    weighted_sum(vectors, back_substitute(np.identity(3), np.ones(3)))
+
+
 class _Basis:
     """A Krylov basis V, the sketch of it S V = Q R, and G = R H R^-1 of A V_m = V_(m+1) H.
 
@@ -115,7 +131,7 @@ class _Basis:
         self.g = np.zeros((self.limit, self.limit + 1))
         if sketched:
             self._q = np.zeros((self.limit + 1, int(self._blocks.sum())))
-            begin(w, 1 / beta, self._blocks, self._signs, self._vectors, self._q, self._r)
+            extend(w / beta, 0, self._blocks, self._signs, self._vectors, self._q, self._r, self.g)
         else:
             self._vectors[0] = w / beta
         # Norm of w in the sketched product.

@@ -47,6 +47,20 @@ def test_without_a_folder_for_the_cache_loops_are_compiled_with_one_warning(monk
     assert (first(1.0), second(1.0)) == (2.0, 3.0)
 
 
+def test_what_is_compiled_into_others_cannot_be_called_from_python():
+    @_compiled.inlined()
+    def twice(x):
+        return 2.0 * x
+
+    @_compiled.njit()
+    def four_times(x):
+        return twice(twice(x))
+
+    assert four_times(1.5) == 6.0 == 2 * twice.py_func(1.5)
+    with pytest.raises(TypeError, match="twice can be called by compiled functions alone"):
+        twice(1.5)
+
+
 def test_other_errors_of_the_decoration_are_raised(monkeypatch):
     def refuse(self):
         raise RuntimeError("something else")
@@ -192,14 +206,18 @@ def test_nothing_is_compiled_beside_where_the_cache_has_it(monkeypatch):
 PRECOMPILED = """
 import pde
 from pde.feynman_kac import _kernels32, _kernels64
+from pde.spectral import _arnoldi, _hessenberg
 
 pde.feynman_kac.precompile("{dtype}", "{scheme}")()
 for sigma in (0.0, 0.1):
     problem = pde.problems.figure4(seed=0, n=32, sigma=sigma)
     options = dict(dtype="{dtype}", scheme="{scheme}") if sigma else dict()
     pde.feynman_kac.estimate(problem, pde.grid.points(12), 40, 4, 0, **options)
-for loop in (_kernels64.advance_rk4, _kernels64.terminal_moments, {loop}):
-    stats = loop.dispatcher.stats
+pde.spectral.solve(pde.problems.eigenfunction())
+paths = [loop.dispatcher for loop in (_kernels64.advance_rk4, _kernels64.terminal_moments, {loop})]
+small = [_hessenberg.two_norm, _hessenberg._longest_by_steps, _arnoldi.weighted_sum]
+for loop in paths + small:
+    stats = loop.stats
     assert sum(stats.cache_hits.values()) == 1 and not stats.cache_misses, (loop, stats)
 """
 
