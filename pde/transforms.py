@@ -11,7 +11,7 @@ try:
 except ImportError:
     ducc0 = None
 
-__all__ = ["both_halves", "to_spectrum", "to_values"]
+__all__ = ["both_halves", "to_spectrum", "to_values", "transforms_of"]
 
 
 def to_values(spectrum, n, out=None):
@@ -36,6 +36,25 @@ def to_spectrum(values):
         return scipy.fft.rfft2(values, norm="forward")
     values = np.asarray(values, dtype=float)
     return ducc0.fft.r2c(values, axes=(values.ndim - 2, values.ndim - 1), forward=True, inorm=2, nthreads=1)
+
+
+def transforms_of(n):
+    """Return `to_values` and `to_spectrum` for (n, n) alone: spectrum, out -> values; values -> spectrum.
+
+    For thousands of small transforms, of which the arguments would take a tenth.
+    """
+    if ducc0 is None:
+        return (lambda spectrum, out: to_values(spectrum, n)), to_spectrum
+    c2r, r2c, axes = ducc0.fft.c2r, ducc0.fft.r2c, (0, 1)
+
+    def values(spectrum, out):
+        # axes, lastsize, forward, inorm, out, nthreads
+        return c2r(spectrum, axes, n, False, 0, out, 1)
+
+    def spectrum(values):
+        return r2c(values, axes, True, 2, None, 1)
+
+    return values, spectrum
 
 
 def both_halves(half, n, n_modes):

@@ -9,7 +9,7 @@ import numpy as np
 
 from pde import grid
 from pde._compiled import njit
-from pde.transforms import to_spectrum, to_values
+from pde.transforms import to_values, transforms_of
 
 __all__ = ["Generator", "product_grid"]
 
@@ -38,31 +38,31 @@ class Generator:
         self._decay = np.repeat(nu * modes.k_squared, 2)
         # Work arrays: what is returned is never one of them.
         self._spectra = np.zeros((2, self.n_grid, self.n_grid // 2 + 1), dtype=complex)
-        self._slopes = np.empty((2, self.n_grid, self.n_grid))
-        self._pairs = self._spectra.view(float)
+        self._slopes = tuple(np.empty((2, self.n_grid, self.n_grid)))
+        self._pairs, self._halves = self._spectra.view(float), tuple(self._spectra)
+        self._to_values, self._to_spectrum = transforms_of(self.n_grid)
         self._fine, self._fine_velocity = None, None
         # Largest |v_1 k_1| + |v_2 k_2| of a mode kept: the imaginary reach of the spectrum.
         self.transport_rate = float(np.abs(self._velocity).sum(axis=0).max() * modes.unit * modes.k_max)
 
     def __call__(self, state):
         """Return v . grad w + nu lap w, from coefficients to coefficients (modes.size,)."""
-        out = np.empty_like(state)
-        product = self._product(state).view(float)
-        _gather_with_decay(product, self.modes.layout, state.view(float), self._decay, out.view(float))
-        return out
+        pairs, out = state.view(float), np.empty(2 * state.size)
+        product = self._product(pairs).view(float)
+        _gather_with_decay(product, self.modes.layout, pairs, self._decay, out)
+        return out.view(complex)
 
     def convection(self, state):
         """Return v . grad w, from coefficients to coefficients (modes.size,)."""
-        return self.modes.gather(self._product(state))
+        return self.modes.gather(self._product(state.view(float)))
 
-    def _product(self, state):
-        """The transform of v . grad w, formed on the grid of products."""
-        m = self.n_grid
-        _fill_gradient(state.view(float), self.modes.layout, self.modes.unit, self._pairs)
-        slope_x = to_values(self._spectra[0], m, self._slopes[0])
-        slope_y = to_values(self._spectra[1], m, self._slopes[1])
+    def _product(self, pairs):
+        """The transform of v . grad w, formed on the grid of products; `pairs` is a state as pairs of reals."""
+        _fill_gradient(pairs, self.modes.layout, self.modes.unit, self._pairs)
+        slope_x = self._to_values(self._halves[0], self._slopes[0])
+        slope_y = self._to_values(self._halves[1], self._slopes[1])
         _dot(slope_x, slope_y, self._velocity)
-        return to_spectrum(slope_x)
+        return self._to_spectrum(slope_x)
 
     def with_velocity(self, velocity):
         """Return the same operator with another velocity (2, n, n), on the same modes and grid."""
@@ -77,7 +77,7 @@ class Generator:
         twice as fine otherwise.
         """
         fine = self._fine_operator(velocity)
-        lost = fine._product(state)
+        lost = fine._product(state.view(float))
         if velocity is self.field and not self._aliases:
             self.modes.scatter(np.zeros_like(state), lost)
         else:

@@ -84,7 +84,7 @@ def _grow(basis, plan, apply, shape, error_rate, probe):
     """Extend the basis until it reaches the planned time, is full, or fails the probe; None if the sketch is blind."""
     flat = len(shape) == 1
     while True:
-        last = basis.last.view(complex)
+        last = basis.rows[basis.size]
         v = apply(last if flat else last.reshape(shape)).view(float)
         if not basis.extend(v if flat else v.reshape(-1)):
             # Too few entries differ from zero for the sketch.
@@ -127,6 +127,7 @@ class _Basis:
         self._blocks = _arnoldi.blocks_of(int(_BINS_PER_VECTOR * (self.limit + 1)))
         self._signs = _arnoldi.signs_of(w.size)
         self._vectors = np.empty((self.limit + 1, w.size))
+        self.rows = self._vectors.view(complex)
         self._r = np.identity(self.limit + 1)
         self.g = np.zeros((self.limit, self.limit + 1))
         if sketched:
@@ -136,10 +137,6 @@ class _Basis:
             self._vectors[0] = w / beta
         # Norm of w in the sketched product.
         self.beta = beta * self._r[0, 0]
-
-    @property
-    def last(self):
-        return self._vectors[self.size]
 
     @property
     def complete(self):
