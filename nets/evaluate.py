@@ -11,9 +11,9 @@
     python -m nets.evaluate --list                          names of the attacks, and the attacks of the presets
 
 The images are the first of the test set in a random order in which the classes take turns, the same for all runs.
-Results are kept in RUN/evaluation (for other models in the directory given by --out), and a second call resumes from
-them. An image is robust if it is right before and after the attack. The predictions of a noisy model are means over
-`draws` passes, repeated `repeats` times.
+Results are kept in RUN/evaluation (for a network of the zoo in runs/zoo/NAME, for other models in the directory given
+by --out), and a second call resumes from them. An image is robust if it is right before and after the attack. The
+predictions of a noisy model are means over `draws` passes, repeated `repeats` times.
 
 The preset "cpu" is made for two cores: attacks averaged over 20 draws use 100 or 200 images, APGD takes 20 steps, and
 every row of the table states its n. If 60 % of 1000 images are right, it computes about 300 000 gradients and 230 000
@@ -24,8 +24,17 @@ import contextlib
 import sys
 from pathlib import Path
 
-from nets import _cli
-from nets.evaluation import PRESETS, Options, attack_names, attacks_of, evaluate, evaluate_target, markdown
+from nets import _cli, zoo
+from nets.evaluation import (
+    PRESETS,
+    Options,
+    attack_names,
+    attacks_of,
+    directory_of,
+    evaluate,
+    evaluate_target,
+    markdown,
+)
 
 __all__ = ["main"]
 
@@ -50,7 +59,7 @@ def _run(argv):
     options = _cli.parse(Options, f"{PROG} {run or 'RUN'}", __doc__, rest)
     if run is None:
         raise ValueError("the directory of a run must come first: python -m nets.evaluate RUN")
-    if ":" in run and not Path(run).exists():
+    if ":" in run and not run.startswith(zoo.PREFIX) and not Path(run).exists():
         with _interruption_explained(options):
             report = evaluate_target(run, options)
         if options.out is not None:
@@ -58,8 +67,9 @@ def _run(argv):
             report.to_json(options.out / REPORT)
         print(report)
         return
-    run = Path(run)
-    out = options.out or run / (REPORT if options.inject is None else f"evaluation-{options.inject}-noise.json")
+    out = options.out or directory_of(run) / (
+        REPORT if options.inject is None else f"evaluation-{options.inject}-noise.json"
+    )
     report = evaluate(run, options)
     _cli.write_json(out, report)
     print(markdown(report), end="")

@@ -8,7 +8,7 @@ from nets.evaluation._paired import compare
 from nets.evaluation._presets import PRESETS
 from nets.evaluation._report import NOTHING, Report, markdown
 from nets.evaluation._runner import AttackRunner
-from nets.evaluation._setup import Options
+from nets.evaluation._setup import Options, directory_of
 from nets.evaluation._statistics import Interval, interval, robust, score, worst_case
 from nets.evaluation._target import evaluate_target
 
@@ -23,6 +23,7 @@ __all__ = [
     "attacks_of",
     "balanced_order",
     "compare",
+    "directory_of",
     "evaluate",
     "evaluate_model",
     "evaluate_target",

@@ -26,8 +26,8 @@ def evaluate(run, options=None, *, progress=True):
 
     Parameters
     ----------
-    run : Path
-        Directory of the run, as `python -m nets.train` writes it.
+    run : Path or str
+        Directory of the run, as `python -m nets.train` writes it, or zoo:NAME.
     options : Options, optional
         Options of the evaluation; by default those of the command.
     progress : bool, default=True

@@ -156,7 +156,7 @@ def prepare(run, options=None, *, progress=True):
         model,
         data.Batches(images.test_images.to(device), images.test_labels.to(device), images.white),
         balanced_order(images.test_labels, options.subset_seed)[:n_images],
-        _directory(run) / DIRECTORY,
+        directory_of(run) / DIRECTORY,
         {"weights": weights["digest"], "data": provenance["digest"], **control},
         norm=options.norm,
         oracle=None if oracle is None else (oracle, oracle_weights["digest"]),
@@ -192,7 +192,18 @@ def load_network(run, device):
     return load_run(zoo.path(run) if of_the_zoo(run) else run, device)
 
 
-def _directory(run):
+def directory_of(run):
+    """Return where the results of a run are kept: in it, or in runs/zoo/NAME of the working directory for zoo:NAME.
+
+    Parameters
+    ----------
+    run : Path or str
+        Directory of a run, or zoo:NAME.
+
+    Returns
+    -------
+    Path
+    """
     return Path("runs", "zoo", str(run).removeprefix(zoo.PREFIX)) if of_the_zoo(run) else Path(run)
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of a model that is named on the command line: MODULE:CALLABLE, or zoo:NAME."""
+"""Evaluation of a model that is named on the command line as MODULE:CALLABLE."""
 
 import importlib
 import inspect
@@ -8,17 +8,17 @@ from pathlib import Path
 from torch import nn
 
 from bridge import checks
-from nets import data, zoo
+from nets import data
 from nets.attacks import EPS
 from nets.data import balanced_order
 from nets.evaluation._controls import inject
 from nets.evaluation._protocol import Settings, assess
-from nets.evaluation._setup import EPS_L2, exact, given, load_network, of_the_zoo, preset_of, set_threads
+from nets.evaluation._setup import EPS_L2, exact, given, load_network, preset_of, set_threads
 from nets.training import device_of
 
 
 def evaluate_target(target, options):
-    """Evaluate the model that the command names by "MODULE:CALLABLE" or "zoo:NAME".
+    """Evaluate the model that the command names by "MODULE:CALLABLE".
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def evaluate_target(target, options):
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise ValueError(f"out must be a directory for a model that is not a run, got the file {options.out}")
     device = device_of(options.device)
-    model = zoo.load(target, device=device) if of_the_zoo(target) else find_model(target, device)
+    model = find_model(target, device)
     if options.inject is not None:
         inject(model, options.inject, options.coef)
     oracle = None if options.oracle is None else load_network(options.oracle, device)[0]

@@ -162,6 +162,14 @@ def test_networks_of_the_zoo_are_compared_on_images_of_the_users_own(tmp_path, m
             right = (model(x_adv).argmax(1) == y[:n]) & (model(x[:n]).argmax(1) == y[:n])
             assert row[side] == pytest.approx(right.double().mean().item())
     assert (tmp_path / "runs" / "zoo" / "cifar10" / "resnet20-seed0" / "evaluation").is_dir()
+    # `nets.evaluate` resumes from the same results, and its report is that of a run.
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model-*.safetensors")}
+    attacks = ["--attacks", "natural", "fgsm@20", "--n-images", "30"]
+    evaluate_main([names[0], "--data", str(tmp_path / "images"), *attacks, "--out", str(tmp_path / "report.json")])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["accuracy"] for row in report["rows"][:2]] == [row["first"] for row in rows[:2]]
+    assert (report["run"]["path"], report["run"]["name"]) == (names[0], "cpu/resnet20")
+    assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model-*.safetensors")}
     with pytest.raises(ValueError, match=r"data must be given for zoo:cifar10/resnet20-seed0.*--data PATH"):
         comparison.compare(names[:1], names[1:], Options(), progress=False)
     with pytest.raises(ValueError, match="the zoo has no network 'cifar10/resnet20'"):
