@@ -168,8 +168,9 @@ def _pooled(reports, attacks):
     rows = [row for row in (_row(report["rows"], attacks) for report in reports) if row]
     if not rows:
         return None
-    n = max(row["n"] for row in rows)
-    rows = [row for row in rows if row["n"] == n]
+    # Of worst cases, those of the most attacks.
+    _, n = best = max((_n_attacks(row["name"]), row["n"]) for row in rows)
+    rows = [row for row in rows if (_n_attacks(row["name"]), row["n"]) == best]
     values = np.array([row["accuracy"] for row in rows])
     p, k = float(values.mean()), len(rows)
     if k == 1:

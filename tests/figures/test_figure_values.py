@@ -245,6 +245,16 @@ def test_pooled_accuracy_has_the_error_of_images_and_of_seeds():
     assert stderr == pytest.approx(math.sqrt(0.25 / 400 + 0.02 / 2))
 
 
+def test_worst_cases_of_different_numbers_of_attacks_are_not_pooled():
+    def worst(number, accuracy, n):
+        return {"name": f"worst case of {number}", "accuracy": accuracy, "stderr": 0.1, "n": n}
+
+    reports = [{"rows": [worst(3, 0.5, 300), worst(4, 0.4, 200)]}, {"rows": [worst(4, 0.3, 200)]}]
+    reports.append({"rows": [worst(2, 0.9, 200)]})
+    p, _, n, k = verdict._pooled(reports, ("worst case",))
+    assert (p, n, k) == (pytest.approx(0.35), 200, 2)
+
+
 def test_a_comparison_the_other_way_round_changes_the_sign_of_the_gain():
     row = {"attack": "natural", "attack_on_first": "natural", "difference": -0.03, "stderr": 0.01, "n": 500}
     library = verdict.Library({}, {("b", "a"): [{"rows": [row | {"n_first": 3, "n_second": 1}]}]}, {})
