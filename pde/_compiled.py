@@ -4,14 +4,17 @@ import concurrent.futures
 import contextlib
 import functools
 import os
+import threading
 import warnings
 
 import numba
 from numba.core.registry import CPUDispatcher
+from numba.np.ufunc import parallel
 
-__all__ = ["copy", "inlined", "njit", "threaded"]
+__all__ = ["copy", "inlined", "limited", "n_threads", "njit", "threaded"]
 
 _uncached = []
+_limit = threading.local()
 
 
 def njit(**options):
@@ -62,9 +65,9 @@ def inlined(**options):
 def threaded(**options):
     """As `njit`, for a loop function(part, ...) that does the items part[0], part[0] + part[1], ... of its work.
 
-    The decorated function is called without `part`, and calls the loop in each of `numba.get_num_threads()` threads.
-    Items must not depend on each other. numba's own parallel loops take twice as long to compile, and one of its
-    threading layers aborts when two threads call it.
+    The decorated function is called without `part`, and calls the loop in each of `n_threads()` threads. Items must not
+    depend on each other. numba's own parallel loops take twice as long to compile; one of its threading layers aborts
+    when two threads call it, and another sets the number of OpenMP threads of the whole process.
     """
 
     def decorate(function):
@@ -72,12 +75,32 @@ def threaded(**options):
 
         @functools.wraps(function)
         def call(*arguments):
-            _run(dispatcher, numba.get_num_threads(), arguments)
+            _run(dispatcher, n_threads(), arguments)
 
         call.dispatcher = dispatcher
         return call
 
     return decorate
+
+
+def n_threads():
+    """Return the number of threads of a loop: NUMBA_NUM_THREADS, or what numba.set_num_threads or `limited` set."""
+    number = getattr(_limit, "number", None)
+    if number is not None:
+        return number
+    # Without a call of set_num_threads, get_num_threads would start numba's threads.
+    return numba.get_num_threads() if getattr(parallel, "_is_initialized", True) else numba.config.NUMBA_NUM_THREADS
+
+
+@contextlib.contextmanager
+def limited(number):
+    """Give the loops that this thread calls at most so many threads, inside a `with` block."""
+    before = getattr(_limit, "number", None)
+    _limit.number = min(number, numba.config.NUMBA_NUM_THREADS)
+    try:
+        yield
+    finally:
+        _limit.number = before
 
 
 def _run(loop, n_parts, arguments):

@@ -4,14 +4,13 @@ The result of a block is a function of the block alone, and results come back in
 made in that order depend neither on the number of shards nor on the workers, their threads or their deaths.
 """
 
-import contextlib
 import math
 import os
 import time
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numba
+from pde._compiled import limited
 
 __all__ = ["Block", "Blocks", "in_rounds"]
 
@@ -143,17 +142,10 @@ def _prepared(job):
     return job.prepare()
 
 
-@contextlib.contextmanager
 def _own_threads():
     """Give the compiled loops of this worker its share of the cores.
 
     A backend that starts one worker per core would otherwise run cores**2 threads. loky's share, cores // workers, is
     in NUMBA_NUM_THREADS; Dask and Ray count one core per task, and threads of one process share its cores as well.
     """
-    before = numba.get_num_threads()
-    share = int(os.environ.get("NUMBA_NUM_THREADS", "1"))
-    numba.set_num_threads(min(share, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+    return limited(int(os.environ.get("NUMBA_NUM_THREADS", "1")))

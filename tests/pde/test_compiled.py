@@ -1,7 +1,6 @@
 """The compiled loops: where no cache can be written, and their threads."""
 
 import concurrent.futures
-import contextlib
 import importlib
 import os
 import pkgutil
@@ -77,23 +76,28 @@ def _count(part, done, of_part):
         of_part[i] = part[0]
 
 
-@contextlib.contextmanager
-def n_threads(number):
-    before = numba.get_num_threads()
-    numba.set_num_threads(number)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-
-
 @pytest.mark.parametrize("number", range(1, numba.config.NUMBA_NUM_THREADS + 1))
 def test_each_item_is_done_once_by_the_part_whose_it_is(number):
     done, of_part = np.zeros(101, int), np.full(101, -1)
-    with n_threads(number):
+    with _compiled.limited(number):
         _count(done, of_part)
     assert (done == 1).all()
     assert (of_part == np.arange(101) % number).all()
+
+
+def test_number_of_threads_is_that_of_numba_or_a_limit_in_this_thread_alone():
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        assert _compiled.n_threads() == 1
+        with _compiled.limited(10**6):
+            assert _compiled.n_threads() == numba.config.NUMBA_NUM_THREADS
+            with _compiled.limited(1), concurrent.futures.ThreadPoolExecutor(1) as other:
+                assert (_compiled.n_threads(), other.submit(_compiled.n_threads).result()) == (1, before)
+        assert _compiled.n_threads() == 1
+    finally:
+        numba.set_num_threads(before)
+    assert _compiled.n_threads() == before
 
 
 def test_parts_run_in_threads_of_their_own():
@@ -154,12 +158,14 @@ def test_without_new_threads_the_caller_does_the_rest(monkeypatch):
 
 
 SCRIPT = """
-import threading, numpy as np, pde
+import threading, numba, numpy as np, pde
 
 points = pde.grid.points(4)
 def estimate():
     return pde.feynman_kac.estimate(pde.problems.constant_velocity(), points, 8, 4, 0).mean
 before = estimate()
+# OpenMP's number of threads is the process's, and PyTorch's.
+assert not numba.np.ufunc.parallel._is_initialized
 {what}
 """
 IN_A_FORK = """
