@@ -2,6 +2,34 @@
 
 MUTANTS = [
     (
+        "a part of a loop done twice",
+        "pde/_compiled.py",
+        "or futures[index].cancel():",
+        "or not futures[index].cancel():",
+        "pde/test_compiled::test_without_new_threads_the_caller_does_the_rest",
+    ),
+    (
+        "a worker's share of the cores forgotten",
+        "pde/_compiled.py",
+        "_limit.number = min(number, numba.config.NUMBA_NUM_THREADS)",
+        "_limit.number = None",
+        "pde/test_shards::test_a_worker_takes_one_core_or_the_share_that_loky_gives_it",
+    ),
+    (
+        "square of a small matrix with one factor transposed",
+        "pde/spectral/_hessenberg.py",
+        'np.einsum("jk,ki->ji", q, p)',
+        'np.einsum("kj,ki->ji", q, p)',
+        "pde/test_krylov::test_column_of_a_small_exponential_by_steps_and_by_squares",
+    ),
+    (
+        "a network of the zoo evaluated as a foreign model",
+        "nets/evaluate.py",
+        "not run.startswith(zoo.PREFIX) and not Path(run).exists()",
+        "not Path(run).exists()",
+        "nets/evaluation/test_compare::test_networks_of_the_zoo_are_compared_on_images_of_the_users_own",
+    ),
+    (
         "slowest run of a tool for its fastest",
         "docs/_results.py",
         "{1e3 * min(row['seconds']):.0f} ms",

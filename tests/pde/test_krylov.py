@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from pde.spectral import _arnoldi, _krylov
+from pde.spectral import _arnoldi, _hessenberg, _krylov
 from pde.spectral._krylov import exponential_step
 
 EPS = np.finfo(float).eps
@@ -256,3 +256,34 @@ def test_vectors_that_cancel_begin_again_without_the_sketch(monkeypatch):
     # What rounding may do is part of the error that is reported.
     assert again.error > 1e-6 > usual.error
     np.testing.assert_allclose(again.state, np.exp(again.tau * rates), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("tau", [0.5, 60.0, 4000.0])
+@pytest.mark.parametrize("n", [2, 5, 30])
+def test_column_of_a_small_exponential_by_steps_and_by_squares(n, tau):
+    rng = np.random.default_rng(n)
+    # Stiff: real parts from 0 to about -3 n, and for the longest time 100 000 norms.
+    matrix = np.triu(0.3 * rng.standard_normal((n, n)), -1) - np.diag(np.linspace(0.0, 3.0 * n, n))
+    matrix -= np.linalg.eigvals(matrix).real.max() * np.eye(n)
+    columns, norm = np.ascontiguousarray(matrix.T), np.linalg.norm(matrix, 2)
+    expected = scipy.linalg.expm(tau * matrix)[:, 0]
+    atol = 1e-13 + EPS * tau * norm
+    np.testing.assert_allclose(_hessenberg.exponential_column(columns, norm, tau), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("tau_max", [3.0, 3000.0])
+def test_longest_time_is_where_the_estimate_is_allowed(tau_max):
+    # A mode that decays fast beside slow ones: the last entries of the column grow with tau.
+    n, allowed = 6, 1e-4
+    matrix = np.diag([-1e-3, -40.0, -80.0, -60.0, -90.0, 0.0]) + np.diag([0.5, 20.0, 20.0, 20.0, 1.0], -1)
+    columns, norm = np.ascontiguousarray(matrix.T), np.linalg.norm(matrix, 2)
+    tau, column = _hessenberg.longest_time(columns, norm, tau_max, allowed, 1.0)
+
+    def error(t):
+        x = scipy.linalg.expm(t * matrix)[:, 0]
+        return _hessenberg.estimate(x[n - 2], x[n - 1], 1.0) / t
+
+    np.testing.assert_allclose(column, scipy.linalg.expm(tau * matrix)[:, 0], rtol=0, atol=1e-12)
+    assert error(tau) <= allowed
+    # The estimate changes its formula on the way, and is not monotone.
+    assert error(1.5 * tau) > allowed
