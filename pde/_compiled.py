@@ -28,8 +28,8 @@ def njit(**options):
                 raise
             if not _uncached:
                 warnings.warn(
-                    "no folder for numba's cache can be written: loops are compiled anew in each process, which takes "
-                    "about a minute; set NUMBA_CACHE_DIR to a folder that can",
+                    "no folder for numba's cache can be written: loops are compiled anew in each process, some "
+                    "seconds for each; set NUMBA_CACHE_DIR to a folder that can",
                     RuntimeWarning,
                     stacklevel=2,
                 )
