@@ -104,18 +104,33 @@ def limited(number):
 
 
 def _run(loop, n_parts, arguments):
-    """Call loop(part, *arguments) for each part: the first in this thread, and those that no other thread has begun."""
-    futures = {}
-    # No new threads once the interpreter shuts down: this one does the rest.
+    """Call loop(part, *arguments) for each part, in this thread and, as far as they are free, in others."""
+    if n_parts == 1:
+        loop((0, 1), *arguments)
+        return
+    parts, done, errors = list(range(n_parts))[::-1], threading.Semaphore(0), []
+
+    def work():
+        while parts:
+            # Another thread may have taken the last one.
+            with contextlib.suppress(IndexError):
+                index = parts.pop()
+                try:
+                    loop((index, n_parts), *arguments)
+                except BaseException as error:  # noqa: BLE001
+                    errors.append(error)
+                finally:
+                    done.release()
+
+    # No new threads once the interpreter shuts down, or where none can be started: this one does the rest.
     with contextlib.suppress(RuntimeError):
-        for index in range(1, n_parts):
-            futures[index] = _pool().submit(loop, (index, n_parts), *arguments)
-    loop((0, n_parts), *arguments)
-    for index in range(1, n_parts):
-        if index not in futures or futures[index].cancel():
-            loop((index, n_parts), *arguments)
-        else:
-            futures[index].result()
+        for _ in range(n_parts - 1):
+            _pool().submit(work)
+    work()
+    for _ in range(n_parts):
+        done.acquire()
+    if errors:
+        raise errors[0]
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,9 +4,9 @@ MUTANTS = [
     (
         "a part of a loop done twice",
         "pde/_compiled.py",
-        "or futures[index].cancel():",
-        "or not futures[index].cancel():",
-        "pde/test_compiled::test_without_new_threads_the_caller_does_the_rest",
+        "index = parts.pop()",
+        "index = parts.pop() if done._value else parts[-1]",
+        "pde/test_compiled::test_what_no_other_thread_does_the_caller_does_and_nothing_twice",
     ),
     (
         "a worker's share of the cores forgotten",

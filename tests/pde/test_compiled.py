@@ -126,35 +126,35 @@ def test_an_error_in_a_part_is_the_callers(failing):
         _compiled._run(loop, 3, ())
 
 
-def test_without_a_free_thread_the_caller_does_all_parts(monkeypatch):
-    class Busy:
-        def submit(self, *arguments):
-            return concurrent.futures.Future()
+class Pool:
+    """Of the tasks given to it runs the first few at once, and then behaves as it is told."""
 
-    monkeypatch.setattr(_compiled, "_pool", Busy)
-    done = []
-    _compiled._run(lambda part: done.append(part), 3, ())
-    assert done == [(0, 3), (1, 3), (2, 3)]
+    def __init__(self, n_run, then):
+        self.n_run, self.then, self.kept = n_run, then, []
+
+    def submit(self, task):
+        if self.n_run:
+            self.n_run -= 1
+            task()
+        else:
+            self.kept.append(task)
+            self.then()
 
 
-def test_without_new_threads_the_caller_does_the_rest(monkeypatch):
-    class Closing:
-        begun = 0
+def refused():
+    raise RuntimeError("can't start new thread")
 
-        def submit(self, loop, *arguments):
-            if self.begun == 1:
-                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-            self.begun += 1
-            future = concurrent.futures.Future()
-            future.set_running_or_notify_cancel()
-            future.set_result(loop(*arguments))
-            return future
 
-    pool = Closing()
+@pytest.mark.parametrize("then", [lambda: None, refused], ids=["busy", "refused"])
+@pytest.mark.parametrize("n_run", [0, 1])
+def test_what_no_other_thread_does_the_caller_does_and_nothing_twice(monkeypatch, then, n_run):
+    pool, done = Pool(n_run, then), []
     monkeypatch.setattr(_compiled, "_pool", lambda: pool)
-    done = []
-    _compiled._run(lambda part: done.append(part), 4, ())
-    assert sorted(done) == [(index, 4) for index in range(4)]
+    _compiled._run(done.append, 4, ())
+    # A pool that could not start a thread may still have the task in its queue, and get to it.
+    for task in pool.kept:
+        task()
+    assert pool.kept and sorted(done) == [(index, 4) for index in range(4)]
 
 
 SCRIPT = """
