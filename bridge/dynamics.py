@@ -288,6 +288,9 @@ def _dtype(t):
 def _width(block):
     """Channels that the first layer of a block takes, where that is known."""
     for module in block.branch.modules():
+        # What a layer that is not PyTorch's own does to the width, as TorusFeatures, is not known.
+        if not (any(module.children()) or type(module).__module__.startswith("torch.nn.")):
+            return None
         for name in ("num_features", "in_channels", "in_features"):
             if isinstance(getattr(module, name, None), int):
                 return getattr(module, name)

@@ -46,7 +46,7 @@ class ResidualNetwork(nn.Module):
             States x_0.
         increments : Tensor of shape (n_blocks, n_images, ...), optional
             dB of each block, of variance `dt` of that block; drawn if not given. Of shape
-            (n_blocks, n_paths, n_images, ...) they give many paths from each state.
+            (n_blocks, n_paths, n_images, ...) they give many paths from each state. Blocks with noise=None use none.
 
         Returns
         -------
@@ -66,7 +66,7 @@ class ResidualNetwork(nn.Module):
             raise ValueError(f"increments must be {len(self.blocks)}, one per block, got {len(increments)}")
         x = x.expand(torch.broadcast_shapes(x.shape, increments.shape[1:]))
         for block, increment in zip(self.blocks, increments, strict=True):
-            x = block(x, increment.expand(x.shape))
+            x = block(x, increment.expand(x.shape) if block.noise else None)
         return self.output(x)
 
 

@@ -36,7 +36,8 @@ def problem_from_network(net, terminal=None, *, horizon=1.0, length=1.0, rtol=1e
     ----------
     net : ResidualNetwork
         Blocks that map points (n_points, 2) to the same shape and are periodic (`TorusFeatures`), with additive noise
-        or none, or with a positive periodic module as their `scale`. Laplace noise has the same equation.
+        or none, or with a positive periodic module as their `scale`, of values (n_points, 1). Laplace noise has the
+        same equation.
     terminal : Module, PeriodicField, array_like or callable, optional
         f; a module of points (n_points, 2) with values (n_points,) or (n_points, k) is sampled; by default the
         network's output.
@@ -69,7 +70,7 @@ def problem_from_network(net, terminal=None, *, horizon=1.0, length=1.0, rtol=1e
     velocity = [
         _sampled(lambda x, t=t: sde.f(t, x), f"blocks[{i}]", length, rtol, n_max) for i, t in enumerate(middles)
     ]
-    if any(isinstance(block.scale, nn.Module) for block in net.blocks):
+    if any(block.is_noisy and isinstance(block.scale, nn.Module) for block in net.blocks):
         sigma = [
             _sampled(lambda x, t=t: sde.g(t, x)[..., :1], f"the scale of blocks[{i}]", length, rtol, n_max)
             for i, t in enumerate(middles)
@@ -158,10 +159,7 @@ def _planar_network(net, length):
     net = copy.deepcopy(net).double()
     for index, block in enumerate(net.blocks):
         name = f"blocks[{index}]"
-        for module in block.modules():
-            coupling = isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd))
-            if coupling and module.training:
-                raise ValueError(f"{name} has a {type(module).__name__} in training mode: call eval() first")
+        _check_mode(block, name)
         if block.is_noisy and block.scale == "std":
             why = "couples the paths of a batch" if block.std_over == "batch" else "vanishes where x_1 = x_2"
             raise ValueError(
@@ -173,6 +171,23 @@ def _planar_network(net, length):
     return net
 
 
+def _check_mode(part, name):
+    for module in part.modules():
+        coupling = isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd))
+        if coupling and module.training:
+            raise ValueError(f"{name} has a {type(module).__name__} in training mode: call eval() first")
+
+
+@torch.no_grad()
+def _check_period(part, name, length):
+    x = torch.tensor(_TRIED[:16] * length)
+    base, size = part(x), part(x).abs().max().clamp_min(1e-30)
+    for shift in torch.eye(2, dtype=x.dtype) * length:
+        gap = float((part(x + shift) - base).abs().max() / size)
+        if gap > _ROUNDING:
+            raise ValueError(f"{name} is not periodic: it changes by {gap:.2g} over a period (TorusFeatures is)")
+
+
 def _check_branch(block, name, length):
     x = torch.tensor(_TRIED[:16] * length)
     with torch.no_grad():
@@ -182,17 +197,19 @@ def _check_branch(block, name, length):
             raise ValueError(f"{name} does not take states of two components: {error}") from None
         if value.shape != x.shape:
             raise ValueError(f"{name} must map (n_points, 2) to the same shape, got {tuple(value.shape)}")
-        parts = [block.branch, *([block.scale] if isinstance(block.scale, nn.Module) else [])]
-        for part in parts:
-            base, size = part(x), part(x).abs().max().clamp_min(1e-30)
-            for shift in torch.eye(2, dtype=x.dtype) * length:
-                gap = float((part(x + shift) - base).abs().max() / size)
-                if gap > _ROUNDING:
-                    raise ValueError(
-                        f"{name} is not periodic: it changes by {gap:.2g} over a period (TorusFeatures is)"
-                    )
-            if part is block.scale and not (base > 0).all():
-                raise ValueError(f"the scale of {name} must be positive, got {float(base.min()):.2g}")
+        _check_period(block.branch, name, length)
+        if not (block.is_noisy and isinstance(block.scale, nn.Module)):
+            return
+        scale = block.scale(x)
+        try:
+            wide = scale.expand(x.shape)
+        except RuntimeError:
+            raise ValueError(f"the scale of {name} must have shape (n_points, 1), got {tuple(scale.shape)}") from None
+        if not torch.allclose(wide, wide[:, :1], rtol=_ROUNDING, atol=0.0):
+            raise ValueError(f"the scale of {name} must be one number per point: two are no sigma(x) of an equation")
+        if not (scale > 0).all():
+            raise ValueError(f"the scale of {name} must be positive, got {float(scale.min()):.2g}")
+        _check_period(block.scale, f"the scale of {name}", length)
 
 
 @torch.no_grad()
@@ -228,7 +245,10 @@ def _terminal(net, terminal, length, rtol, n_max):
         raise ValueError("terminal must be given: the network has no output")
     if not isinstance(terminal, nn.Module):
         return terminal
-    values = _sampled(copy.deepcopy(terminal).double(), "the terminal data", length, rtol, n_max)
+    terminal = copy.deepcopy(terminal).double()
+    _check_mode(terminal, "the output")
+    _check_period(terminal, "the output", length)
+    values = _sampled(terminal, "the terminal data", length, rtol, n_max)
     return PeriodicField(values[0] if len(values) == 1 else values, length)
 
 

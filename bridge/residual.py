@@ -239,7 +239,7 @@ class NoisyResidual(nn.Module):
             raise ValueError("a block with a projected shortcut is not a time step and has no parts")
         options = {"noise": self.noise, "coef": self.coef, "scale": self.scale, "std_over": self.std_over}
         part = NoisyResidual(self.branch, dt=self.dt / n_substeps, **options)
-        part._whole_dt = self._whole_dt
+        part._whole_dt, part.enabled = self._whole_dt, self.enabled
         return part
 
 

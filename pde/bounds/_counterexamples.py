@@ -35,7 +35,7 @@ def counterexample(radius=2.0, *, sigma=2.0, horizon=1.0, length=None, n=None):
     horizon : float, default=1.0
         T.
     length : float, optional
-        Period, >= 18 R.
+        Period, >= 18 w(0).
     n : int, optional
         Points per side; by default enough for 2e-14.
 
@@ -53,9 +53,13 @@ def counterexample(radius=2.0, *, sigma=2.0, horizon=1.0, length=None, n=None):
     sigma = checks.real("sigma", sigma, positive=False)
     horizon = checks.real("horizon", horizon, positive=True)
     width = math.hypot(radius, sigma * math.sqrt(horizon))
-    length = 2 * _CUT_TO * width if length is None else checks.real("length", length, positive=True)
-    if length < 2 * _CUT_TO * radius:
-        raise ValueError(f"length must be >= {2 * _CUT_TO} radii to hold the support, got length={length:g}")
+    least = 2 * _CUT_TO * width
+    length = least if length is None else checks.real("length", length, positive=True)
+    if length < least:
+        raise ValueError(
+            f"length must be >= {2 * _CUT_TO} (radius**2 + sigma**2 horizon)**0.5 = {least:.6g}, where the torus is "
+            f"the plane, got length={length:g}"
+        )
     # The spectrum exp(-R**2 k**2 / 2) ends at k = 8 / R, which the 2/3 rule must keep.
     n = grid.fast_size(math.ceil(3 * 8 * length / (2 * math.pi * radius)) + 1) if n is None else n
 

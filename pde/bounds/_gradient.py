@@ -96,7 +96,7 @@ def gradient_bound(problem, *, mu=None):
         mu = checks.real("mu", mu, positive=False)
         choices = [(max(0.0, gamma - mu * problem.sigma**2 / 2), mu)]
     else:
-        choices = [(gamma, 0.0)] + ([(0.0, 2 * gamma / problem.sigma**2)] if problem.sigma else [])
+        choices = [(gamma, 0.0)] + ([(0.0, 2 * gamma / problem.sigma**2)] if problem.sigma**2 else [])
     logarithm, lam, mu = min(
         (lam * problem.horizon + _log(math.hypot(math.sqrt(mu) * half, slope)), lam, mu) for lam, mu in choices
     )

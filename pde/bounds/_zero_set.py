@@ -59,12 +59,13 @@ def boundary_distance(field, points, error=0.0, *, resolution=2.0**-13):
         return np.full(u.shape, np.inf), np.full(u.shape, np.inf)
     where, cell = _cell(centres, field.length), _cell(points, field.length)
     lower = np.maximum(scipy.spatial.cKDTree(where, boxsize=field.length).query(cell)[0] - rho, 0.0)
-    upper = np.full(u.shape, np.inf)
+    upper = np.zeros(u.shape)
     for sign in (-1, 1):
-        other = sign * values > error
+        other, nearest = sign * values > error, np.inf
         if other.any():
             nearest = scipy.spatial.cKDTree(where[other], boxsize=field.length).query(cell)[0]
-            upper = np.where(sign * u < 0, np.minimum(upper, nearest), upper)
+        # Where the sign of u(x) is not known, the farther of the two classes counts.
+        upper = np.where(sign * u <= error, np.maximum(upper, nearest), upper)
     return np.where(np.abs(u) > error, lower, 0.0), upper
 
 

@@ -167,6 +167,16 @@ def test_network_without_diffusion_is_the_euler_method():
     assert all(block.noise is None for block in noisy_blocks(net))
 
 
+def test_increments_are_taken_where_some_layers_have_no_noise():
+    layers, points = rough("bicubic", n_layers=2), random_points(5)
+    for sigma in (0.0, np.array([0.3, 0.0])):
+        problem = pde.ConvectionDiffusion(layers.velocity, layers.terminal, sigma=sigma)
+        increments = normals(4, 5, 2) / 2
+        ends = feynman_kac.euler_maruyama(problem, points, increments.numpy())
+        answer = network_from_velocity(problem, 4)(torch.tensor(points), increments)
+        np.testing.assert_allclose(answer.numpy(), problem.terminal_at(ends), rtol=0, atol=3e-12)
+
+
 @pytest.mark.parametrize("interpolation", ["trigonometric", "bicubic"])
 def test_gradient_of_the_network_is_that_of_differences(interpolation):
     net = network_from_velocity(rough(interpolation), 3)

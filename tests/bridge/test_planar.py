@@ -17,6 +17,7 @@ from bridge import (
     mean_field,
     network_from_velocity,
     noise_from,
+    noise_off,
     problem_from_network,
 )
 from pde import convergence, grid, random_fields
@@ -154,6 +155,19 @@ def test_positive_scale_becomes_a_field_and_networks_keep_their_precision():
     assert problem_from_network(net).n_terminals == 3
 
 
+def test_blocks_may_have_different_features_of_the_torus():
+    net = planar(2)
+    net.blocks[1].branch = nn.Sequential(TorusFeatures(2), nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 2))
+    problem, x = problem_from_network(net), torch.tensor([[0.3, 0.8]])
+    np.testing.assert_allclose(problem.layer_field(1)([[0.3, 0.8]]), net.blocks[1].branch(x).detach(), atol=1e-5)
+
+
+def test_scale_of_a_network_without_noise_is_no_field():
+    net = planar(2, scale="module")
+    with noise_off(net):
+        assert problem_from_network(net).sigma == 0
+
+
 def test_networks_that_are_no_equation_are_refused_by_name():
     def refused(net, match, **options):
         with pytest.raises(ValueError, match=match):
@@ -174,6 +188,12 @@ def test_networks_that_are_no_equation_are_refused_by_name():
     refused(ResidualNetwork([NoisyResidual(normalised, scale="additive")], f), "BatchNorm1d in training mode")
     negative = NoisyResidual(branch, scale=nn.Sequential(TorusFeatures(), nn.Linear(4, 1, bias=False)))
     refused(ResidualNetwork([negative], f), "the scale of blocks.0. must be positive")
+    two = NoisyResidual(branch, scale=nn.Sequential(TorusFeatures(), nn.Linear(4, 2), nn.Softplus()))
+    refused(ResidualNetwork([two], f), "the scale of blocks.0. must be one number per point")
+    flat = NoisyResidual(branch, scale=nn.Sequential(TorusFeatures(), nn.Linear(4, 1), nn.Softplus(), nn.Flatten(0)))
+    refused(ResidualNetwork([flat], f), r"the scale of blocks.0. must have shape \(n_points, 1\), got \(16,\)")
+    refused(ResidualNetwork(net.blocks, nn.Sequential(f, nn.Dropout())), "the output has a Dropout in training mode")
+    refused(ResidualNetwork(net.blocks, nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))), "the output is not periodic")
     refused(ResidualNetwork(net.blocks), "terminal must be given")
     with pytest.raises(ValueError, match="stage change"):
         ResidualNetwork([NoisyResidual(branch, shortcut=nn.Linear(2, 2))])

@@ -309,6 +309,8 @@ def test_off_noise_has_no_diffusion():
     block = NoisyResidual(nn.Tanh())
     with noise_off(block):
         assert not block.drift_and_diffusion(x)[1].any()
+        assert not block.substep(2).is_noisy
+    assert block.substep(2).is_noisy
 
 
 def test_a_batch_without_images_passes():

@@ -38,6 +38,8 @@ def test_the_variance_of_a_path_is_its_integral():
     assert gradients.pathwise_variance("wave", sigma, horizon) == pytest.approx(
         np.mean(mean(slope**2) - mean(slope) ** 2), rel=1e-9
     )
+    # Its limit for little noise: 3 <|grad f|**2>, to order (sigma K)**2 T; the pathwise one vanishes.
+    assert gradients.bismut_variance("wave", 1e-3, 1.0) == pytest.approx(3 * K**2 / 2, rel=1e-4)
 
 
 def test_stripes_have_their_energy_and_no_slope():

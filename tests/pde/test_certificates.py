@@ -90,6 +90,23 @@ def test_boundary_distance_encloses_the_distance():
         bounds.boundary_distance(field.with_interpolation("bilinear"), points)
 
 
+def test_upper_end_of_the_distance_holds_for_every_sign_that_the_error_allows():
+    # The field is 0.05 at x = 0; a solution 0.06 lower is negative everywhere, and has no point of another sign.
+    x = grid.points(32)[..., 0]
+    field, at = pde.PeriodicField(np.cos(2 * np.pi * x) - 0.95), [[0.0, 0.0], [0.5, 0.0]]
+    lower, upper = bounds.boundary_distance(field, at, 0.06)
+    assert lower[0] == 0
+    assert np.isinf(upper).all()
+    # One 0.04 lower is positive for cos(2 pi x) > 0.99.
+    lower, upper = bounds.boundary_distance(field, at, 0.04)
+    true = np.abs(at[0][0] - math.acos(0.99) / (2 * np.pi)), 0.5 - math.acos(0.99) / (2 * np.pi)
+    assert (lower <= true).all()
+    assert (true <= upper).all()
+    # Exactly at a zero.
+    lower, upper = bounds.boundary_distance(problems.fourier_mode((1, 0)).terminal, [0.25, 0.3])
+    assert lower == 0 <= upper
+
+
 def test_field_without_zeros_has_no_other_class():
     problem = pde.ConvectionDiffusion(
         np.zeros((2, 8, 8)), 1.5 + problems.fourier_mode((1, 0), n=8).terminal.values, sigma=0.1
@@ -224,6 +241,47 @@ def test_rates_of_sigma_per_layer_and_as_a_field():
     rates = _rates.rates(varying)
     assert rates.sigmas[0] == pytest.approx(0.15)
     assert rates.gammas[0] == pytest.approx(gamma + (0.1 * np.pi) ** 2 / 2)
+
+
+def test_velocity_of_many_layers_has_an_error_of_the_step():
+    # 64 layers and more: 64 steps are one per layer, and half as many would be the same.
+    for n_layers in (1, 3, 64, 70):
+        v = np.stack([3 * random_fields.band_limited(16, [j % 2], n_modes=2).values for j in range(n_layers)])
+        problem = pde.ConvectionDiffusion(v, random_fields.terminal_datum(16, 9, n_modes=3), sigma=0.0)
+        points = random_points(20)
+        found = bounds.certificates(problem, points, method="monte-carlo", n_paths=2)
+        reference = pde.feynman_kac.estimate(problem, points, 2, 1920 * n_layers // min(n_layers, 3)).mean
+        assert (np.abs(found.u - reference) <= found.error).all(), n_layers
+
+
+def test_network_without_noise_is_its_own_path():
+    # Of few steps: far from the characteristics, which `estimate` follows where sigma is 0.
+    velocity = 3 * random_fields.band_limited(16, 1, n_modes=3).values
+    problem = pde.ConvectionDiffusion(velocity, random_fields.terminal_datum(32, 9, n_modes=6), sigma=0.0, horizon=0.8)
+    points = random_points(200)
+    found = bounds.certificates(problem, points, n_layers=4)
+    x = points
+    for _ in range(4):
+        x = x + 0.2 * problem.layer_field(0)(x)
+    np.testing.assert_allclose(found.u, problem.terminal(x), rtol=0, atol=1e-9)
+    assert found.error.max() < 1e-5
+    assert not found.smoothing.any()
+
+
+def test_range_of_the_data_does_not_bound_a_solution_with_a_source():
+    x = grid.points(32)[..., 0]
+    f, source = 0.2 + 0.05 * np.cos(2 * np.pi * x), 2 * np.cos(2 * np.pi * x) - 1
+    problem = pde.ConvectionDiffusion(np.zeros((2, 32, 32)), f, sigma=0.1, source=source)
+    found = bounds.certificates(problem, [[0.0, 0.0], [0.5, 0.0]])
+    # Positive data, and a solution of both signs.
+    assert found.u[0] > 1 > -1 > found.u[1]
+    assert (found.radius < 0.5).all()
+
+
+def test_radius_of_nonnegative_values():
+    with np.errstate(all="raise"):
+        assert bounds.smoothing_radius(np.array([0.0, 0.1]), 0.0, 1.0, 0.2).tolist() == [0.0, math.inf]
+        assert not bounds.smoothing_radius(np.array([0.0, 0.1]), 0.0, 1.0, 0.0).any()
 
 
 def test_potential_leaves_the_local_certificate():
