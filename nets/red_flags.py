@@ -137,7 +137,8 @@ def check(
     if the loss rises for fewer than 75 % of the images (a random direction reaches 50 %), "unbounded-attack-fails" if
     more than 5 % of the images survive. Both consider the images that are right and have a gradient, since images
     without a gradient have a flag of their own. The other flags compare passes up to rounding and give no false alarms
-    by chance; "batch-coupling" is left out where passes from equal seeds differ. For a model that PyTorch cannot differentiate, "zero-gradients" replaces all flags that need gradients.
+    by chance; "batch-coupling" is left out where passes from equal seeds differ. For a model that PyTorch cannot
+    differentiate, "zero-gradients" replaces all flags that need gradients.
 
     References
     ----------

@@ -72,6 +72,8 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
     settings = replace(settings, eps=radius(settings.eps, settings.norm))
     if isinstance(settings.attacks, str):
         raise ValueError(f"attacks must be a sequence of names, got attacks={settings.attacks!r}")
+    if settings.out is not None and Path(settings.out).exists() and not Path(settings.out).is_dir():
+        raise ValueError(f"out must be a directory, got the file {settings.out}")
     model, x, y, surrogate = _enter(model, images, labels, surrogate, settings.norm, settings.eps)
     runner, is_seeded = _runner(model, x, y, surrogate, settings, guided)
     # Passes that examine the model draw as well: they are reproducible and leave the caller's generators alone.

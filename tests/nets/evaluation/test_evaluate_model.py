@@ -216,6 +216,7 @@ def test_a_model_in_training_mode_is_named():
         ({"attacks": ["blind-fgsm"]}, "surrogate="),
         ({"n_repeats": 0}, "n_repeats"),
         ({"batch_size": 0}, "batch_size"),
+        ({"out": __file__}, "out must be a directory, got the file"),
         ({"surrogate": 3}, "model must be a function"),
         ({"step_size": 0, "attacks": ["ifgsm20"]}, "step_size"),
         ({"images": torch.rand(N, 3, 4, 4).double()}, "x must be in the model's precision, torch.float32"),
