@@ -6,10 +6,13 @@ resumes from the end of any epoch with the numbers that it would have drawn.
 
 import contextlib
 import hashlib
+import pickle
+import random
 
+import numpy as np
 import torch
 
-__all__ = ["default_generator_seeded", "derive", "make_generator"]
+__all__ = ["default_generator_seeded", "derive", "make_generator", "numpy_and_python_seeded"]
 
 
 def derive(seed: int, purpose: str, *numbers) -> int:
@@ -35,3 +38,25 @@ def default_generator_seeded(seed: int, device):
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def numpy_and_python_seeded(seed: int):
+    """Seed the global generators of NumPy and Python inside a `with` block, and restore them at its end.
+
+    Yields a function that returns whether anything was drawn from them.
+    """
+
+    def state():
+        # The generator of models that call np.random.
+        return np.random.get_state(), random.getstate()  # noqa: NPY002
+
+    before = state()
+    try:
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        seeded = pickle.dumps(state())
+        yield lambda: pickle.dumps(state()) != seeded
+    finally:
+        np.random.set_state(before[0])  # noqa: NPY002
+        random.setstate(before[1])

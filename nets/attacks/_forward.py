@@ -3,6 +3,7 @@
 import types
 
 import torch
+from torch import nn
 
 __all__ = ["Forward", "is_compiled", "is_plain", "stand_in_for"]
 
@@ -80,6 +81,7 @@ def is_plain(module, kind):
         and "forward" not in vars(module)
         and not any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks))
         and not module._backward_pre_hooks
+        and not nn.modules.module._has_any_global_hook()
         and not any(parameter.requires_grad for parameter in module.parameters())
     )
 

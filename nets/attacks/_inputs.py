@@ -112,7 +112,7 @@ def _fingerprint(model, x):
 
 
 def _is_read(tensor):
-    return not tensor.is_inference() and not nn.parameter.is_lazy(tensor)
+    return not tensor.is_inference() and not nn.parameter.is_lazy(tensor) and tensor.layout == torch.strided
 
 
 def check_images(x, y):

@@ -5,8 +5,10 @@ import contextlib
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from bridge import checks, noise_from
+from nets import seeds
 from nets.attacks._folding import folded
 from nets.attacks._forward import is_compiled
 from nets.attacks._layout import channels_last
@@ -30,7 +32,7 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
         Model to be attacked. For a callable that is not a Module, only the noise is controlled.
     generator : torch.Generator, optional
         Generator of the model's noise: directly for the blocks of this project, and for all others by a seed for
-        PyTorch's default generators, whose state is restored. By default PyTorch's own.
+        the default generators of PyTorch, NumPy and Python, whose state is restored. By default PyTorch's own.
     batch_norm : {"running", "batch"}
         Whether to normalise by the running statistics, or by those of the batch, as the released code does in training.
         The running statistics are not updated in either case.
@@ -78,8 +80,12 @@ def _still(model, batch_norm):
             # Exported programs have one mode only.
             with contextlib.suppress(NotImplementedError):
                 model.eval()
-        elif any(modes):
-            saved = [(buffer, buffer.clone()) for buffer in model.buffers()]
+            moving = False
+        else:
+            moving = any(modes)
+        # In evaluation mode, normalisations do not change theirs; anything else may have a state.
+        places = [m._buffers for m in modules if moving or not isinstance(m, _BatchNorm)]
+        saved = [(p, name, b, b.clone()) for p in places for name, b in p.items() if _is_kept(b)]
         norms = [m for m in modules if isinstance(m, _BatchNorm) and (m.training or batch_norm == "batch")]
         tracks = [norm.track_running_stats for norm in norms]
         for norm in norms:
@@ -97,14 +103,20 @@ def _still(model, batch_norm):
             if module.training != mode:
                 module.training = mode
         with torch.no_grad():
-            for buffer, value in saved:
+            for place, name, buffer, value in saved:
+                if isinstance(place, dict):
+                    place[name] = buffer
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)
 
 
+def _is_kept(buffer):
+    return buffer is not None and not is_lazy(buffer) and buffer.layout == torch.strided
+
+
 @contextlib.contextmanager
 def _seeded(generator):
-    """Seed PyTorch's default generators from this one, and restore their state afterwards."""
+    """Seed the default generators of PyTorch, NumPy and Python from this one, and restore their state afterwards."""
     defaults = [torch.default_generator]
     if torch.cuda.is_initialized():
         defaults += torch.cuda.default_generators
@@ -115,14 +127,15 @@ def _seeded(generator):
     # Read from a copy: a deterministic model must not change the numbers that the attack draws.
     twin = torch.Generator(generator.device).set_state(generator.get_state())
     seed = torch.randint(2**62, (), generator=twin, device=twin.device).item() ^ APART
-    try:
-        for default in defaults:
-            default.manual_seed(seed)
-        seeded = [default.get_state() for default in defaults]
-        yield
-    finally:
-        if any(not torch.equal(d.get_state(), state) for d, state in zip(defaults, seeded, strict=True)):
-            # The model drew: the next call with this generator gets other noise.
-            torch.randint(2, (), generator=generator, device=generator.device)
-        for default, state in zip(defaults, before, strict=True):
-            default.set_state(state)
+    with seeds.numpy_and_python_seeded(seed) as drew:
+        try:
+            for default in defaults:
+                default.manual_seed(seed)
+            seeded = [default.get_state() for default in defaults]
+            yield
+        finally:
+            if drew() or any(not torch.equal(d.get_state(), s) for d, s in zip(defaults, seeded, strict=True)):
+                # The model drew: the next call with this generator gets other noise.
+                torch.randint(2, (), generator=generator, device=generator.device)
+            for default, state in zip(defaults, before, strict=True):
+                default.set_state(state)

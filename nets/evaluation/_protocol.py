@@ -15,8 +15,8 @@ from nets.evaluation._foreign import (
     Foreign,
     Guided,
     ImageSet,
-    digest,
     digest_of,
+    identify,
     is_differentiable,
     warn_of_modes,
 )
@@ -34,6 +34,10 @@ BLACK_BOX = ("square",)
 # Numbers of draws per gradient up to the plateau, and the number of images on which it is sought.
 N_EOTS, N_PLATEAU = (1, 2, 5, 10, 20, 40, 80), 200
 N_FLAGGED = 50
+UNSEEDED = (
+    "passes from equal seeds differ: the model has a state, or draws from a source that no seed governs, and another "
+    "evaluation gives other numbers"
+)
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,14 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
     settings = replace(settings, eps=radius(settings.eps, settings.norm))
     if isinstance(settings.attacks, str):
         raise ValueError(f"attacks must be a sequence of names, got attacks={settings.attacks!r}")
+    if settings.out is not None and Path(settings.out).exists() and not Path(settings.out).is_dir():
+        raise ValueError(f"out must be a directory, got the file {settings.out}")
     model, x, y, surrogate = _enter(model, images, labels, surrogate, settings.norm, settings.eps)
-    runner = _runner(model, x, y, surrogate, settings, guided)
+    runner, is_seeded = _runner(model, x, y, surrogate, settings, guided)
     # Passes that examine the model draw as well: they are reproducible and leave the caller's generators alone.
-    with seeds.default_generator_seeded(seeds.derive(runner.seed, "evaluate_model"), x.device):
-        notes, first = [], x[: runner.batch_size]
+    seed, first = seeds.derive(runner.seed, "evaluate_model"), x[: runner.batch_size]
+    with seeds.default_generator_seeded(seed, x.device), seeds.numpy_and_python_seeded(seed):
+        notes = [] if is_seeded else [UNSEEDED]
         has_gradient = runner.guide is not None or is_differentiable(model, first, y[: runner.batch_size])
         names = settings.attacks or _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
         options = settings.of_attacks(len(x))
@@ -99,22 +106,25 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
 
 def _runner(model, x, y, surrogate, settings, guided):
     batch_size = given(settings.batch_size, BATCH_SIZES.get(x.device.type, BATCH_SIZES["cuda"]))
-    return AttackRunner(
+    batch_size = checks.integer("batch_size", batch_size, at_least=1)
+    identity, is_seeded = identify(model, x[:batch_size])
+    runner = AttackRunner(
         model,
         ImageSet(x, y),
         torch.arange(len(x)),
         None if settings.out is None else Path(settings.out),
-        {"model": digest(model, x), "data": digest_of(x, y)},
+        {"model": identity, "data": digest_of(x, y)},
         norm=settings.norm,
-        oracle=None if surrogate is None else (surrogate, digest(surrogate, x)),
+        oracle=None if surrogate is None else (surrogate, identify(surrogate, x[:batch_size])[0]),
         guide=Guided(model, surrogate) if surrogate is not None and guided else None,
         seed=checks.integer("seed", settings.seed, at_least=0),
         n_draws=checks.integer("n_draws", settings.n_draws, at_least=1),
         n_repeats=checks.integer("n_repeats", settings.n_repeats, at_least=1),
-        batch_size=checks.integer("batch_size", batch_size, at_least=1),
+        batch_size=batch_size,
         keep_images=settings.keep_images,
         progress=settings.progress,
     )
+    return runner, is_seeded
 
 
 def _first_note(has_gradient, guide):

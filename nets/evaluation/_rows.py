@@ -63,8 +63,8 @@ def _within(outcome, natural, eps, n):
     """Which of the first n images are robust, counting only attacked images inside the ball; the shares of draws."""
     right = robust(natural.right, outcome.right)[:n]
     shares = outcome.draws.double().mean(2)[:n]
-    # Images of C&W may be outside the ball: the attack then counts as not made on them.
-    outside = (outcome.distance[:n] > eps + ROUNDING)[:, None]
+    # Images of C&W may be outside the ball: the attack then counts as not made on them. Others were checked when made.
+    outside = (outcome.distance[:n] > eps + ROUNDING)[:, None] & (not outcome.attack.is_bounded)
     unharmed = natural.right[:n], natural.draws.double().mean(2)[:n]
     return torch.where(outside, unharmed[0], right), torch.where(outside, unharmed[1], shares)
 

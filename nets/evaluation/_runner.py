@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from bridge import noise_off
 from nets import checkpoint, seeds
-from nets.attacks import NoisyModelWarning, attacked, draw_logits, is_noisy, make_ball, n_images_differing
+from nets.attacks import NoisyModelWarning, attacked, draw_logits, is_noisy, make_ball, n_images_differing, single
 from nets.evaluation._attack_specs import AttackSpec, parse
 
 # Bump when the computation changes, so that cached results are not reused.
@@ -212,7 +212,7 @@ class AttackRunner:
                         self.model, x_adv, y, n_repeats=n_repeats, n_draws=n_draws, generator=generator
                     )
                 state["right"][batch], state["draws"][batch] = right.cpu(), draws.cpu()
-                state["distance"][batch] = self.ball.distance(x_adv, x).float().cpu()
+                state["distance"][batch] = self.ball.distance(single(x_adv), single(x)).float().cpu()
                 if "x_adv" in state:
                     state["x_adv"][batch] = x_adv.cpu().to(state["x_adv"].dtype)
                 now = time.monotonic()
@@ -229,7 +229,7 @@ class AttackRunner:
         state = {
             "right": torch.zeros(n, n_repeats, dtype=torch.bool),
             "draws": torch.zeros(n, n_repeats, n_draws, dtype=torch.bool),
-            "distance": torch.zeros(n),
+            "distance": torch.zeros(n, dtype=torch.float32),
         }
         if self.keep_images and attack.base != "natural":
             # Images that are not attacked stay as they are.
@@ -267,10 +267,13 @@ class AttackRunner:
             # Single-draw attacks are reported as such; no warning needed.
             warnings.simplefilter("ignore", NoisyModelWarning)
             x_adv = attack(model, x, y, generator=generator)
-        far = self.ball.distance(x_adv, x).max().item()
+        far = self.ball.distance(single(x_adv), single(x)).max().item()
         # The released attack does not clip.
         outside = attack.base != "cw-as-released" and not (x_adv.min() >= 0 and x_adv.max() <= 1)
-        limit = attack.eps + ROUNDING * max(1.0, attack.eps)
+        # Half a unit in the last place of 1 per pixel, in the norm of the attack.
+        pixels = x[0].numel() ** 0.5 if self.norm == "l2" else 1.0
+        rounding = pixels * torch.finfo(x.dtype).eps / 2 if x.dtype.itemsize < 4 else 0.0
+        limit = attack.eps + max(rounding, ROUNDING * max(1.0, attack.eps))
         if outside or (attack.is_bounded and attack.base != "unbounded" and not far <= limit):
             raise ArithmeticError(f"{attack.name} moved by {far:g} with eps={attack.eps:g}, or left the cube of images")
         return x_adv

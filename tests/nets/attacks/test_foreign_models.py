@@ -505,3 +505,36 @@ def test_what_a_defence_does_to_its_network_is_what_is_attacked(defence):
         # Rounding, some hundred operations deep.
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_state_in_buffers_is_restored(training):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = linear()
+            self.register_buffer("written", torch.zeros(()))
+            self.register_buffer("replaced", torch.zeros(()))
+            self.register_buffer("sparse", torch.eye(2).to_sparse())
+
+        def forward(self, x):
+            self.written += 1
+            self.replaced = self.replaced + 1
+            return self.net(x)
+
+    model = Counting().train(training)
+    buffers = dict(model.named_buffers())
+    ifgsm(model, *batch(), n_iter=2)
+    assert all(dict(model.named_buffers())[name] is buffer for name, buffer in buffers.items())
+    assert (model.written, model.replaced) == (0, 0)
+
+
+def test_a_hook_on_all_modules_is_called():
+    model, calls = convolutional().eval(), []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: calls.append(type(module)))
+    try:
+        with attacked(model):
+            model(batch()[0])
+    finally:
+        handle.remove()
+    assert {nn.Conv2d, nn.BatchNorm2d} <= set(calls)

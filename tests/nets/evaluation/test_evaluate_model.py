@@ -1,7 +1,10 @@
 """The protocol on models that are not ours."""
 
 import json
+import os
+import random
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -213,6 +216,7 @@ def test_a_model_in_training_mode_is_named():
         ({"attacks": ["blind-fgsm"]}, "surrogate="),
         ({"n_repeats": 0}, "n_repeats"),
         ({"batch_size": 0}, "batch_size"),
+        ({"out": __file__}, "out must be a directory, got the file"),
         ({"surrogate": 3}, "model must be a function"),
         ({"step_size": 0, "attacks": ["ifgsm20"]}, "step_size"),
         ({"images": torch.rand(N, 3, 4, 4).double()}, "x must be in the model's precision, torch.float32"),
@@ -232,3 +236,83 @@ def test_what_is_wrong_is_refused_in_one_line(options, message):
 def test_noise_that_cannot_be_switched_off_is_named():
     with pytest.raises(ValueError, match="cannot be switched off"):
         nets.evaluate_model(Noisy(), *batch(), attacks=["transfer-ifgsm20"], **SHORT)
+
+
+class Scaled(nn.Module):
+    """One network in two defences: noise of different size, or a gradient of different sign."""
+
+    def __init__(self, noise=0.0, sign=1):
+        super().__init__()
+        self.net, self.noise, self.options = linear(), noise, [sign]
+        self.eval()
+
+    def forward(self, x):
+        logits = self.net(x + self.noise * torch.randn_like(x) if self.noise else x)
+        return logits if self.options == [1] else 2 * logits.detach() - logits
+
+
+def function_of(model):
+    return lambda x: model(x)
+
+
+@pytest.mark.parametrize("wrap", [nn.Module.eval, function_of])
+@pytest.mark.parametrize(("first", "second"), [({"noise": 0.01}, {"noise": 1.0}), ({}, {"sign": -1})])
+def test_another_defence_of_the_same_network_does_not_find_its_results(wrap, first, second, tmp_path):
+    options = SHORT | {"eps": 0.2, "attacks": ["fgsm"], "n_draws": 2, "n_repeats": 2}
+    nets.evaluate_model(wrap(Scaled(**first)), *batch(), out=tmp_path, **options)
+    found, expected = (
+        [row["accuracy"] for row in nets.evaluate_model(wrap(Scaled(**second)), *batch(), out=out, **options).rows]
+        for out in (tmp_path, None)
+    )
+    assert found == expected
+    n_files = len(list(tmp_path.iterdir()))
+    nets.evaluate_model(wrap(Scaled(**first)), *batch(), out=tmp_path, **options)
+    assert len(list(tmp_path.iterdir())) == n_files
+
+
+def by_numpy(x):
+    return linear()(x + torch.from_numpy(np.random.normal(0, 0.1, x.shape)).float())  # noqa: NPY002
+
+
+def by_python(x):
+    return linear()(x + 0.3 * random.random())
+
+
+def by_the_system(x):
+    return linear()(x + 0.3 * int.from_bytes(os.urandom(4), "big") / 2**32)
+
+
+@pytest.mark.parametrize(("model", "is_seeded"), [(by_numpy, True), (by_python, True), (by_the_system, False)])
+def test_noise_of_numpy_and_python_comes_from_the_seed_and_other_noise_is_noted(model, is_seeded):
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    options = {"attacks": ["ifgsm20-eot2"], "n_draws": 3, "n_repeats": 2, **SHORT}
+    one, same = (nets.evaluate_model(model, *batch(), **options) for _ in range(2))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+    assert one.settings["is_noisy"]
+    if is_seeded:
+        assert [row["one_draw"] for row in one.rows] == [row["one_draw"] for row in same.rows]
+    assert any("no seed governs" in note for note in one.notes) == (not is_seeded)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 4 / 255), ("l2", 0.5)])
+def test_a_model_in_half_precision_is_evaluated(dtype, norm, eps):
+    x, y = batch()
+    options = SHORT | {"norm": norm, "eps": eps}
+    rows, expected = (
+        {row["name"]: row["accuracy"] for row in nets.evaluate_model(m, images, y, **options).worst_case}
+        for m, images in ((linear().to(dtype), x.to(dtype)), (linear(), x))
+    )
+    # Of twelve images, rounding may decide one.
+    assert rows == pytest.approx(expected, abs=1.01 / N)
+    assert min(rows.values()) < 1
+
+
+def test_the_default_precision_may_be_double():
+    model, (x, y) = linear(), batch()
+    torch.set_default_dtype(torch.float64)
+    try:
+        report = nets.evaluate_model(model, x, y, **SHORT)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert report.rows[0]["accuracy"] == 1.0

@@ -231,3 +231,26 @@ def test_a_linear_model_raises_none():
     with torch.no_grad():
         y = model(x).argmax(1)
     assert red_flags.check(model, x, y, eps=EPS, generator=generator(0)) == []
+
+
+class Drawing(nn.Module):
+    """Noise on every image from a generator of its own, or the same numbers in every pass."""
+
+    def __init__(self, seed=None):
+        super().__init__()
+        self.seed, self.own = seed, torch.Generator().manual_seed(0)
+
+    def forward(self, x):
+        if self.seed is not None:
+            self.own.manual_seed(self.seed)
+        return trained()(x + 0.3 * torch.randn(x.shape, dtype=x.dtype, generator=self.own))
+
+
+def test_noise_that_no_seed_governs_is_not_taken_for_coupling():
+    assert "batch-coupling" not in names(Drawing(), n_eot=20)
+
+
+def test_numbers_that_are_the_same_in_every_pass_couple_an_image_to_its_place():
+    x, y = images(30, seed=7)
+    flags = red_flags.check(Drawing(seed=0), x, y, eps=EPS, generator=generator(0))
+    assert any(flag.name == "batch-coupling" and "its place in the batch" in flag.what for flag in flags)
