@@ -93,14 +93,17 @@ def _run(name, arguments, parser, functions, options, of_networks):
     begin = time.perf_counter()
     keys = [option.replace("-", "_") for option in options] + ["runs", "data"] * of_networks
     chosen = {key: arguments[key] for key in keys}
+    names = [f"{name}{suffix}.{arguments['format']}" for suffix in plots]
     if arguments["replot"]:
-        for key, value in chosen.items():
-            if value != parser.get_default(key):
+        for key in ("quick", "seed", *chosen):
+            if arguments[key] != parser.get_default(key):
                 raise ValueError(f"--{key.replace('_', '-')} needs other data: run without --replot")
         data = _io.load_data(arguments["out"] / f"{name}.npz", name)
     elif arguments["seed"] < 0:
         raise ValueError(f"--seed must be >= 0, got {arguments['seed']}")
-    with _io.output_directory(arguments["out"]) as directory:
+    else:
+        names += [f"{name}.npz", f"{name}.json"]
+    with _io.output_directory(arguments["out"], names) as directory:
         if not arguments["replot"]:
             data = compute(quick=arguments["quick"], seed=arguments["seed"], **chosen)
         _style.use_style()

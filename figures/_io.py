@@ -31,11 +31,15 @@ FORMAT = 1
 
 
 @contextlib.contextmanager
-def output_directory(path):
-    """Make a directory, check that it can be written, and remove it again if nothing was written to it."""
+def output_directory(path, names=()):
+    """Make a directory, check that files of these names can be written, and remove it if nothing was written to it."""
     path = Path(path)
-    new = [part for part in (path, *path.parents) if not part.exists()]
+    # Path.exists raises an OSError for a name that is too long.
+    new = [part for part in (path, *path.parents) if not os.path.exists(part)]
     _enresnet.writable_directory(path, "--out")
+    for name in names:
+        if (path / name).is_dir():
+            raise ValueError(f"--out {path} cannot be written: {name} is a directory there")
     try:
         yield path
     finally:

@@ -100,7 +100,7 @@ def _places(images, dataset):
         places = []
     if not 1 <= len(places) <= MOST or len(set(places)) < len(places) or not all(0 <= place < n for place in places):
         given = " ".join(map(str, images))
-        raise ValueError(f"--images must be 1 to {MOST} different places of test images, 0 to {n - 1}, got {given!r}")
+        raise ValueError(f"--images must be 1 to {MOST} different indices of test images, 0 to {n - 1}, got {given!r}")
     return places
 
 

@@ -13,8 +13,8 @@ errors over images and noise. (b) Every attack at the paper's radius, 8/255. The
 model, and the curve is the mean. All models have the same images.
 
 The points are kept in RUN/evaluation, those of networks that ship in the cache, and a second call resumes there.
-Without --runs and --data the arrays that ship are drawn, and the picture names the commit that made them; where none
-ship, a few images of the sample are attacked by fewer steps.
+Without --runs, --data and --n-images the arrays that ship are drawn, and the picture names the commit that made them.
+With --n-images alone, and where no arrays ship, images of the sample of 100 are attacked by fewer steps.
 
 Writes robustness_curve.png, robustness_curve.npz (the arrays) and robustness_curve.json (arguments, versions, seconds,
 findings) to --out. A second from the arrays that ship; an hour on one core for 500 images of ResNet-20, En1 and En2.
@@ -353,7 +353,9 @@ main = make_main(
     plot=plot,
     findings=findings,
     of_networks=True,
-    options={"n-images": {"metavar": "N", "help": "test images (default 510, 20 with --quick)"}},
+    options={
+        "n-images": {"metavar": "N", "help": "test images (default 510; 20 with --quick or without --runs and --data)"}
+    },
 )
 
 

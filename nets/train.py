@@ -1,6 +1,6 @@
 """Train a network of the paper by a recipe, into a directory that survives interruptions.
 
-    python -m nets.train                                    handwritten digits: the recipe cpu/digits, seconds
+    python -m nets.train                                    handwritten digits: the recipe cpu/digits, under a minute
     python -m nets.train --list                             names of all recipes
     python -m nets.train table2/en5_resnet20                Table 2 on CIFAR-10, which is downloaded; for a GPU
     python -m nets.train cpu/en1_resnet20 --data PATH       two CPU cores; images in a folder or .tar archive

@@ -406,6 +406,14 @@ def test_replot_needs_the_arrays_alone(copy, no_solver):
     assert sorted(contents(copy)) == [name for name in FILES if name != "fig4.json"]
 
 
+@pytest.mark.parametrize("option", (["--seed", "5"], ["--seed", "-5"], ["--quick"], ["--n", "64"]))
+def test_replot_refuses_what_would_need_other_arrays(copy, no_solver, capsys, option):
+    before = contents(copy)
+    line = fails_in_one_line(capsys, "--replot", *option, "--out", copy)
+    assert line == f"error: {option[0]} needs other data: run without --replot"
+    assert contents(copy) == before
+
+
 def test_replot_without_arrays_says_what_is_missing(tmp_path, capsys):
     line = fails_in_one_line(capsys, "--replot", "--out", tmp_path / "none")
     assert "needs" in line

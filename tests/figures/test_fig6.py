@@ -210,7 +210,7 @@ def test_command_writes_picture_data_and_provenance_and_replot_draws_the_same(tm
     ("arguments", "message"),
     [
         (["--seed", "-1"], "--seed must be >= 0, got -1"),
-        (["--images"], "--images must be 1 to 6 different places of test images, 0 to 359, got ''"),
+        (["--images"], "--images must be 1 to 6 different indices of test images, 0 to 359, got ''"),
         (["--images", "1", "1"], "0 to 359, got '1 1'"),
         (["--images", "360"], "0 to 359, got '360'"),
         (["--images", "one"], "0 to 359, got 'one'"),

@@ -140,6 +140,18 @@ def test_a_directory_that_cannot_be_made_is_refused():
         common.output_directory(Path("/proc/x")).__enter__()
 
 
+def test_a_name_that_is_too_long_is_refused_by_its_option(tmp_path):
+    with pytest.raises(ValueError, match=r"^--out .*a cannot be written: File name too long$"):
+        common.output_directory(tmp_path / ("a" * 300)).__enter__()
+
+
+def test_a_directory_in_the_place_of_a_file_is_refused_before_anything_is_computed(tmp_path):
+    (tmp_path / "fig.npz").mkdir()
+    with pytest.raises(ValueError, match=r"^--out .* cannot be written: fig\.npz is a directory there$"):
+        common.output_directory(tmp_path, ["fig.png", "fig.npz"]).__enter__()
+    assert names(tmp_path) == ["fig.npz"]
+
+
 # Files
 
 
