@@ -82,17 +82,27 @@ def threaded(**options):
 
 def _run(loop, n_parts, arguments):
     """Call loop(part, *arguments) for each part: the first in this thread, and those that no other thread has begun."""
-    futures = {}
-    # No new threads once the interpreter shuts down: this one does the rest.
+    # Futures of our own: a pool that cannot start a thread raises, and yet keeps the work for another of its threads.
+    futures = [concurrent.futures.Future() for _ in range(1, n_parts)]
+    # No new threads once the interpreter shuts down, or beyond a limit: this one does the rest.
     with contextlib.suppress(RuntimeError):
-        for index in range(1, n_parts):
-            futures[index] = _pool().submit(loop, (index, n_parts), *arguments)
+        for index, future in enumerate(futures, start=1):
+            _pool().submit(_do, future, loop, (index, n_parts), arguments)
     loop((0, n_parts), *arguments)
-    for index in range(1, n_parts):
-        if index not in futures or futures[index].cancel():
+    for index, future in enumerate(futures, start=1):
+        if future.cancel():
             loop((index, n_parts), *arguments)
         else:
-            futures[index].result()
+            future.result()
+
+
+def _do(future, loop, part, arguments):
+    """Call loop(part, *arguments) unless its future is cancelled."""
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(loop(part, *arguments))
+        except BaseException as error:  # noqa: BLE001 - it is raised by `result`, in the thread that waits.
+            future.set_exception(error)
 
 
 @functools.lru_cache(maxsize=1)
