@@ -97,7 +97,7 @@ def estimate(
         checkpoint, a potential or a source.
     n : int, optional
         Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the terminal data, or 128.
+        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
     n_shards : int, default=1
         With K > 1, the work goes to K shards at a time, which run where `joblib.parallel_config` sends them: on a
         backend "loky" with its n_jobs, "dask", "ray" or "threading"; without one, in this process. A few shards per

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from pde import checks
+from pde._histories import steps_in_time
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._kernels_coupled import ALONE, COARSE, advance_pair
@@ -16,8 +17,6 @@ __all__ = ["LevelPaths", "coarsest_steps", "level_key", "level_samples"]
 
 # Largest number of steps of the coarsest level for a steep velocity; `base` may be larger.
 _COARSEST_LIMIT = 1024
-# Times at which the variation of callables is read, and the share of it that steps may miss.
-_N_TIMES, _MISSED = 1024, 0.25
 
 
 def level_key(key, level):
@@ -121,16 +120,16 @@ def coarsest_steps(problem, n, base=None):
     Chosen are three in the time 1 / max |grad v| in which neighbouring paths part, at least 4 and as many as resolve
     the callables, a multiple of the number of layers.
     """
-    histories, n_layers = _histories(problem), problem.n_layers or 1
+    n_layers = problem.n_layers or 1
     if base is None:
         steepest = _arguments.steepness(problem, n)
         base = min(max(4, math.ceil(3 * problem.horizon * steepest)), _COARSEST_LIMIT)
-        while base < _COARSEST_LIMIT and _misses(histories, base):
-            base = min(2 * base, _COARSEST_LIMIT)
+        base, seen = steps_in_time(problem, base, _COARSEST_LIMIT)
         base = n_layers * -(-base // n_layers)
     else:
         base = checks.integer("base", base, at_least=1)
-    if _misses(histories, base):
+        _, seen = steps_in_time(problem, base, 1)
+    if not seen:
         warnings.warn(
             f"the velocity, potential or source varies in time within the {base} steps of the coarsest level, which "
             "levels of aliased steps do not see: the bias may be underestimated; raise base",
@@ -138,32 +137,3 @@ def coarsest_steps(problem, n, base=None):
             stacklevel=3,
         )
     return base
-
-
-def _histories(problem):
-    """What callables vary in time: values (_N_TIMES, m) of each at irregular times and some points."""
-    # Jittered, so that no frequency hides between them.
-    times = (np.arange(_N_TIMES) + np.random.default_rng(0).random(_N_TIMES)) * (problem.horizon / _N_TIMES)
-    points = (np.random.default_rng(1).random((16, 2))) * problem.length
-    read = []
-    if problem.n_layers is None and problem.velocity_is_of_points:
-        read.append(lambda t: problem.velocity_at(points, t))
-    elif problem.n_layers is None:
-        read.append(lambda t: problem.velocity_field(t).values[:, ::4, ::4])
-    for value, at in ((problem.potential, problem.potential_at), (problem.source, problem.source_at)):
-        if value is not None and not _arguments.is_field(value):
-            read.append(lambda t, at=at: at(points, t))
-    return [np.stack([np.ravel(each(float(t))) for t in times]) for each in read]
-
-
-def _misses(histories, n_steps):
-    """Whether steps that read a history at their beginning miss more than a quarter of its variation."""
-    edges = np.arange(_N_TIMES) * n_steps // _N_TIMES
-    firsts = np.searchsorted(edges, edges)
-    for values in histories:
-        lost = np.zeros((edges[-1] + 1, values.shape[1]))
-        np.add.at(lost, edges, values - values[firsts])
-        varied = np.abs(values - values.mean(axis=0)).sum()
-        if np.abs(lost).sum() > _MISSED * varied and varied > 1e-9 * np.abs(values).sum():
-            return True
-    return False

@@ -119,7 +119,7 @@ def multilevel(
         Path-steps at most.
     n : int, optional
         Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the terminal data, or 128.
+        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
 
     Returns
     -------

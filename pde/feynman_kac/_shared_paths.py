@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pde._histories import histories, irregular_times
 from pde.feynman_kac import _arguments, _spline_tables
 from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._kernels32 import cell_table
@@ -53,7 +54,10 @@ class SharedMeans:
         if problem.n_layers is not None:
             fields = [problem.layer_field(layer) for layer in range(problem.n_layers)]
         else:
-            fields = [problem.velocity_field(part * problem.horizon, self.velocity.n) for part in (0, 0.3, 0.7, 1)]
+            times = [part * problem.horizon for part in (0, 0.3, 0.7, 1)]
+            # And where an event in time is fastest.
+            times.append(float(irregular_times(problem.horizon)[np.abs(histories(problem)[0]).max(axis=1).argmax()]))
+            fields = [problem.velocity_field(t, self.velocity.n) for t in times]
         return self.velocity._tables(fields)
 
     @property

@@ -1,10 +1,12 @@
 """The cheapest route to a prescribed error of bias and sampling together."""
 
 import math
+import warnings
 
 import numpy as np
 
 from pde import checks
+from pde._histories import steps_in_time
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._estimate import estimate
 from pde.feynman_kac._levels import NotConvergedError
@@ -24,8 +26,8 @@ _WIDER = math.sqrt((_N_SCRAMBLES - 1) / (_N_SCRAMBLES - 3))
 # Points and paths per scramble on which the bias of the steps is read, and its share of the error.
 _PILOT_POINTS, _PILOT_PATHS, _MOST_PILOT_PATHS = 128, 4, 64
 _BIAS_SHARE = 0.5
-# Largest number of steps of the pilot's coarsest paths for a steep velocity.
-_STEEPEST = 256
+# Largest number of steps of the pilot's coarsest paths for a steep velocity, and for one that varies fast in time.
+_STEEPEST, _FASTEST = 256, 1024
 # Paths per scramble to begin with, at most.
 _FIRST = 16
 _CHARACTERISTIC_STEPS = 8
@@ -67,7 +69,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
         Largest number of path-steps.
     n : int, optional
         Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the terminal data, or 128.
+        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
 
     Returns
     -------
@@ -82,6 +84,11 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
         If the bias does not fall, or the paths would cost more than max_cost.
     FloatingPointError
         If the result or its standard error is not finite.
+
+    Warns
+    -----
+    RuntimeWarning
+        If callables vary in time within a thousandth of the horizon.
 
     References
     ----------
@@ -133,9 +140,7 @@ class _Route:
         if len(chosen) > _PILOT_POINTS:
             chosen = self.rng.permutation(chosen)[:_PILOT_POINTS]
         allowed = _BIAS_SHARE * self.stderr
-        # Steps that do not resolve the velocity may agree and be wrong: the finest of the pilot must.
-        resolved = min(self.problem.horizon * _arguments.steepness(self.problem, self.n) / 4, _STEEPEST)
-        coarse = self._multiple(max(self.means.fewest_steps, 4, resolved))
+        coarse = self._multiple(_resolving(self.problem, self.n, max(self.means.fewest_steps, 4)))
         n_paths, before = _PILOT_PATHS, math.inf
         while True:
             self._afford(len(chosen) * n_paths * _N_SCRAMBLES * 7 * coarse, 4 * coarse)
@@ -158,6 +163,10 @@ class _Route:
             # What gap / (1 - ratio) is at 2 coarse steps, a power of the number of steps carries to others.
             order = -math.log2(ratio)
             wanted = 2 * coarse * (left / allowed) ** (1 / order) if left > 0 else 0
+            # A bias that noise hides would be taken for one of the full order.
+            if noise > 0.5 * max(gap, allowed) and n_paths < _MOST_PILOT_PATHS:
+                n_paths *= 2
+                continue
             if wanted <= 4 * coarse:
                 self.n_steps = max(self._multiple(wanted), coarse)
                 self.bias = left * (2 * coarse / self.n_steps) ** order
@@ -230,6 +239,23 @@ class _Route:
             )
 
 
+def _resolving(problem, n, fewest):
+    """Steps, `fewest` at least, of which four times as many resolve the velocity, and themselves what varies in time.
+
+    Steps that do not may agree and be wrong.
+    """
+    n_steps = max(fewest, min(problem.horizon * _arguments.steepness(problem, n) / 4, _STEEPEST))
+    n_steps, seen = steps_in_time(problem, math.ceil(n_steps), _FASTEST)
+    if not seen:
+        warnings.warn(
+            f"the velocity, potential or source varies in time within steps of horizon / {n_steps}: paths of aliased "
+            "steps do not see it, and bias_estimate may be too small",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+    return n_steps
+
+
 def _paths(rng, n_scrambles, n_steps):
     return ScrambledPaths(rng, n_scrambles, n_steps, *bridge_order(n_steps))
 
@@ -240,7 +266,8 @@ def _rms(values):
 
 def _characteristics(problem, points, stderr, n, max_cost):
     """Runge-Kutta characteristics with doubled steps, until two agree to the error wanted."""
-    n_steps = _CHARACTERISTIC_STEPS * (problem.n_layers or 1)
+    n_layers = problem.n_layers or 1
+    n_steps = n_layers * math.ceil(_resolving(problem, n, _CHARACTERISTIC_STEPS * n_layers) / n_layers)
     before = estimate(problem, points, 1, n_steps, n=n).mean
     while True:
         n_steps *= 2

@@ -41,7 +41,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
         Paths 2 i and 2 i + 1 have opposite increments.
     n : int, optional
         Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the terminal data, or 128.
+        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
 
     Returns
     -------

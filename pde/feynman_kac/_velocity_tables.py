@@ -1,5 +1,6 @@
 """Velocity and terminal data of a problem as the path loops read them: tables, made once for all step sizes."""
 
+import warnings
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,6 +16,10 @@ __all__ = ["CHARACTERISTIC_TOLERANCE", "Piece", "TerminalTables", "VelocityTable
 
 # Of a velocity whose characteristics are followed: the difference must vanish beside the error of RK4.
 CHARACTERISTIC_TOLERANCE = 1e-9
+
+# A callable is sampled on as many points per side, up to the finest, as leave this part of max |v|; more than the other
+# part is warned of.
+_RESOLVED, _WARNED, _FINEST = 1e-4, 1e-2, 512
 
 # Tables of a velocity that changes at every step are made for this many bytes at a time.
 _TABLE_BYTES = 2**27
@@ -35,8 +40,48 @@ class Piece(NamedTuple):
 
 
 def points_per_side(problem, n=None):
-    """Points per side on which a velocity given as a callable is sampled: n, or those of the data, or 128."""
-    return (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
+    """Points per side on which a callable v(x, t) is sampled: n, or those of the data, or 128, or more.
+
+    More, up to the finest, where that resolves the velocity and those do not. Where none does, it warns: no stated
+    error knows of that.
+    """
+    wanted = (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
+    if problem.n_layers is not None or not problem.velocity_is_of_points:
+        return wanted
+    known = problem.__dict__.setdefault("_points_per_side", {})
+    if (n, wanted) not in known:
+        size = _resolving(problem, wanted, finer=n is None)
+        known[n, wanted] = known[size, size] = size
+    return known[n, wanted]
+
+
+def _resolving(problem, n, *, finer):
+    """n, or twice as many or so until samples resolve the velocity, if `finer`."""
+    # Places and times without a pattern, where the interpolant of samples is compared with what it stands for.
+    points = np.random.default_rng(2).random((64, 2)) * problem.length
+    times = [part * problem.horizon for part in (0.0, 0.136, 0.3819, 0.6271, 0.8743)]
+    exact = [problem.velocity_at(points, t) for t in times]
+    size = max(float(np.abs(values).max()) for values in exact)
+
+    def miss(m):
+        return max(
+            float(np.abs(problem.velocity_field(t, m)(points) - values).max())
+            for t, values in zip(times, exact, strict=True)
+        )
+
+    sizes = [n, *(n * 2**k for k in range(1, 8) if n * 2**k <= _FINEST)] if finer else [n]
+    for m in sizes:
+        if (missed := miss(m)) <= _RESOLVED * size:
+            return m
+    if missed > _WARNED * size:
+        option = f"{sizes[-1]} points per side" if finer else f"n={n}"
+        warnings.warn(
+            f"the velocity is not resolved by {option}: its samples miss {missed:.2g} of it at some points, which no "
+            "stated error counts; raise n, or give a field",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return n
 
 
 class VelocityTables:

@@ -157,6 +157,31 @@ def test_what_no_other_thread_does_the_caller_does_and_nothing_twice(monkeypatch
     assert pool.kept and sorted(done) == [(index, 4) for index in range(4)]
 
 
+def test_work_that_a_pool_keeps_although_it_cannot_start_a_thread_is_done_once(monkeypatch):
+    # One thread is there and busy; a second cannot be started, which `submit` tells after it has queued the work.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        began, go_on = threading.Event(), threading.Event()
+        pool.submit(lambda: (began.set(), go_on.wait(30)))
+        assert began.wait(30)
+
+        def refuse(self):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        monkeypatch.setattr(_compiled, "_pool", lambda: pool)
+        done = np.zeros(10, np.int64)
+
+        def loop(part, done):
+            for i in range(part[0], done.size, part[1]):
+                done[i] += 1
+
+        _compiled._run(loop, 2, (done,))
+        go_on.set()
+        monkeypatch.undo()
+    # The pool has done what it kept.
+    assert done.tolist() == [1] * 10
+
+
 SCRIPT = """
 import threading, numba, numpy as np, pde
 

@@ -364,3 +364,26 @@ def test_dtype_may_be_a_type_of_numpy():
         assert (feynman_kac.estimate(problem, x, 4, 3, dtype=dtype).mean == named.mean).all()
     with pytest.raises(ValueError, match="dtype must be one of 'float64', 'float32', got dtype='float16'"):
         feynman_kac.estimate(problem, x, 4, 3, dtype=np.float16)
+
+
+def wavy(x, t):
+    """A shear of 16 waves, constant on the grid of 16 points."""
+    return np.stack([0.3 * np.cos(2 * np.pi * 16 * x[..., 1]), 0 * x[..., 0]], axis=-1)
+
+
+def test_a_callable_velocity_finer_than_the_terminal_data_is_sampled_on_more_points():
+    # Along y the path leaves a wave in no time: the mode moves by nearly nothing. On 16 points the velocity is 0.3.
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    x, sigma = np.array([[0.1, 0.2], [0.3, 0.7]]), 0.2
+    field = pde.PeriodicField(np.moveaxis(wavy(pde.grid.points(40), 0), -1, 0))
+    exact = pde.spectral.solve(pde.ConvectionDiffusion(field, f, sigma=sigma), 120).field(x)
+    problem = pde.ConvectionDiffusion(wavy, f, sigma=sigma)
+    e = feynman_kac.estimate(problem, x, 2048, 40, scheme="heun")
+    assert (np.abs(e.mean - exact) < 5 * e.stderr).all()
+
+
+@pytest.mark.parametrize("n", [16, 20])
+def test_samples_that_do_not_resolve_a_velocity_warn(n):
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    with pytest.warns(RuntimeWarning, match=f"not resolved by n={n}"):
+        feynman_kac.estimate(pde.ConvectionDiffusion(wavy, f, sigma=0.2), [[0.1, 0.2]], 8, 8, n=n)

@@ -197,3 +197,58 @@ def test_a_sequence_continues_where_it_stopped():
     parts = _sobol.ScrambledPaths(np.random.default_rng(0), 3, 6, order, weights)
     first, second = (parts.increments(8).reshape(6, 2, 3, 8) for _ in range(2))
     np.testing.assert_array_equal(whole, np.concatenate([first, second], axis=-1))
+
+
+def shaken(frequency, sigma):
+    """A uniform velocity that oscillates and moves nothing in the end: a Fourier mode that only decays."""
+
+    def velocity(x, t):
+        return np.stack([0.3 * np.cos(2 * np.pi * frequency * t) + 0 * x[..., 0], 0 * x[..., 0]], axis=-1)
+
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    return pde.ConvectionDiffusion(
+        velocity,
+        f,
+        sigma=sigma,
+        solution=lambda x, t: np.exp(-2 * (np.pi * sigma) ** 2 * (1 - t)) * np.cos(2 * np.pi * x[..., 0]),
+    )
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.2])
+@pytest.mark.parametrize("frequency", [8, 64])
+def test_a_period_in_time_that_divides_the_steps_is_seen(frequency, sigma):
+    # Steps at multiples of the period read one velocity, 0.3, that moves the mode by 0.3: an error of 0.7.
+    problem, x = shaken(frequency, sigma), np.array([[0.1, 0.2], [0.3, 0.7]])
+    solution = feynman_kac.solve_to(problem, x, stderr=1e-2)
+    assert np.abs(solution.mean - problem.exact(x)).max() < 5 * 1e-2
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.2])
+def test_a_velocity_too_fast_for_any_steps_warns(sigma):
+    with pytest.warns(RuntimeWarning, match="varies in time within steps"):
+        feynman_kac.solve_to(shaken(4096, sigma), [[0.1, 0.2]], stderr=1e-2)
+
+
+def test_an_event_in_time_is_followed_by_steps_that_hold_it():
+    # A pulse that moves the mode by 0.3, at 17 times the speed that steps at 0, 0.3, 0.7 and 1 see.
+    def velocity(x, t):
+        speed = 0.3 / (0.01 * np.sqrt(np.pi)) * np.exp(-(((t - 0.6279) / 0.01) ** 2))
+        return np.stack([speed + 0 * x[..., 0], 0 * x[..., 0]], axis=-1)
+
+    x = np.array([[0.1, 0.2], [0.3, 0.7]])
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    solution = feynman_kac.solve_to(pde.ConvectionDiffusion(velocity, f, sigma=0.2), x, stderr=1e-2)
+    exact = np.exp(-2 * (0.2 * np.pi) ** 2) * np.cos(2 * np.pi * (x[:, 0] + 0.3))
+    assert np.abs(solution.mean - exact).max() < 5 * 1e-2
+
+
+def test_a_bias_that_noise_hides_is_not_taken_for_a_small_one():
+    # Steep, so that the bias falls by half only when steps are halved; twice the error wanted if the pilot's noise
+    # hides it. Mean squares over seeds and points are (1e-2)**2 at most; their relative noise is 1 / sqrt(8).
+    velocity = np.zeros((2, 64, 64))
+    velocity[0] = 0.5 * np.sin(2 * np.pi * 20 * np.arange(64) / 64)[:, None]
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    problem, x = pde.ConvectionDiffusion(velocity, f, sigma=0.2), np.array([[0.1, 0.2], [0.3, 0.7], [0.55, 0.9]])
+    exact = pde.spectral.solve(problem, 200).field(x)
+    errors = [feynman_kac.solve_to(problem, x, stderr=1e-2, rng=seed).mean - exact for seed in range(8)]
+    assert np.mean(np.square(errors)) < 1e-4 * (1 + 3 / np.sqrt(8))

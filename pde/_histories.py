@@ -1,0 +1,67 @@
+"""What callables do in time, at some points: whether steps see it."""
+
+import numpy as np
+
+from pde.fields import PeriodicField
+
+__all__ = ["histories", "irregular_times", "misses", "steps_in_time", "velocity_reader"]
+
+# Times at which the variation of callables is read, at least per step, and the share of it that steps may miss.
+_N_TIMES, _PER_STEP, _MISSED = 1024, 4, 0.25
+
+
+def irregular_times(horizon, count=_N_TIMES):
+    """Times (count,) without a pattern, one in each of as many equal parts of the horizon."""
+    # Jittered, so that no frequency hides between them.
+    return (np.arange(count) + np.random.default_rng(0).random(count)) * (horizon / count)
+
+
+def velocity_reader(problem):
+    """Function of t that reads a callable velocity at some points, as an array; None for a velocity in layers."""
+    if problem.n_layers is not None:
+        return None
+    if problem.velocity_is_of_points:
+        points = _points(problem)
+        return lambda t: problem.velocity_at(points, t)
+    return lambda t: problem.velocity_field(t).values[:, ::4, ::4]
+
+
+def _points(problem):
+    return np.random.default_rng(1).random((16, 2)) * problem.length
+
+
+def histories(problem, count=_N_TIMES):
+    """What callables vary in time: values (count, m) of each at irregular times and some points."""
+    times, points = irregular_times(problem.horizon, count), _points(problem)
+    read = [velocity_reader(problem)] if problem.n_layers is None else []
+    for value, at in ((problem.potential, problem.potential_at), (problem.source, problem.source_at)):
+        if value is not None and not isinstance(value, PeriodicField):
+            read.append(lambda t, at=at: at(points, t))
+    return [np.stack([np.ravel(each(float(t))) for t in times]) for each in read]
+
+
+def steps_in_time(problem, n_steps, limit):
+    """(n_steps or more, up to a limit, that see what callables vary in time; whether they do)."""
+    read = histories(problem)
+    while True:
+        if read and _PER_STEP * n_steps > len(read[0]):
+            # One time per step would show no variation within it.
+            read = histories(problem, _PER_STEP * min(n_steps, max(limit, len(read[0]))))
+        if not misses(read, n_steps):
+            return n_steps, True
+        if n_steps >= limit:
+            return n_steps, False
+        n_steps = min(2 * n_steps, limit)
+
+
+def misses(histories, n_steps):
+    """Whether steps that read a history at their beginning miss more than a quarter of its variation."""
+    for values in histories:
+        edges = np.arange(len(values)) * n_steps // len(values)
+        firsts = np.searchsorted(edges, edges)
+        lost = np.zeros((edges[-1] + 1, values.shape[1]))
+        np.add.at(lost, edges, values - values[firsts])
+        varied = np.abs(values - values.mean(axis=0)).sum()
+        if np.abs(lost).sum() > _MISSED * varied and varied > 1e-9 * np.abs(values).sum():
+            return True
+    return False
