@@ -9,7 +9,7 @@
     enresnet campaign             train and evaluate in a given time      python -m nets.campaign
     enresnet lessons              lessons with sliders in the browser     python -m lessons
 
-enresnet COMMAND --help lists the options of a command.
+enresnet COMMAND --help lists the options of a command; enresnet --version prints the version.
 """
 
 import importlib

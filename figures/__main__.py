@@ -10,7 +10,8 @@ figure, so that an interrupted call leaves one as well; python -m figures.galler
 figure for which a package or finished runs are missing is skipped with a line that says how to get them. The exit
 status is 1 if a figure failed, or if one that was named was skipped.
 
-About ten minutes on two cores; with --runs those of attacks may take an hour: see their --help.
+About ten minutes on two cores, one to three with --quick; with --runs those of attacks may take an hour: see their
+--help.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+import _enresnet
 from figures import _io, gallery
 from figures._cli import OneLineParser, run
 from figures._registry import FIGURES
@@ -68,7 +70,7 @@ def main(argv=None):
 
 
 def _build(arguments):
-    with _io.output_directory(arguments.out) as directory:
+    with _io.output_directory(arguments.out, ["index.html"]) as directory:
         _build_in(directory, arguments)
 
 
@@ -177,7 +179,7 @@ def _summary(outcomes):
     for word in ("made", "skipped", "failed"):
         chosen = {name: outcome.why for name, outcome in outcomes.items() if outcome.word == word}
         if chosen or word == "made":
-            lines.append(f"{PROG}: {len(chosen)} of {len(outcomes)} {word}")
+            lines.append(f"{_enresnet.prog(PROG)}: {len(chosen)} of {len(outcomes)} {word}")
         lines += [f"  {name}: {why}" for name, why in chosen.items() if why]
     return "\n".join(lines) + "\n"
 

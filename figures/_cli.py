@@ -15,7 +15,7 @@ class OneLineParser(_enresnet.OneLineParser):
 
     def __init__(self, prog, doc):
         super().__init__(prog, doc)
-        self.add_argument("--quick", action="store_true", help="small problem, under ten seconds")
+        self.add_argument("--quick", action="store_true", help="small problem, few images")
         self.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default 0)")
         self.add_argument(
             "--out", type=_enresnet.output_path, default=Path("out"), help="output directory (default out)"

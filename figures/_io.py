@@ -37,9 +37,7 @@ def output_directory(path, names=()):
     # Path.exists raises an OSError for a name that is too long.
     new = [part for part in (path, *path.parents) if not os.path.exists(part)]
     _enresnet.writable_directory(path, "--out")
-    for name in names:
-        if (path / name).is_dir():
-            raise ValueError(f"--out {path} cannot be written: {name} is a directory there")
+    _check_places(path, names)
     try:
         yield path
     finally:
@@ -47,6 +45,12 @@ def output_directory(path, names=()):
             # Only what is empty can be removed.
             with contextlib.suppress(OSError):
                 part.rmdir()
+
+
+def _check_places(directory, names):
+    for name in names:
+        if (directory / name).is_dir():
+            raise ValueError(f"--out {directory} cannot be written: {name} is a directory there")
 
 
 def results_directory():
@@ -58,6 +62,7 @@ def results_directory():
 
 def save_all(directory, writers):
     """Write files (name -> function of a path) under temporary names; rename them when all are complete."""
+    _check_places(Path(directory), writers)
     written = {}
     try:
         for name, write in writers.items():

@@ -129,7 +129,7 @@ def solve(problem, method, n_paths, n_steps, seed, spectral=None, dtype="float32
     asked = "as asked" if method == "feynman-kac" else f"the spectral solution is {reason}"
     if problem.sigma == 0:
         return e.mean, e.stderr, "characteristics", asked
-    return e.mean, e.stderr, f"Feynman-Kac, {n_paths} paths, standard error ≤ {e.stderr.max():.1g}", asked
+    return e.mean, e.stderr, f"Feynman-Kac, {n_paths} paths, largest standard error {e.stderr.max():.1g}", asked
 
 
 def path_average(problem, n, n_paths, n_steps, seed, dtype="float32"):

@@ -10,7 +10,7 @@ natural and under PGD with the number of steps given in the picture. The two att
 
 All adversarially trained models with the same data set and number of epochs are shown, with a row of panels for each
 kind of ResNet, as in the paper's (a) and (b). Writes fig5.png, fig5.npz (the arrays) and fig5.json
-(arguments, versions, seconds, accuracies) to --out. A second; --quick trains tiny networks on digits first.
+(arguments, versions, seconds, accuracies) to --out. A second, with --quick or without.
 """
 
 import numpy as np

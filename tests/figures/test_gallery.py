@@ -385,6 +385,14 @@ def test_each_figure_says_the_command_that_makes_it_alone(fake, tmp_path, capsys
     assert err == "python -m figures: 2 of 2 made\n"
 
 
+def test_a_directory_in_the_place_of_the_page_is_refused_before_a_figure_is_made(fake, tmp_path, capsys):
+    fake(fig1=written)
+    (tmp_path / "index.html").mkdir()
+    assert status("--out", tmp_path) == 2
+    assert capsys.readouterr().err.endswith(f"--out {tmp_path} cannot be written: index.html is a directory there\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
 def test_without_finished_runs_a_figure_is_skipped_and_the_rest_is_made(fake, tmp_path, capsys):
     fake(fig1=written, fig7=refused(LACKING), fig2=written)
     assert status("--out", tmp_path) == 0

@@ -969,7 +969,8 @@ def _run(project, cache, files, n_most, sender):
 
 def is_compiled(path):
     """Whether a file holds code that numba compiles, or is named in the imports of one that does."""
-    compiled = [file for file in sorted((ROOT / "pde").rglob("*.py")) if "njit" in file.read_text(encoding="utf-8")]
+    decorated = re.compile(r"njit|from pde\._compiled import")
+    compiled = [file for file in (ROOT / "pde").rglob("*.py") if decorated.search(file.read_text(encoding="utf-8"))]
     if ROOT / path in compiled:
         return True
     module = path.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
