@@ -240,10 +240,7 @@ class _Route:
 
 
 def _resolving(problem, n, fewest):
-    """Steps, `fewest` at least, of which four times as many resolve the velocity, and themselves what varies in time.
-
-    Steps that do not may agree and be wrong.
-    """
+    """Steps, `fewest` at least, that see what varies in time, and four times finer the velocity: others may agree."""
     n_steps = max(fewest, min(problem.horizon * _arguments.steepness(problem, n) / 4, _STEEPEST))
     n_steps, seen = steps_in_time(problem, math.ceil(n_steps), _FASTEST)
     if not seen:

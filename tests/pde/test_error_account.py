@@ -304,3 +304,23 @@ def test_several_terminal_data_are_solved_at_once():
         one = spectral.solve(ConvectionDiffusion(swirl(), f[j], sigma=0.5), 32)
         assert np.abs(one.u - s.u[j]).max() <= 1e-7
         assert s.error_estimate >= one.error_estimate * 0.5
+
+
+@pytest.mark.parametrize("of_points", [True, False])
+@pytest.mark.parametrize("begin", [0.661, 0.833])
+def test_an_event_between_the_nodes_of_a_step_is_seen(begin, of_points):
+    # A pulse of uniform velocity moves the mode by 0.3; without it the error is 0.7.
+    width = 1e-3 if of_points else 4e-3
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+
+    def speed(t):
+        return 0.3 / (width * np.sqrt(np.pi)) * np.exp(-(((t - begin) / width) ** 2))
+
+    def at(x, t):
+        return np.stack([speed(t) + 0 * x[..., 0], 0 * x[..., 0]], axis=-1)
+
+    velocity = at if of_points else lambda t: np.moveaxis(at(pde.grid.points(4), t), -1, 0)
+    s = pde.spectral.solve(pde.ConvectionDiffusion(velocity, f, sigma=0.2))
+    x = np.arange(16) / 16
+    exact = np.exp(-2 * (0.2 * np.pi) ** 2) * np.cos(2 * np.pi * (x + 0.3))[:, None]
+    assert np.abs(s.u - exact).max() <= s.error_estimate < 1e-6
