@@ -209,10 +209,8 @@ class ResNetSDE(nn.Module):
             # The ends of the layers are the very numbers at which `forward` changes its block.
             ends = [0.0, *self._jumps(t.dtype), self.horizon]
             parts = [torch.linspace(a, b, n_substeps + 1, dtype=t.dtype)[:-1] for a, b in pairwise(ends)]
-            times, (low, high) = (
-                torch.cat([*parts, t.new_tensor([self.horizon]).cpu()]).to(t.device),
-                t[[0, -1]].sort()[0],
-            )
+            times = torch.cat([*parts, t.new_tensor([self.horizon]).cpu()]).to(t.device)
+            low, high = t[[0, -1]].sort()[0]
             inside = times[(times > low) & (times < high)]
             return torch.cat([t[:1], inside.flip(0) if t[0] > t[-1] else inside, t[-1:]])
 
