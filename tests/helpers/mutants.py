@@ -542,8 +542,8 @@ MUTANTS = [
     Mutant(
         "neighbours stay the same in the look for coupling",
         "nets/red_flags.py",
-        "torch.zeros_like(neighbours)",
-        "neighbours",
+        "torch.zeros_like(x[:half])",
+        "batch[half:]",
         "nets/evaluation/test_red_flags",
     ),
     Mutant(
