@@ -141,31 +141,30 @@ class _Route:
             chosen = self.rng.permutation(chosen)[:_PILOT_POINTS]
         allowed = _BIAS_SHARE * self.stderr
         coarse = self._multiple(_resolving(self.problem, self.n, max(self.means.fewest_steps, 4)))
-        n_paths, before = _PILOT_PATHS, math.inf
+        n_paths, more, before, means = 0, _PILOT_PATHS, math.inf, 0.0
         while True:
-            self._afford(len(chosen) * n_paths * _N_SCRAMBLES * 7 * coarse, 4 * coarse)
-            # The means of coarse, 2 coarse and 4 coarse steps along the same Brownian motion.
-            fine = _paths(self.rng, _N_SCRAMBLES, 4 * coarse).increments(n_paths)
-            halves = [fine]
-            for _ in range(2):
-                halves.append(halves[-1][::2] + halves[-1][1::2])
-            u4, u2, u1 = (self.means(chosen, each, n_paths) for each in halves)
+            if not n_paths:
+                paths = _paths(self.rng, _N_SCRAMBLES, 4 * coarse)
+            self._afford(len(chosen) * (n_paths + more) * _N_SCRAMBLES * 7 * coarse, 4 * coarse)
+            # The means of coarse, 2 coarse and 4 coarse steps along the same Brownian motion; once more as many paths.
+            new = self._pilot(chosen, paths.increments(more), more)
+            u4, u2, u1 = means = (means + new) / 2 if n_paths else new
+            n_paths = more = n_paths + more
             refuse_unless_finite(u4, np.zeros(1), 1)
             first, second = u2 - u1, u4 - u2
-            gap, noise = _rms(second.mean(axis=0)), math.sqrt(np.mean(second.var(axis=0, ddof=1)) / _N_SCRAMBLES)
-            # The noise is known, and taken off; what is left of it counts.
-            gap = math.sqrt(max(gap**2 - noise**2, noise**2 / 4))
+            seen, noise = _rms(second.mean(axis=0)), math.sqrt(np.mean(second.var(axis=0, ddof=1)) / _N_SCRAMBLES)
+            # The noise is known, and taken off where it would hide the order; of the bias it remains a part.
+            gap = math.sqrt(max(seen**2 - noise**2, noise**2 / 4))
             known = _rms(first.mean(axis=0))
             # Each halving takes off the order's share; where it takes less, so the rest falls more slowly.
             ratio = min(max(gap / known if known > 0 else 0.0, 0.5**self.means.order), 0.9)
-            left = gap / (1 - ratio)
+            left = max(seen, noise) / (1 - ratio)
             self.variance = np.mean(u4.var(axis=0, ddof=1)) * n_paths
-            # What gap / (1 - ratio) is at 2 coarse steps, a power of the number of steps carries to others.
+            # What is left at 2 coarse steps, a power of the number of steps carries to others.
             order = -math.log2(ratio)
             wanted = 2 * coarse * (left / allowed) ** (1 / order) if left > 0 else 0
             # A bias that noise hides would be taken for one of the full order.
             if noise > 0.5 * max(gap, allowed) and n_paths < _MOST_PILOT_PATHS:
-                n_paths *= 2
                 continue
             if wanted <= 4 * coarse:
                 self.n_steps = max(self._multiple(wanted), coarse)
@@ -173,13 +172,16 @@ class _Route:
                 return
             # A gap of noise alone is not a bias, but looks like one: more paths decide.
             if noise > 0.5 * gap and n_paths < _MOST_PILOT_PATHS and ratio > 0.5**self.means.order:
-                n_paths *= 2
                 continue
             if left > 0.9 * before and n_paths >= _MOST_PILOT_PATHS and coarse >= 2**12 * self.n_layers:
-                raise NotConvergedError(
-                    f"the bias does not fall: {left:.2g} with {2 * coarse} steps; choose a larger stderr"
-                )
-            coarse, before = 2 * coarse, left
+                message = f"the bias does not fall: {left:.2g} with {2 * coarse} steps; choose a larger stderr"
+                raise NotConvergedError(message)
+            coarse, before, n_paths = 2 * coarse, left, 0
+
+    def _pilot(self, starts, fine, n_paths):
+        """Means by the increments given, and by sums of two and of four of them: (3, n_scrambles, n_starts)."""
+        half = fine[::2] + fine[1::2]
+        return np.stack([self.means(starts, dw, n_paths) for dw in (fine, half, half[::2] + half[1::2])])
 
     def sample(self):
         """Mean and standard error (n_points,), with as many paths as these need."""
