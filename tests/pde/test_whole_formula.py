@@ -320,3 +320,10 @@ def test_a_source_finer_than_the_grid_of_the_velocity_is_sampled_on_more_points(
     assert (np.abs(e.mean - left * np.cos(24 * np.pi * points[:, 0])) < 5 * e.stderr + 2e-3).all()
     with pytest.warns(RuntimeWarning, match="the source is not resolved by n=4"):
         feynman_kac.estimate(problem, points, 8, 8, n=4)
+
+
+def test_a_bias_estimate_warns_of_a_source_that_both_steps_alias():
+    # The 32 steps and the 16 see 1 of cos(64 pi t), whose integral is 0.
+    problem = pde.ConvectionDiffusion(STILL, ONE, sigma=0.1, source=lambda x, t: np.cos(64 * np.pi * t) + 0 * x[..., 0])
+    with pytest.warns(RuntimeWarning, match="source varies in time within"):
+        feynman_kac.estimate(problem, [[0.1, 0.2]], 4, 32, bias=True)
