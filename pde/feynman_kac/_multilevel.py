@@ -159,7 +159,7 @@ def multilevel(
     points, _ = _arguments.places(problem, points)
     if not points.size:
         raise ValueError(f"points must hold at least one point, got shape {points.shape}")
-    stderr = checks.real("stderr", stderr, positive=True)
+    stderr = checks.accuracy("stderr", stderr)
     max_cost = checks.real("max_cost", max_cost, positive=True)
     bias_share = checks.real("bias_share", bias_share, positive=True)
     if bias_share >= 1:

@@ -106,7 +106,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     points, starts = _arguments.places(problem, points)
     if not points.size:
         raise ValueError(f"points must hold at least one point, got shape {points.shape}")
-    stderr = checks.real("stderr", stderr, positive=True)
+    stderr = checks.accuracy("stderr", stderr)
     max_cost = checks.real("max_cost", max_cost, positive=True)
     n = points_per_side(problem, n)
     problem.refuse("solve_to", "terminals")

@@ -399,3 +399,12 @@ def test_tables_of_a_velocity_that_is_zero_at_first_are_fine_enough_for_later():
     exact = np.sin(2 * np.pi * (points[:, 0] + 0.25 * np.cos(40 * np.pi * points[:, 1])))
     e = feynman_kac.estimate(pde.ConvectionDiffusion(pulse, f, sigma=0), points, 1, 32)
     np.testing.assert_allclose(e.mean, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-140, 1e-158, 1e-165, 1e-310])
+@pytest.mark.filterwarnings("ignore:at .* points")
+def test_the_standard_error_of_numbers_whose_squares_underflow_is_not_too_small(size):
+    problem, points = problems.constant_velocity(sigma=0.3), random_points(20)
+    small = problem.with_terminal(problem.terminal_on_grid(16) * size)
+    e = feynman_kac.estimate(small, points, 256, 4)
+    assert (np.abs(e.mean - size * problem.exact(points)) < 5 * e.stderr).all()

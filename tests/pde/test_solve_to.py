@@ -269,3 +269,9 @@ def test_squares_that_overflow_are_refused():
     problem = pde.ConvectionDiffusion(np.zeros((2, 4, 4)), np.ones((4, 4)), sigma=0.1, potential=600.0)
     with pytest.raises(FloatingPointError, match="squares of the terminal data overflow"):
         feynman_kac.solve_to(problem, [[0.1, 0.2]], 1e257)
+
+
+def test_an_error_whose_square_is_no_number_is_refused():
+    for solver in (feynman_kac.solve_to, feynman_kac.multilevel):
+        with pytest.raises(ValueError, match="stderr must be >= 1e-150"):
+            solver(problems.constant_velocity(), [[0.1, 0.2]], stderr=1e-200)
