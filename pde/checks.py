@@ -5,7 +5,7 @@ import operator
 
 import numpy as np
 
-__all__ = ["finite_array", "integer", "one_of", "points_array", "real"]
+__all__ = ["accuracy", "finite_array", "integer", "one_of", "points_array", "real"]
 
 
 def integer(name, value, *, at_least):
@@ -28,6 +28,14 @@ def real(name, value, *, positive):
         raise ValueError(f"{name} must be a number {bound}, got {name}={value!r}") from None
     if not math.isfinite(number) or number < 0 or (positive and number == 0):
         raise ValueError(f"{name} must be finite and {bound}, got {name}={number:g}")
+    return number
+
+
+def accuracy(name, value):
+    """Return value as a finite float > 0 whose square is within the range of the numbers, or raise a ValueError."""
+    number = real(name, value, positive=True)
+    if number < 1e-150:
+        raise ValueError(f"{name} must be >= 1e-150, whose square is a number: scale the data, got {name}={number:g}")
     return number
 
 

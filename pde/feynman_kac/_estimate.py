@@ -96,8 +96,9 @@ def estimate(
         "cuda": the same paths on a GPU (extra "gpu"); for Gaussian Euler-Maruyama, in one shard and without a
         checkpoint, a potential or a source.
     n : int, optional
-        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
+        Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
+        default those of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if
+        they do not.
     n_shards : int, default=1
         With K > 1, the work goes to K shards at a time, which run where `joblib.parallel_config` sends them: on a
         backend "loky" with its n_jobs, "dask", "ray" or "threading"; without one, in this process. A few shards per
@@ -132,7 +133,7 @@ def estimate(
     RuntimeWarning
         If the samples show too little of the terminal data for the standard error to be trusted: all of them equal at
         some point, or fewer than ten on the rarer side of a two-valued result. With bias=True, if steps are longer than
-        1 / max |grad v|.
+        1 / max |grad v|, or than what callables vary in time.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from pde.feynman_kac import _arguments, _spline_tables
 from pde.feynman_kac._kernels_general import advance_general, advance_weighted_rk4
 from pde.feynman_kac._spline_tables import VELOCITY_TOLERANCE
 from pde.feynman_kac._time_steps import TimeSteps
-from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VelocityTables
+from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VelocityTables, size_of_tables
 
 __all__ = ["GeneralPaths", "GeneralWalk", "Ways"]
 
@@ -42,11 +42,14 @@ class GeneralPaths:
         self.counters = np.ascontiguousarray(steps.counters if counters is None else counters)
         self.velocity = VelocityTables(problem, n, tolerance=tolerance)
         self._made = {}
-        callables = [
-            rate for rate in (problem.potential, problem.source) if callable(rate) and not _arguments.is_field(rate)
-        ]
-        # A potential or source that may change at every step has its tables made for so many steps at a time.
-        self._chunk = max(2, _TABLE_BYTES // (128 * self.velocity.n**2)) if callables else steps.n_steps
+        # A potential or source that changes at every step has its tables made for so many steps at a time.
+        self._sizes = {
+            name: size_of_tables(problem, name, self.velocity.n, VELOCITY_TOLERANCE)
+            for name in ("potential", "source")
+            if problem.scalar_varies(name)
+        }
+        finest = max((n for _, n in self._sizes.values()), default=0)
+        self._chunk = max(2, _TABLE_BYTES // (32 * finest**2)) if finest else steps.n_steps
 
     def advance(self, state, ways, key, given=None, *, begin=0, end=None):
         """Advance state (x, y, C, G), each (n_points, n_paths), from step `begin` to `end`, in place.
@@ -100,20 +103,20 @@ class GeneralPaths:
         problem, value = self.problem, getattr(self.problem, name)
         if value is None:
             return _NONE
-        if _arguments.is_field(value):
+        if not problem.scalar_varies(name):
             # The middle of a layer is within it, whatever rounding does to its ends.
-            times = (np.arange(problem.n_layers or 1) + 0.5) * (problem.horizon / (problem.n_layers or 1))
-            fields = [problem.scalar_field(name, float(t)) for t in times] if name not in self._made else None
+            n_layers = problem.n_layers or 1 if _arguments.is_field(value) else 1
+            times = (np.arange(n_layers) + 0.5) * (problem.horizon / n_layers) if name not in self._made else ()
+            fields = [problem.scalar_field(name, float(t), self.velocity.n) for t in times]
             return self._group(name, fields, self._layers(chosen, n_stages))
         count, apart = len(self.steps.dt[chosen]), n_stages - 1
         begins, dt = self.steps.t[:-1][chosen], self.steps.dt[chosen]
         times = (begins[:, None] + np.arange(apart) / apart * dt[:, None]).ravel()
         times = np.minimum(np.append(times, begins[-1] + dt[-1]), problem.horizon)
         fields = [problem.scalar_field(name, float(t), self.velocity.n) for t in times]
-        tables = _spline_tables.make_tables(fields, 1.0, tolerance=VELOCITY_TOLERANCE, size=self._made.get(name))
-        self._made[name] = tables[0].degree, tables[0].n
+        tables = _spline_tables.make_tables(fields, 1.0, tolerance=VELOCITY_TOLERANCE, size=self._sizes[name])
         layers = np.arange(count)[:, None] * apart + np.arange(n_stages)
-        return np.stack([table.coefficients for table in tables]), layers, *self._made[name]
+        return np.stack([table.coefficients for table in tables]), layers, *self._sizes[name]
 
     def _group(self, name, fields, layers):
         """A group of tables of fields in layers, made once."""

@@ -11,6 +11,8 @@ __all__ = ["Moments", "merge_neighbours", "quantile_factor", "rare_points", "ref
 _FEWEST_HITS = 10
 # With fewer samples than this, a smooth result looks two-valued by chance, and Student's quantiles are wide anyway.
 _ENOUGH_TO_TELL = 100
+# Of tiny means, standard errors below this may lack deviations whose squares underflow, and what these may amount to.
+_TINY, _LOST, _HIDDEN = 1e-130, 1e-150, 1e-161
 
 
 class Moments:
@@ -58,7 +60,10 @@ class Moments:
         """Standard errors of the means; inf for a single sample. Without covariances."""
         if self.count == 1:
             return np.full_like(self.mean, np.inf)
-        return np.sqrt(self.covariance / self.count)
+        error = np.sqrt(self.covariance / self.count)
+        # Squares smaller than the smallest number are lost: what they could hide is stated instead.
+        lost = (error < _LOST) & (self.mean != 0) & (np.abs(self.mean) < _TINY)
+        return np.where(lost, error + _HIDDEN, error)
 
 
 def merge_neighbours(counts, means, squares):

@@ -118,8 +118,9 @@ def multilevel(
     max_cost : float, default=1e12
         Path-steps at most.
     n : int, optional
-        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
+        Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
+        default those of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if
+        they do not.
 
     Returns
     -------
@@ -158,7 +159,7 @@ def multilevel(
     points, _ = _arguments.places(problem, points)
     if not points.size:
         raise ValueError(f"points must hold at least one point, got shape {points.shape}")
-    stderr = checks.real("stderr", stderr, positive=True)
+    stderr = checks.accuracy("stderr", stderr)
     max_cost = checks.real("max_cost", max_cost, positive=True)
     bias_share = checks.real("bias_share", bias_share, positive=True)
     if bias_share >= 1:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pde._histories import histories, misses
 from pde.feynman_kac import _arguments, _kernels32, _kernels64
 from pde.feynman_kac._general_paths import GeneralWalk, moments_of
 from pde.feynman_kac._shards import Block
@@ -44,6 +45,14 @@ def make_walk(problem, n_steps, n, key, options):
         warnings.warn(
             f"steps are {steep:.2g} times as long as 1 / max |grad v|: too long to estimate their bias from steps "
             f"twice as long; take n_steps={2 * math.ceil(steep * n_steps / 2)} or more",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    # What half the steps would miss, these and those twice as long may both alias.
+    if options.bias and misses(histories(problem), 2 * n_steps):
+        warnings.warn(
+            f"the velocity, potential or source varies in time within the {n_steps} steps, which their bias_estimate "
+            "does not see; raise n_steps",
             RuntimeWarning,
             stacklevel=3,
         )

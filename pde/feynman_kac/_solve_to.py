@@ -68,8 +68,8 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     max_cost : float, default=1e12
         Largest number of path-steps.
     n : int, optional
-        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
+        Points per side on which velocity, potential and source given as callables of x are sampled; by default those
+        of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if they do not.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     points, starts = _arguments.places(problem, points)
     if not points.size:
         raise ValueError(f"points must hold at least one point, got shape {points.shape}")
-    stderr = checks.real("stderr", stderr, positive=True)
+    stderr = checks.accuracy("stderr", stderr)
     max_cost = checks.real("max_cost", max_cost, positive=True)
     n = points_per_side(problem, n)
     problem.refuse("solve_to", "terminals")
@@ -130,27 +130,25 @@ class _Route:
     def __init__(self, problem, starts, stderr, rng, n, max_cost):
         self.problem, self.starts, self.stderr, self.rng, self.max_cost = problem, starts, stderr, rng, max_cost
         self.n, self.means = n, make_means(problem, n, stderr)
-        self.range = _arguments.terminal_range(problem, n)
-        self.n_layers = problem.n_layers or 1
+        self.range, self.n_layers = _arguments.terminal_range(problem, n), problem.n_layers or 1
         self.bias, self.n_steps, self.variance = math.inf, 0, 0.0
 
     def choose_steps(self):
         """Set n_steps, the bias that they leave, and the variance of one path as the pilot shows it."""
-        chosen = self.starts
-        if len(chosen) > _PILOT_POINTS:
-            chosen = self.rng.permutation(chosen)[:_PILOT_POINTS]
+        many = len(self.starts) > _PILOT_POINTS
+        chosen = self.rng.permutation(self.starts)[:_PILOT_POINTS] if many else self.starts
         allowed = _BIAS_SHARE * self.stderr
         coarse = self._multiple(_resolving(self.problem, self.n, max(self.means.fewest_steps, 4)))
-        n_paths, more, before, means = 0, _PILOT_PATHS, math.inf, 0.0
+        n_paths, more, before, means, paths = 0, _PILOT_PATHS, math.inf, 0.0, None
         while True:
-            if not n_paths:
-                paths = _paths(self.rng, _N_SCRAMBLES, 4 * coarse)
+            paths = paths if n_paths else _paths(self.rng, _N_SCRAMBLES, 4 * coarse)
             self._afford(len(chosen) * (n_paths + more) * _N_SCRAMBLES * 7 * coarse, 4 * coarse)
             # The means of coarse, 2 coarse and 4 coarse steps along the same Brownian motion; once more as many paths.
             new = self._pilot(chosen, paths.increments(more), more)
             u4, u2, u1 = means = (means + new) / 2 if n_paths else new
-            n_paths = more = n_paths + more
-            refuse_unless_finite(u4, np.zeros(1), 1)
+            more = n_paths = n_paths + more
+            with np.errstate(over="ignore"):
+                refuse_unless_finite(u4, np.square(u4), 2)
             first, second = u2 - u1, u4 - u2
             seen, noise = _rms(second.mean(axis=0)), math.sqrt(np.mean(second.var(axis=0, ddof=1)) / _N_SCRAMBLES)
             # The noise is known, and taken off where it would hide the order; of the bias it remains a part.
@@ -163,12 +161,16 @@ class _Route:
             # What is left at 2 coarse steps, a power of the number of steps carries to others.
             order = -math.log2(ratio)
             wanted = 2 * coarse * (left / allowed) ** (1 / order) if left > 0 else 0
+            # With less than 2 coarse steps, where the bias may fall faster than the order: what was seen, beyond noise.
+            visible = math.sqrt(max(known**2 - 4 * np.mean(first.var(axis=0, ddof=1)) / _N_SCRAMBLES, 0.0))
+            wanted = max(wanted, min(2 * coarse, coarse * (visible / allowed) ** (1 / order)))
             # A bias that noise hides would be taken for one of the full order.
             if noise > 0.5 * max(gap, allowed) and n_paths < _MOST_PILOT_PATHS:
                 continue
             if wanted <= 4 * coarse:
                 self.n_steps = max(self._multiple(wanted), coarse)
-                self.bias = left * (2 * coarse / self.n_steps) ** order
+                before_two = visible * (coarse / self.n_steps) ** order if self.n_steps < 2 * coarse else 0.0
+                self.bias = max(left * (2 * coarse / self.n_steps) ** order, before_two)
                 return
             # A gap of noise alone is not a bias, but looks like one: more paths decide.
             if noise > 0.5 * gap and n_paths < _MOST_PILOT_PATHS and ratio > 0.5**self.means.order:
@@ -229,9 +231,8 @@ class _Route:
         return total / (n_points // batch)
 
     def _multiple(self, n_steps):
-        """n_steps, even and a multiple of the layers, rounded up."""
-        unit = self.n_layers if self.n_layers % 2 == 0 or self.n_layers > 1 else 1
-        return unit * max(1, math.ceil(n_steps / unit - 1e-9))
+        """n_steps, a multiple of the layers, rounded up."""
+        return self.n_layers * max(1, math.ceil(n_steps / self.n_layers - 1e-9))
 
     def _afford(self, cost, n_steps):
         if cost > self.max_cost or 2 * n_steps > LARGEST_DIMENSION:
@@ -283,8 +284,8 @@ def _characteristics(problem, points, stderr, n, max_cost):
 def _independent(problem, points, route, n):
     """Independent antithetic paths, with the steps of the route, and paths for the rest of the error."""
     target = route.stderr**2 - route.bias**2
-    heun = route.means.order == 2
-    options = {"scheme": "heun" if heun else "euler", "antithetic": True, "n": n}
+    scheme = "heun" if route.means.order == 2 else "euler"
+    options = {"scheme": scheme, "antithetic": True, "n": n}
     if _arguments.is_plain(problem):
         options["dtype"] = "float32"
     seeds = route.rng.spawn(64)
@@ -296,5 +297,4 @@ def _independent(problem, points, route, n):
         if not variance > target:
             break
         n_paths = 2 * math.ceil(min(64.0, 1.05 * variance / target) * n_paths / 2)
-    method = "independent-heun" if heun else "independent-euler"
-    return Solution(e.mean, e.stderr, route.bias, method, n_paths, route.n_steps, n_paths // 2)
+    return Solution(e.mean, e.stderr, route.bias, f"independent-{scheme}", n_paths, route.n_steps, n_paths // 2)

@@ -2,23 +2,24 @@
 
 import warnings
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
 
 from pde import checks
+from pde._histories import irregular_times
 from pde.feynman_kac import _kernels32, _kernels64, _spline_tables
 from pde.feynman_kac._spline_tables import TERMINAL_TOLERANCE, VELOCITY_TOLERANCE
 from pde.fields import PeriodicField
 
-__all__ = ["CHARACTERISTIC_TOLERANCE", "Piece", "TerminalTables", "VelocityTables", "points_per_side"]
+__all__ = ["CHARACTERISTIC_TOLERANCE", "Piece", "TerminalTables", "VelocityTables", "points_per_side", "size_of_tables"]
 
 # Of a velocity whose characteristics are followed: the difference must vanish beside the error of RK4.
 CHARACTERISTIC_TOLERANCE = 1e-9
 
-# A callable is sampled on as many points per side, up to the finest, as leave this part of max |v|; more than the other
-# part is warned of.
+# A callable is sampled on as many points per side, up to the finest, as leave this part of its maximum; more than the
+# other part is warned of.
 _RESOLVED, _WARNED, _FINEST = 1e-4, 1e-2, 512
 
 # Tables of a velocity that changes at every step are made for this many bytes at a time.
@@ -40,33 +41,64 @@ class Piece(NamedTuple):
 
 
 def points_per_side(problem, n=None):
-    """Points per side on which a callable v(x, t) is sampled: n, or those of the data, or 128, or more.
+    """Points per side on which callables of points are sampled: n, or those of the data, or 128, or more.
 
-    More, up to the finest, where that resolves the velocity and those do not. Where none does, it warns: no stated
-    error knows of that.
+    More, up to the finest, where that resolves velocity, potential and source and those do not. Where none does, it
+    warns: no stated error knows of that.
     """
     wanted = (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
-    if problem.n_layers is not None or not problem.velocity_is_of_points:
+    parts = _of_points(problem)
+    if not parts:
         return wanted
     known = problem.__dict__.setdefault("_points_per_side", {})
     if (n, wanted) not in known:
-        size = _resolving(problem, wanted, finer=n is None)
+        size = wanted
+        for part in parts:
+            size = max(size, _resolving(problem, part, wanted, finer=n is None))
         known[n, wanted] = known[size, size] = size
     return known[n, wanted]
 
 
-def _resolving(problem, n, *, finer):
-    """n, or twice as many or so until samples resolve the velocity, if `finer`."""
+def _of_points(problem):
+    """(name, values at points, field of samples) of each callable of points."""
+    parts = [("velocity", problem.velocity_at, problem.velocity_field)] if problem.velocity_is_of_points else []
+    for name, at in (("potential", problem.potential_at), ("source", problem.source_at)):
+        if callable(part := getattr(problem, name)) and not isinstance(part, PeriodicField):
+            parts.append((name, at, partial(problem.scalar_field, name)))
+    return parts
+
+
+def _telling_times(problem, at=None):
+    """Times without a pattern, and the one of many at which values at points are largest, if these are given."""
+    times = [share * problem.horizon for share in (0.0, 0.136, 0.3819, 0.6271, 0.8743)]
+    if at is not None:
+        points, many = np.random.default_rng(1).random((16, 2)) * problem.length, irregular_times(problem.horizon, 256)
+        times.append(float(max(many, key=lambda t: np.abs(at(points, float(t))).max())))
+    return times
+
+
+def size_of_tables(problem, name, n, tolerance):
+    """(degree, points per side) of tables that hold a callable at all times, as those without a pattern show it."""
+    ats = {part: at for part, at, _ in _of_points(problem)}
+    field = problem.velocity_field if name == "velocity" else partial(problem.scalar_field, name)
+    fields = [field(t, n) for t in _telling_times(problem, ats.get(name))]
+    table = _spline_tables.make_tables(fields, 1.0, tolerance=tolerance)[0]
+    return table.degree, table.n
+
+
+def _resolving(problem, part, n, *, finer):
+    """n, or twice as many or so until samples resolve a callable, if `finer`."""
+    name, at, field = part
     # Places and times without a pattern, where the interpolant of samples is compared with what it stands for.
-    points = np.random.default_rng(2).random((64, 2)) * problem.length
-    times = [part * problem.horizon for part in (0.0, 0.136, 0.3819, 0.6271, 0.8743)]
-    exact = [problem.velocity_at(points, t) for t in times]
+    times = _telling_times(problem, at)
+    points = np.random.default_rng(2).random((len(times), 64, 2)) * problem.length
+    exact = [at(*place) for place in zip(points, times, strict=True)]
     size = max(float(np.abs(values).max()) for values in exact)
 
     def miss(m):
         return max(
-            float(np.abs(problem.velocity_field(t, m)(points) - values).max())
-            for t, values in zip(times, exact, strict=True)
+            float(np.abs(field(t, m)(places) - values).max())
+            for t, places, values in zip(times, points, exact, strict=True)
         )
 
     sizes = [n, *(n * 2**k for k in range(1, 8) if n * 2**k <= _FINEST)] if finer else [n]
@@ -76,7 +108,7 @@ def _resolving(problem, n, *, finer):
     if missed > _WARNED * size:
         option = f"{sizes[-1]} points per side" if finer else f"n={n}"
         warnings.warn(
-            f"the velocity is not resolved by {option}: its samples miss {missed:.2g} of it at some points, which no "
+            f"the {name} is not resolved by {option}: its samples miss {missed:.2g} of it at some points, which no "
             "stated error counts; raise n, or give a field",
             RuntimeWarning,
             stacklevel=4,
@@ -87,7 +119,7 @@ def _resolving(problem, n, *, finer):
 class VelocityTables:
     """Velocity of a problem as tables of v / length, or of the displacements v dt / length.
 
-    Parameters: `n` points per side on which a callable v(x, t) is sampled; `tolerance` of splines, relative to
+    Parameters: `n` points per side on which callables of points are sampled; `tolerance` of splines, relative to
     max |v|; `scaled`: displacements, as most loops read them; `single`: in the layout of the float32 loops.
     """
 
@@ -95,6 +127,8 @@ class VelocityTables:
         self.problem, self.n = problem, points_per_side(problem, n)
         self.tolerance, self.scaled, self.single = tolerance, scaled, single
         self.size = None
+        if problem.n_layers is None:
+            self.size = size_of_tables(problem, "velocity", self.n, tolerance)
         self._layers, self._kept = None, {}
 
     @cached_property

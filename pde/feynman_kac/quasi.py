@@ -82,8 +82,9 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     Other Parameters
     ----------------
     n : int, optional
-        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
+        Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
+        default those of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if
+        they do not.
 
     Returns
     -------

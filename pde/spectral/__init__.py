@@ -159,6 +159,7 @@ def solve(
     resolution = checks.real("resolution", resolution, positive=True)
     if rtol >= 1:
         raise ValueError(f"rtol must be < 1, got rtol={rtol:g}")
+    checks.accuracy("length", problem.length)
     checks.one_of("method", method, METHODS)
     checks.one_of("norm", norm, ("sup", "l1"))
     if n is None and problem.n is None:

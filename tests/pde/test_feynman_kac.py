@@ -387,3 +387,24 @@ def test_samples_that_do_not_resolve_a_velocity_warn(n):
     f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
     with pytest.warns(RuntimeWarning, match=f"not resolved by n={n}"):
         feynman_kac.estimate(pde.ConvectionDiffusion(wavy, f, sigma=0.2), [[0.1, 0.2]], 8, 8, n=n)
+
+
+def test_tables_of_a_velocity_that_is_zero_at_first_are_fine_enough_for_later():
+    # Characteristics in x = x_0 + cos(40 pi y) / 4: on splines of 64 points they miss it by 0.06.
+    def pulse(x, t):
+        return np.stack([0.5 * np.sin(np.pi * t) ** 2 * np.cos(40 * np.pi * x[..., 1]), 0 * x[..., 0]], axis=-1)
+
+    f = np.sin(2 * np.pi * np.arange(64) / 64)[:, None] * np.ones(64)
+    points = np.array([[0.5, 0.0125], [0.3, 0.3137]])
+    exact = np.sin(2 * np.pi * (points[:, 0] + 0.25 * np.cos(40 * np.pi * points[:, 1])))
+    e = feynman_kac.estimate(pde.ConvectionDiffusion(pulse, f, sigma=0), points, 1, 32)
+    np.testing.assert_allclose(e.mean, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-140, 1e-158, 1e-165, 1e-310])
+@pytest.mark.filterwarnings("ignore:at .* points")
+def test_the_standard_error_of_numbers_whose_squares_underflow_is_not_too_small(size):
+    problem, points = problems.constant_velocity(sigma=0.3), random_points(20)
+    small = problem.with_terminal(problem.terminal_on_grid(16) * size)
+    e = feynman_kac.estimate(small, points, 256, 4)
+    assert (np.abs(e.mean - size * problem.exact(points)) < 5 * e.stderr).all()

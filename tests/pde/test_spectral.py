@@ -458,3 +458,10 @@ def test_a_constant_velocity_is_solved_without_products(rtol):
     assert s.n_products == 0
     assert np.abs(s.u - exact).max() <= min(2 * s.error_estimate + 1e-14, 1e-12)
     assert s.error_estimate < 1e-12
+
+
+@pytest.mark.parametrize("length", [1e-300, 1e-160])
+def test_a_period_whose_square_is_no_number_is_refused(length):
+    problem = pde.ConvectionDiffusion(np.full((2, 8, 8), 0.3 * length), np.eye(8), sigma=0.1 * length, length=length)
+    with pytest.raises(ValueError, match="length must be >= 1e-150"):
+        solve(problem)

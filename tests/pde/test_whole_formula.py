@@ -301,3 +301,29 @@ def test_multilevel_sees_a_velocity_whose_period_divides_its_steps(frequency):
     assert (np.abs(m.mean - exact) < 5 * 3e-2).all()
     with pytest.warns(RuntimeWarning, match="varies in time within the 4 steps of the coarsest level"):
         feynman_kac.multilevel(problem, x, stderr=1e-1, n=4, base=4)
+
+
+FINE_SOURCES = {
+    "steady": (lambda x: np.cos(24 * np.pi * x[..., 0]), lambda s: 1.0),
+    "zero at first": (lambda x, t: 2 * t * np.cos(24 * np.pi * x[..., 0]), lambda s: 2 * s),
+}
+
+
+@pytest.mark.parametrize("source, growth", FINE_SOURCES.values(), ids=FINE_SOURCES)
+def test_a_source_finer_than_the_grid_of_the_velocity_is_sampled_on_more_points(source, growth):
+    # E cos(24 pi X_s) fades by exp(-rate s); samples on 4 points take the cosine for 1.
+    sigma, points = 0.02, np.array([[0.1, 0.2], [0.53, 0.3]])
+    rate = 0.5 * (sigma * 24 * np.pi) ** 2
+    left = scipy.integrate.quad(lambda s: growth(s) * np.exp(-rate * s), 0, 1)[0]
+    problem = pde.ConvectionDiffusion(STILL, 0 * ONE, sigma=sigma, source=source)
+    e = feynman_kac.estimate(problem, points, 1024, 32)
+    assert (np.abs(e.mean - left * np.cos(24 * np.pi * points[:, 0])) < 5 * e.stderr + 2e-3).all()
+    with pytest.warns(RuntimeWarning, match="the source is not resolved by n=4"):
+        feynman_kac.estimate(problem, points, 8, 8, n=4)
+
+
+def test_a_bias_estimate_warns_of_a_source_that_both_steps_alias():
+    # The 32 steps and the 16 see 1 of cos(64 pi t), whose integral is 0.
+    problem = pde.ConvectionDiffusion(STILL, ONE, sigma=0.1, source=lambda x, t: np.cos(64 * np.pi * t) + 0 * x[..., 0])
+    with pytest.warns(RuntimeWarning, match="source varies in time within"):
+        feynman_kac.estimate(problem, [[0.1, 0.2]], 4, 32, bias=True)
