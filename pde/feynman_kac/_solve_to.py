@@ -165,7 +165,7 @@ class _Route:
             visible = math.sqrt(max(known**2 - 4 * np.mean(first.var(axis=0, ddof=1)) / _N_SCRAMBLES, 0.0))
             wanted = max(wanted, min(2 * coarse, coarse * (visible / allowed) ** (1 / order)))
             # A bias that noise hides would be taken for one of the full order.
-            if noise > 0.5 * max(gap, allowed) and n_paths < _MOST_PILOT_PATHS:
+            if noise > 0.75 * max(gap, allowed) and n_paths < _MOST_PILOT_PATHS:
                 continue
             if wanted <= 4 * coarse:
                 self.n_steps = max(self._multiple(wanted), coarse)
