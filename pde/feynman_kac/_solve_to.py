@@ -24,7 +24,7 @@ _N_SCRAMBLES = 32
 # The variance of Student's t over the normal one, by which a standard error from so few scrambles is widened.
 _WIDER = math.sqrt((_N_SCRAMBLES - 1) / (_N_SCRAMBLES - 3))
 # Points and paths per scramble on which the bias of the steps is read, and its share of the error.
-_PILOT_POINTS, _PILOT_PATHS, _MOST_PILOT_PATHS = 128, 4, 64
+_PILOT_POINTS, _PILOT_PATHS, _MOST_PILOT_PATHS = 128, 4, 256
 _BIAS_SHARE = 0.5
 # Largest number of steps of the pilot's coarsest paths for a steep velocity, and for one that varies fast in time.
 _STEEPEST, _FASTEST = 256, 1024
