@@ -10,7 +10,7 @@ Monte Carlo with the number of steps that is best for it has slope -3, multileve
 The velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. Writes mlmc.png, mlmc.npz (the arrays) and mlmc.json
 (arguments, versions, seconds, slopes) to --out.
 
-About a minute on two cores, under ten seconds with --quick.
+A minute and a half on two cores, under ten seconds with --quick.
 """
 
 import math
