@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from pde.fields import PeriodicField
-
 __all__ = ["histories", "irregular_times", "misses", "steps_in_time", "velocity_reader"]
 
 # Times at which the variation of callables is read, at least per step, and the share of it that steps may miss.
@@ -34,8 +32,8 @@ def histories(problem, count=_N_TIMES):
     """What callables vary in time: values (count, m) of each at irregular times and some points."""
     times, points = irregular_times(problem.horizon, count), _points(problem)
     read = [velocity_reader(problem)] if problem.n_layers is None else []
-    for value, at in ((problem.potential, problem.potential_at), (problem.source, problem.source_at)):
-        if value is not None and not isinstance(value, PeriodicField):
+    for name, at in (("potential", problem.potential_at), ("source", problem.source_at)):
+        if problem.scalar_varies(name):
             read.append(lambda t, at=at: at(points, t))
     return [np.stack([np.ravel(each(float(t))) for t in times]) for each in read]
 
