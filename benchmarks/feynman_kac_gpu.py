@@ -8,19 +8,19 @@ included, after one call that compiles. By the counts below the whole takes abou
 The yardstick, counted by hand for one step of one path, velocity bilinear and increments Gaussian, in float32:
 
     multiplications of integers   22   Philox 19 (10 rounds of 2; one does not change from step to step), cells 2, row 1
-    other operations of integers  28   Philox 20 (xor of three), normals 1, addresses 2, position 2, loop 3
+    other operations of integers  30   Philox 20 (xor of three), its half 3, addresses 2, position 2, loop 3
     floating point                32   normals 8, fractions 2, bilinear 12, scaled noise 2, whole periods and units 8
     conversions                    6   normals 2, fractions 2, positions 2
     special functions              4   log2, rsqrt, sin, cos
     loads of 8 bytes               4   the corners, both components each
-                                  96
+                                  98
 
 A multiprocessor of an H200 (compute capability 9.0) starts 128 of these per clock, of which at most 64 integer
 multiplications, 64 other integer operations, and 16 special functions (into which the two conversions of positions
-fall): the bound is 96 / 128 = 0.75 clocks, where the parts alone would take 0.34, 0.44 and 0.38. 132 multiprocessors
-at 1.98 GHz then do 3.5e11 path-steps per second. Shared memory comes to the same: of 16 lanes that read 8 bytes at
+fall): the bound is 98 / 128 = 0.77 clocks, where the parts alone would take 0.34, 0.47 and 0.38. 132 multiprocessors
+at 1.98 GHz then do 3.4e11 path-steps per second. Shared memory comes to the same: of 16 lanes that read 8 bytes at
 random the fullest of the 16 pairs of banks serves 3.1, so 4 loads of a warp take 25 clocks, 0.77 per path. The
-compiler's inner loop for this kernel has 131 instructions and no spills (ptxas 13.5, sm_90), 1.02 clocks: 2.6e11 is
+compiler's inner loop for this kernel has 134 instructions and no spills within it (sm_90), 1.05 clocks: 2.5e11 is
 what it can reach. It takes the low and the high half of most of Philox's products apart, 17 instructions that a better
 compiler would save.
 

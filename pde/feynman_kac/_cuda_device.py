@@ -3,7 +3,7 @@
 Random numbers have the counters of `_random` (step, path, point; key). In float64 the paths are those of the CPU up to
 rounding. In float32 positions are 32-bit integers, fractions of the period in units of 2**-32: the torus wraps by
 itself and cell and fraction are the two halves of one product; velocities, logarithm, sine and cosine have single
-precision, and the first 32 bits of each uniform number are used: the same paths to about 1e-6, the same law.
+precision: the same paths to about 1e-6, the same law.
 """
 
 import functools
@@ -21,7 +21,7 @@ except ImportError:  # a numba without its CUDA target, which numba-cuda replace
 __all__ = ["cuda", "make_normals", "make_philox", "make_spline", "make_torus", "simulated"]
 
 _U, _W = np.uint64, np.uint32
-_LOW, _32, _12 = _U(0xFFFFFFFF), _U(32), _W(12)
+_LOW, _32 = _U(0xFFFFFFFF), _U(32)
 _MULTIPLIERS = _U(0xD2511F53), _U(0xCD9E8D57)
 _WEYL = _U(0x9E3779B9), _U(0xBB67AE85)
 
@@ -69,9 +69,23 @@ def make_philox():
 
 
 @functools.cache
+def make_words():
+    """Return the device function (step, path, point, key) -> two words: a call of Philox serves two steps."""
+    philox = make_philox()
+
+    @cuda.jit(device=True)
+    def words(step, path, point, k0, k1):
+        a, b, c, d = philox(_W(step >> _W(1)), path, point, _W(0), k0, k1)
+        odd = step & _W(1)
+        return (c if odd else a), (d if odd else b)
+
+    return words
+
+
+@functools.cache
 def make_normals(dtype):
     """Return the device function (step, path, point, key) -> two normals, those of `_random`."""
-    philox, functions = make_philox(), _functions_of(dtype)
+    words, functions = make_words(), _functions_of(dtype)
     real = dtype.type
 
     if dtype == np.float64:
@@ -79,29 +93,27 @@ def make_normals(dtype):
 
         @cuda.jit(device=True)
         def normals(step, path, point, k0, k1):
-            a, b, c, d = philox(step, path, point, _W(0), k0, k1)
-            u1 = 1.0 - (a * 2.0**-32 + (b >> _12) * 2.0**-52)
-            u2 = c * 2.0**-32 + (d >> _12) * 2.0**-52
-            radius = math.sqrt(-2.0 * math.log(u1))
-            sine, cosine = sincospi(2.0 * u2)
+            a, b = words(step, path, point, k0, k1)
+            radius = math.sqrt(-2.0 * math.log((a + 0.5) * 2.0**-32))
+            sine, cosine = sincospi(b * 2.0**-31)
             return radius * cosine, radius * sine
 
         return normals
 
     log2, rsqrt, sin, cos = functions.log2, functions.rsqrt, functions.sin, functions.cos
-    ones, half, unit = _W(0xFFFFFFFF), real(0.5), real(2.0**-32)
+    half, unit = real(0.5), real(2.0**-32)
     two_ln2, tiny, turn = real(2 * math.log(2)), real(1e-30), real(2 * math.pi * 2.0**-32)
 
     @cuda.jit(device=True)
     def normals(step, path, point, k0, k1):
-        a, _, c, _ = philox(step, path, point, _W(0), k0, k1)
+        a, b = words(step, path, point, k0, k1)
         # The middle of the interval of 2**-32 that the first word names, so that the logarithm is never that of 0.
-        u1 = (real(_W(a ^ ones)) + half) * unit
+        u1 = (real(a) + half) * unit
         # Not quite 0, which has no reciprocal root.
         square = two_ln2 * abs(log2(u1)) + tiny
         radius = square * rsqrt(square)
         # As a signed number, so that the angle is within half a turn of 0: there sine and cosine are good.
-        angle = real(_W(c).view(np.int32)) * turn
+        angle = real(_W(b).view(np.int32)) * turn
         return radius * cos(angle), radius * sin(angle)
 
     return normals

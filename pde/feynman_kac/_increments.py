@@ -7,7 +7,7 @@ import numpy as np
 from pde import checks
 from pde._compiled import copy, njit
 from pde.feynman_kac._kernels32 import increments32
-from pde.feynman_kac._random import INCREMENTS, dtype_name, fill_normals, fill_signs, key_from
+from pde.feynman_kac._random import INCREMENTS, dtype_name, fill_increments, key_from
 
 __all__ = ["increments_of"]
 
@@ -15,14 +15,13 @@ __all__ = ["increments_of"]
 @njit()
 def _increments(n_steps, n_paths, scale, antithetic, point, key, two_point=False):
     out = np.empty((n_steps, n_paths, 2))
-    z1, z2 = np.empty(n_paths), np.empty(n_paths)
+    z, words = np.empty((4, n_paths)), np.empty((4, n_paths), np.uint32)
     for step in range(n_steps):
-        if two_point:
-            fill_signs(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
-        else:
-            fill_normals(z1, z2, n_paths, scale, step, 0, 0, 1, antithetic, point, key)
-        copy(out[step, :, 0], z1)
-        copy(out[step, :, 1], z2)
+        half = step % 2
+        if half == 0:
+            fill_increments(z, words, n_paths, scale, step // 2, 0, 0, 1, antithetic, point, two_point, key)
+        copy(out[step, :, 0], z[2 * half])
+        copy(out[step, :, 1], z[2 * half + 1])
     return out
 
 

@@ -3,8 +3,8 @@
 Positions are fractions of the period, in arrays of shape (rows, lanes); a block is some lanes of one row. Velocities
 are tables (n_tables, 2 * (n + degree + 1)**2) of B-spline coefficients, as in `_spline_tables.Table`, already
 multiplied by dt / length, so that a table's value is a displacement; n is the number of points per side, degree 1 or 3.
-Increments have the standard deviation `scale`, sigma sqrt(dt) / length; `step`, `first_path` and `first_point` are
-the counters of the first step, path and point, and key (2,) comes from `key_from`. Blocks are independent of each
+Increments have the standard deviation `scale`, sigma sqrt(dt) / length; `step`, even, `first_path` and `first_point`
+are the counters of the first step, path and point, and key (2,) comes from `key_from`. Blocks are independent of each
 other and every number depends on its counter alone: the result does not depend on the number of threads.
 
 Over 300 lines: the schemes share inlined parts, which the compiler must see in one module.
@@ -13,14 +13,14 @@ Over 300 lines: the schemes share inlined parts, which the compiler must see in 
 import numpy as np
 
 from pde._compiled import inlined, threaded
-from pde.feynman_kac._random import fill_normals, fill_signs
+from pde.feynman_kac._random import fill_increments
 from pde.feynman_kac._simd_spline import LANES, bicubic_lanes, bilinear_lanes
 
 __all__ = ["advance_euler", "advance_heun", "advance_rk4", "evaluate", "terminal_moments"]
 
 _U = np.uint64
 # Lanes of a block: enough to fill the vector units, few enough for the first-level cache.
-_BLOCK = 128
+_BLOCK = 64
 
 _RK4_WEIGHTS = (1 / 6, 2 / 6, 2 / 6, 1 / 6)
 # Where the next stage is taken; the last stage has none.
@@ -79,14 +79,23 @@ def _bicubic(table, row, n, x, y):
 
 
 @_inline
-def _drift(degree, table, row, n, x, y, dx, dy, count):
+def _drift(degree, table, row, n, x, y, places, dx, dy, count):
     """Displacements by the velocity; arrays are as long as a multiple of LANES, and beyond `count` hold anything."""
+    for lane in range(count):
+        fx, fy = x[lane] * n, y[lane] * n
+        i, j = np.int32(fx), np.int32(fy)
+        dx[lane] = fx - np.float64(i)
+        dy[lane] = fy - np.float64(j)
+        places[lane] = np.uint32((i * np.int32(row) + j) * np.int32(2))
+    whole = (count + LANES - 1) // LANES * LANES
+    for lane in range(count, whole):
+        places[lane] = np.uint32(0)
     if degree == 1:
-        for lane in range(0, count, LANES):
-            bilinear_lanes(table, row, n, x, y, dx, dy, lane, count)
+        for lane in range(0, whole, LANES):
+            bilinear_lanes(table, places, row, dx, dy, lane)
     else:
-        for lane in range(0, count, LANES):
-            bicubic_lanes(table, row, n, x, y, dx, dy, lane, count)
+        for lane in range(0, whole, LANES):
+            bicubic_lanes(table, places, row, dx, dy, lane)
 
 
 @_inline
@@ -115,33 +124,37 @@ def _make_advance(heun):
             row, start = work // n_blocks, (work % n_blocks) * _BLOCK
             count = min(_BLOCK, n_lanes - start)
             px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-            z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK)
+            z, words = np.empty((4, _BLOCK)), np.empty((4, _BLOCK), np.uint32)
             qx, qy, ex, ey = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-            # Paths of one point draw for all lanes of one step; a common path, for many steps at once.
-            drawn, step_stride, path_stride = (_BLOCK, 1, 0) if common else (count, 0, 1)
+            places = np.empty(_BLOCK, np.uint32)
+            # Paths of one point draw for all lanes of two steps; a common path, for many steps at once.
+            drawn, call_stride, path_stride = (_BLOCK, 1, 0) if common else (count, 0, 1)
+            period = 2 * _BLOCK if common else 2
             path, point = (first_path + row, 0) if common else (first_path + start, first_point + row)
             for lane in range(count):
                 px[lane] = x[row, start + lane]
                 py[lane] = y[row, start + lane]
             for k in range(len(layers)):
                 table = tables[layers[k, 0]]
-                if (not common or k % _BLOCK == 0) and two_point:
-                    fill_signs(z1, z2, drawn, scale, step + k, step_stride, path, path_stride, antithetic, point, key)
-                elif not common or k % _BLOCK == 0:
-                    fill_normals(z1, z2, drawn, scale, step + k, step_stride, path, path_stride, antithetic, point, key)
-                _drift(degree, table, row_length, size, px, py, dx, dy, count)
+                if k % period == 0:
+                    fill_increments(
+                        z, words, drawn, scale, (step + k) // 2, call_stride, path, path_stride, antithetic, point,
+                        two_point, key,
+                    )  # fmt: skip
+                z1, z2 = z[2 * (k % 2)], z[2 * (k % 2) + 1]
+                _drift(degree, table, row_length, size, px, py, places, dx, dy, count)
                 if heun:
-                    # A common path has one increment for all lanes: the k-th drawn, at stride 0.
-                    first, stride = (k % _BLOCK, 0) if common else (0, 1)
+                    # A common path has one increment for all lanes: one of those drawn, at stride 0.
+                    first, stride = (k // 2 % _BLOCK, 0) if common else (0, 1)
                     for lane in range(count):
                         qx[lane] = _wrap(px[lane] + dx[lane] + z1[first + stride * lane])
                         qy[lane] = _wrap(py[lane] + dy[lane] + z2[first + stride * lane])
-                    _drift(degree, tables[layers[k, 1]], row_length, size, qx, qy, ex, ey, count)
+                    _drift(degree, tables[layers[k, 1]], row_length, size, qx, qy, places, ex, ey, count)
                     for lane in range(count):
                         dx[lane] = 0.5 * (dx[lane] + ex[lane])
                         dy[lane] = 0.5 * (dy[lane] + ey[lane])
                 if common:
-                    s1, s2 = z1[k % _BLOCK], z2[k % _BLOCK]
+                    s1, s2 = z1[k // 2 % _BLOCK], z2[k // 2 % _BLOCK]
                     for lane in range(count):
                         px[lane] = _wrap(px[lane] + dx[lane] + s1)
                         py[lane] = _wrap(py[lane] + dy[lane] + s2)
@@ -177,6 +190,7 @@ def advance_rk4(part, x, y, tables, layers, degree, n):
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
         qx, qy, sx, sy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        places = np.empty(_BLOCK, np.uint32)
         for lane in range(count):
             px[lane] = x[row, start + lane]
             py[lane] = y[row, start + lane]
@@ -185,7 +199,7 @@ def advance_rk4(part, x, y, tables, layers, degree, n):
                 qx[lane] = sx[lane] = px[lane]
                 qy[lane] = sy[lane] = py[lane]
             for stage in range(4):
-                _drift(degree, tables[layers[k, (stage + 1) // 2]], row_length, size, qx, qy, dx, dy, count)
+                _drift(degree, tables[layers[k, (stage + 1) // 2]], row_length, size, qx, qy, places, dx, dy, count)
                 for lane in range(count):
                     sx[lane] += _RK4_WEIGHTS[stage] * dx[lane]
                     sy[lane] += _RK4_WEIGHTS[stage] * dy[lane]

@@ -10,13 +10,13 @@ import numpy as np
 
 from pde._compiled import copy, threaded
 from pde.feynman_kac._kernels64 import _drift, _wrap
-from pde.feynman_kac._random import fill_normals
+from pde.feynman_kac._random import fill_increments
 
 __all__ = ["ALONE", "COARSE", "STILL", "advance_given", "advance_martingale", "advance_pair", "bridge"]
 
 _U = np.uint64
 # Lanes of a block: enough to fill the vector units, few enough for the first-level cache.
-_BLOCK = 128
+_BLOCK = 64
 # What the second path of `advance_pair` does.
 ALONE, STILL, COARSE = 0, 1, 2
 
@@ -30,7 +30,7 @@ def advance_pair(part, x, y, cx, cy, tables, layers, degree, n, dt, scale, step,
     x += v(x) dt + z;   second = STILL:  cx += z;
     second = COARSE, at every other step:  cx += 2 v(cx) dt + z_k + z_(k+1)
 
-    Positions (n_points, n_paths); cx, cy are not used with ALONE. With COARSE, `step` and len(layers) are even.
+    Positions (n_points, n_paths); cx, cy are not used with ALONE. `step` is even, and with COARSE len(layers) too.
     """
     n_rows, n_lanes = x.shape
     n_blocks = (n_lanes + _BLOCK - 1) // _BLOCK
@@ -39,7 +39,8 @@ def advance_pair(part, x, y, cx, cy, tables, layers, degree, n, dt, scale, step,
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-        qx, qy, z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        places = np.empty(_BLOCK, np.uint32)
+        qx, qy, z, words = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((4, _BLOCK)), np.empty((4, _BLOCK), np.uint32)
         copy(px, x[row, start : start + count])
         copy(py, y[row, start : start + count])
         if second != ALONE:
@@ -47,9 +48,13 @@ def advance_pair(part, x, y, cx, cy, tables, layers, degree, n, dt, scale, step,
             copy(qy, cy[row, start : start + count])
         for k in range(len(layers)):
             table = tables[layers[k]]
-            fill_normals(z1, z2, count, scale, step + k, 0, first_path + start, 1, 0, first_point + row, key)
+            if k % 2 == 0:
+                fill_increments(
+                    z, words, count, scale, (step + k) // 2, 0, first_path + start, 1, 0, first_point + row, False, key
+                )
+            z1, z2 = z[2 * (k % 2)], z[2 * (k % 2) + 1]
             if second == COARSE and k % 2 == 0:
-                _drift(degree, table, row_length, size, qx, qy, dx, dy, count)
+                _drift(degree, table, row_length, size, qx, qy, places, dx, dy, count)
                 # Not wrapped: it is within 1 + 2 max |v| dt of the cell, and the next half step wraps it.
                 for lane in range(count):
                     qx[lane] += 2.0 * dt * dx[lane] + z1[lane]
@@ -58,7 +63,7 @@ def advance_pair(part, x, y, cx, cy, tables, layers, degree, n, dt, scale, step,
                 for lane in range(count):
                     qx[lane] = _wrap(qx[lane] + z1[lane])
                     qy[lane] = _wrap(qy[lane] + z2[lane])
-            _drift(degree, table, row_length, size, px, py, dx, dy, count)
+            _drift(degree, table, row_length, size, px, py, places, dx, dy, count)
             for lane in range(count):
                 px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
                 py[lane] = _wrap(py[lane] + dt * dy[lane] + z2[lane])
@@ -88,15 +93,20 @@ def advance_martingale(
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-        gx, gy, z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        places = np.empty(_BLOCK, np.uint32)
+        gx, gy, z, words = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((4, _BLOCK)), np.empty((4, _BLOCK), np.uint32)
         total = np.empty(_BLOCK)
         copy(px, x[row, start : start + count])
         copy(py, y[row, start : start + count])
         copy(total, m[row, start : start + count])
         for k in range(len(layers)):
-            fill_normals(z1, z2, count, scale, step + k, 0, first_path + start, 1, 0, first_point + row, key)
-            _drift(degree, tables[layers[k]], row_length, size, px, py, dx, dy, count)
-            _drift(3, slopes[snapshots[k]], slope_row, slope_size, px, py, gx, gy, count)
+            if k % 2 == 0:
+                fill_increments(
+                    z, words, count, scale, (step + k) // 2, 0, first_path + start, 1, 0, first_point + row, False, key
+                )
+            z1, z2 = z[2 * (k % 2)], z[2 * (k % 2) + 1]
+            _drift(degree, tables[layers[k]], row_length, size, px, py, places, dx, dy, count)
+            _drift(3, slopes[snapshots[k]], slope_row, slope_size, px, py, places, gx, gy, count)
             for lane in range(count):
                 total[lane] += gx[lane] * z1[lane] + gy[lane] * z2[lane]
                 px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
@@ -121,10 +131,11 @@ def advance_given(part, x, y, increments, tables, layers, degree, n, dt, step):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        places = np.empty(_BLOCK, np.uint32)
         copy(px, x[row, start : start + count])
         copy(py, y[row, start : start + count])
         for k in range(len(layers)):
-            _drift(degree, tables[layers[k]], row_length, size, px, py, dx, dy, count)
+            _drift(degree, tables[layers[k]], row_length, size, px, py, places, dx, dy, count)
             z1, z2 = increments[step + k, 0, start:], increments[step + k, 1, start:]
             for lane in range(count):
                 px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])

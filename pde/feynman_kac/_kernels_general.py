@@ -12,22 +12,25 @@ import numpy as np
 
 from pde._compiled import copy, inlined, threaded
 from pde.feynman_kac._kernels64 import _drift, _wrap
-from pde.feynman_kac._random import fill_normals, fill_signs
+from pde.feynman_kac._random import fill_increments
 from pde.feynman_kac._simd_spline import LANES
 
 __all__ = ["advance_general", "advance_jacobian", "advance_weighted_rk4", "terminal_slopes"]
 
 _U = np.uint64
 # Lanes of a block: enough to fill the vector units, few enough for the first-level cache.
-_BLOCK = 128
+_BLOCK = 64
 
 _inline = inlined(error_model="numpy", fastmath={"contract", "nsz"})
 _options = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 
 @_inline
-def _noise(z1, z2, w1, w2, k, row, start, count, scale, given, counters, ways, key):
-    """Increments of step k: given ones, or the sum of `n_sub` drawn ones of standard deviation `scale`."""
+def _noise(z1, z2, drawn, words, k, row, start, count, scale, given, counters, ways, key):
+    """Increments of step k: given ones, or the sum of `n_sub` drawn ones of standard deviation `scale`.
+
+    `drawn` (4, lanes) holds those of two steps of the counter, of standard deviation 1, from one call to the next.
+    """
     n_sub, first_path, first_point, common, antithetic, two_point, _ = ways
     if given.shape[0] > 0:
         for lane in range(count):
@@ -40,23 +43,23 @@ def _noise(z1, z2, w1, w2, k, row, start, count, scale, given, counters, ways, k
         z2[lane] = 0.0
     for sub in range(n_sub):
         counter = counters[k] + sub
-        if two_point:
-            fill_signs(w1, w2, count, scale, counter, 0, path, 1, antithetic, point, key)
-        else:
-            fill_normals(w1, w2, count, scale, counter, 0, path, 1, antithetic, point, key)
+        # Counters grow by one, or to an even one.
+        if counter % 2 == 0 or k + sub == 0:
+            fill_increments(drawn, words, count, 1.0, counter // 2, 0, path, 1, antithetic, point, two_point, key)
+        first = 2 * (counter % 2)
         for lane in range(count):
-            z1[lane] += w1[lane]
-            z2[lane] += w2[lane]
+            z1[lane] += scale * drawn[first, lane]
+            z2[lane] += scale * drawn[first + 1, lane]
 
 
 @_inline
-def _rates(potential, source, k, stage, px, py, c, g, unused, count):
+def _rates(potential, source, k, stage, px, py, places, c, g, unused, count):
     """c and g at a stage of step k; zero where there is none."""
     for values, group in ((c, potential), (g, source)):
         tables, layers, degree, n = group
         if tables.shape[0] > 0:
             table, row_length = tables[layers[k, stage]], _U(n + degree + 1)
-            _drift(degree, table, row_length, np.float64(n), px, py, values, unused, count)
+            _drift(degree, table, row_length, np.float64(n), px, py, places, values, unused, count)
         else:
             for lane in range(count):
                 values[lane] = 0.0
@@ -86,8 +89,10 @@ def advance_general(
         count = min(_BLOCK, n_lanes - start)
         px, py, dx, dy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
         qx, qy, ex, ey = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-        z1, z2, w1, w2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK)
+        drawn, words = np.empty((4, _BLOCK)), np.empty((4, _BLOCK), np.uint32)
         c, g, c0, g0 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        places = np.empty(_BLOCK, np.uint32)
         copy(px, x[row, start : start + count])
         copy(py, y[row, start : start + count])
         if weighted:
@@ -95,24 +100,24 @@ def advance_general(
             copy(g, integral[row, start : start + count])
         for k in range(len(dts)):
             dt = dts[k]
-            _noise(z1, z2, w1, w2, k, row, start, count, scales[k], given, counters, ways, key)
+            _noise(z1, z2, drawn, words, k, row, start, count, scales[k], given, counters, ways, key)
             if scaled:
                 table = spread_tables[spread_layers[k, 0]]
-                _drift(spread_degree, table, spread_row, spread_size, px, py, ex, ey, count)
+                _drift(spread_degree, table, spread_row, spread_size, px, py, places, ex, ey, count)
                 for lane in range(count):
                     z1[lane] *= ex[lane]
                     z2[lane] *= ex[lane]
             if weighted:
-                _rates(potential, source, k, 0, px, py, c0, g0, ex, count)
+                _rates(potential, source, k, 0, px, py, places, c0, g0, ex, count)
                 for lane in range(count):
                     g[lane] += 0.5 * dt * g0[lane] * np.exp(c[lane])
                     c[lane] += 0.5 * dt * c0[lane]
-            _drift(degree, tables[layers[k, 0]], row_length, size, px, py, dx, dy, count)
+            _drift(degree, tables[layers[k, 0]], row_length, size, px, py, places, dx, dy, count)
             if heun:
                 for lane in range(count):
                     qx[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
                     qy[lane] = _wrap(py[lane] + dt * dy[lane] + z2[lane])
-                _drift(degree, tables[layers[k, 1]], row_length, size, qx, qy, ex, ey, count)
+                _drift(degree, tables[layers[k, 1]], row_length, size, qx, qy, places, ex, ey, count)
                 for lane in range(count):
                     dx[lane] = 0.5 * (dx[lane] + ex[lane])
                     dy[lane] = 0.5 * (dy[lane] + ey[lane])
@@ -120,7 +125,7 @@ def advance_general(
                 px[lane] = _wrap(px[lane] + dt * dx[lane] + z1[lane])
                 py[lane] = _wrap(py[lane] + dt * dy[lane] + z2[lane])
             if weighted:
-                _rates(potential, source, k, 1, px, py, c0, g0, ex, count)
+                _rates(potential, source, k, 1, px, py, places, c0, g0, ex, count)
                 for lane in range(count):
                     c[lane] += 0.5 * dt * c0[lane]
                     g[lane] += 0.5 * dt * g0[lane] * np.exp(c[lane])
@@ -143,7 +148,7 @@ def advance_weighted_rk4(part, x, y, log_weight, integral, velocity, potential, 
     for row in range(part[0], n_rows, part[1]):
         # One path at a time, in arrays of the length that `_drift` needs.
         q, d, r, p = np.empty((2, LANES)), np.empty((2, LANES)), np.empty((2, LANES)), np.empty(4)
-        unused = np.empty(LANES)
+        places, unused = np.empty(LANES, np.uint32), np.empty(LANES)
         total = np.empty(4)
         for lane in range(n_lanes):
             p[0], p[1], p[2], p[3] = x[row, lane], y[row, lane], log_weight[row, lane], integral[row, lane]
@@ -153,8 +158,8 @@ def advance_weighted_rk4(part, x, y, log_weight, integral, velocity, potential, 
                 total[:] = 0.0
                 for stage in range(4):
                     middle = (stage + 1) // 2
-                    _drift(degree, tables[layers[k, middle]], row_length, size, q[0], q[1], d[0], d[1], 1)
-                    _rates(potential, source, k, middle, q[0], q[1], r[0], r[1], unused, 1)
+                    _drift(degree, tables[layers[k, middle]], row_length, size, q[0], q[1], places, d[0], d[1], 1)
+                    _rates(potential, source, k, middle, q[0], q[1], places, r[0], r[1], unused, 1)
                     weight = 2.0 if stage == 1 or stage == 2 else 1.0
                     total[0] += weight * d[0, 0]
                     total[1] += weight * d[1, 0]
@@ -220,12 +225,13 @@ def advance_jacobian(part, x, y, jacobian, weight, velocity, dts, scales, counte
     for work in range(part[0], n_rows * n_blocks, part[1]):
         row, start = work // n_blocks, (work % n_blocks) * _BLOCK
         count = min(_BLOCK, n_lanes - start)
-        z1, z2, w1, w2 = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+        z1, z2 = np.empty(_BLOCK), np.empty(_BLOCK)
+        drawn, words = np.empty((4, _BLOCK)), np.empty((4, _BLOCK), np.uint32)
         wx, sx, wy, sy = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
         v, e = np.empty(6), np.empty(6)
         for k in range(len(dts)):
             dt = dts[k]
-            _noise(z1, z2, w1, w2, k, row, start, count, scales[k], given, counters, ways, key)
+            _noise(z1, z2, drawn, words, k, row, start, count, scales[k], given, counters, ways, key)
             for lane in range(count):
                 at = start + lane
                 px, py = x[row, at], y[row, at]

@@ -1,7 +1,8 @@
 """Counter-based random numbers for the compiled loops: Philox4x32-10 with the Box-Muller transform, Threefry4x32-12.
 
-(z_1, z_2) = sqrt(-2 log u_1) (cos 2 pi u_2, sin 2 pi u_2),  (u_1, u_2) = Philox(step, path, point, stream; key)
+(z_1, z_2) = sqrt(-2 log u_1) (cos 2 pi u_2, sin 2 pi u_2),  (w_0, ..., w_3) = Philox(step // 2, path, point, stream)
 
+An even step takes w_0 and w_1, the next one w_2 and w_3: u_1 = (w + 1/2) / 2**32, u_2 = w / 2**32, so that |z| < 6.8.
 A number is a function of its counter alone, so results depend neither on the number of threads nor on the order of
 work (Salmon et al. 2011). Logarithm, sine and cosine are polynomials, exact to a few units in the last place: calls
 of the C library would keep the compiler from vectorising the loops over paths.
@@ -23,8 +24,7 @@ __all__ = [
     "SIGNS",
     "TWO_POINT32",
     "dtype_name",
-    "fill_normals",
-    "fill_signs",
+    "fill_increments",
     "key_from",
     "philox",
     "threefry",
@@ -48,10 +48,24 @@ _K1 = tuple(_KEYS[1])
 
 # sqrt(1/2) as bits: mantissas are taken from [sqrt(1/2), sqrt(2)), where the series of the logarithm converges fast.
 _SQRT_HALF = _U(0x3FE6A09E667F3BCD)
-_LOG = tuple(1.0 / (2 * k + 1) for k in range(11))
-_SIN = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(8))
-_COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(9))
 _LN2, _HALF_PI = math.log(2.0), math.pi / 2
+
+
+def _series(function, largest, n):
+    """Coefficients 1, c_1, ... of n terms for function(z), 0 <= z <= largest, with function(0) = 1: Chebyshev's nodes."""
+    z = np.polynomial.Chebyshev.interpolate(function, n - 1, domain=[0, largest])
+    return (1.0, *z.convert(kind=np.polynomial.Polynomial).coef.tolist()[1:])
+
+
+def _arctanh_ratio(z):
+    # atanh(s) / s by its series, for z = s**2 < 0.03.
+    return sum(z**k / (2 * k + 1) for k in range(12))
+
+
+# 2 atanh(s) = log((1 + s) / (1 - s)); sine and cosine within an eighth of a turn. All exact to 3e-16.
+_LOG = _series(_arctanh_ratio, (math.sqrt(2) - 1) ** 4, 7)
+_SIN = _series(lambda z: np.sinc(np.sqrt(z) / np.pi), (math.pi / 4) ** 2, 7)
+_COS = _series(lambda z: np.cos(np.sqrt(z)), (math.pi / 4) ** 2, 7)
 
 _inline = inlined(error_model="numpy", fastmath={"contract", "nsz"})
 
@@ -156,13 +170,6 @@ def threefry(c0, c1, c2, c3, k0, k1):
 
 
 @_inline
-def _unit(high, low):
-    """Uniform on [0, 1) with 52 bits."""
-    bits = (high << _U(20)) | (low >> _U(12)) | _U(0x3FF0000000000000)
-    return np.uint64(bits).view(np.float64) - 1.0
-
-
-@_inline
 def _log(u):
     """log(u) for normal u > 0: u = m 2**e, log m = 2 atanh((m - 1) / (m + 1))."""
     bits = np.float64(u).view(np.uint64)
@@ -170,79 +177,72 @@ def _log(u):
     m = np.uint64(bits - (_U(e) << _U(52))).view(np.float64)
     s = (m - 1.0) / (m + 1.0)
     z = s * s
-    p = _LOG[10]
-    p = p * z + _LOG[9]
-    p = p * z + _LOG[8]
-    p = p * z + _LOG[7]
-    p = p * z + _LOG[6]
+    p = _LOG[6]
     p = p * z + _LOG[5]
     p = p * z + _LOG[4]
     p = p * z + _LOG[3]
     p = p * z + _LOG[2]
     p = p * z + _LOG[1]
-    p = p * z + _LOG[0]
+    p = p * z + 1.0
     return e * _LN2 + 2.0 * s * p
 
 
 @_inline
-def _sin_cos_turn(u):
-    """Sine and cosine of 2 pi u for 0 <= u < 1, by Taylor's series on the nearest quarter turn."""
-    turns = 4.0 * u
-    nearest = np.floor(turns + 0.5)
-    r = (turns - nearest) * _HALF_PI
+def _sin_cos_turn(word):
+    """Sine and cosine of 2 pi word / 2**32, by polynomials on the nearest quarter turn."""
+    quarter = _W(word + _W(0x20000000)) >> _W(30)
+    r = np.float64(_W(word - _W(quarter << _W(30))).view(np.int32)) * (_HALF_PI * 2.0**-30)
     z = r * r
-    s = _SIN[7]
-    s = s * z + _SIN[6]
+    s = _SIN[6]
     s = s * z + _SIN[5]
     s = s * z + _SIN[4]
     s = s * z + _SIN[3]
     s = s * z + _SIN[2]
     s = s * z + _SIN[1]
     s = (s * z + 1.0) * r
-    c = _COS[8]
-    c = c * z + _COS[7]
-    c = c * z + _COS[6]
+    c = _COS[6]
     c = c * z + _COS[5]
     c = c * z + _COS[4]
     c = c * z + _COS[3]
     c = c * z + _COS[2]
     c = c * z + _COS[1]
     c = c * z + 1.0
-    quarter = np.int64(nearest)
-    odd = (quarter & 1) != 0
+    odd = (quarter & _W(1)) != _W(0)
     sine, cosine = (c, s) if odd else (s, c)
-    return (-sine if (quarter & 2) != 0 else sine), (-cosine if ((quarter + 1) & 2) != 0 else cosine)
+    turned = ((quarter + _W(1)) & _W(2)) != _W(0)
+    return (-sine if (quarter & _W(2)) != _W(0) else sine), (-cosine if turned else cosine)
 
 
 @_inline
-def fill_normals(z1, z2, count, scale, step, step_stride, path, path_stride, antithetic, point, key):
-    """Write `count` pairs of normals of standard deviation `scale` into z1, z2, with the counters (step, path, point).
+def fill_increments(
+    z, words, count, scale, call, call_stride, path, path_stride, antithetic, point, two_point, key
+):  # fmt: skip
+    """Write the increments of steps 2 call (z[0], z[1]) and 2 call + 1 (z[2], z[3]), with counters (call, path, point).
 
-    A lane adds the strides to step and path; antithetic = 1: paths 2 i, 2 i + 1 share a counter, with opposite signs.
+    Normal, or +-scale with equal probability, of standard deviation `scale`; z (4, lanes), words (4, lanes) uint32 to
+    work in. A lane adds the strides to call and path; antithetic = 1: paths 2 i, 2 i + 1 share a counter, with opposite
+    signs.
     """
-    k0, k1 = key[0], key[1]
-    # Three loops, because one would be too large to be vectorised.
-    for lane in range(count):
-        c0 = _U(step + step_stride * lane)
-        c1 = _U((path + path_stride * lane) >> antithetic)
-        a0, a1, a2, a3 = philox(c0, c1, _U(point), _U(GAUSSIAN64), k0, k1)
-        z1[lane] = 1.0 - _unit(a0, a1)
-        z2[lane] = _unit(a2, a3)
-    for lane in range(count):
-        sign = 1 - 2 * ((path + path_stride * lane) & antithetic)
-        z1[lane] = np.sqrt(-2.0 * _log(z1[lane])) * (scale * sign)
-    for lane in range(count):
-        sine, cosine = _sin_cos_turn(z2[lane])
-        z2[lane] = z1[lane] * sine
-        z1[lane] = z1[lane] * cosine
-
-
-@_inline
-def fill_signs(z1, z2, count, scale, step, step_stride, path, path_stride, antithetic, point, key):
-    """Write `count` pairs of +-scale with equal probability, with the counters of `fill_normals`."""
+    stream = _U(SIGNS if two_point else GAUSSIAN64)
     for lane in range(count):
         c1 = _U((path + path_stride * lane) >> antithetic)
-        a0, a1, _, _ = philox(_U(step + step_stride * lane), c1, _U(point), _U(SIGNS), key[0], key[1])
-        sign = 1 - 2 * ((path + path_stride * lane) & antithetic)
-        z1[lane] = (scale * sign) * (1.0 - 2.0 * np.float64(a0 >> _U(31)))
-        z2[lane] = (scale * sign) * (1.0 - 2.0 * np.float64(a1 >> _U(31)))
+        words[0, lane], words[1, lane], words[2, lane], words[3, lane] = philox(
+            _U(call + call_stride * lane), c1, _U(point), stream, key[0], key[1]
+        )
+    for i in range(0, 4, 2):
+        j = i + 1
+        if two_point:
+            for lane in range(count):
+                z[i, lane] = scale * (1.0 - 2.0 * np.float64(words[i, lane] >> _W(31)))
+                z[j, lane] = scale * (1.0 - 2.0 * np.float64(words[j, lane] >> _W(31)))
+        else:
+            # One loop: division and square root hide behind the polynomials.
+            for lane in range(count):
+                radius = np.sqrt(-2.0 * _log((np.float64(words[i, lane]) + 0.5) * 2.0**-32)) * scale
+                sine, cosine = _sin_cos_turn(words[j, lane])
+                z[i, lane] = radius * cosine
+                z[j, lane] = radius * sine
+    if antithetic:
+        for i in range(4):
+            for lane in range(count):
+                z[i, lane] *= 1 - 2 * ((path + path_stride * lane) & 1)

@@ -24,10 +24,10 @@ def load_rows(typingctx, table, places, out, lane):
             for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
         )
         lane, row_length = arguments[3], builder.extract_value(out.shape, 1)
-        indices = _load(builder, builder.gep(places.data, [lane]), _I32, 16)
-        rows = []
+        first, rows = builder.gep(places.data, [lane]), []
         for k in range(16):
-            index = builder.zext(builder.extract_element(indices, ir.Constant(_I32, k)), _I64)
+            # One by one: taking a vector apart costs more.
+            index = builder.zext(builder.load(builder.gep(first, [ir.Constant(_I32, k)])), _I64)
             rows.append(_load(builder, builder.gep(table.data, [index]), _F32, 8))
         for column, values in enumerate(_transpose(builder, rows)):
             place = builder.add(builder.mul(row_length, ir.Constant(_I64, column)), lane)

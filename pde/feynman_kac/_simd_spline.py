@@ -25,35 +25,22 @@ _FLAGS = ["contract", "nsz"]
 
 def _make(degree):
     @intrinsic
-    def lanes(typingctx, table, row_length, n, x, y, dx, dy, lane, count):
-        """dx, dy[lane : lane + 4] = v at x, y in periods; contiguous float64 arrays. From `count` on, any numbers."""
-        signature = types.void(table, row_length, n, x, y, dx, dy, lane, count)
+    def lanes(typingctx, table, places, row_length, dx, dy, lane):
+        """dx, dy[lane : lane + 4] = v at dx, dy, fractions of the cells at `places` (uint32) of the table; float64."""
+        signature = types.void(table, places, row_length, dx, dy, lane)
 
         def generate(context, builder, signature, arguments):
-            values = dict(zip(("table", "row_length", "n", "x", "y", "dx", "dy"), arguments[:7], strict=True))
+            kinds = dict(zip(("table", "places", "row_length", "dx", "dy", "lane"), signature.args, strict=True))
+            values = dict(zip(kinds, arguments, strict=True))
             pointers = {
-                name: arrayobj.make_array(kind)(context, builder, values[name]).data
-                for name, kind in zip(values, signature.args[:7], strict=True)
-                if name not in ("row_length", "n")
+                name: arrayobj.make_array(kinds[name])(context, builder, values[name]).data
+                for name in ("table", "places", "dx", "dy")
             }
-            lane, count = (builder.trunc(argument, _I32) for argument in arguments[7:])
-            offset = arguments[7]
-            size = _everywhere(builder, values["n"], _VF)
-            row = _everywhere(builder, builder.trunc(values["row_length"], _I32), _V32)
-            cells, fractions = [], []
-            for name in ("x", "y"):
-                scaled = _mul(builder, _load(builder, builder.gep(pointers[name], [offset])), size)
-                cells.append(builder.fptosi(scaled, _V32))
-                fractions.append(_sub(builder, scaled, builder.sitofp(cells[-1], _VF)))
-            # What lies beyond the lanes in use is not a position.
-            places = builder.add(_everywhere(builder, lane, _V32), ir.Constant(_V32, list(range(LANES))))
-            within = builder.icmp_signed("<", places, _everywhere(builder, count, _V32))
-            start = builder.add(builder.mul(cells[0], row), cells[1])
-            start = builder.select(within, builder.add(start, start), ir.Constant(_V32, [0] * LANES))
+            places, x, y = (builder.gep(pointers[name], [values["lane"]]) for name in ("places", "dx", "dy"))
             step = builder.shl(values["row_length"], ir.Constant(_I64, 1))
-            first, second = _values(builder, degree, pointers["table"], start, step, *fractions)
-            _store(builder, first, builder.gep(pointers["dx"], [offset]))
-            _store(builder, second, builder.gep(pointers["dy"], [offset]))
+            first, second = _values(builder, degree, pointers["table"], places, step, x, y)
+            _store(builder, first, x)
+            _store(builder, second, y)
             return context.get_dummy_value()
 
         return signature, generate
@@ -61,23 +48,25 @@ def _make(degree):
     return lanes
 
 
-def _values(builder, degree, table, start, step, wx, wy):
-    """Both components at four points, from the places of their cells in the table and the fractions of the cells."""
+def _values(builder, degree, table, places, step, x, y):
+    """Both components at four points, from pointers to the places of their cells and the fractions of the cells."""
     groups = [[] for _ in range((degree + 1) // 2)]
-    across = None if degree == 1 else _cubic_weights(builder, wx)
+    across = None if degree == 1 else _cubic_weights(builder, _load(builder, x))
     for k in range(LANES):
-        place = builder.zext(builder.extract_element(start, ir.Constant(_I32, k)), _I64)
-        rows = [builder.gep(table, [place])]
+        index = ir.Constant(_I32, k)
+        # Numbers that are wanted one by one are loaded one by one: taking vectors apart costs more.
+        rows = [builder.gep(table, [builder.zext(builder.load(builder.gep(places, [index])), _I64)])]
         for _ in range(degree):
             rows.append(builder.gep(rows[-1], [step]))
         for half, group in enumerate(groups):
             loaded = [_load(builder, builder.gep(row, [ir.Constant(_I64, LANES * half)])) for row in rows]
             if degree == 1:
-                weight = _spread(builder, wx, k)
+                weight = _everywhere(builder, builder.load(builder.gep(x, [index])), _VF)
                 group.append(_add(builder, loaded[0], _mul(builder, weight, _sub(builder, loaded[1], loaded[0]))))
             else:
                 group.append(_sum(builder, [_spread(builder, weights, k) for weights in across], loaded))
     columns = [column for group in groups for column in _transpose(builder, group)]
+    wy = _load(builder, y)
     if degree == 1:
         return (_add(builder, columns[c], _mul(builder, wy, _sub(builder, columns[c + 2], columns[c]))) for c in (0, 1))
     along = _cubic_weights(builder, wy)

@@ -155,10 +155,13 @@ def test_logarithm_and_trigonometry_are_exact_to_rounding():
     log = numba.njit(lambda u: [random_numbers._log(x) for x in u])(u)
     # Absolute: an error of 1e-15 in log u changes a normal by 1e-15 / |z|.
     np.testing.assert_allclose(log, np.log(u), rtol=1e-14, atol=4e-16)
-    pairs = np.array(numba.njit(lambda u: [random_numbers._sin_cos_turn(x) for x in u])(u))
-    # 2 pi u itself is rounded to 4e-16.
-    np.testing.assert_allclose(pairs[:, 0], np.sin(2 * np.pi * u), atol=2e-15)
-    np.testing.assert_allclose(pairs[:, 1], np.cos(2 * np.pi * u), atol=2e-15)
+    words = np.random.default_rng(3).integers(0, 2**32, 10_000, dtype=np.uint32)
+    words = np.concatenate([words, np.arange(8, dtype=np.uint32) << 29, np.array([MASK], np.uint32)])
+    pairs = np.array(numba.njit(lambda words: [random_numbers._sin_cos_turn(x) for x in words])(words))
+    # An angle of up to 2 pi is itself rounded to 4e-16.
+    np.testing.assert_allclose(pairs[:, 0], np.sin(2 * np.pi * (words / 2**32)), atol=2e-15)
+    np.testing.assert_allclose(pairs[:, 1], np.cos(2 * np.pi * (words / 2**32)), atol=2e-15)
+    assert (pairs[10_000:10_008:2] == [(0, 1), (1, 0), (0, -1), (-1, 0)]).all()
     assert np.array(numba.njit(lambda: [random_numbers._log(1.0)])())[0] == 0.0
 
 
@@ -167,12 +170,41 @@ def test_increments_are_box_muller_of_philox():
     increments = brownian_increments(7, n_steps=3, n_paths=5, dt=0.25, point=2)
     for step in range(3):
         for path in range(5):
-            a = philox_in_python((step, path, 2, 0), key.tolist())
-            u1 = 1 - ((a[0] << 20) | (a[1] >> 12)) / 2**52
-            u2 = ((a[2] << 20) | (a[3] >> 12)) / 2**52
+            words = philox_in_python((step // 2, path, 2, 0), key.tolist())
+            w1, w2 = words[2:] if step % 2 else words[:2]
+            u1, u2 = (w1 + 0.5) / 2**32, w2 / 2**32
             radius = 0.5 * math.sqrt(-2 * math.log(u1))
             expected = (radius * math.cos(2 * math.pi * u2), radius * math.sin(2 * math.pi * u2))
             np.testing.assert_allclose(increments[step, path], expected, atol=1e-14)
+
+
+def test_two_point_increments_are_bits_of_philox():
+    key = key_from(7)
+    increments = brownian_increments(7, n_steps=3, n_paths=5, dt=0.25, point=2, increments="two-point")
+    for step in range(3):
+        for path in range(5):
+            words = philox_in_python((step // 2, path, 2, 4), key.tolist())
+            pair = words[2:] if step % 2 else words[:2]
+            assert increments[step, path].tolist() == [-0.5 if word >> 31 else 0.5 for word in pair]
+
+
+def test_thirty_two_bits_give_the_normal_law():
+    # Radius and angle are independent: E z**(2 m) = E r**(2 m) E cos**(2 m), and r**2 / 2 should be exponential, with
+    # E (r**2 / 2)**m = m!. The mean over all 2**32 words, by the words' sums over 2**12 blocks of 2**20 (Simpson in
+    # each but the first and last, whose words are summed).
+    def moments(words):
+        return np.stack([(-np.log((words + 0.5) / 2.0**32)) ** m for m in range(1, 5)])
+
+    ends = np.arange(2**20)
+    total = moments(ends).sum(axis=1) + moments(2**32 - 1 - ends).sum(axis=1)
+    starts = np.arange(1, 2**12 - 1) * 2.0**20 - 0.5
+    thirds = [moments(starts + share * 2.0**20) for share in np.arange(9) / 8]
+    weights = np.array([1, 4, 2, 4, 2, 4, 2, 4, 1]) / 24
+    total += 2.0**20 * sum(w * piece for w, piece in zip(weights, thirds, strict=True)).sum(axis=1)
+    relative = total / 2.0**32 / [1, 2, 6, 24] - 1
+    assert np.abs(relative).max() < 1e-6, relative
+    # Equally spaced angles have the moments of the circle up to the 2**32nd; the largest radius:
+    assert 6.7 < math.sqrt(-2 * math.log(0.5 / 2**32)) < 6.8
 
 
 def test_increments_are_normal_of_variance_dt():

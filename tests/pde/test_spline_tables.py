@@ -123,8 +123,8 @@ def test_a_size_may_be_asked_for():
 
 
 @numba.njit(error_model="numpy")
-def drift(degree, table, n, x, y, dx, dy, count):
-    fk_kernels._drift(degree, table, np.uint64(n + degree + 1), np.float64(n), x, y, dx, dy, count)
+def drift(degree, table, n, x, y, places, dx, dy, count):
+    fk_kernels._drift(degree, table, np.uint64(n + degree + 1), np.float64(n), x, y, places, dx, dy, count)
 
 
 @pytest.mark.parametrize("count", (1, 3, 4, 6, 25))
@@ -139,6 +139,9 @@ def test_four_points_at_once_have_the_values_of_one_after_the_other(rule, degree
     x, y = np.full((2, whole), -1e300)
     x[:count], y[:count] = places.T
     dx, dy = np.empty((2, whole))
-    drift(degree, table.coefficients, n, x, y, dx, dy, count)
+    # Places beyond the points may be another table's, and outside of this one.
+    cells = np.ones(whole, np.uint32)
+    drift(degree, table.coefficients, n, x, y, cells, dx, dy, count)
+    assert (cells[count:] == 0).all()
     expected = components(table, np.concatenate([places, places]))[:count]
     np.testing.assert_allclose(np.stack([dx, dy], axis=-1)[:count], expected, rtol=0, atol=100 * n * EPS)
