@@ -52,7 +52,7 @@ _LN2, _HALF_PI = math.log(2.0), math.pi / 2
 
 
 def _series(function, largest, n):
-    """Coefficients 1, c_1, ... of n terms for function(z), 0 <= z <= largest, with function(0) = 1: Chebyshev's nodes."""
+    """Coefficients 1, c_1, ... of n terms for function(z) on [0, largest], function(0) = 1, by Chebyshev's nodes."""
     z = np.polynomial.Chebyshev.interpolate(function, n - 1, domain=[0, largest])
     return (1.0, *z.convert(kind=np.polynomial.Polynomial).coef.tolist()[1:])
 
