@@ -11,8 +11,6 @@ import numba
 from numba.core.registry import CPUDispatcher
 from numba.np.ufunc import parallel
 
-__all__ = ["copy", "inlined", "limited", "n_threads", "njit", "threaded"]
-
 _uncached = []
 _limit = threading.local()
 

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-__all__ = ["histories", "irregular_times", "misses", "steps_in_time", "velocity_reader"]
-
 # Times at which the variation of callables is read, at least per step, and the share of it that steps may miss.
 _N_TIMES, _PER_STEP, _MISSED = 1024, 4, 0.25
 

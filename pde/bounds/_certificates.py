@@ -20,8 +20,6 @@ from pde import checks, feynman_kac, spectral
 from pde.bounds import _gradient, _rates
 from pde.bounds._zero_set import distance_to_zeros
 
-__all__ = ["Certificates", "certificates", "certified_radius", "smoothing_radius"]
-
 METHODS = ("auto", "spectral", "monte-carlo")
 # Relative error that twice as many points per side seldom reduce enough.
 _HOPELESS = 0.02

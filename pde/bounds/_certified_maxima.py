@@ -21,8 +21,6 @@ import numpy as np
 
 from pde import grid
 
-__all__ = ["Maximum", "curvature_bound", "largest_gradient", "largest_step", "largest_stretching", "value_range"]
-
 # Relative to the largest |p_theta|; far below what any bound is read to.
 _RTOL = 1e-7
 # Terms to sum in one round of cutting: a field constant along lines would need ever more points.

@@ -12,8 +12,6 @@ import scipy
 from pde import checks, grid
 from pde.equation import ConvectionDiffusion
 
-__all__ = ["counterexample", "counterexample_gradient", "counterexample_threshold", "published_threshold"]
-
 # In radii; beyond the first the Gaussian is below exp(-32) = 1.3e-14.
 _CUT_FROM, _CUT_TO = 8, 9
 

@@ -5,20 +5,6 @@ import numpy as np
 from pde import checks
 from pde.fields import PeriodicField
 
-__all__ = [
-    "counts",
-    "is_field",
-    "is_noiseless",
-    "is_plain",
-    "needs_noise",
-    "places",
-    "random_numbers",
-    "refuse_varying_sigma",
-    "sigma_varies",
-    "steepness",
-    "terminal_range",
-]
-
 
 def places(problem, points):
     """The points, checked, and as fractions (n_points, 2) of the period."""

@@ -10,8 +10,6 @@ import numpy as np
 from pde.feynman_kac._fingerprint import digest, fingerprint
 from pde.fields import PeriodicField
 
-__all__ = ["Checkpoint", "describe"]
-
 # Raised where the numbers that belong to a seed change: moments of two generators do not add up.
 _FORMAT = 3
 # Not more often than this, and not more than a twentieth of the time.

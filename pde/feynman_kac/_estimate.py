@@ -20,8 +20,6 @@ from pde.feynman_kac._random import INCREMENTS, dtype_name, key_from
 from pde.feynman_kac._result import result_of
 from pde.feynman_kac._velocity_tables import points_per_side
 
-__all__ = ["estimate"]
-
 DEVICES = ("cpu", "cuda")
 
 # Particles of a block at most: 16 MB of positions, so memory does not grow with the number of paths; and path-steps of

@@ -10,8 +10,6 @@ from pde.feynman_kac._spline_tables import VELOCITY_TOLERANCE
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VelocityTables, size_of_tables
 
-__all__ = ["GeneralPaths", "GeneralWalk", "Ways"]
-
 _NONE = (np.empty((0, 1)), np.zeros((1, 3), np.int64), 1, 1)
 _NOT_GIVEN = np.empty((0, 2, 0))
 # Tables of a potential or a source that changes at every step are made for about this many bytes at a time.

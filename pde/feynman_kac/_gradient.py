@@ -18,8 +18,6 @@ from pde.feynman_kac._velocity_tables import VelocityTables
 from pde.feynman_kac.quasi import bridge_order
 from pde.fields import PeriodicField
 
-__all__ = ["METHODS", "gradient"]
-
 METHODS = ("bismut", "pathwise")
 # Particles advanced together: memory does not grow with the number of paths.
 _BATCH = 2**18

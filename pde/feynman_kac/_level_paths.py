@@ -13,8 +13,6 @@ from pde.feynman_kac._kernels_coupled import ALONE, COARSE, advance_pair
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 
-__all__ = ["LevelPaths", "coarsest_steps", "level_key", "level_samples"]
-
 # Largest number of steps of the coarsest level for a steep velocity; `base` may be larger.
 _COARSEST_LIMIT = 1024
 

@@ -9,8 +9,6 @@ import scipy.special
 from pde.feynman_kac._level_paths import level_key
 from pde.feynman_kac._moments import Moments
 
-__all__ = ["Levels", "NotConvergedError"]
-
 # Particles advanced together: memory does not grow with the number of paths.
 _BATCH = 2**19
 # Kurtosis of a level beyond which its variance rests on too few samples (Giles 2015, section 3.3).

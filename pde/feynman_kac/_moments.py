@@ -5,8 +5,6 @@ import warnings
 import numpy as np
 import scipy.special
 
-__all__ = ["Moments", "merge_neighbours", "quantile_factor", "rare_points", "refuse_unless_finite", "warn_if_rare"]
-
 # Fewer samples than this on the rarer side of a two-valued result, and the normal law is no guide to its error.
 _FEWEST_HITS = 10
 # With fewer samples than this, a smooth result looks two-valued by chance, and Student's quantiles are wide anyway.

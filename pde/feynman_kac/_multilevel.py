@@ -21,8 +21,6 @@ from pde.feynman_kac._moments import refuse_unless_finite
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._velocity_tables import points_per_side
 
-__all__ = ["MultilevelEstimate", "multilevel"]
-
 
 @dataclass(frozen=True, eq=False)
 class MultilevelEstimate:

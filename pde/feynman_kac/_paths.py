@@ -14,8 +14,6 @@ from pde.feynman_kac._spline_tables import VELOCITY_TOLERANCE
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VelocityTables
 
-__all__ = ["SCHEMES", "Options", "Walk", "follow_characteristics", "make_walk"]
-
 SCHEMES = ("euler", "heun")
 
 

@@ -11,8 +11,6 @@ from pde.feynman_kac._estimate import estimate
 from pde.feynman_kac._paths import SCHEMES
 from pde.feynman_kac._random import DTYPES
 
-__all__ = ["precompile"]
-
 
 def precompile(dtype="float64", scheme="euler"):
     """Compile the loops of `estimate` in a process of its own, if numba's cache holds none of them.

@@ -7,8 +7,6 @@ from pde.feynman_kac import _arguments
 from pde.feynman_kac._increments import increments_of
 from pde.feynman_kac._time_steps import TimeSteps, runs_of
 
-__all__ = ["brownian_increments", "euler_maruyama", "stochastic_heun"]
-
 
 def brownian_increments(
     rng, n_steps, n_paths, dt, *, point=0, antithetic=False, increments="gaussian", dtype="float64"

@@ -7,8 +7,6 @@ import numpy as np
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._moments import quantile_factor, refuse_unless_finite, warn_if_rare
 
-__all__ = ["Estimate", "GradientEstimate", "Solution", "result_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class Estimate:

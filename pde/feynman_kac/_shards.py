@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 from pde._compiled import limited
 
-__all__ = ["Block", "Blocks", "in_rounds"]
-
 # A round is what a lost checkpoint loses, and at its end the fastest worker waits for the slowest.
 _ROUND_SECONDS = 5.0
 _MOST_LOSSES = 3

@@ -10,8 +10,6 @@ from pde.feynman_kac._kernels_shared import advance_shared, sums_of_terminal, te
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 
-__all__ = ["GeneralMeans", "SharedMeans", "make_means"]
-
 # Tables are scaled so that no displacement exceeds this part of the period, which single precision can hold.
 _REACH = 0.2
 # Fewer points than this leave lanes empty: then paths fill them.

@@ -17,8 +17,6 @@ from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
 from pde.feynman_kac._velocity_tables import points_per_side
 from pde.feynman_kac.quasi import bridge_order
 
-__all__ = ["solve_to"]
-
 # Independent scrambles: Student's t with 31 degrees of freedom exceeds 3 with a probability of 0.5 %.
 _N_SCRAMBLES = 32
 # The variance of Student's t over the normal one, by which a standard error from so few scrambles is widened.

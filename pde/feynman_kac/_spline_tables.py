@@ -11,8 +11,6 @@ import numpy as np
 from pde import grid
 from pde.fields import PeriodicField
 
-__all__ = ["TERMINAL_TOLERANCE", "VELOCITY_TOLERANCE", "Table", "finest_size", "make_table", "make_tables"]
-
 # A trigonometric field is replaced by a spline; the difference must vanish beside the noise of the paths.
 VELOCITY_TOLERANCE, TERMINAL_TOLERANCE = 1e-6, 1e-6
 

@@ -6,8 +6,6 @@ import numpy as np
 
 from pde import checks
 
-__all__ = ["Run", "TimeSteps", "runs_of", "time_steps"]
-
 # A run's counter is a multiple of this: one call of the generator serves up to so many steps.
 _ALIGNED = 64
 # Two steps this close in size are of one size.

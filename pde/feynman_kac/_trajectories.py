@@ -10,8 +10,6 @@ from pde.feynman_kac._random import key_from
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VELOCITY_TOLERANCE, points_per_side
 
-__all__ = ["paths"]
-
 
 def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="euler", antithetic=False, n=None):
     """Return the positions of paths from points at given times.

@@ -13,8 +13,6 @@ from pde.feynman_kac import _kernels32, _kernels64, _spline_tables
 from pde.feynman_kac._spline_tables import TERMINAL_TOLERANCE, VELOCITY_TOLERANCE
 from pde.fields import PeriodicField
 
-__all__ = ["CHARACTERISTIC_TOLERANCE", "Piece", "TerminalTables", "VelocityTables", "points_per_side", "size_of_tables"]
-
 # Of a velocity whose characteristics are followed: the difference must vanish beside the error of RK4.
 CHARACTERISTIC_TOLERANCE = 1e-9
 

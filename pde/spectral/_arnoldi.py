@@ -10,19 +10,6 @@ import numpy as np
 
 from pde._compiled import copy, inlined, njit
 
-__all__ = [
-    "BLIND",
-    "INVARIANT",
-    "NOT_FINITE",
-    "back_substitute",
-    "blocks_of",
-    "dot",
-    "extend",
-    "extend_fully",
-    "signs_of",
-    "weighted_sum",
-]
-
 # What another compiled function calls is compiled into it: the linker would else take whichever copy of it the process
 # has loaded first, and copies may round differently, so that a cold cache would give other bits than a warm one.
 _FAST = {"reassoc", "contract", "nsz"}

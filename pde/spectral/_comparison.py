@@ -12,8 +12,6 @@ import numpy as np
 
 from pde.spectral import _data
 
-__all__ = ["compared"]
-
 # Shares of the modes on which a solution is repeated: the second, where the first is not enough, is near to all of
 # them, and the difference small if u converges fast.
 _FEWER, _FEW_LESS = 0.7, 0.85

@@ -11,8 +11,6 @@ from pde import grid
 from pde._compiled import njit
 from pde.transforms import to_values, transforms_of
 
-__all__ = ["Generator", "product_grid"]
-
 
 def product_grid(velocity, k_max):
     """Points per side of the grid of products: no alias of v . grad w reaches the modes below the edge.

@@ -18,8 +18,6 @@ from pde.spectral import _arnoldi
 from pde.spectral._arnoldi import back_substitute, dot, extend, extend_fully, weighted_sum
 from pde.spectral._hessenberg import estimate, exponential_column, longest_time, two_norm
 
-__all__ = ["KrylovStep", "exponential_step", "precompile"]
-
 # Bins of the sketch per basis vector: below about 1.5 its inner products are worth little.
 _BINS_PER_VECTOR = 1.5
 # Dimensions at which the convergence is first observed; later ones are extrapolated from these.

@@ -14,8 +14,6 @@ import numpy as np
 from pde._compiled import njit
 from pde.transforms import to_spectrum, to_values
 
-__all__ = ["Modes"]
-
 
 class Modes:
     """The modes |k| <= radius, |k_i| <= k_max; k_max is below the radius where the grid sets the limit."""

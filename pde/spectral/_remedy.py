@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 
-__all__ = ["remedy"]
-
 # Points per side that nobody has.
 _ABSURD = 2**16
 

@@ -9,8 +9,6 @@ import numpy as np
 from pde import grid
 from pde.transforms import to_spectrum, to_values
 
-__all__ = ["Tail"]
-
 # grad u is not constant: its modes shorten the lives of some q, and lengthen those of others to (3 / 2)**2 at most.
 _MARGIN = 1.5
 # Crude bounds below this many units of the tolerance are not refined.
