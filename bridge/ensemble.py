@@ -84,12 +84,7 @@ class FeynmanKacMean(nn.Module):
         return len(self.members)
 
     def extra_repr(self) -> str:
-        """Describe the average, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Describe the average, for `repr`."""
         return f"n_draws={self.n_draws}, weights={'learned' if self.learned else 'equal' if self._equal else 'given'}"
 
     def forward(

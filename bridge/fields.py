@@ -68,12 +68,7 @@ class TorchField(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.array(values, dtype=np.float64)), persistent=False)
 
     def extra_repr(self) -> str:
-        """Describe the field, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Describe the field, for `repr`."""
         return f"shape={(*self.components, self.n, self.n)}, length={self.length:g}, {self.interpolation}"
 
     def forward(self, points: torch.Tensor):

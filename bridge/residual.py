@@ -110,12 +110,7 @@ class NoisyResidual(nn.Module):
         return self.enabled and self.noise is not None and self.coef > 0
 
     def extra_repr(self) -> str:
-        """Describe the noise, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Describe the noise, for `repr`."""
         over = f", std_over={self.std_over!r}" if self.scale == "std" else ""
         scale = type(self.scale).__name__ if isinstance(self.scale, nn.Module) else repr(self.scale)
         return f"dt={self.dt:g}, noise={self.noise!r}, coef={self.coef:g}, scale={scale}{over}"

@@ -160,19 +160,9 @@ class ConvectionDiffusion:
         return part is not None and part.is_callable and part.passes_time
 
     def refuse(self, consumer, *features):
-        """Raise a ValueError, in the consumer's name, if the problem has a feature that the consumer does not support.
+        """Raise a ValueError if the problem has a feature that `consumer`, a name for the message, does not support.
 
-        Parameters
-        ----------
-        consumer : str
-            Name of the function or option, as the user typed it.
-        *features : {"potential", "source", "sigma", "terminals"}
-            Features that it does not support ("sigma": other than one constant); by default all of these.
-
-        Raises
-        ------
-        ValueError
-            If the problem has one of the features.
+        Features: "potential", "source", "sigma" (other than one constant), "terminals" (several); by default all.
         """
         present = {
             "potential": self.potential is not None,
@@ -275,13 +265,7 @@ class ConvectionDiffusion:
         return self.terminal_at(grid.points(n, self.length))
 
     def exact(self, points, t=0.0):
-        """Evaluate the closed form of u(x, t) at points of shape (..., 2): shape (...).
-
-        Raises
-        ------
-        ValueError
-            If no closed form is known for this problem, or points has another shape.
-        """
+        """Evaluate the closed form of u(x, t) at points of shape (..., 2): shape (...); ValueError if it has none."""
         if self._solution is None:
             raise ValueError("no closed form is known for this problem")
         return self._solution(checks.points_array(points), t)

@@ -173,14 +173,15 @@ class PeriodicField:
         cell, where the maximum is attained, and n is not used.
         """
         if self.interpolation == "bilinear":
-            dx, dy = ((np.roll(self.values, -1, axis) - self.values) * (self.n / self.length) for axis in (-2, -1))
-            pairs = [(a, b) for a in (dx, np.roll(dx, -1, -1)) for b in (dy, np.roll(dy, -1, -2))]
-            return max(
-                _splines.largest_singular_value(np.stack(pair, axis=-1), self.values.ndim == 2) for pair in pairs
-            )
-        n = 4 * self.n if n is None else checks.integer("n", n, at_least=1)
-        jacobian = self.jacobian_on_grid(n)
-        return _splines.largest_singular_value(jacobian, self.values.ndim == 2)
+            jacobians = self._corner_jacobians()
+        else:
+            jacobians = [self.jacobian_on_grid(4 * self.n if n is None else n)]
+        return max(_splines.largest_singular_value(jacobian, self.values.ndim == 2) for jacobian in jacobians)
+
+    def _corner_jacobians(self):
+        """Derivatives of a bilinear field at the four corners of its cells, from inside: arrays (..., n, n, 2)."""
+        dx, dy = ((np.roll(self.values, -1, axis) - self.values) * (self.n / self.length) for axis in (-2, -1))
+        return [np.stack([a, b], axis=-1) for a in (dx, np.roll(dx, -1, -1)) for b in (dy, np.roll(dy, -1, -2))]
 
     def jacobian_on_grid(self, n):
         """Evaluate the derivatives on the grid of n per side: shape (..., n, n, 2), last the direction."""

@@ -15,6 +15,7 @@ import numpy as np
 import scipy
 
 from pde import checks, grid
+from pde._coefficients import to_cell
 from pde.bounds._certified_maxima import curvature_bound
 
 # Relative to the period: what a distance may be short of, times sqrt(2).
@@ -57,7 +58,7 @@ def boundary_distance(field, points, error=0.0, *, resolution=2.0**-13):
     (centres, values), rho = _squares(field, error, resolution)
     if not len(centres):
         return np.full(u.shape, np.inf), np.full(u.shape, np.inf)
-    where, cell = _cell(centres, field.length), _cell(points, field.length)
+    where, cell = to_cell(centres, field.length), to_cell(points, field.length)
     lower = np.maximum(scipy.spatial.cKDTree(where, boxsize=field.length).query(cell)[0] - rho, 0.0)
     upper = np.zeros(u.shape)
     for sign in (-1, 1):
@@ -77,9 +78,8 @@ def distance_to_zeros(field, threshold, points):
     (centres, _), rho = _squares(field, threshold, _SIDE)
     if not len(centres):
         return np.full(points.shape[:-1], np.inf)
-    distance, _ = scipy.spatial.cKDTree(_cell(centres, field.length), boxsize=field.length).query(
-        _cell(points, field.length)
-    )
+    tree = scipy.spatial.cKDTree(to_cell(centres, field.length), boxsize=field.length)
+    distance, _ = tree.query(to_cell(points, field.length))
     return np.maximum(distance - rho, 0.0)
 
 
@@ -104,8 +104,3 @@ def _squares(field, threshold, resolution):
         centres = (centres[:, None] + side * quarters).reshape(-1, 2)
         side /= 2
         values = field(centres)
-
-
-def _cell(points, length):
-    reduced = np.mod(points, length)
-    return np.where(reduced >= length, 0.0, reduced)

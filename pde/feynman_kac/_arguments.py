@@ -12,12 +12,14 @@ def places(problem, points):
     return points, np.mod(points.reshape(-1, 2) / problem.length, 1.0)
 
 
-def counts(n_paths, n_steps, points, *, fewest_paths=1):
-    """n_paths and n_steps as integers that the counters of the generator can hold."""
+def counts(n_paths, n_steps, points, *, fewest_paths=1, antithetic=False):
+    """n_paths, even if antithetic, and n_steps as integers that the counters of the generator can hold."""
     n_paths = checks.integer("n_paths", n_paths, at_least=fewest_paths)
     n_steps = checks.integer("n_steps", n_steps, at_least=1)
     if max(n_paths, n_steps, points.size) >= 2**32:
         raise ValueError("n_paths, n_steps and the number of points must be < 2**32, the range of the counters")
+    if antithetic and n_paths % 2:
+        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
     return n_paths, n_steps
 
 

@@ -39,12 +39,11 @@ def describe(problem, points, n):
             fields = [problem.scalar_field(name, fraction * problem.horizon, n) for fraction in times]
             parts[name] = value, fields or [value]
     described = {name: _digest_of(value, fields) for name, (value, fields) in parts.items()}
-    sigma = problem.sigma if isinstance(problem.sigma, float) else None
-    if sigma is None:
-        sigma = (
-            _digest_of(problem.sigma, [problem.sigma]) if isinstance(problem.sigma, PeriodicField) else problem.sigma
-        )
-        sigma = sigma.tolist() if isinstance(sigma, np.ndarray) else sigma
+    sigma = problem.sigma
+    if isinstance(sigma, PeriodicField):
+        sigma = _digest_of(sigma, [sigma])
+    elif isinstance(sigma, np.ndarray):
+        sigma = sigma.tolist()
     numbers = {"sigma": sigma, "horizon": problem.horizon, "length": problem.length}
     return described | {"points": digest(points)} | numbers
 

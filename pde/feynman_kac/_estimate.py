@@ -142,10 +142,8 @@ def estimate(
     True
     """
     points, starts = _arguments.places(problem, points)
-    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, antithetic=antithetic)
     n = points_per_side(problem, n)
-    if antithetic and n_paths % 2:
-        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
     n_shards = checks.integer("n_shards", n_shards, at_least=1)
     ways = Options(
         bool(common_paths),

@@ -114,7 +114,8 @@ def gradient(
     True
     """
     points, starts = _arguments.places(problem, points)
-    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, fewest_paths=2)
+    antithetic = bool(antithetic) and not sobol
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, fewest_paths=2, antithetic=antithetic)
     bismut = checks.one_of("method", method, METHODS) == "bismut"
     checks.one_of("scheme", scheme, ("euler", "heun"))
     problem.refuse("gradient")
@@ -126,9 +127,6 @@ def gradient(
         window = checks.real("window", window, positive=True)
         if not bismut or window > problem.horizon:
             raise ValueError(f"window must lie in (0, {problem.horizon:g}] and is for method='bismut', got {window:g}")
-    antithetic = bool(antithetic) and not sobol
-    if antithetic and n_paths % 2:
-        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
     loop = _Loop(problem, n_steps, n, bismut, window, scheme == "heun")
     if sobol:
         samples = _scrambled(loop, starts, n_paths, _arguments.random_numbers(rng))

@@ -42,8 +42,7 @@ class SharedMeans:
             size = max(np.abs(problem.terminal.values).max(), np.finfo(float).tiny)
             table = _spline_tables.make_table(problem.terminal, 1.0, tolerance=_SHARE * error / size)
             size = max(np.abs(table.coefficients).max(), size)
-            scaled = _spline_tables.Table(table.coefficients * (_REACH / size), table.n, table.degree)
-            self.terminal = cell_table(scaled), table.degree, table.n
+            self.terminal = cell_table(table.scaled(_REACH / size)), table.degree, table.n
             self.unit = size / _REACH * 2.0**-32
         self._base = None
 
@@ -108,12 +107,11 @@ class SharedMeans:
             if self._base is None:
                 # A table of displacements is linear in dt.
                 self._base_dt = problem.horizon * _REACH / max(self.fastest, _REACH)
-                made = [_scaled(table, self._base_dt) for table in self._sampled()]
-                self._base = np.stack([cell_table(table) for table in made])
+                self._base = np.stack([cell_table(table.scaled(self._base_dt)) for table in self._sampled()])
             return self._base * np.float32(dt / self._base_dt), np.repeat(steps.layers[:, None], 2, axis=1)
         fields = (problem.velocity_field(min(float(t), problem.horizon), self.velocity.n) for t in steps.t)
         made = (self.velocity._tables([field])[0] for field in fields)
-        tables = np.stack([cell_table(_scaled(table, dt)) for table in made])
+        tables = np.stack([cell_table(table.scaled(dt)) for table in made])
         return tables, np.arange(steps.n_steps)[:, None] + np.arange(2)
 
 
@@ -145,7 +143,3 @@ class GeneralMeans:
             values = paths.samples(chosen, n_paths, Ways(heun=self.heun), _NO_KEY, given)[0]
             means[:, first : first + block] = values.reshape(len(chosen), -1, n_per_mean).mean(axis=-1).T
         return means
-
-
-def _scaled(table, factor):
-    return _spline_tables.Table(table.coefficients * factor, table.n, table.degree)

@@ -29,6 +29,10 @@ class Table:
     n: int
     degree: int
 
+    def scaled(self, factor):
+        """The table of the field times a factor."""
+        return Table(self.coefficients * factor, self.n, self.degree)
+
 
 def finest_size(field, tolerance):
     """Points per side at which a bicubic spline represents a trigonometric field: a power of two times the field's own.
@@ -79,10 +83,10 @@ def make_tables(fields, scale, *, tolerance, size=None):
 
     `size`, (degree, n), is that of others that exist already; a ValueError is raised if fields differ from it.
     """
-    n = None if size is None else size[1]
-    if n is None:
-        sizes = [finest_size(f, tolerance) if f.interpolation == "trigonometric" else f.n for f in fields]
-        n = max(sizes)
+    if size is not None:
+        n = size[1]
+    else:
+        n = max(finest_size(f, tolerance) if f.interpolation == "trigonometric" else f.n for f in fields)
     made = [make_table(field, scale, tolerance=tolerance, n=n) for field in fields]
     if {(table.degree, table.n) for table in made} != {size or (made[0].degree, n)}:
         raise ValueError("velocity must have one grid and one interpolation at all times")

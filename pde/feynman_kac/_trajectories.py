@@ -59,9 +59,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     (3, 2, 100, 2)
     """
     points, starts = _arguments.places(problem, points)
-    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
-    if antithetic and n_paths % 2:
-        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, antithetic=antithetic)
     if checks.one_of("scheme", scheme, SCHEMES) == "heun":
         _arguments.refuse_varying_sigma(problem, "scheme='heun'")
     times = checks.finite_array("save_at", save_at)
@@ -80,12 +78,12 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     position = np.broadcast_to(points.reshape(-1, 1, 2) / problem.length, place.shape).copy()
     done = 0
     for index, end in enumerate(steps.ends.tolist()):
-        while done < end:
-            stop = min(end, done + 1)
-            loop.advance(state, ways, key, begin=done, end=stop)
+        for step in range(done, end):
+            loop.advance(state, ways, key, begin=step, end=step + 1)
             here = np.stack(state[:2], axis=-1)
             position += (here - place + 0.5) % 1.0 - 0.5
-            place, done = here, stop
+            place = here
+        done = end
         out[index] = position * problem.length
     return out.reshape(len(times), *points.shape[:-1], n_paths, 2)
 

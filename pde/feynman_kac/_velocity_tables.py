@@ -1,7 +1,6 @@
 """Velocity and terminal data of a problem as the path loops read them: tables, made once for all step sizes."""
 
 import warnings
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -143,19 +142,14 @@ class VelocityTables:
         if key not in self._kept:
             make = self._of_layers if self.problem.n_layers is not None else self._of_times
             pieces = make(steps, n_stages)
-            if self._bytes(steps, n_stages) > _TABLE_BYTES:
+            n_tables = 0 if self.problem.n_layers is not None else steps.n_steps * max(1, n_stages - 1)
+            if n_tables and n_tables * self._bytes_per_table() > _TABLE_BYTES:
                 return pieces
             self._kept = {key: list(pieces)}
         return iter(self._kept[key])
 
-    def _bytes(self, steps, n_stages):
-        if self.problem.n_layers is not None:
-            return 0
-        return self._bytes_per_table() * steps.n_steps * max(1, n_stages - 1)
-
     def _bytes_per_table(self):
-        dt = self.problem.horizon if self.scaled else 1.0
-        return self._stack([self._tables([self._field(0.0)])[0]], 0.0 * dt).nbytes
+        return self._stack(self._tables([self._field(0.0)]), 0.0).nbytes
 
     def _of_layers(self, steps, n_stages):
         if self._layers is None:
@@ -193,8 +187,7 @@ class VelocityTables:
         return made
 
     def _stack(self, tables, dt):
-        factor = dt if self.scaled else 1.0
-        tables = [replace(table, coefficients=table.coefficients * factor) for table in tables]
+        tables = [table.scaled(dt if self.scaled else 1.0) for table in tables]
         return np.stack([_kernels32.cell_table(table) if self.single else table.coefficients for table in tables])
 
 
@@ -205,10 +198,10 @@ class TerminalTables:
         self.problem, self.tables = problem, None
         terminal = problem.terminal
         if isinstance(terminal, PeriodicField):
-            stack = terminal.values.reshape(-1, terminal.n, terminal.n)
-            fields = [PeriodicField(values, terminal.length, terminal.interpolation) for values in stack]
-            if terminal.values.ndim == 2:
-                fields = [terminal]
+            fields = [terminal]
+            if terminal.values.ndim == 3:
+                rule = terminal.length, terminal.interpolation
+                fields = [PeriodicField(values, *rule) for values in terminal.values]
             self.tables = _spline_tables.make_tables(fields, 1.0, tolerance=TERMINAL_TOLERANCE)
 
     def values(self, x, y):

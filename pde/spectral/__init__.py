@@ -256,9 +256,13 @@ def _together(solutions):
 
 
 def _solution(march, method):
-    u, unit = march.values(), math.ldexp(1.0, march.exponent // 2)
-    unit_too = math.ldexp(1.0, march.exponent - march.exponent // 2)
-    reason = march.violation
+    # In two factors, each within the range of floating-point numbers.
+    first, second = (math.ldexp(1.0, part) for part in (march.exponent // 2, march.exponent - march.exponent // 2))
+
+    def in_units_of_u(value):
+        return value * first * second
+
+    u, reason = march.values(), march.violation
     n_modes, space_error = march.modes.k_max, march.space_error()
     # Rounding of the transforms.
     time_error = march.time_error + 8 * np.finfo(float).eps * march.sup_f
@@ -266,27 +270,27 @@ def _solution(march, method):
         reason = reason or f"unresolved: the solution is not finite at t = {march.times[-1]:.3g}"
     elif not reason and not time_error <= march.tolerance:
         reason = (
-            f"unresolved: estimated error in time {time_error * unit * unit_too:.2g} > "
-            f"{march.tolerance * unit * unit_too:.2g}, shorten dt below {march.problem.horizon / march.n_steps:.3g}"
+            f"unresolved: estimated error in time {in_units_of_u(time_error):.2g} > "
+            f"{in_units_of_u(march.tolerance):.2g}, shorten dt below {march.problem.horizon / march.n_steps:.3g}"
         )
     elif not reason and not space_error <= march.tolerance:
         reason = (
             f"unresolved: the spectrum does not decay within {n_modes} modes, estimated error "
-            f"{space_error * unit * unit_too:.2g} > {march.tolerance * unit * unit_too:.2g}"
+            f"{in_units_of_u(space_error):.2g} > {in_units_of_u(march.tolerance):.2g}"
         )
     return SpectralSolution(
         u=u,
-        error_estimate=(space_error + time_error) * unit * unit_too,
+        error_estimate=in_units_of_u(space_error + time_error),
         resolved=not reason,
         reason=reason,
         n_steps=march.n_steps,
         n_modes=n_modes,
         n_products=march.n_products,
         t=np.array(march.times),
-        sup_norms=np.array(march.sup_norms) * unit * unit_too,
+        sup_norms=in_units_of_u(np.array(march.sup_norms)),
         method=method,
         length=march.problem.length,
         save_at=march.save_at,
         saved=march.saved,
-        saved_error_estimates=march.saved_errors * unit * unit_too,
+        saved_error_estimates=in_units_of_u(march.saved_errors),
     )

@@ -77,10 +77,9 @@ class March:
 
     def _kept(self, c):
         """The modes kept, of half a plane of coefficients."""
-        r = c.shape[1] - 1
-        rows = np.arange(-self.k_max, self.k_max + 1)
-        spectrum = np.zeros((2 * self.k_max + 1, self.k_max + 1), dtype=complex)
-        spectrum[rows] = c[rows + r, : self.k_max + 1]
+        low = _data.low_modes(c, self.k_max)
+        spectrum = np.zeros_like(low)
+        spectrum[np.arange(-self.k_max, self.k_max + 1)] = low
         return self.modes.gather(spectrum)
 
     def _measure(self, data):

@@ -1,7 +1,5 @@
 """The velocity as the solver knows it: the modes that couple those kept, and an estimate of what samples miss."""
 
-import math
-
 import numpy as np
 
 from pde import grid
@@ -102,10 +100,3 @@ def combine(fields, weights):
     n = max(field.n for field in fields)
     values = sum(weight * field.on_grid(n) for weight, field in zip(weights, fields, strict=True))
     return PeriodicField(values, fields[0].length)
-
-
-def courant(problem, spectra, k_max):
-    """max |v| k T and nu k**2 T on the modes kept: what the number of products grows with."""
-    k = 2 * math.pi / problem.length * k_max
-    speed = max(float(np.abs(c).sum()) for c in spectra)
-    return speed * k * problem.horizon, problem.nu * k**2 * problem.horizon
