@@ -27,10 +27,10 @@ About 15 minutes on two cores with --threads 2 --rounds 5; `--quick` two or thre
 
 import contextlib
 import copy
-import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -134,8 +134,7 @@ class Problem(NamedTuple):
 
     def fields(self):
         """What a worker reads."""
-        weights = {f"weight{i:03}": value.numpy() for i, value in enumerate(self.model.state_dict().values())}
-        return {"x": self.x.numpy(), "y": self.y.numpy()} | weights
+        return {"x": self.x.numpy(), "y": self.y.numpy()} | _driver.weights_of(self.model)
 
 
 def make_problems():
@@ -208,6 +207,7 @@ def measure(workers, problems, judges, folder, *, n_iter, rounds, threads):
         if case.tool.name not in workers or (case.options.get("bf16") and not torch.cpu._is_avx512_bf16_supported()):
             continue
         worker, problem = workers[case.tool.name], problems[case.problem]
+        n_images = len(problem.x)
         path = folder / f"{case.problem.replace(' ', '-')}.npz"
         if not path.exists():
             np.savez(path, **problem.fields())
@@ -215,19 +215,13 @@ def measure(workers, problems, judges, folder, *, n_iter, rounds, threads):
         setting = common | ({"step_size": STEP_SIZE} if case.attack == "pgd" else {}) | case.options
         first = None
         if case.attack == "pgd":
-            first = worker.solve(path, len(problem.x), setting | {"n_iter": 1}, repeats=0, save=True)["u"]
-        x_adv = worker.solve(path, len(problem.x), setting, repeats=0, save=True)["u"]
+            first = worker.solve(path, n_images, setting | {"n_iter": 1}, repeats=0, save=True)["u"]
+        x_adv = worker.solve(path, n_images, setting, repeats=0, save=True)["u"]
         judged = judges[case.problem](case, first, x_adv)
         names = case.problem, case.attack, case.tool.name, case.method
-        turns.append(
-            (worker, path, len(problem.x), setting, Row(*names, threads, len(problem.x), setting["n_iter"], **judged))
-        )
-    for _ in range(rounds):
-        for worker, path, n, setting, row in turns:
-            reply = worker.solve(path, n, setting, repeats=1)
-            row.seconds += reply["seconds"]
-            row.cpu_seconds += reply["cpu_seconds"]
-    return [row for *_, row in turns]
+        row = Row(*names, threads, n_images, setting["n_iter"], **judged)
+        turns.append((row, partial(worker.solve, path, n_images, setting, repeats=1)))
+    return _driver.take_turns(turns, rounds)
 
 
 def base_of(rows, row):
@@ -254,22 +248,19 @@ def table(rows):
 
 def main():
     threads = {"type": int, "nargs": "+", "default": [1, 2], "help": "(default: 1 2)"}
-    args = _driver.parse_arguments(__doc__, quick="fewer steps, two rounds", rounds=(7, 2), threads=threads)
-    if args.setup:
-        _driver.set_up((ART, OFFICIAL), args.envs, borrow=True)
-        return
+    quick = "fewer steps, two rounds"
+    args = _driver.parse_arguments(__doc__, TOOLS, quick=quick, rounds=(7, 2), borrow=True, threads=threads)
     where = _driver.machine()
     n_iter = N_ITER_QUICK if args.quick else N_ITER
     problems = make_problems()
     judges = {name: Judge(problem, n_iter) for name, problem in problems.items()}
-    load = f", load {where['load_average'][0]:.1f}" if where["load_average"] else ""
-    print(f"{where['cpu']}, {os.cpu_count()} cores{load}; {args.rounds} rounds")
+    print(f"{_driver.headline(where)}; {args.rounds} rounds")
     rows, versions = [], {}
     for threads in args.threads:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-            workers = {w.tool.name: w for w in _driver.start_workers(stack, TOOLS, args.envs, folder, limits)}
+            workers = _driver.start_workers(stack, TOOLS, args.envs, folder, limits)
             rows += measure(workers, problems, judges, folder, n_iter=n_iter, rounds=args.rounds, threads=threads)
             versions |= {name: worker.versions for name, worker in workers.items()}
     print(table(rows))
@@ -280,12 +271,11 @@ def main():
             )
     if args.out:
         problem = {"n_iter": n_iter, "eps": EPS, "step_size": STEP_SIZE}
-        provenance = {"machine": where, "versions": versions, "arguments": _driver.arguments()}
         pairs = [(row, base_of(rows, row)) for row in rows]
         derived = [{"rate": r.rate, "ratio": r.ratio(b), "core_ratio": r.core_ratio(b)} for r, b in pairs]
         results = [asdict(row) | more for row, more in zip(rows, derived, strict=True)]
         tolerances = {"float32": SINGLE, "bfloat16": HALF, "n_apart": N_APART}
-        _driver.write_json(args.out, provenance | {"problem": problem, "tolerances": tolerances, "rows": results})
+        _driver.write_result(args.out, where, versions, problem=problem, tolerances=tolerances, rows=results)
     if not all(row.right for row in rows):
         sys.exit(1)
 

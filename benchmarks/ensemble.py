@@ -10,13 +10,11 @@ that ratios survive a busy machine. Before anything is timed they are shown to b
 gradients under equal parameters without noise, and noise of one size. About ten minutes on two cores.
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch
-from _driver import machine, write_json
+from _driver import machine, make_parser, write_json
 from peers.released_ensemble import Ensemble
 from torch.nn import functional
 
@@ -149,13 +147,11 @@ def measure(designs, work, repeats, device):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="En1 alone, two repeats")
+    parser = make_parser(__doc__, quick="En1 alone, two repeats")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--members", type=int, nargs="+", default=[1, 2, 5])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     device = torch.device(arguments.device)
     sizes, repeats = ([1], 2) if arguments.quick else (arguments.members, arguments.repeats)

@@ -26,6 +26,7 @@ import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -162,13 +163,8 @@ def measure(workers, cases, path, u, variance, *, rounds, quick):
         chi2 = float(np.mean((mean - u) ** 2 / (variance / n_paths)))
         noise = float(np.sqrt(variance.mean() / n_paths))
         row = Row(case.tool.name, case.method, case.dtype, n_paths, case.n_steps, chi2, noise)
-        turns.append((worker, case, setting, row))
-    for _ in range(rounds):
-        for worker, case, setting, row in turns:
-            reply = worker.solve(path, N, setting, repeats=case.repeats)
-            row.seconds += reply["seconds"]
-            row.cpu_seconds += reply["cpu_seconds"]
-    return [row for *_, row in turns]
+        turns.append((row, partial(worker.solve, path, N, setting, repeats=case.repeats)))
+    return _driver.take_turns(turns, rounds)
 
 
 def base_of(rows, case):
@@ -193,18 +189,14 @@ def table(rows):
 
 
 def main():
-    args = _driver.parse_arguments(__doc__, quick="fewer paths, one round", rounds=(3, 1))
-    if args.setup:
-        _driver.set_up(TOOLS, args.envs)
-        return
+    args = _driver.parse_arguments(__doc__, TOOLS, quick="fewer paths, one round", rounds=(3, 1))
     where = _driver.machine()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         path, u, variance = save_fields(folder)
-        workers = {w.tool.name: w for w in _driver.start_workers(stack, TOOLS, args.envs, folder, ALL_CORES)}
+        workers = _driver.start_workers(stack, TOOLS, args.envs, folder, ALL_CORES)
         print(
-            f"{where['cpu']}, {N_CORES} cores, load {where['load_average'][0]:.1f}; up to {N_CORES} threads for every "
-            f"tool; {args.rounds} rounds, tools in turn\n"
+            f"{_driver.headline(where)}; up to {N_CORES} threads for every tool; {args.rounds} rounds, tools in turn\n"
             f"sigma = {pinned.SIGMA}, T = {pinned.HORIZON}, velocity {N} x {N}, bilinear; whole case: "
             f"{N_POINTS_SIDE**2} points x {N_PATHS} paths x {N_STEPS} steps"
         )
@@ -219,10 +211,9 @@ def main():
     if args.out:
         sizes = {"n": N, "n_points": N_POINTS_SIDE**2, "n_paths": N_PATHS, "n_steps": N_STEPS}
         problem = {"sigma": pinned.SIGMA, "horizon": pinned.HORIZON, **sizes}
-        provenance = {"machine": where, "versions": versions, "threads": N_CORES, "arguments": _driver.arguments()}
         derived = ("rate", "core_rate", "cores", "full_seconds")
         results = [asdict(row) | {name: getattr(row, name) for name in derived} for row in rows]
-        _driver.write_json(args.out, provenance | {"problem": problem, "rows": results})
+        _driver.write_result(args.out, where, versions, threads=N_CORES, problem=problem, rows=results)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ is an exponent of -1, up to the number of cores. Shards go to two workers of one
 About ten minutes on two cores, half a minute with --quick.
 """
 
-import argparse
 import contextlib
 import itertools
 import math
@@ -175,10 +174,8 @@ def draw(rows, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three values of each line, one round")
+    parser = _driver.make_parser(__doc__, quick="three values of each line, one round")
     parser.add_argument("--rounds", type=int, help="turns of each value (default: 5, quick: 1)")
-    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
     parser.add_argument("--picture", type=Path, help="draw them into this file")
     args = parser.parse_args()
     where, rows = _driver.machine(), []
@@ -190,8 +187,7 @@ def main():
         draw(rows, args.picture)
     if args.out:
         versions = {"numpy": np.__version__, "numba": numba.__version__, "joblib": joblib.__version__}
-        provenance = {"machine": where, "versions": versions, "arguments": _driver.arguments()}
-        _driver.write_json(args.out, provenance | {"n_workers": N_WORKERS, "rows": rows})
+        _driver.write_result(args.out, where, versions, n_workers=N_WORKERS, rows=rows)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import contextlib
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from statistics import median
 
 import _driver
@@ -99,7 +100,7 @@ def tune(worker, fields, n, reference):
 
 def compare(workers, comparison, problem, n, folder, *, rounds, repeats):
     """The rows of one comparison: settings first, then the tools in turn."""
-    fields, reference, rows = pinned.save_fields(folder, n, problem), pinned.reference(problem).on_grid(n), []
+    fields, reference, turns = pinned.save_fields(folder, n, problem), pinned.reference(problem).on_grid(n), []
     for worker in workers:
         if comparison == "paper":
             setting = worker.tool.paper_setting
@@ -110,15 +111,9 @@ def compare(workers, comparison, problem, n, folder, *, rounds, repeats):
             print(f"{worker.tool.name} has no solution for '{problem.name}, {comparison}' at n = {n}", file=sys.stderr)
             continue
         setting, error, n_steps = found
-        rows.append(
-            (worker, Row(problem.name, comparison, n, worker.tool.name, worker.method, setting, n_steps, error))
-        )
-    for _ in range(rounds):
-        for worker, row in rows:
-            reply = worker.solve(fields, n, row.setting, repeats=repeats)
-            row.seconds += reply["seconds"]
-            row.cpu_seconds += reply["cpu_seconds"]
-    return [row for _, row in rows]
+        row = Row(problem.name, comparison, n, worker.tool.name, worker.method, setting, n_steps, error)
+        turns.append((row, partial(worker.solve, fields, n, setting, repeats=repeats)))
+    return _driver.take_turns(turns, rounds)
 
 
 def table(rows):
@@ -149,10 +144,7 @@ def cases(quick):
 def main():
     repeats = {"type": int, "default": 2, "help": "solves in a turn (default: %(default)s)"}
     quick = "n = 128, two rounds, no variants of a peer"
-    args = _driver.parse_arguments(__doc__, quick=quick, rounds=(5, 2), repeats=repeats)
-    if args.setup:
-        _driver.set_up(TOOLS, args.envs)
-        return
+    args = _driver.parse_arguments(__doc__, TOOLS, quick=quick, rounds=(5, 2), repeats=repeats)
     if not pinned.reference_path().exists():
         print("computing the reference, which takes a minute once", file=sys.stderr)
     reference = pinned.reference()
@@ -163,18 +155,18 @@ def main():
         tools = [tool for tool in TOOLS if not (args.quick and tool.options)]
         workers = _driver.start_workers(stack, tools, args.envs, folder, ONE_THREAD)
         print(
-            f"{where['cpu']}, {where['n_cores']} cores, load {where['load_average'][0]:.1f}; float64, 1 thread; "
-            f"{args.rounds} rounds x {args.repeats} solves, tools in turn\n"
+            f"{_driver.headline(where)}; float64, 1 thread; {args.rounds} rounds x {args.repeats} solves, "
+            "tools in turn\n"
             f"sigma = {pinned.SIGMA}, T = {pinned.HORIZON}; reference n = {pinned.PINNED.reference_n}, "
             f"{pinned.PINNED.reference_steps} steps, error {reference.time_error:.0e} in time, "
             f"{reference.space_error:.0e} in space"
         )
         for problem, comparison, n in cases(args.quick):
             main_case = problem is pinned.PINNED and n <= 256
-            chosen = [worker for worker in workers if main_case or not worker.tool.options]
+            chosen = [worker for worker in workers.values() if main_case or not worker.tool.options]
             rounds = args.rounds if n <= 256 else min(2, args.rounds)
             rows += compare(chosen, comparison, problem, n, folder, rounds=rounds, repeats=args.repeats)
-        versions = {worker.tool.name: worker.versions for worker in workers}
+        versions = {name: worker.versions for name, worker in workers.items()}
     print(table(rows))
     for row in rows:
         if sum(row.cpu_seconds) > 1.1 * sum(row.seconds):
@@ -183,9 +175,8 @@ def main():
         problem = {"sigma": pinned.SIGMA, "horizon": pinned.HORIZON, "target_error": TARGET}
         problem["others"] = [other._asdict() for other in pinned.OTHERS]
         vouchers = {"time_error": reference.time_error, "space_error": reference.space_error}
-        provenance = {"machine": where, "versions": versions, "threads": 1, "arguments": _driver.arguments()}
-        data = provenance | {"problem": problem, "reference": vouchers, "rows": [asdict(row) for row in rows]}
-        _driver.write_json(args.out, data)
+        data = {"problem": problem, "reference": vouchers, "rows": [asdict(row) for row in rows]}
+        _driver.write_result(args.out, where, versions, threads=1, **data)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Adversarial Robustness Toolbox: PGD in PyTorch without a random start, and Auto-PGD."""
 
-from importlib.metadata import version
-
 import torch
 from art.attacks.evasion import AutoProjectedGradientDescent, ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
@@ -27,5 +25,4 @@ def make_solve(fields, n, network, attack, n_iter, eps, step_size=None):
 
 
 if __name__ == "__main__":
-    names = ("torch", "adversarial-robustness-toolbox")
-    serve("PGD", make_solve, {name: version(name) for name in names})
+    serve("PGD", make_solve, "torch", "adversarial-robustness-toolbox")

@@ -8,7 +8,6 @@ import jax
 # Float64 has to be chosen before the first array exists.
 jax.config.update("jax_enable_x64", True)
 
-import equinox as eqx  # noqa: E402
 import exponax as ex  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
@@ -76,4 +75,4 @@ def make_solve(fields, n, dt, batched=False):
 
 
 if __name__ == "__main__":
-    serve("ETDRK4", make_solve, {"exponax": ex.__version__, "jax": jax.__version__, "equinox": eqx.__version__})
+    serve("ETDRK4", make_solve, "exponax", "jax", "equinox")

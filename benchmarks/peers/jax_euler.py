@@ -28,4 +28,4 @@ def make_solve(fields, n, n_paths, n_steps):
 
 
 if __name__ == "__main__":
-    serve("Euler-Maruyama", make_solve, {"jax": jax.__version__})
+    serve("Euler-Maruyama", make_solve, "jax")

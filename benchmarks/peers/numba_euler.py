@@ -40,4 +40,4 @@ def make_solve(fields, n, n_paths, n_steps):
 
 
 if __name__ == "__main__":
-    serve("Euler-Maruyama", make_solve, {"numba": numba.__version__})
+    serve("Euler-Maruyama", make_solve, "numba")

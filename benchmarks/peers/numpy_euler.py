@@ -45,4 +45,4 @@ def make_solve(fields, n, n_paths, n_steps, dtype):
 
 
 if __name__ == "__main__":
-    serve("Euler-Maruyama", make_solve, {})
+    serve("Euler-Maruyama", make_solve)

@@ -1,7 +1,5 @@
 """This project: `pde.spectral.solve`, everything it does from the arrays to the solution inside the timer."""
 
-import numba
-import scipy
 from worker import serve
 
 import pde
@@ -19,4 +17,4 @@ def make_solve(fields, n, rtol):
 
 
 if __name__ == "__main__":
-    serve("adaptive Krylov", make_solve, {"scipy": scipy.__version__, "numba": numba.__version__})
+    serve("adaptive Krylov", make_solve, "scipy", "numba")

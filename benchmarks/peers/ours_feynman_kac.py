@@ -1,6 +1,5 @@
 """This project: `pde.feynman_kac.estimate`, or `solve_to` if an error is wanted, all from arrays to means timed."""
 
-import numba
 from worker import serve
 
 import pde
@@ -22,4 +21,4 @@ def make_solve(fields, n, n_paths, n_steps, **options):
 
 
 if __name__ == "__main__":
-    serve("Feynman-Kac", make_solve, {"numba": numba.__version__})
+    serve("Feynman-Kac", make_solve, "numba")

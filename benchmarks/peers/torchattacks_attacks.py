@@ -1,7 +1,5 @@
 """torchattacks: `PGD` without a random start, `APGD` and `FAB`."""
 
-from importlib.metadata import version
-
 import torch
 import torchattacks
 from plain_networks import load, make, problem
@@ -29,4 +27,4 @@ def make_solve(fields, n, network, attack, n_iter, eps, step_size=None, norm="li
 
 
 if __name__ == "__main__":
-    serve("torchattacks", make_solve, {name: version(name) for name in ("torch", "torchattacks")})
+    serve("torchattacks", make_solve, "torch", "torchattacks")

@@ -1,7 +1,5 @@
 """torchsde: `sdeint` with method "euler" and a BrownianInterval that is given the step."""
 
-from importlib.metadata import version
-
 import torch
 import torchsde
 from particles import means, starts, step_sizes
@@ -54,4 +52,4 @@ def make_solve(fields, n, n_paths, n_steps):
 
 
 if __name__ == "__main__":
-    serve("Euler-Maruyama", make_solve, {name: version(name) for name in ("torch", "torchsde")})
+    serve("Euler-Maruyama", make_solve, "torch", "torchsde")

@@ -9,20 +9,20 @@ import json
 import os
 import sys
 import time
+from importlib.metadata import version
 
 import numpy as np
 
 
-def serve(method, make_solve, versions):
-    """Serve requests until stdin closes.
+def serve(method, make_solve, *packages):
+    """Serve requests until stdin closes; `packages` do the work, and their versions are recorded.
 
-    make_solve(fields, n, **setting) plans and returns solve() -> (u, n_steps), from NumPy to NumPy; `versions` are
-    those of the packages that do the work.
+    make_solve(fields, n, **setting) plans and returns solve() -> (u, n_steps), from NumPy to NumPy.
     """
     # Tools print banners: the driver's pipe moves out of their reach, and what they print goes to the log.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    versions = {"python": sys.version.split()[0], "numpy": np.__version__, **versions}
+    versions = {"python": sys.version.split()[0], **{name: version(name) for name in ("numpy", *packages)}}
     print(json.dumps({"method": method, "versions": versions}), file=replies)
     ready = {}
     for line in sys.stdin:
