@@ -1,4 +1,4 @@
-"""What the benchmarks share: the peers' environments, a process for each tool, the machine, the result file."""
+"""Shared by the benchmarks: the peers' environments, a process for each tool, the machine, the result file."""
 
 import argparse
 import contextlib
@@ -22,7 +22,7 @@ PEERS, ENVS = HERE / "peers", HERE / ".envs"
 
 @dataclass(frozen=True)
 class Tool:
-    """What is timed: a script of `peers/`, the environment it runs in (None: this one) and its fixed options."""
+    """A tool to be timed: a script of `peers/`, the environment it runs in (None: this one) and its fixed options."""
 
     name: str
     script: str
@@ -71,7 +71,7 @@ class Worker:
     def solve(self, fields, n, setting, *, repeats, save=False, cold=False):
         """Seconds of each solve of the problem in the file `fields` and, if saved, the solution.
 
-        cold: without a first solve outside the timer, for what takes minutes.
+        cold: without a first solve outside the timer, for solves that take minutes.
         """
         path = self.folder / f"{self.tool.name}-{n}.npy"
         request = {
@@ -132,7 +132,7 @@ def environment_python(folder):
 def set_up(tools, envs, *, borrow=False):
     """Make one virtual environment per peer, with the pinned versions of peers/NAME.txt.
 
-    borrow: for peers that need PyTorch, which is large: it and what else this environment has are borrowed.
+    borrow: let them import the packages of this environment as well, such as PyTorch, which is large.
     """
     for name in sorted({tool.env for tool in tools if tool.env}):
         print(f"{name}: {envs / name}", flush=True)
@@ -141,14 +141,14 @@ def set_up(tools, envs, *, borrow=False):
         if borrow:
             query = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
             site = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
-            # The name sorts last, so that what is installed there goes first.
+            # The name sorts last, so that packages installed there take precedence.
             (Path(site) / "zz_borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
         pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
         subprocess.run([*pip, "-r", str(PEERS / f"{name}.txt")], check=True)
 
 
 def machine():
-    """What the numbers depend on."""
+    """The machine, and the commit, on which the numbers depend."""
     cpu, flags = platform.processor() or platform.machine(), ""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         lines = [line.partition(":") for line in file]
@@ -181,7 +181,7 @@ def write_result(path, where, versions, **data):
 
 
 def write_json(path, data):
-    """Whole or not at all, so that an interrupted run never leaves half a result."""
+    """Write a file as a whole, so that an interrupted run never leaves half a result."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".json", delete=False) as file:

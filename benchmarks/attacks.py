@@ -7,20 +7,20 @@ PGD-20 (the paper's IFGSM: 20 steps of 2/255, eps = 8/255, no random start) of 1
 torchvision's ResNet-18, and APGD-CE of 20 and FAB of 5 steps on a trained ResNet-20 of the zoo and the 100 images that
 come with it. All tools attack the network as its owner hands it over, NCHW and with weights that require gradients;
 "prepared" is what a user of torchattacks could do to it by hand, frozen parameters and channels-last order. Ours are
-the plain calls of `nets.attacks`: on the very network of the peers; "ours" on `nets.build("resnet20")`, in single
+plain calls of `nets.attacks`, on the network of the peers ("same model") and on `nets.build("resnet20")`, in single
 precision and under `torch.autocast` in bfloat16. Every tool runs in a process of its own that warms up outside the
 timer, once with one thread and once with two; the tools take turns. "ratio" is the median over the rounds of
-torchattacks' time over the tool's in the same round, "core" that of their least processor times, which a busy machine
-changes less. Rates want the machine for themselves.
+torchattacks' time over the tool's in the same round, "core" the ratio of their least processor times, which a busy
+machine changes less. Rates need an idle machine.
 
-The numbers of all tools are the same network's, with calibrated statistics of the batch normalisations. That all make
-the same images by PGD is seen twice. "step 1": the share of pixels that differ after one step from the step computed in
-double precision. "loss": cross-entropy at the images after all steps, in double precision, over that of the images of
-an attack computed in double precision. In single precision rounding turns the sign of gradients near 0, so that after
-20 steps pixels differ by far more than rounding, at no cost to the loss. In bfloat16 about a sixth of the signs differ:
-that is for crafting images to train on, not for evaluation; the row is left out where the processor only emulates it.
-Of APGD and FAB the images must lie in the ball, and "broken", the share that is misclassified, must be that of ours in
-double precision but for 5 images; `strength.py` compares more closely.
+All tools attack the same weights, with calibrated statistics of the batch normalisations. Two columns show that all
+make the same images by PGD. "step 1": the share of pixels that differ after one step from the step computed in double
+precision. "loss": cross-entropy at the images after all steps, over that of an attack computed in double precision. In
+single precision rounding flips the sign of gradients near 0, so that after 20 steps pixels differ by far more than
+rounding, at no cost to the loss. In bfloat16 about a sixth of the signs differ: that is for crafting images to train
+on, not for evaluation; the row is left out where the processor only emulates it. Images of APGD and FAB must lie in the
+ball, and "broken", the share that is misclassified, must be that of ours in double precision up to 5 images;
+`strength.py` compares more closely.
 
 About 15 minutes on two cores with --threads 2 --rounds 5; `--quick` two or three.
 """
@@ -45,9 +45,9 @@ import nets
 
 EPS, STEP_SIZE, BATCH = 8 / 255, 2 / 255, 128
 N_ITER, N_ITER_QUICK = {"pgd": 20, "apgd": 20, "fab": 5}, {"pgd": 3, "apgd": 5, "fab": 1}
-# Share of the pixels whose first step may differ: gradients that rounding turns; and how far the loss may be off.
+# Largest share of pixels whose first step differs, by gradients of either sign up to rounding; and error of the loss.
 SINGLE, HALF = {"step": 2e-3, "loss": 0.01}, {"step": 0.25, "loss": 0.2}
-# Of the broken images of APGD and FAB, whose starts and draws differ.
+# Largest difference of the numbers of images that APGD and FAB break, whose starts and draws differ.
 N_APART = 5
 
 OURS = _driver.Tool("ours", "ours_attacks.py")
@@ -133,7 +133,7 @@ class Problem(NamedTuple):
     y: torch.Tensor
 
     def fields(self):
-        """What a worker reads."""
+        """The arrays that a worker reads."""
         return {"x": self.x.numpy(), "y": self.y.numpy()} | _driver.weights_of(self.model)
 
 
@@ -181,7 +181,7 @@ class Judge:
             return (self.model(x_adv).argmax(1) != self.y).double().mean().item()
 
     def __call__(self, case, first, x_adv):
-        """What a row says of the images after one step and after all, and whether that is right."""
+        """The entries of a row on the images after one step and after all, and whether they are right."""
         x_adv = torch.from_numpy(x_adv).double()
         inside = (x_adv - self.x).abs().max() <= EPS + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
         if case.attack != "pgd":
@@ -237,11 +237,11 @@ def table(rows):
         f"{'ratio':>7}{'core':>6}{'step 1':>9}{'loss':>8}{'broken':>8}"
     ]
     for row in rows:
-        base, said = base_of(rows, row), [(row.step, "9.5f"), (row.loss, "8.4f"), (row.broken, "8.2f")]
+        base, checked = base_of(rows, row), [(row.step, "9.5f"), (row.loss, "8.4f"), (row.broken, "8.2f")]
         lines.append(
             f"{row.network:18}{row.tool:14}{row.method:20}{row.threads:8}{min(row.seconds):8.2f}"
             f"{median(row.seconds):10.2f}{row.rate:15.0f}{row.ratio(base):7.2f}{row.core_ratio(base):6.2f}"
-            + "".join(format(value, width) if value is not None else " " * int(width[0]) for value, width in said)
+            + "".join(format(value, width) if value is not None else " " * int(width[0]) for value, width in checked)
         )
     return "\n".join(lines)
 

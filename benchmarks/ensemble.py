@@ -6,8 +6,8 @@ Designs: `released` (peers/released_ensemble.py); `ours`, `nets.build` in single
 `torch.autocast`; on a GPU also both under `torch.compile(mode="reduce-overhead")`, which is CUDA graphs. Work, on
 batches of 128 images of 32 x 32: `train` is forward, backward and a step of SGD; `attack` is one step of PGD;
 `adversarial` is ten of these and one of those, the iteration of the paper's Algorithm 3.1. The designs take turns, so
-that ratios survive a busy machine. Before anything is timed they are shown to be one network: equal logits and
-gradients under equal parameters without noise, and noise of one size. About ten minutes on two cores.
+that ratios hold on a busy machine. Before anything is timed they are shown to be one network: equal logits and
+gradients with equal parameters without noise, and noise of one size. About ten minutes on two cores.
 """
 
 import statistics
@@ -69,7 +69,7 @@ class Design:
 
 
 def copy_parameters(ours, released):
-    """Give the released design our numbers: both hold the same tensors, in an order of their own."""
+    """Give the released design our parameters: both have the same tensors, each in its own order."""
     pairs = []
     for mine, theirs in zip(members(ours), released.members, strict=True):
         blocks = [module for stage in mine.stages for module in stage]

@@ -7,7 +7,7 @@ The case: Euler-Maruyama paths in the velocity of `pinned.py` on 128 x 128 point
 T = 1, from 64 x 64 points, 256 paths per point, 1000 steps per path: 1.05e9 path-steps. The peers take fewer paths per
 point, 16384 to 65536 in all, because more no longer change their rates (seen up to four times as many); "full s" is the
 time of the whole case at the rate measured. All tools may use all cores; "cores" is processor time over wall time.
-"M/core s", millions of path-steps in a second of one core, survives a busy machine where "M/s" does not; but not for
+"M/core s", millions of path-steps per second of one core, holds on a busy machine where "M/s" does not; but not for
 torchsde, whose threads spin while they wait for each other. Every tool goes from arrays to the means of f(X_T) inside
 the timer, in a process of its own that compiles and warms up outside; the tools take turns.
 
@@ -204,7 +204,7 @@ def main():
         versions = {name: worker.versions for name, worker in workers.items()}
     print(table(rows))
     for row in rows:
-        # A call that stops at an error may do better than that.
+        # A call with a prescribed error may have a smaller one.
         least = 0 if row.method == SOLVE_TO.method else 1 - CHI2_TOLERANCE
         if not least <= row.chi2 <= 1 + CHI2_TOLERANCE:
             print(f"{row.tool}, {row.method}: chi2 = {row.chi2:.3f}, not the same problem", file=sys.stderr)

@@ -42,7 +42,7 @@ from numba import cuda
 
 from pde import convergence, feynman_kac, grid, problems
 
-# Clocks of one multiprocessor for one path-step: what the docstring counts.
+# Clocks of one multiprocessor for one path-step, as counted in the docstring.
 CLOCKS = {
     ("float32", "independent"): 96 / 128,
     ("float32", "antithetic"): 96 / 128,
@@ -72,7 +72,7 @@ class Row:
 
 
 def device_facts():
-    """What the limit depends on: name, multiprocessors, clock in Hz."""
+    """Facts on which the limit depends: name, multiprocessors, clock in Hz."""
     device = cuda.get_current_device()
     name = device.name.decode() if isinstance(device.name, bytes) else device.name
     return {

@@ -23,7 +23,7 @@ CACHE = Path(__file__).parent / ".cache"
 
 
 class Problem(NamedTuple):
-    """A problem, the grid on which it is solved where nothing else is said, and the resolution of its reference."""
+    """A problem, the grid on which it is solved by default, and the resolution of its reference."""
 
     name: str
     n: int = 128
@@ -51,7 +51,7 @@ OTHERS = (
 
 
 class Reference(NamedTuple):
-    """The reference on its own grid, with the three differences that vouch for it."""
+    """The reference on its own grid, with estimates of its errors and its maximum."""
 
     u: np.ndarray
     time_error: float
@@ -121,7 +121,7 @@ def lawson_rk4(velocity, terminal, nu, horizon, n_steps):
 
 
 def resample(u, n):
-    """Trigonometric interpolation of u at n x n points; of modes beyond n / 2 there must be none."""
+    """Trigonometric interpolation of u at n x n points; it must have no modes beyond n / 2."""
     m, half = len(u), (min(len(u), n) - 1) // 2
     u_hat = np.fft.fft2(u, norm="forward")
     k = np.arange(-half, half + 1)

@@ -3,8 +3,8 @@
     python benchmarks/scaling.py [--quick] [--out results/benchmark_scaling.json] [--picture docs/scaling.png]
 
 Each line varies one number and holds the others; its values take turns, and the minimum over the rounds counts. The
-exponent between two values is that of the time. Threads and shards divide one and the same work: what is wanted of them
-is an exponent of -1, up to the number of cores. Shards go to two workers of one thread each, of loky and of Dask.
+exponent between two values is that of the time. Threads and shards divide one and the same work: their ideal exponent
+is -1, up to the number of cores. Shards go to two workers of one thread each, of loky and of Dask.
 
 About ten minutes on two cores, half a minute with --quick.
 """
@@ -85,7 +85,7 @@ def threads(count):
 
 
 def lines(quick):
-    """(What is timed, the number that varies, its values, a function from a value to the call)."""
+    """The lines: what is timed, the number that varies, its values, a function from a value to the call."""
     cut = 3 if quick else None
     cores = sorted({1, *(2**k for k in range(1, 8) if 2**k <= os.cpu_count()), os.cpu_count()})
     return [
@@ -146,7 +146,7 @@ def table(rows):
 
 
 def draw(rows, path):
-    """Time against what varies, each line beside the slope that is hoped for."""
+    """Time against the number that varies, each line beside its ideal slope."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5), layout="constrained")

@@ -7,7 +7,7 @@ Two comparisons on each grid. "paper": the peers take the paper's step 1e-3, our
 take the largest step whose error is at most 1e-8, found here for each, ours the loosest rtol that reaches it. On 512
 and 1024 points per side, and for the other problems of `pinned.py`, "tuned" alone, without variants of a peer.
 Every tool solves in float64, in one thread, in a process of its own that plans, compiles and warms up outside the
-timer; the tools take turns, so that what else the machine does hits all alike. Errors are maxima over the grid
+timer; the tools take turns, so that other work on the machine affects all alike. Errors are maxima over the grid
 against a reference computed by `pinned.py`. The whole takes about half an hour and `--quick` (n = 128, fewer repeats)
 half a minute on two cores, plus ten minutes, or one, the first time for the references.
 """
@@ -174,8 +174,8 @@ def main():
     if args.out:
         problem = {"sigma": pinned.SIGMA, "horizon": pinned.HORIZON, "target_error": TARGET}
         problem["others"] = [other._asdict() for other in pinned.OTHERS]
-        vouchers = {"time_error": reference.time_error, "space_error": reference.space_error}
-        data = {"problem": problem, "reference": vouchers, "rows": [asdict(row) for row in rows]}
+        errors = {"time_error": reference.time_error, "space_error": reference.space_error}
+        data = {"problem": problem, "reference": errors, "rows": [asdict(row) for row in rows]}
         _driver.write_result(args.out, where, versions, threads=1, **data)
 
 

@@ -75,7 +75,7 @@ def images(source, n_images):
 
 
 class Attacked:
-    """A network of the zoo, its images in files that workers read, and what is misclassified."""
+    """A network of the zoo, with its images in files that workers read."""
 
     def __init__(self, name, x, y, folder):
         weights = _driver.weights_of(nets.load(name))
@@ -127,7 +127,7 @@ def table(rows):
 
 
 def write(args, machine, rows, versions):
-    """After each row: what is done is kept."""
+    """Called after each row, so that an interruption loses none."""
     results = [asdict(row) | {"apart": row.apart} for row in rows]
     _driver.write_result(args.out, machine, versions, rows=results)
 
@@ -150,7 +150,7 @@ def main():
         for name in NETWORKS[: 1 if args.quick else None]:
             attacked = Attacked(name, x, y, folder)
             for worker in workers.values():
-                # To warm up: what is timed below is a first solve.
+                # A warm-up: the solves timed below are the first ones of their settings.
                 attacked.broken(worker, setting_of("linf", "apgd", 1))
             for norm in RADII:
                 for attack, n in n_iter.items():

@@ -111,8 +111,7 @@ class ResNetSDE(nn.Module):
     def f_and_g(self, t, y):
         """Evaluate drift and diffusion together, by one evaluation of the branch.
 
-        Layer l holds from sqrt(eps) Dt before l Dt on, so that sums of steps, as torchsde's, reach it whatever their
-        rounding.
+        Layer l holds from sqrt(eps) Dt before l Dt on, so that rounded sums of steps, as in torchsde, reach it.
 
         Parameters
         ----------
@@ -240,7 +239,7 @@ def _dtype(t):
 def _width(block):
     """Channels that the first layer of a block takes, where that is known."""
     for module in block.branch.modules():
-        # What a layer that is not PyTorch's own does to the width, as TorusFeatures, is not known.
+        # The width behind a layer that is not PyTorch's own, as TorusFeatures, is not known.
         if not (any(module.children()) or type(module).__module__.startswith("torch.nn.")):
             return None
         for name in ("num_features", "in_channels", "in_features"):

@@ -71,7 +71,7 @@ def solve(velocity, density, *, sigma, horizon, length=1.0, n=None, rtol=1e-8):
     Returns
     -------
     Density
-        `rho` of shape (n, n); `error_estimate` in the norm of L1; `mass_error`.
+        `rho` of shape (n, n); `error_estimate` in the L1 norm; `mass_error`.
 
     Raises
     ------

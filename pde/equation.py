@@ -55,7 +55,7 @@ class ConvectionDiffusion:
     Warns
     -----
     UserWarning
-        If a callable is not periodic and jumps at the edge of the cell: its values within [0, length)**2 count.
+        If a callable is not periodic and jumps at the edge of the cell: its values within [0, length)**2 are used.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class ConvectionDiffusion:
         )  # fmt: skip
 
     def to_cell(self, points):
-        """Reduce points of shape (..., 2) to the cell [0, length)**2, where the values of callables count."""
+        """Reduce points of shape (..., 2) to the cell [0, length)**2, where callables are evaluated."""
         return to_cell(checks.points_array(points), self.length)
 
     def layer(self, t):

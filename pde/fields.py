@@ -11,7 +11,7 @@ __all__ = ["INTERPOLATIONS", "PeriodicField"]
 
 INTERPOLATIONS = ("trigonometric", "bilinear", "bicubic")
 
-# Points are evaluated in blocks, so that memory does not grow with their number (about 64 MB a block).
+# Points are evaluated in blocks, so that memory does not grow with their number (about 64 MB per block).
 _BLOCK_ENTRIES = 2**22
 
 
@@ -169,8 +169,8 @@ class PeriodicField:
     def jacobian_sup_norm(self, n=None):
         """Return max |grad u(x)|, the largest singular value of the Jacobian, over the points of a grid of n per side.
 
-        By default four times the field's own. A bilinear field is judged at the corners of its cells, from inside each
-        cell, where the maximum is attained, and n is not used.
+        By default four times the field's own. For a bilinear field n is not used: the maximum is attained at corners of
+        the cells, with the derivatives from inside each cell.
         """
         if self.interpolation == "bilinear":
             jacobians = self._corner_jacobians()

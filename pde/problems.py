@@ -124,7 +124,7 @@ def constant_velocity(
 def crossed_shears(
     amplitudes=(0.4, -0.3), *, n: int = 64, horizon: float = 1.0, length: float = 1.0
 ) -> ConvectionDiffusion:
-    """Return two crossed shears, one after the other, without diffusion; it reveals the direction of time.
+    """Return two crossed shears, one after the other, without diffusion: a wrong direction of time shows.
 
     v = (A sin(q y), 0) for t < T / 2, then (0, B sin(q x)),  q = 2 pi / length
     u(x, 0) = f(x + A s T / 2, y + B sin(q (x + A s T / 2)) T / 2),  s = sin(q y),  f = cos(q x) + sin(2 q y)

@@ -41,7 +41,7 @@ def to_spectrum(values):
 def transforms_of(n):
     """Return `to_values` and `to_spectrum` for (n, n) alone: spectrum, out -> values; values -> spectrum.
 
-    For thousands of small transforms, of which the arguments would take a tenth.
+    For thousands of small transforms, where handling the arguments would take a tenth of the time.
     """
     if ducc0 is None:
         return (lambda spectrum, out: to_values(spectrum, n)), to_spectrum

@@ -1,7 +1,7 @@
 """The protocol between the driver and one tool: JSON lines on stdin and stdout, one process per tool, kept alive.
 
-A request {"fields": NPZ, "n": n, "setting": {...}, "repeats": k, "cold": false, "save": NPY or null} is answered by
-{"seconds": [...], "cpu_seconds": [...], "n_steps": m}; a solve that fails by {"error": text}.
+A request {"fields": NPZ, "n": n, "setting": {...}, "repeats": k, "cold": false, "save": NPY or null} has the reply
+{"seconds": [...], "cpu_seconds": [...], "n_steps": m}, or {"error": text} if the solve fails.
 Needs NumPy alone, because it runs inside the environment of every peer.
 """
 
@@ -27,14 +27,14 @@ def serve(method, make_solve, *packages):
     ready = {}
     for line in sys.stdin:
         try:
-            reply = answer(json.loads(line), make_solve, ready)
+            reply = measured(json.loads(line), make_solve, ready)
         # A step too large to be stable is a result; anything else ends the process, and the driver shows the log.
         except (ArithmeticError, ValueError) as error:
             reply = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), file=replies)
 
 
-def answer(request, make_solve, ready):
+def measured(request, make_solve, ready):
     """Plan and warm up once per setting, outside the timer; then time each solve. No repeats: an untimed solve.
 
     With "cold" there is no solve to warm up.

@@ -21,7 +21,7 @@ from pde.bounds import _gradient, _rates
 from pde.bounds._zero_set import distance_to_zeros
 
 METHODS = ("auto", "spectral", "monte-carlo")
-# Relative error that twice as many points per side seldom reduce enough.
+# Relative error of the solution above which twice as many points per side are seldom enough.
 _HOPELESS = 0.02
 # `feynman_kac.estimate` evaluates splines that differ from trigonometric fields by less, of velocity and data.
 _TABLES = 2e-6
@@ -32,7 +32,7 @@ _STEPS = 64
 
 @dataclass(frozen=True, eq=False)
 class Certificates:
-    """Radii of balls in which u(., 0) keeps its sign, and what they rest on.
+    """Radii of balls in which u(., 0) keeps its sign, and the values they come from.
 
     Attributes
     ----------

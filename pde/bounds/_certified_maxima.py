@@ -1,4 +1,4 @@
-"""Largest value, slope and stretching of a periodic field over all x, from above: what a bound may rest on.
+"""Largest value, slope and stretching of a periodic field over all x, from above, for rigorous bounds.
 
 A maximum over grid points is too small. Each quantity q here is a maximum over directions theta of functions p_theta
 that are linear in the field. At the maximum point x* of q the p_theta that attains it has no slope, so
@@ -21,7 +21,7 @@ import numpy as np
 
 from pde import grid
 
-# Relative to the largest |p_theta|; far below what any bound is read to.
+# Relative to the largest |p_theta|; far below the accuracy that any bound needs.
 _RTOL = 1e-7
 # Terms to sum in one round of cutting: a field constant along lines would need ever more points.
 _BUDGET = 2**24
@@ -54,7 +54,7 @@ def value_range(field):
 
 
 def largest_gradient(field):
-    """Return max |grad u(x)|, Euclidean; a bilinear field is judged from inside each cell.
+    """Return max |grad u(x)|, Euclidean; that of a bilinear field is taken from inside each cell.
 
     Parameters
     ----------

@@ -121,7 +121,7 @@ def counterexample_threshold(radius, *, horizon=1.0):
     Raises
     ------
     ValueError
-        If an argument is not positive, or R so large (beyond 30) that W_(-1) leaves the range of the numbers.
+        If an argument is not positive, or R > 30, where the argument of W_(-1) underflows.
 
     Examples
     --------

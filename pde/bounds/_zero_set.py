@@ -18,7 +18,7 @@ from pde import checks, grid
 from pde._coefficients import to_cell
 from pde.bounds._certified_maxima import curvature_bound
 
-# Relative to the period: what a distance may be short of, times sqrt(2).
+# Side of the smallest squares, in periods: a distance is short by at most sqrt(2) of it.
 _SIDE = 2.0**-13
 # Squares to keep; a field that vanishes nearly everywhere would need ever more.
 _MOST = 2**19
@@ -87,7 +87,6 @@ def _squares(field, threshold, resolution):
     """Centres (m, 2) of squares that cover {|u| <= threshold}, the values there, and half a diagonal."""
     m = grid.fast_size(max(64, 8 * field.n_modes))
     side, K = field.length / m, curvature_bound(field, 0)
-    # Centres of the squares.
     centres = grid.points(m, field.length).reshape(-1, 2)
     values = field.on_grid(m).ravel()
     slopes = np.linalg.norm(field.jacobian_on_grid(m).reshape(-1, 2), axis=-1)

@@ -56,7 +56,7 @@ def refuse_varying_sigma(problem, consumer):
 
 
 def steepness(problem, n):
-    """Largest |grad v| over grid points and layers, or four times of a callable."""
+    """Largest |grad v| over grid points and layers or, for a callable, four times."""
     n_times = problem.n_layers or 4
     times = (np.arange(n_times) + 0.5 * (problem.n_layers is not None)) * (problem.horizon / n_times)
     fields = {id(field): field for field in (problem.velocity_field(float(t), n) for t in times)}

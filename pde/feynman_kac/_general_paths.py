@@ -36,7 +36,7 @@ class GeneralPaths:
 
     def __init__(self, problem, steps, n=None, *, counters=None, tolerance=VELOCITY_TOLERANCE):
         self.problem, self.steps = problem, steps
-        # Every second one of a finer level is a stride, for which the loop would be compiled again.
+        # Every second counter of a finer level is a view with a stride, for which the loop would be compiled again.
         self.counters = np.ascontiguousarray(steps.counters if counters is None else counters)
         self.velocity = VelocityTables(problem, n, tolerance=tolerance)
         self._made = {}
@@ -80,7 +80,7 @@ class GeneralPaths:
     def _spread(self, chosen, n_sub, given):
         """Scale of the increments of the chosen steps, in periods, and sigma(x) as a group of tables."""
         dt = self.steps.dt[chosen]
-        # One drawn increment of a step made of several.
+        # Standard deviation of the n_sub parts in which the increment of a step is drawn.
         scales = np.ones(len(dt)) if given else np.sqrt(dt / n_sub)
         scales = scales / self.problem.length
         if _arguments.sigma_varies(self.problem):
@@ -152,7 +152,7 @@ class GeneralPaths:
 
 
 class GeneralWalk:
-    """What `Walk` does, for any problem; with `options.bias`, also differences from paths of steps twice as long."""
+    """As `Walk`, for any problem; with `options.bias`, also differences from paths of steps twice as long."""
 
     def __init__(self, problem, n_steps, n, key, options):
         self.key, self.antithetic = key, int(options.antithetic)
@@ -171,7 +171,7 @@ class GeneralWalk:
         self.fine = GeneralPaths(problem, steps, n, tolerance=tolerance)
 
     def moments(self, starts, block):
-        """As of `Walk`; with the bias, the k results are followed by the k differences."""
+        """As `Walk.moments`; with the bias, the k results are followed by the k differences."""
         ways = self.ways._replace(first_path=block.first_path, first_point=block.first_point)
         samples = self.fine.samples(starts, block.n_paths, ways, self.key)
         if self.coarse is not None:

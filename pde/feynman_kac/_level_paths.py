@@ -61,7 +61,7 @@ def level_samples(problem, starts, n_steps, n_paths, key, *, coupled, first_poin
     Raises
     ------
     ValueError
-        If the problem has more than that.
+        If the problem has a potential, a source, several terminal data or a sigma that is not one constant.
     """
     problem.refuse("level_samples")
     steps = TimeSteps(problem, n_steps // 2).refined(problem) if coupled else TimeSteps(problem, n_steps)
@@ -113,10 +113,10 @@ class LevelPaths:
 
 
 def coarsest_steps(problem, n, base=None):
-    """Number of steps of the coarsest level, `base` or chosen; with a warning if they alias what callables vary.
+    """Number of steps of the coarsest level, `base` or chosen; with a warning if they alias callables in time.
 
-    Chosen are three in the time 1 / max |grad v| in which neighbouring paths part, at least 4 and as many as resolve
-    the callables, a multiple of the number of layers.
+    By default three per time 1 / max |grad v|, in which neighbouring paths part, at least 4, and as many as resolve
+    the callables, rounded up to a multiple of the number of layers.
     """
     n_layers = problem.n_layers or 1
     if base is None:
@@ -130,7 +130,7 @@ def coarsest_steps(problem, n, base=None):
     if not seen:
         warnings.warn(
             f"the velocity, potential or source varies in time within the {base} steps of the coarsest level, which "
-            "levels of aliased steps do not see: the bias may be underestimated; raise base",
+            "alias it, as finer levels may: the bias may be underestimated; raise base",
             RuntimeWarning,
             stacklevel=3,
         )

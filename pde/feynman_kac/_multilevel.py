@@ -24,7 +24,7 @@ from pde.feynman_kac._velocity_tables import points_per_side
 
 @dataclass(frozen=True, eq=False)
 class MultilevelEstimate:
-    """A multilevel estimate of u(x, 0), and what its levels were.
+    """A multilevel estimate of u(x, 0), and its levels.
 
     Attributes
     ----------
@@ -103,22 +103,22 @@ def multilevel(
     Other Parameters
     ----------------
     base : int, optional
-        Number of steps of the coarsest level, >= the number of layers, whose ends steps end on; by default
-        3 T max |grad v|, and as many as resolve what callables vary in time, at least 4 and at most 1024, rounded up
-        to a multiple of the number of layers.
+        Number of steps of the coarsest level, >= the number of layers, at whose ends steps end; by default
+        3 T max |grad v|, or as many as resolve callables in time, at least 4 and at most 1024, rounded up to a
+        multiple of the number of layers.
     max_levels : int, default=10
         Largest number of levels, >= 3: the finest has base 2**(max_levels - 1) steps.
     n_pilot : int, optional
-        Number of samples of each level at each point that its variance is first read from, >= 2; by default 2048 over
+        Number of samples of each level at each point for a first estimate of its variance, >= 2; by default 2048 over
         all points and at least 16.
     bias_share : float, default=0.25
-        Part of the mean square error left to the bias, in (0, 1).
+        Share of the mean square error that the bias may take, in (0, 1).
     max_cost : float, default=1e12
-        Path-steps at most.
+        Largest number of path-steps.
     n : int, optional
         Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
-        default those of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if
-        they do not.
+        default those of the problem's fields, or 128, refined up to 512 until they are resolved. A RuntimeWarning if
+        they are not.
 
     Returns
     -------
@@ -138,8 +138,8 @@ def multilevel(
     Warns
     -----
     RuntimeWarning
-        If the coarsest steps alias what callables vary in time, two levels disagree on the mean that they share, or a
-        level's variance rests on too few samples (its kurtosis).
+        If the coarsest steps alias callables in time, two levels disagree on the mean that they share, or a level's
+        variance rests on too few samples (its kurtosis).
 
     References
     ----------

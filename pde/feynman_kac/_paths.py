@@ -29,7 +29,7 @@ class Options(NamedTuple):
 
 
 def make_walk(problem, n_steps, n, key, options):
-    """The loop that fits the problem and the options; a ValueError for an option that does not support the problem."""
+    """The loop for the problem and the options; a ValueError for an option that does not support the problem."""
     if options.scheme == "heun":
         _arguments.refuse_varying_sigma(problem, "scheme='heun'")
     plain = _arguments.is_plain(problem)
@@ -46,11 +46,11 @@ def make_walk(problem, n_steps, n, key, options):
             RuntimeWarning,
             stacklevel=3,
         )
-    # What half the steps would miss, these and those twice as long may both alias.
+    # What steps half as long would miss, these and those twice as long may both alias.
     if options.bias and misses(histories(problem), 2 * n_steps):
         warnings.warn(
-            f"the velocity, potential or source varies in time within the {n_steps} steps, which their bias_estimate "
-            "does not see; raise n_steps",
+            f"the velocity, potential or source varies in time within the {n_steps} steps, an error that bias_estimate "
+            "does not include; raise n_steps",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -16,7 +16,7 @@ _REACH = 0.2
 _FEW_POINTS = 64
 # Particles advanced together where paths fill the lanes.
 _BATCH = 2**20
-# Of f and v: the error of their tables beside the error that is wanted.
+# Error of the table of f, relative to the error requested.
 _SHARE = 0.02
 _NO_KEY = np.zeros(2, np.uint64)
 
@@ -52,7 +52,7 @@ class SharedMeans:
             fields = [problem.layer_field(layer) for layer in range(problem.n_layers)]
         else:
             times = [part * problem.horizon for part in (0, 0.3, 0.7, 1)]
-            # And where an event in time is fastest.
+            # And the time at which the velocity is largest.
             times.append(float(irregular_times(problem.horizon)[np.abs(histories(problem)[0]).max(axis=1).argmax()]))
             fields = [problem.velocity_field(t, self.velocity.n) for t in times]
         return self.velocity._tables(fields)
@@ -130,7 +130,7 @@ class GeneralMeans:
         return max(2, self.problem.n_layers or 1)
 
     def __call__(self, starts, increments, n_per_mean):
-        """As of `SharedMeans`."""
+        """As `SharedMeans.__call__`."""
         n_steps, n_paths = len(increments), increments.shape[-1]
         if n_steps not in self._paths:
             self._paths = {n_steps: GeneralPaths(self.problem, TimeSteps(self.problem, n_steps), self.n)}

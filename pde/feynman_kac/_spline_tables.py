@@ -14,7 +14,7 @@ from pde.fields import PeriodicField
 # A trigonometric field is replaced by a spline; the difference must vanish beside the noise of the paths.
 VELOCITY_TOLERANCE, TERMINAL_TOLERANCE = 1e-6, 1e-6
 
-# 1024**2 points: beyond this a table is slower than what it buys in accuracy.
+# Points per side: a larger table costs more time than its accuracy is worth.
 _LARGEST = 1024
 
 
@@ -35,11 +35,10 @@ class Table:
 
 
 def finest_size(field, tolerance):
-    """Points per side at which a bicubic spline represents a trigonometric field: a power of two times the field's own.
+    """Points per side, a power of 2 times the field's own, at which a bicubic spline represents a trigonometric field.
 
-    The error at the centres of the cells is that of each mode, r(kx h) r(ky h) - 1 times the mode, with
-    r(q) = (23 cos(q / 2) + cos(3 q / 2)) / 24 / ((2 + cos q) / 3); it is allowed `tolerance` times max |values|. At
-    most 1024 points, or the field's own.
+    At the centres of the cells the error, `tolerance` times max |values| at most, is r(kx h) r(ky h) - 1 times each
+    mode, with r(q) = (23 cos(q / 2) + cos(3 q / 2)) / 24 / ((2 + cos q) / 3).
     """
     n, m = field.n, field.n_modes
     c, k = grid.coefficients(field.values, m), np.arange(-m, m + 1)

@@ -27,7 +27,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     save_at : array_like of shape (n_times,)
         Times, increasing, from 0 to the horizon.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
-        Seed. Where steps are those of `estimate`, so are the paths.
+        Seed. With the steps of `estimate` the paths are the same as well.
     n_steps : int, default=1000
         Number of steps from 0 to the horizon; steps end at the times saved and where a layer ends.
 
@@ -39,7 +39,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
         Paths 2 i and 2 i + 1 have opposite increments.
     n : int, optional
         Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
+        the problem's fields, or 128, refined up to 512 until it is resolved. A RuntimeWarning if it is not.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     ways = Ways(antithetic=int(antithetic), heun=scheme == "heun")
     state, key = loop.start(starts, n_paths), key_from(rng)
     out = np.empty((len(times), len(starts), n_paths, 2))
-    # The loop wraps positions; a step moves by less than half a period, so turns are seen one by one.
+    # The loop wraps positions; a step moves by less than half a period, so this can be undone step by step.
     place = np.stack(state[:2], axis=-1)
     position = np.broadcast_to(points.reshape(-1, 1, 2) / problem.length, place.shape).copy()
     done = 0
@@ -89,7 +89,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
 
 
 def _refuse_long_steps(problem, steps, n):
-    """Raise a ValueError if a step may cross half a period, whose turns could not be told apart."""
+    """Raise a ValueError if a step may cross half a period, so that wrapping could not be undone."""
     times = (np.arange(problem.n_layers or 4) + 0.5) * (problem.horizon / (problem.n_layers or 4))
     speed = max(problem.velocity_field(float(t), points_per_side(problem, n)).sup_norm() for t in times)
     sigma = np.max(problem.sigma.values if _arguments.is_field(problem.sigma) else problem.sigma)

@@ -12,11 +12,11 @@ from pde.feynman_kac import _kernels32, _kernels64, _spline_tables
 from pde.feynman_kac._spline_tables import TERMINAL_TOLERANCE, VELOCITY_TOLERANCE
 from pde.fields import PeriodicField
 
-# Of a velocity whose characteristics are followed: the difference must vanish beside the error of RK4.
+# For characteristics: the difference must vanish beside the error of Runge-Kutta 4.
 CHARACTERISTIC_TOLERANCE = 1e-9
 
-# A callable is sampled on as many points per side, up to the finest, as leave this part of its maximum; more than the
-# other part is warned of.
+# A callable is sampled on so many points per side, up to the finest, that samples miss the first part of its maximum at
+# most; above the second there is a warning.
 _RESOLVED, _WARNED, _FINEST = 1e-4, 1e-2, 512
 
 # Tables of a velocity that changes at every step are made for this many bytes at a time.
@@ -40,8 +40,8 @@ class Piece(NamedTuple):
 def points_per_side(problem, n=None):
     """Points per side on which callables of points are sampled: n, or those of the data, or 128, or more.
 
-    More, up to the finest, where that resolves velocity, potential and source and those do not. Where none does, it
-    warns: no stated error knows of that.
+    They are refined, up to the finest, until velocity, potential and source are resolved; if they are not, a warning
+    is issued, because no stated error includes that.
     """
     wanted = (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
     parts = _of_points(problem)
@@ -84,9 +84,9 @@ def size_of_tables(problem, name, n, tolerance):
 
 
 def _resolving(problem, part, n, *, finer):
-    """n, or twice as many or so until samples resolve a callable, if `finer`."""
+    """n points per side or, if `finer`, as many as resolve a callable; with a warning if they do not."""
     name, at, field = part
-    # Places and times without a pattern, where the interpolant of samples is compared with what it stands for.
+    # Places and times without a pattern, where the interpolant of samples is compared with the callable.
     times = _telling_times(problem, at)
     points = np.random.default_rng(2).random((len(times), 64, 2)) * problem.length
     exact = [at(*place) for place in zip(points, times, strict=True)]
@@ -106,7 +106,7 @@ def _resolving(problem, part, n, *, finer):
         option = f"{sizes[-1]} points per side" if finer else f"n={n}"
         warnings.warn(
             f"the {name} is not resolved by {option}: its samples miss {missed:.2g} of it at some points, which no "
-            "stated error counts; raise n, or give a field",
+            "stated error includes; raise n, or give a field",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -6,8 +6,8 @@ is integrated in time-to-go s = T - t, from s = 0. Two integrators: `krylov`, th
 generator, exact in time up to its tolerance; `ifrk4`, the paper's fixed step in an integrating factor.
 
 The error estimate rests on the maximum principle: the exact solution operator does not increase the sup norm, so
-errors committed along the way add up and do not grow. They are the integrator's local errors, and what the modes kept
-cannot hold of f and of v . grad u (`_state`, `_fading`, `_integrators`).
+errors committed along the way add up and do not grow. They are the integrator's local errors, and the
+parts of f and of v . grad u outside the modes kept (`_state`, `_fading`, `_integrators`).
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ METHODS = ("krylov", "ifrk4")
 
 
 class UnresolvedError(ArithmeticError):
-    """The grid does not resolve the solution; the message says what would."""
+    """The grid does not resolve the solution; the message names a remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ class SpectralSolution:
     error_estimate : float
         Estimate of max |error|, in units of u.
     resolved : bool
-        The maximum principle holds and error_estimate is within the `resolution` requested.
+        Whether the maximum principle holds and error_estimate is within the `resolution` requested.
     reason : str
-        Why not resolved; empty if it is.
+        Why it is not resolved; empty if it is.
     n_steps : int
         Steps in time.
     n_modes : int
@@ -61,7 +61,7 @@ class SpectralSolution:
     length : float
         Period.
     save_at : ndarray of shape (m,)
-        Requested times.
+        Times requested.
     saved : ndarray of shape (m, n, n), or (m, k, n, n)
         u at these times.
     saved_error_estimates : ndarray of shape (m,)
@@ -138,8 +138,8 @@ def solve(
 
     Notes
     -----
-    The error estimate adds up bounds and estimates. Bounded: modes of f and of the residual that are not kept, by
-    what diffusion leaves of them. Estimated: aliases of callables, on grids of several sizes; the integration in time.
+    The error estimate adds up bounds and estimates. Bounded: modes of f and of the residual that are not kept, damped
+    by diffusion. Estimated: aliases of callables, on grids of several sizes; the integration in time.
     Coefficients of fields, bilinear and bicubic ones included, are exact.
 
     References

@@ -19,10 +19,10 @@ _FEWER, _FEW_LESS = 0.7, 0.85
 _LEAST_SHARE = 0.5
 # Share of it that modes lost on the way give back: they are fewer by half at least than with fewer modes.
 _GIVEN_BACK = 0.25
-# Below this number of modes that rule is worth little, and a solution on more of them costs little.
+# Below this number of modes that rule is unreliable, and a solution on more of them costs little.
 _FEW_MODES = 8
 _ROUNDING = 1e-14
-# Up to as many tolerances of error it is worth while to sample f on finer grids: these errors halve at least.
+# Largest error, in tolerances, for which sampling f on finer grids pays: that at least halves these errors.
 _NEARLY = 8
 
 
@@ -35,7 +35,7 @@ def compared(solve, to_the_end):
     # Of a field, two of the comparisons below are one and the same.
     difference = functools.cache(functools.partial(_difference, march, solve))
     if march.is_at_limit and not march.violation and march.tolerance > 0:
-        # What such a march leaves behind on the way is not seen at the ends of its steps.
+        # What such a march loses on the way does not show at the ends of its steps.
         if march.k_max < _FEW_MODES:
             march.given_back = _by_more_modes(march, solve)
         else:
@@ -62,7 +62,7 @@ def _of_data(march):
 
 
 def _is_nearly_resolved(march):
-    """Whether a better estimate, or finer samples of f, may be all that is wanting."""
+    """Whether a better estimate, or finer samples of f, may be all that is missing."""
     error = march.space_error()
     near = march.tolerance < error < _NEARLY * march.tolerance and error - _of_data(march) < march.tolerance
     return near and not march.violation

@@ -1,4 +1,4 @@
-"""What is left at the end of an error made at the beginning, by its wavenumber: bounds, not estimates.
+"""What remains at the end of an error made at the beginning, by its wavenumber: bounds, not estimates.
 
 Let U(T) solve w_s = v . grad w + nu lap w over a time T. Each of the following bounds |U(T) e| for e = sum_k c_k e_k,
 and each part of e may use the smallest of them.

@@ -1,4 +1,4 @@
-"""The velocity as the solver knows it: the modes that couple those kept, and an estimate of what samples miss."""
+"""The velocity in the solver: the modes that couple those kept, and an estimate of what samples miss."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from pde.fields import PeriodicField
 from pde.spectral._tail import Tail
 
 _FINEST = 512
-# Modes of a spline, which has them all, that are looked at beyond those kept.
+# Largest mode of a spline, which has infinitely many, that is considered beyond those kept.
 _FARTHEST = 768
 # A callable is compared with another grid once in each of so many parts of the time, at most.
 _PARTS = 64
-# Times, as fractions of the horizon without a pattern, at which a callable is looked at beforehand.
+# Times, as fractions of the horizon without a pattern, at which a callable is sampled beforehand.
 _TIMES = (0.0, 0.136, 0.3819, 0.6271, 0.8743, 1.0)
 
 
