@@ -125,7 +125,7 @@ class Row:
 
 
 class Problem(NamedTuple):
-    """A network by the name that the peers know, its weights, images, and their labels."""
+    """The name of a network in `plain_networks`, the network, images, and their labels."""
 
     name: str
     model: torch.nn.Module

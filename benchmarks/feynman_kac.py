@@ -133,9 +133,7 @@ class Row:
 def save_fields(folder):
     """Write the problem for every tool to read; returns the path, u and the variance of f(X_T) at the points."""
     velocity, terminal = pinned.make_fields(N)
-    x = np.arange(N_POINTS_SIDE) / N_POINTS_SIDE
-    points = np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 2)
-    stride = N // N_POINTS_SIDE
+    points, stride = pde.grid.points(N_POINTS_SIDE).reshape(-1, 2), N // N_POINTS_SIDE
 
     def at_points(values):
         problem = pde.ConvectionDiffusion(velocity, values, sigma=pinned.SIGMA, horizon=pinned.HORIZON)

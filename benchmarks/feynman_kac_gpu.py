@@ -160,14 +160,9 @@ def figure4(*, quick, seed):
 
 
 def versions():
-    """Provenance of the numbers."""
-    found = {}
-    for name in ("numpy", "numba", "numba-cuda", "cuda-bindings", "cuda-core"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    """Versions of the packages that compile the kernel; None for a missing one."""
+    installed = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()}
+    return {name: installed.get(name) for name in ("numpy", "numba", "numba-cuda", "cuda-bindings", "cuda-core")}
 
 
 def main():

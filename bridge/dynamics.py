@@ -237,7 +237,7 @@ def _dtype(t):
 
 
 def _width(block):
-    """Channels that the first layer of a block takes, where that is known."""
+    """Number of input channels of a block's first layer; None if unknown."""
     for module in block.branch.modules():
         # The width behind a layer that is not PyTorch's own, as TorusFeatures, is not known.
         if not (any(module.children()) or type(module).__module__.startswith("torch.nn.")):

@@ -13,7 +13,7 @@ __all__ = ["Density", "solve"]
 
 @dataclass(frozen=True, eq=False)
 class Density:
-    """The density at t = T and what is known of its error.
+    """The density at t = T, with estimates of its error.
 
     Attributes
     ----------

@@ -176,9 +176,8 @@ class ConvectionDiffusion:
 
     def with_terminal(self, terminal):
         """Return the same problem for other terminal data, without a closed form."""
-        sigma = self.sigma
         return ConvectionDiffusion(
-            self.velocity, terminal, sigma=sigma, horizon=self.horizon, length=self.length,
+            self.velocity, terminal, sigma=self.sigma, horizon=self.horizon, length=self.length,
             potential=self.potential, source=self.source,
         )  # fmt: skip
 

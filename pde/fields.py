@@ -16,7 +16,7 @@ _BLOCK_ENTRIES = 2**22
 
 
 class PeriodicField:
-    """A field on the torus of period `length`, known on a grid and evaluated anywhere.
+    """A field on the torus of period `length`, given on a grid and evaluated anywhere.
 
     trigonometric:      u(x) = sum_k c_k exp(2 pi i k . x / length)      exact for band-limited data
     bilinear, bicubic:  u(x) = sum_ij a_ij B(n x / length - i) B(n y / length - j)
@@ -163,8 +163,8 @@ class PeriodicField:
         (trigonometric; and of 1.0016 if n_modes <= n / 20).
         """
         refine = 1 if self.interpolation == "bilinear" else 4
-        values = self.on_grid(refine * self.n if n is None else n)
-        return float(np.sqrt(_splines.squares(values, scalar=self.values.ndim == 2).max()))
+        squares = self.on_grid(refine * self.n if n is None else n) ** 2
+        return float(np.sqrt((squares if squares.ndim == 2 else squares.sum(axis=-3)).max()))
 
     def jacobian_sup_norm(self, n=None):
         """Return max |grad u(x)|, the largest singular value of the Jacobian, over the points of a grid of n per side.

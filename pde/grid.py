@@ -78,7 +78,7 @@ def fast_size(n: int) -> int:
     Parameters
     ----------
     n : int
-        Points per side wanted, >= 1.
+        Least number of points per side, >= 1.
 
     Returns
     -------

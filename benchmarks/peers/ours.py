@@ -1,4 +1,4 @@
-"""This project: `pde.spectral.solve`, everything it does from the arrays to the solution inside the timer."""
+"""This project: `pde.spectral.solve`, timed from the arrays to the solution."""
 
 from worker import serve
 

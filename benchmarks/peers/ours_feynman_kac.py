@@ -1,4 +1,4 @@
-"""This project: `pde.feynman_kac.estimate`, or `solve_to` if an error is wanted, all from arrays to means timed."""
+"""This project: `pde.feynman_kac.estimate`, or `solve_to` if an error is prescribed, timed from arrays to means."""
 
 from worker import serve
 

@@ -218,7 +218,7 @@ def _merged(job, starts, blocks, share, n_shards, saved, progress):
 def _bar(progress, blocks, done):
     if not progress:
         return contextlib.nullcontext()
-    from tqdm.auto import tqdm  # Which looks for a notebook.
+    from tqdm.auto import tqdm  # It detects notebooks.
 
     sizes = {"total": blocks.n_particles_before(len(blocks)), "initial": blocks.n_particles_before(done)}
     return tqdm(**sizes, unit="path", unit_scale=True)

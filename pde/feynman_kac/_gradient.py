@@ -81,8 +81,7 @@ def gradient(
     scheme : {"euler", "heun"}
         "heun", of weak order 2, for "pathwise" alone.
     n : int, optional
-        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
+        Points per side on which callables of x are sampled at each step, as for `estimate`.
 
     Returns
     -------

@@ -100,7 +100,7 @@ def refuse_unless_finite(mean, stderr, n_samples):
 
 
 def rare_points(mean, stderr, n_samples, lowest, highest, *, pairs=False):
-    """Masks: where all samples agree, and where fewer than ten make up a mean that is as good as two-valued.
+    """Masks: where all samples agree, and where fewer than ten make up the mean of a nearly two-valued result.
 
     Antithetic pairs may agree by symmetry, but not at the end of the range.
     """

@@ -96,7 +96,7 @@ def multilevel(
     points : array_like of shape (..., 2)
         Starting points, at least one; the levels' numbers of samples are the same for all.
     stderr : float, default=1e-3
-        Root-mean-square error wanted, in units of f; > 0.
+        Root-mean-square error allowed, in units of f; > 0.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
         Seed. The result depends on it alone, not on the number of threads.
 
@@ -116,9 +116,7 @@ def multilevel(
     max_cost : float, default=1e12
         Largest number of path-steps.
     n : int, optional
-        Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
-        default those of the problem's fields, or 128, refined up to 512 until they are resolved. A RuntimeWarning if
-        they are not.
+        Points per side on which callables of x are sampled at each step, as for `estimate`.
 
     Returns
     -------
@@ -154,7 +152,7 @@ def multilevel(
     >>> bool((np.abs(e.mean - problem.exact([[0.2, 0.3], [0.7, 0.1]])) < 5 * 3e-3).all())
     True
     """
-    points, _ = _arguments.places(problem, points)
+    points, starts = _arguments.places(problem, points)
     if not points.size:
         raise ValueError(f"points must hold at least one point, got shape {points.shape}")
     stderr = checks.accuracy("stderr", stderr)
@@ -171,7 +169,6 @@ def multilevel(
     paths = LevelPaths(problem, n, base)
     if base * 2 ** (max_levels - 1) >= 2**32:
         raise ValueError("base * 2**(max_levels - 1) must be < 2**32, the range of the counters")
-    starts = points.reshape(-1, 2)
     default_pilot = max(16, -(-2048 // len(starts)))
     n_pilot = default_pilot if n_pilot is None else checks.integer("n_pilot", n_pilot, at_least=2)
     levels = Levels(paths, starts, base, n_pilot, key_from(rng), max_cost)

@@ -66,8 +66,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     max_cost : float, default=1e12
         Largest number of path-steps.
     n : int, optional
-        Points per side on which velocity, potential and source given as callables of x are sampled; by default those
-        of the problem's fields, or 128, refined up to 512 until they are resolved. A RuntimeWarning if they are not.
+        Points per side on which callables of x are sampled at each step, as for `estimate`.
 
     Returns
     -------

@@ -38,8 +38,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     antithetic : bool, default=False
         Paths 2 i and 2 i + 1 have opposite increments.
     n : int, optional
-        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the problem's fields, or 128, refined up to 512 until it is resolved. A RuntimeWarning if it is not.
+        Points per side on which callables of x are sampled at each step, as for `estimate`.
 
     Returns
     -------

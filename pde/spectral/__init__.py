@@ -34,7 +34,7 @@ class UnresolvedError(ArithmeticError):
 
 @dataclass(frozen=True, eq=False)
 class SpectralSolution:
-    """The solution at t = 0 and what is known of its error.
+    """The solution at t = 0, with an estimate of its error and a record of the integration.
 
     Attributes
     ----------

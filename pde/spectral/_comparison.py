@@ -15,7 +15,7 @@ from pde.spectral import _data
 # Shares of the modes on which a solution is repeated: the second, where the first is not enough, is near to all of
 # them, and the difference small if u converges fast.
 _FEWER, _FEW_LESS = 0.7, 0.85
-# Least share of the difference that what lies beyond is taken to be.
+# Least share of the difference that is attributed to what lies beyond the modes kept.
 _LEAST_SHARE = 0.5
 # Share of it that modes lost on the way give back: they are fewer by half at least than with fewer modes.
 _GIVEN_BACK = 0.25
@@ -69,7 +69,7 @@ def _is_nearly_resolved(march):
 
 
 def _compare_modes(march, difference, share, of_samples=False):
-    """Compare with a share of the modes, from coarser samples if wanted."""
+    """Compare with a share of the modes and, with `of_samples`, with coarser samples of f."""
     k_max = math.floor(share * march.k_max)
     found = difference(k_max, of_samples)
     if k_max < march.k_max:
@@ -79,7 +79,7 @@ def _compare_modes(march, difference, share, of_samples=False):
 
 
 def _difference(march, solve, k_max, of_samples):
-    """Twice the difference from the solution on the modes |k_i| <= k_max, from coarser samples of f if wanted."""
+    """Twice the difference from the solution on the modes |k_i| <= k_max, of coarser samples with `of_samples`."""
     other = solve(True, k_max=k_max, data=_kept(march, of_samples)) if k_max else None
     if other is None or other.violation:
         return math.inf

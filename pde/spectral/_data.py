@@ -22,7 +22,7 @@ _FARTHEST = 1024
 
 
 class Data(NamedTuple):
-    """Coefficients c[R + k_1, k_2] of scalar data, k_2 >= 0, shape (2 R + 1, R + 1), and what is known beside them.
+    """Coefficients c[R + k_1, k_2] of scalar data, k_2 >= 0, shape (2 R + 1, R + 1), with their errors.
 
     `aliases` of the shape of c, limited to the modes kept, estimates their error (None: exact); `coarser` are those
     modes from half as fine a grid; `rest` bounds the root mean square of what lies beyond R; `values` are on a fine
