@@ -68,15 +68,14 @@ class Worker:
             raise RuntimeError(f"{self.tool.name} ended unexpectedly; the end of its log:\n{tail}")
         return json.loads(line)
 
-    def solve(self, fields, n, setting, *, repeats, save=False, cold=False):
+    def solve(self, fields, setting, *, repeats, save=False, cold=False):
         """Seconds of each solve of the problem in the file `fields` and, if saved, the solution.
 
         cold: without a first solve outside the timer, for solves that take minutes.
         """
-        path = self.folder / f"{self.tool.name}-{n}.npy"
+        path = self.folder / f"{self.tool.name}.npy"
         request = {
             "fields": str(fields),
-            "n": n,
             "setting": self.tool.options | setting,
             "repeats": repeats,
             "cold": cold,

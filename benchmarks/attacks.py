@@ -215,12 +215,12 @@ def measure(workers, problems, judges, folder, *, n_iter, rounds, threads):
         setting = common | ({"step_size": STEP_SIZE} if case.attack == "pgd" else {}) | case.options
         first = None
         if case.attack == "pgd":
-            first = worker.solve(path, n_images, setting | {"n_iter": 1}, repeats=0, save=True)["u"]
-        x_adv = worker.solve(path, n_images, setting, repeats=0, save=True)["u"]
+            first = worker.solve(path, setting | {"n_iter": 1}, repeats=0, save=True)["u"]
+        x_adv = worker.solve(path, setting, repeats=0, save=True)["u"]
         judged = judges[case.problem](case, first, x_adv)
         names = case.problem, case.attack, case.tool.name, case.method
         row = Row(*names, threads, n_images, setting["n_iter"], **judged)
-        turns.append((row, partial(worker.solve, path, n_images, setting, repeats=1)))
+        turns.append((row, partial(worker.solve, path, setting, repeats=1)))
     return _driver.take_turns(turns, rounds)
 
 

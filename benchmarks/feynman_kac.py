@@ -157,11 +157,11 @@ def measure(workers, cases, path, u, variance, *, rounds, quick):
             continue
         setting = {"n_paths": n_paths, "n_steps": case.n_steps, **case.options}
         worker = workers[case.tool.name]
-        mean = worker.solve(path, N, setting, repeats=0, save=True)["u"]
+        mean = worker.solve(path, setting, repeats=0, save=True)["u"]
         chi2 = float(np.mean((mean - u) ** 2 / (variance / n_paths)))
         noise = float(np.sqrt(variance.mean() / n_paths))
         row = Row(case.tool.name, case.method, case.dtype, n_paths, case.n_steps, chi2, noise)
-        turns.append((row, partial(worker.solve, path, N, setting, repeats=case.repeats)))
+        turns.append((row, partial(worker.solve, path, setting, repeats=case.repeats)))
     return _driver.take_turns(turns, rounds)
 
 

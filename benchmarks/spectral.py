@@ -73,24 +73,24 @@ class Row:
     cpu_seconds: list = field(default_factory=list)
 
 
-def max_error(worker, fields, n, setting, reference):
+def max_error(worker, fields, setting, reference):
     """Error and number of steps of one solve; infinite where it fails."""
     try:
-        reply = worker.solve(fields, n, setting, repeats=0, save=True)
+        reply = worker.solve(fields, setting, repeats=0, save=True)
     except _driver.SolveError:
         return np.inf, 0
     error = float(np.abs(reply["u"] - reference).max())
     return (error if np.isfinite(error) else np.inf), reply["n_steps"]
 
 
-def tune(worker, fields, n, reference):
+def tune(worker, fields, reference):
     """The loosest candidate with error <= TARGET, its error and steps; None if none of them reaches it."""
     candidates = worker.tool.candidates
     low, high, best = 0, len(candidates), None
     # Bisection: the error falls along the list.
     while low < high:
         middle = (low + high) // 2
-        error, n_steps = max_error(worker, fields, n, candidates[middle], reference)
+        error, n_steps = max_error(worker, fields, candidates[middle], reference)
         if error <= TARGET:
             high, best = middle, (candidates[middle], error, n_steps)
         else:
@@ -104,15 +104,15 @@ def compare(workers, comparison, problem, n, folder, *, rounds, repeats):
     for worker in workers:
         if comparison == "paper":
             setting = worker.tool.paper_setting
-            found = (setting, *max_error(worker, fields, n, setting, reference))
+            found = (setting, *max_error(worker, fields, setting, reference))
         else:
-            found = tune(worker, fields, n, reference)
+            found = tune(worker, fields, reference)
         if found is None or not np.isfinite(found[1]):
             print(f"{worker.tool.name} has no solution for '{problem.name}, {comparison}' at n = {n}", file=sys.stderr)
             continue
         setting, error, n_steps = found
         row = Row(problem.name, comparison, n, worker.tool.name, worker.method, setting, n_steps, error)
-        turns.append((row, partial(worker.solve, fields, n, setting, repeats=repeats)))
+        turns.append((row, partial(worker.solve, fields, setting, repeats=repeats)))
     return _driver.take_turns(turns, rounds)
 
 

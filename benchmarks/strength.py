@@ -91,7 +91,7 @@ class Attacked:
 
     def broken(self, worker, setting):
         """The images that a tool breaks (n_images,), and its processor seconds."""
-        replies = [worker.solve(path, BATCH, setting, repeats=1, save=True, cold=True) for path in self.paths]
+        replies = [worker.solve(path, setting, repeats=1, save=True, cold=True) for path in self.paths]
         x_adv = torch.cat([torch.from_numpy(reply["u"]) for reply in replies])
         step = (x_adv - self.x).flatten(1)
         far = step.abs().amax(1) if setting["norm"] == "linf" else step.norm(dim=1)

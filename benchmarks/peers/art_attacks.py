@@ -7,10 +7,10 @@ from plain_networks import load, make
 from worker import serve
 
 
-def make_solve(fields, n, network, attack, n_iter, eps, step_size=None):
+def make_solve(fields, network, attack, n_iter, eps, step_size=None):
     model, loss = load(make(network), fields), torch.nn.CrossEntropyLoss()
     classifier = PyTorchClassifier(model, loss, (3, 32, 32), 10, clip_values=(0, 1), device_type="cpu")
-    common = {"eps": eps, "max_iter": n_iter, "batch_size": n, "verbose": False}
+    common = {"eps": eps, "max_iter": n_iter, "batch_size": len(fields["x"]), "verbose": False}
     made = {
         "pgd": lambda: ProjectedGradientDescentPyTorch(classifier, eps_step=step_size, **common),
         "apgd": lambda: AutoProjectedGradientDescent(

@@ -20,7 +20,7 @@ class ScalarNoise(diffrax.ControlTerm):
         return vf * control
 
 
-def make_solve(fields, n, n_paths, n_steps, brownian):
+def make_solve(fields, n_paths, n_steps, brownian):
     dt, _ = step_sizes(fields, n_steps)
     horizon, length = float(fields["horizon"]), float(fields["length"])
     sigma = jnp.float32(float(fields["sigma"]) / length)

@@ -56,8 +56,8 @@ class ConvectionDiffusion(ex.BaseStepper):
         return Transport(self.num_points, self.velocity, derivative_operator, self.batched)
 
 
-def make_solve(fields, n, dt, batched=False):
-    horizon = float(fields["horizon"])
+def make_solve(fields, dt, batched=False):
+    n, horizon = len(fields["terminal"]), float(fields["horizon"])
     n_steps = round(horizon / dt)
     velocity, nu, length = jnp.asarray(fields["velocity"]), float(fields["sigma"]) ** 2 / 2, float(fields["length"])
     stepper = ConvectionDiffusion(n, horizon / n_steps, velocity, nu, length, batched)

@@ -71,8 +71,8 @@ class Simul(SimulBasePseudoSpectral):
         return tendencies
 
 
-def make_solve(fields, n, dt):
-    horizon = float(fields["horizon"])
+def make_solve(fields, dt):
+    n, horizon = len(fields["terminal"]), float(fields["horizon"])
     n_steps = round(horizon / dt)
     params = Simul.create_default_params()
     params.oper.nx = params.oper.ny = n

@@ -5,7 +5,7 @@ from plain_networks import load, make, problem
 from worker import serve
 
 
-def make_solve(fields, n, network, attack, n_iter, eps, step_size):
+def make_solve(fields, network, attack, n_iter, eps, step_size):
     if attack != "pgd":
         raise ValueError(f"foolbox has no {attack}")
     model = foolbox.PyTorchModel(load(make(network), fields), bounds=(0, 1))

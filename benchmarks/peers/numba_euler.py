@@ -28,7 +28,7 @@ def advance(begin, velocity, dt, scale, n_steps):
     return end
 
 
-def make_solve(fields, n, n_paths, n_steps):
+def make_solve(fields, n_paths, n_steps):
     dt, scale = step_sizes(fields, n_steps)
     velocity = fields["velocity"] / float(fields["length"])
     begin = starts(fields, n_paths, float)

@@ -6,7 +6,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from worker import serve
 
 
-def make_solve(fields, n, network, attack, n_iter, eps, norm="linf"):
+def make_solve(fields, network, attack, n_iter, eps, norm="linf"):
     model = load(make(network), fields)
     x, y = problem(fields)
     common = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "n_iter": n_iter, "device": "cpu"}

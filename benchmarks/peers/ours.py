@@ -5,7 +5,7 @@ from worker import serve
 import pde
 
 
-def make_solve(fields, n, rtol):
+def make_solve(fields, rtol):
     physics = {name: float(fields[name]) for name in ("sigma", "horizon", "length")}
 
     def solve():

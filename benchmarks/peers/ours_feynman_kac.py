@@ -5,7 +5,7 @@ from worker import serve
 import pde
 
 
-def make_solve(fields, n, n_paths, n_steps, **options):
+def make_solve(fields, n_paths, n_steps, **options):
     physics = {name: float(fields[name]) for name in ("sigma", "horizon", "length")}
 
     def solve():

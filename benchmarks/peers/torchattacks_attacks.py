@@ -6,7 +6,7 @@ from plain_networks import load, make, problem
 from worker import serve
 
 
-def make_solve(fields, n, network, attack, n_iter, eps, step_size=None, norm="linf", prepared=False):
+def make_solve(fields, network, attack, n_iter, eps, step_size=None, norm="linf", prepared=False):
     model = load(make(network), fields)
     if prepared:
         # What a user could do without us: weights without gradients, channels last.

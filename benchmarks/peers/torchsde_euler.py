@@ -33,7 +33,7 @@ class Transport(torch.nn.Module):
         return self.sigma.expand_as(y)
 
 
-def make_solve(fields, n, n_paths, n_steps):
+def make_solve(fields, n_paths, n_steps):
     horizon, length = float(fields["horizon"]), float(fields["length"])
     sde = Transport(
         torch.tensor(fields["velocity"] / length, dtype=torch.float32), torch.tensor(float(fields["sigma"]) / length)

@@ -1,6 +1,6 @@
 """The protocol between the driver and one tool: JSON lines on stdin and stdout, one process per tool, kept alive.
 
-A request {"fields": NPZ, "n": n, "setting": {...}, "repeats": k, "cold": false, "save": NPY or null} has the reply
+A request {"fields": NPZ, "setting": {...}, "repeats": k, "cold": false, "save": NPY or null} has the reply
 {"seconds": [...], "cpu_seconds": [...], "n_steps": m}, or {"error": text} if the solve fails.
 Needs NumPy alone, because it runs inside the environment of every peer.
 """
@@ -17,7 +17,7 @@ import numpy as np
 def serve(method, make_solve, *packages):
     """Serve requests until stdin closes; `packages` do the work, and their versions are recorded.
 
-    make_solve(fields, n, **setting) plans and returns solve() -> (u, n_steps), from NumPy to NumPy.
+    make_solve(fields, **setting) plans and returns solve() -> (u, n_steps), from NumPy to NumPy.
     """
     # Tools print banners: the driver's pipe moves out of their reach, and what they print goes to the log.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
@@ -42,7 +42,7 @@ def measured(request, make_solve, ready):
     key = json.dumps([request["fields"], request["setting"]])
     if key not in ready:
         with np.load(request["fields"]) as data:
-            ready[key] = make_solve(dict(data), request["n"], **request["setting"])
+            ready[key] = make_solve(dict(data), **request["setting"])
         if not request["cold"]:
             u, n_steps = ready[key]()
     elif not request["repeats"]:
