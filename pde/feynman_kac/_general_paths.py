@@ -40,7 +40,7 @@ class GeneralPaths:
         self.counters = np.ascontiguousarray(steps.counters if counters is None else counters)
         self.velocity = VelocityTables(problem, n, tolerance=tolerance)
         self._made = {}
-        # A potential or source that changes at every step has its tables made for so many steps at a time.
+        # Tables of a potential or source that changes at every step are made for so many steps at a time.
         self._sizes = {
             name: size_of_tables(problem, name, self.velocity.n, VELOCITY_TOLERANCE)
             for name in ("potential", "source")

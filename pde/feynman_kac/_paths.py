@@ -118,7 +118,7 @@ class Walk:
         """f(X_T) of shape (k, n_points, n_paths), for terminal data that no table holds."""
         cell = np.stack([x, y], axis=-1) * 2.0**-32 if self.single else np.stack([x, y], axis=-1) % 1.0
         values = self.problem.terminal_at(cell * self.problem.length)
-        # Several data stand last.
+        # From data along the last axis to the first.
         values = np.moveaxis(values.reshape(*x.shape, -1), -1, 0)
         return np.ascontiguousarray(values.swapaxes(1, 2)) if self.common else values
 

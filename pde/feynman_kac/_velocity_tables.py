@@ -162,7 +162,7 @@ class VelocityTables:
             yield Piece(stack, np.repeat(indices[:, None], n_stages, axis=1), run.first, run.counter, run.dt)
 
     def _of_times(self, steps, n_stages):
-        # From the beginning of a step to that of the next: tables of its own, and the next step's first.
+        # Number of tables of a step; the last of several stages uses the first table of the next step.
         apart = max(1, n_stages - 1)
         chunk = max(1, _TABLE_BYTES // self._bytes_per_table() // apart)
         # One call of the generator serves 64 steps, and coupled loops take steps in pairs.

@@ -141,7 +141,7 @@ class _Basis:
         return self.invariant or self.size == self.limit
 
     def extend(self, v):
-        """Take v = A (the last vector) into the basis; v is overwritten. False if the sketch does not see it."""
+        """Take v = A (the last vector) into the basis; v is overwritten. False if the sketch misses it."""
         if self._sketched:
             status = extend(v, self.size + 1, self._blocks, self._signs, self._vectors, self._q, self._r, self.g)
         else:
