@@ -1,4 +1,4 @@
-"""What the benchmarks share: the peers' environments, a process for each tool, the machine, the result file."""
+"""Shared by the benchmarks: the peers' environments, a process for each tool, the machine, the result file."""
 
 import argparse
 import contextlib
@@ -22,7 +22,7 @@ PEERS, ENVS = HERE / "peers", HERE / ".envs"
 
 @dataclass(frozen=True)
 class Tool:
-    """What is timed: a script of `peers/`, the environment it runs in (None: this one) and its fixed options."""
+    """A tool to be timed: a script of `peers/`, the environment it runs in (None: this one) and its fixed options."""
 
     name: str
     script: str
@@ -68,15 +68,14 @@ class Worker:
             raise RuntimeError(f"{self.tool.name} ended unexpectedly; the end of its log:\n{tail}")
         return json.loads(line)
 
-    def solve(self, fields, n, setting, *, repeats, save=False, cold=False):
+    def solve(self, fields, setting, *, repeats, save=False, cold=False):
         """Seconds of each solve of the problem in the file `fields` and, if saved, the solution.
 
-        cold: without a first solve outside the timer, for what takes minutes.
+        cold: without a first solve outside the timer, for solves that take minutes.
         """
-        path = self.folder / f"{self.tool.name}-{n}.npy"
+        path = self.folder / f"{self.tool.name}.npy"
         request = {
             "fields": str(fields),
-            "n": n,
             "setting": self.tool.options | setting,
             "repeats": repeats,
             "cold": cold,
@@ -96,19 +95,31 @@ class Worker:
             self.process.kill()
 
 
-def parse_arguments(doc, *, quick, rounds, **options):
-    """Arguments of a benchmark of peers; `rounds` without and with --quick, `options` more of `add_argument`."""
+def make_parser(doc, *, quick):
+    """Parser of a benchmark's command line, with --quick and --out; `doc` is its help."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setup", action="store_true", help="make the peers' environments and stop")
-    parser.add_argument("--envs", type=Path, default=ENVS, help="where they are (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
+    return parser
+
+
+def parse_arguments(doc, tools, *, quick, rounds, borrow=False, **options):
+    """Arguments of a benchmark of peers; `rounds` without and with --quick, `options` more of `add_argument`.
+
+    With --setup, make the environments of the tools and exit.
+    """
+    parser = make_parser(doc, quick=quick)
+    parser.add_argument("--setup", action="store_true", help="make the peers' environments and exit")
+    parser.add_argument("--envs", type=Path, default=ENVS, help="folder of these environments (default: %(default)s)")
     full, short = rounds
     parser.add_argument("--rounds", type=int, help=f"turns of each tool (default: {full}, quick: {short})")
     for name, keywords in options.items():
         parser.add_argument(f"--{name}", **keywords)
-    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
     args = parser.parse_args()
     args.envs = args.envs.resolve()
+    if args.setup:
+        set_up(tools, args.envs, borrow=borrow)
+        parser.exit()
     args.rounds = args.rounds or (short if args.quick else full)
     return args
 
@@ -120,7 +131,7 @@ def environment_python(folder):
 def set_up(tools, envs, *, borrow=False):
     """Make one virtual environment per peer, with the pinned versions of peers/NAME.txt.
 
-    borrow: for peers that need PyTorch, which is large: it and what else this environment has are borrowed.
+    borrow: let them import the packages of this environment as well, such as PyTorch, which is large.
     """
     for name in sorted({tool.env for tool in tools if tool.env}):
         print(f"{name}: {envs / name}", flush=True)
@@ -129,14 +140,14 @@ def set_up(tools, envs, *, borrow=False):
         if borrow:
             query = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
             site = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
-            # The name sorts last, so that what is installed there goes first.
+            # The name sorts last, so that packages installed there take precedence.
             (Path(site) / "zz_borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
         pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
         subprocess.run([*pip, "-r", str(PEERS / f"{name}.txt")], check=True)
 
 
 def machine():
-    """What the numbers depend on."""
+    """The machine, and the commit, on which the numbers depend."""
     cpu, flags = platform.processor() or platform.machine(), ""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         lines = [line.partition(":") for line in file]
@@ -155,13 +166,21 @@ def machine():
     }
 
 
-def arguments():
-    """The command line for a result file: absolute paths by their last name, which says enough on another machine."""
-    return [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+def headline(where):
+    """Processor, cores and load of a `machine`."""
+    load = f", load {where['load_average'][0]:.1f}" if where["load_average"] else ""
+    return f"{where['cpu']}, {where['n_cores']} cores{load}"
+
+
+def write_result(path, where, versions, **data):
+    """Write a result file: the data, and the machine, versions and command line that they come from."""
+    # Absolute paths by their last name: the rest means nothing on another machine.
+    arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    write_json(path, {"machine": where, "versions": versions, "arguments": arguments} | data)
 
 
 def write_json(path, data):
-    """Whole or not at all, so that an interrupted run never leaves half a result."""
+    """Write a file as a whole, so that an interrupted run never leaves half a result."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".json", delete=False) as file:
@@ -173,7 +192,7 @@ def write_json(path, data):
 
 
 def start_workers(stack, tools, envs, folder, threads):
-    """A process for every tool whose environment exists."""
+    """A process for every tool whose environment exists, by the tool's name."""
     workers = []
     for tool in tools:
         python = sys.executable if tool.env is None else environment_python(envs / tool.env)
@@ -185,4 +204,19 @@ def start_workers(stack, tools, envs, folder, threads):
         workers.append(worker)
     for worker in workers:
         worker.greet()
-    return workers
+    return {worker.tool.name: worker for worker in workers}
+
+
+def take_turns(turns, rounds):
+    """Time the tools in turn and return their rows; `turns` are pairs of a row and a call of `Worker.solve`."""
+    for _ in range(rounds):
+        for row, solve in turns:
+            reply = solve()
+            row.seconds += reply["seconds"]
+            row.cpu_seconds += reply["cpu_seconds"]
+    return [row for row, _ in turns]
+
+
+def weights_of(model):
+    """The numbers of a PyTorch model, in sequence, as `plain_networks.load` reads them from a file."""
+    return {f"weight{i:03}": value.numpy() for i, value in enumerate(model.state_dict().values())}

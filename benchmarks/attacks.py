@@ -7,30 +7,30 @@ PGD-20 (the paper's IFGSM: 20 steps of 2/255, eps = 8/255, no random start) of 1
 torchvision's ResNet-18, and APGD-CE of 20 and FAB of 5 steps on a trained ResNet-20 of the zoo and the 100 images that
 come with it. All tools attack the network as its owner hands it over, NCHW and with weights that require gradients;
 "prepared" is what a user of torchattacks could do to it by hand, frozen parameters and channels-last order. Ours are
-the plain calls of `nets.attacks`: on the very network of the peers; "ours" on `nets.build("resnet20")`, in single
+plain calls of `nets.attacks`, on the network of the peers ("same model") and on `nets.build("resnet20")`, in single
 precision and under `torch.autocast` in bfloat16. Every tool runs in a process of its own that warms up outside the
 timer, once with one thread and once with two; the tools take turns. "ratio" is the median over the rounds of
-torchattacks' time over the tool's in the same round, "core" that of their least processor times, which a busy machine
-changes less. Rates want the machine for themselves.
+torchattacks' time over the tool's in the same round, "core" the ratio of their least processor times, which a busy
+machine changes less. Rates need an idle machine.
 
-The numbers of all tools are the same network's, with calibrated statistics of the batch normalisations. That all make
-the same images by PGD is seen twice. "step 1": the share of pixels that differ after one step from the step computed in
-double precision. "loss": cross-entropy at the images after all steps, in double precision, over that of the images of
-an attack computed in double precision. In single precision rounding turns the sign of gradients near 0, so that after
-20 steps pixels differ by far more than rounding, at no cost to the loss. In bfloat16 about a sixth of the signs differ:
-that is for crafting images to train on, not for evaluation; the row is left out where the processor only emulates it.
-Of APGD and FAB the images must lie in the ball, and "broken", the share that is misclassified, must be that of ours in
-double precision but for 5 images; `strength.py` compares more closely.
+All tools attack the same weights, with calibrated statistics of the batch normalisations. Two columns show that all
+make the same images by PGD. "step 1": the share of pixels that differ after one step from the step computed in double
+precision. "loss": cross-entropy at the images after all steps, over that of an attack computed in double precision. In
+single precision rounding flips the sign of gradients near 0, so that after 20 steps pixels differ by far more than
+rounding, at no cost to the loss. In bfloat16 about a sixth of the signs differ: that is for crafting images to train
+on, not for evaluation; the row is left out where the processor only emulates it. Images of APGD and FAB must lie in the
+ball, and "broken", the share that is misclassified, must be that of ours in double precision up to 5 images;
+`strength.py` compares more closely.
 
 About 15 minutes on two cores with --threads 2 --rounds 5; `--quick` two or three.
 """
 
 import contextlib
 import copy
-import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -45,9 +45,9 @@ import nets
 
 EPS, STEP_SIZE, BATCH = 8 / 255, 2 / 255, 128
 N_ITER, N_ITER_QUICK = {"pgd": 20, "apgd": 20, "fab": 5}, {"pgd": 3, "apgd": 5, "fab": 1}
-# Share of the pixels whose first step may differ: gradients that rounding turns; and how far the loss may be off.
+# Largest share of pixels whose first step differs, by gradients of either sign up to rounding; and error of the loss.
 SINGLE, HALF = {"step": 2e-3, "loss": 0.01}, {"step": 0.25, "loss": 0.2}
-# Of the broken images of APGD and FAB, whose starts and draws differ.
+# Largest difference of the numbers of images that APGD and FAB break, whose starts and draws differ.
 N_APART = 5
 
 OURS = _driver.Tool("ours", "ours_attacks.py")
@@ -125,7 +125,7 @@ class Row:
 
 
 class Problem(NamedTuple):
-    """A network by the name that the peers know, its weights, images, and their labels."""
+    """The name of a network in `plain_networks`, the network, images, and their labels."""
 
     name: str
     model: torch.nn.Module
@@ -133,9 +133,8 @@ class Problem(NamedTuple):
     y: torch.Tensor
 
     def fields(self):
-        """What a worker reads."""
-        weights = {f"weight{i:03}": value.numpy() for i, value in enumerate(self.model.state_dict().values())}
-        return {"x": self.x.numpy(), "y": self.y.numpy()} | weights
+        """The arrays that a worker reads."""
+        return {"x": self.x.numpy(), "y": self.y.numpy()} | _driver.weights_of(self.model)
 
 
 def make_problems():
@@ -182,7 +181,7 @@ class Judge:
             return (self.model(x_adv).argmax(1) != self.y).double().mean().item()
 
     def __call__(self, case, first, x_adv):
-        """What a row says of the images after one step and after all, and whether that is right."""
+        """The entries of a row on the images after one step and after all, and whether they are right."""
         x_adv = torch.from_numpy(x_adv).double()
         inside = (x_adv - self.x).abs().max() <= EPS + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
         if case.attack != "pgd":
@@ -208,6 +207,7 @@ def measure(workers, problems, judges, folder, *, n_iter, rounds, threads):
         if case.tool.name not in workers or (case.options.get("bf16") and not torch.cpu._is_avx512_bf16_supported()):
             continue
         worker, problem = workers[case.tool.name], problems[case.problem]
+        n_images = len(problem.x)
         path = folder / f"{case.problem.replace(' ', '-')}.npz"
         if not path.exists():
             np.savez(path, **problem.fields())
@@ -215,19 +215,13 @@ def measure(workers, problems, judges, folder, *, n_iter, rounds, threads):
         setting = common | ({"step_size": STEP_SIZE} if case.attack == "pgd" else {}) | case.options
         first = None
         if case.attack == "pgd":
-            first = worker.solve(path, len(problem.x), setting | {"n_iter": 1}, repeats=0, save=True)["u"]
-        x_adv = worker.solve(path, len(problem.x), setting, repeats=0, save=True)["u"]
+            first = worker.solve(path, setting | {"n_iter": 1}, repeats=0, save=True)["u"]
+        x_adv = worker.solve(path, setting, repeats=0, save=True)["u"]
         judged = judges[case.problem](case, first, x_adv)
         names = case.problem, case.attack, case.tool.name, case.method
-        turns.append(
-            (worker, path, len(problem.x), setting, Row(*names, threads, len(problem.x), setting["n_iter"], **judged))
-        )
-    for _ in range(rounds):
-        for worker, path, n, setting, row in turns:
-            reply = worker.solve(path, n, setting, repeats=1)
-            row.seconds += reply["seconds"]
-            row.cpu_seconds += reply["cpu_seconds"]
-    return [row for *_, row in turns]
+        row = Row(*names, threads, n_images, setting["n_iter"], **judged)
+        turns.append((row, partial(worker.solve, path, setting, repeats=1)))
+    return _driver.take_turns(turns, rounds)
 
 
 def base_of(rows, row):
@@ -243,33 +237,30 @@ def table(rows):
         f"{'ratio':>7}{'core':>6}{'step 1':>9}{'loss':>8}{'broken':>8}"
     ]
     for row in rows:
-        base, said = base_of(rows, row), [(row.step, "9.5f"), (row.loss, "8.4f"), (row.broken, "8.2f")]
+        base, checked = base_of(rows, row), [(row.step, "9.5f"), (row.loss, "8.4f"), (row.broken, "8.2f")]
         lines.append(
             f"{row.network:18}{row.tool:14}{row.method:20}{row.threads:8}{min(row.seconds):8.2f}"
             f"{median(row.seconds):10.2f}{row.rate:15.0f}{row.ratio(base):7.2f}{row.core_ratio(base):6.2f}"
-            + "".join(format(value, width) if value is not None else " " * int(width[0]) for value, width in said)
+            + "".join(format(value, width) if value is not None else " " * int(width[0]) for value, width in checked)
         )
     return "\n".join(lines)
 
 
 def main():
     threads = {"type": int, "nargs": "+", "default": [1, 2], "help": "(default: 1 2)"}
-    args = _driver.parse_arguments(__doc__, quick="fewer steps, two rounds", rounds=(7, 2), threads=threads)
-    if args.setup:
-        _driver.set_up((ART, OFFICIAL), args.envs, borrow=True)
-        return
+    quick = "fewer steps, two rounds"
+    args = _driver.parse_arguments(__doc__, TOOLS, quick=quick, rounds=(7, 2), borrow=True, threads=threads)
     where = _driver.machine()
     n_iter = N_ITER_QUICK if args.quick else N_ITER
     problems = make_problems()
     judges = {name: Judge(problem, n_iter) for name, problem in problems.items()}
-    load = f", load {where['load_average'][0]:.1f}" if where["load_average"] else ""
-    print(f"{where['cpu']}, {os.cpu_count()} cores{load}; {args.rounds} rounds")
+    print(f"{_driver.headline(where)}; {args.rounds} rounds")
     rows, versions = [], {}
     for threads in args.threads:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-            workers = {w.tool.name: w for w in _driver.start_workers(stack, TOOLS, args.envs, folder, limits)}
+            workers = _driver.start_workers(stack, TOOLS, args.envs, folder, limits)
             rows += measure(workers, problems, judges, folder, n_iter=n_iter, rounds=args.rounds, threads=threads)
             versions |= {name: worker.versions for name, worker in workers.items()}
     print(table(rows))
@@ -280,12 +271,11 @@ def main():
             )
     if args.out:
         problem = {"n_iter": n_iter, "eps": EPS, "step_size": STEP_SIZE}
-        provenance = {"machine": where, "versions": versions, "arguments": _driver.arguments()}
         pairs = [(row, base_of(rows, row)) for row in rows]
         derived = [{"rate": r.rate, "ratio": r.ratio(b), "core_ratio": r.core_ratio(b)} for r, b in pairs]
         results = [asdict(row) | more for row, more in zip(rows, derived, strict=True)]
         tolerances = {"float32": SINGLE, "bfloat16": HALF, "n_apart": N_APART}
-        _driver.write_json(args.out, provenance | {"problem": problem, "tolerances": tolerances, "rows": results})
+        _driver.write_result(args.out, where, versions, problem=problem, tolerances=tolerances, rows=results)
     if not all(row.right for row in rows):
         sys.exit(1)
 

@@ -6,17 +6,15 @@ Designs: `released` (peers/released_ensemble.py); `ours`, `nets.build` in single
 `torch.autocast`; on a GPU also both under `torch.compile(mode="reduce-overhead")`, which is CUDA graphs. Work, on
 batches of 128 images of 32 x 32: `train` is forward, backward and a step of SGD; `attack` is one step of PGD;
 `adversarial` is ten of these and one of those, the iteration of the paper's Algorithm 3.1. The designs take turns, so
-that ratios survive a busy machine. Before anything is timed they are shown to be one network: equal logits and
-gradients under equal parameters without noise, and noise of one size. About ten minutes on two cores.
+that ratios hold on a busy machine. Before anything is timed they are shown to be one network: equal logits and
+gradients with equal parameters without noise, and noise of one size. About ten minutes on two cores.
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch
-from _driver import machine, write_json
+from _driver import machine, make_parser, write_json
 from peers.released_ensemble import Ensemble
 from torch.nn import functional
 
@@ -71,9 +69,9 @@ class Design:
 
 
 def copy_parameters(ours, released):
-    """Give the released design our numbers: both hold the same tensors, in an order of their own."""
+    """Give the released design our parameters: both have the same tensors, each in its own order."""
     pairs = []
-    for mine, theirs in zip(members(ours), released.members, strict=True):
+    for mine, theirs in zip(ours.net.members, released.members, strict=True):
         blocks = [module for stage in mine.stages for module in stage]
         pairs += [(mine.stem, theirs.stem), (mine.head[0], theirs.bn), (mine.head[4], theirs.linear)]
         for block, other in zip(blocks, theirs.blocks, strict=True):
@@ -84,10 +82,6 @@ def copy_parameters(ours, released):
             pairs += [(block[2].shortcut, other.projection)] if change else []
     for mine, theirs in pairs:
         theirs.load_state_dict(mine.state_dict())
-
-
-def members(model):
-    return list(model.net.members)
 
 
 def check_same(ours, released, x, y):
@@ -149,13 +143,11 @@ def measure(designs, work, repeats, device):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="En1 alone, two repeats")
+    parser = make_parser(__doc__, quick="En1 alone, two repeats")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--members", type=int, nargs="+", default=[1, 2, 5])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     device = torch.device(arguments.device)
     sizes, repeats = ([1], 2) if arguments.quick else (arguments.members, arguments.repeats)

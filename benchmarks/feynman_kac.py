@@ -7,7 +7,7 @@ The case: Euler-Maruyama paths in the velocity of `pinned.py` on 128 x 128 point
 T = 1, from 64 x 64 points, 256 paths per point, 1000 steps per path: 1.05e9 path-steps. The peers take fewer paths per
 point, 16384 to 65536 in all, because more no longer change their rates (seen up to four times as many); "full s" is the
 time of the whole case at the rate measured. All tools may use all cores; "cores" is processor time over wall time.
-"M/core s", millions of path-steps in a second of one core, survives a busy machine where "M/s" does not; but not for
+"M/core s", millions of path-steps per second of one core, holds on a busy machine where "M/s" does not; but not for
 torchsde, whose threads spin while they wait for each other. Every tool goes from arrays to the means of f(X_T) inside
 the timer, in a process of its own that compiles and warms up outside; the tools take turns.
 
@@ -26,6 +26,7 @@ import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -132,9 +133,7 @@ class Row:
 def save_fields(folder):
     """Write the problem for every tool to read; returns the path, u and the variance of f(X_T) at the points."""
     velocity, terminal = pinned.make_fields(N)
-    x = np.arange(N_POINTS_SIDE) / N_POINTS_SIDE
-    points = np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 2)
-    stride = N // N_POINTS_SIDE
+    points, stride = pde.grid.points(N_POINTS_SIDE).reshape(-1, 2), N // N_POINTS_SIDE
 
     def at_points(values):
         problem = pde.ConvectionDiffusion(velocity, values, sigma=pinned.SIGMA, horizon=pinned.HORIZON)
@@ -158,17 +157,12 @@ def measure(workers, cases, path, u, variance, *, rounds, quick):
             continue
         setting = {"n_paths": n_paths, "n_steps": case.n_steps, **case.options}
         worker = workers[case.tool.name]
-        mean = worker.solve(path, N, setting, repeats=0, save=True)["u"]
+        mean = worker.solve(path, setting, repeats=0, save=True)["u"]
         chi2 = float(np.mean((mean - u) ** 2 / (variance / n_paths)))
         noise = float(np.sqrt(variance.mean() / n_paths))
         row = Row(case.tool.name, case.method, case.dtype, n_paths, case.n_steps, chi2, noise)
-        turns.append((worker, case, setting, row))
-    for _ in range(rounds):
-        for worker, case, setting, row in turns:
-            reply = worker.solve(path, N, setting, repeats=case.repeats)
-            row.seconds += reply["seconds"]
-            row.cpu_seconds += reply["cpu_seconds"]
-    return [row for *_, row in turns]
+        turns.append((row, partial(worker.solve, path, setting, repeats=case.repeats)))
+    return _driver.take_turns(turns, rounds)
 
 
 def base_of(rows, case):
@@ -193,18 +187,14 @@ def table(rows):
 
 
 def main():
-    args = _driver.parse_arguments(__doc__, quick="fewer paths, one round", rounds=(3, 1))
-    if args.setup:
-        _driver.set_up(TOOLS, args.envs)
-        return
+    args = _driver.parse_arguments(__doc__, TOOLS, quick="fewer paths, one round", rounds=(3, 1))
     where = _driver.machine()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         path, u, variance = save_fields(folder)
-        workers = {w.tool.name: w for w in _driver.start_workers(stack, TOOLS, args.envs, folder, ALL_CORES)}
+        workers = _driver.start_workers(stack, TOOLS, args.envs, folder, ALL_CORES)
         print(
-            f"{where['cpu']}, {N_CORES} cores, load {where['load_average'][0]:.1f}; up to {N_CORES} threads for every "
-            f"tool; {args.rounds} rounds, tools in turn\n"
+            f"{_driver.headline(where)}; up to {N_CORES} threads for every tool; {args.rounds} rounds, tools in turn\n"
             f"sigma = {pinned.SIGMA}, T = {pinned.HORIZON}, velocity {N} x {N}, bilinear; whole case: "
             f"{N_POINTS_SIDE**2} points x {N_PATHS} paths x {N_STEPS} steps"
         )
@@ -212,17 +202,16 @@ def main():
         versions = {name: worker.versions for name, worker in workers.items()}
     print(table(rows))
     for row in rows:
-        # A call that stops at an error may do better than that.
+        # A call with a prescribed error may have a smaller one.
         least = 0 if row.method == SOLVE_TO.method else 1 - CHI2_TOLERANCE
         if not least <= row.chi2 <= 1 + CHI2_TOLERANCE:
             print(f"{row.tool}, {row.method}: chi2 = {row.chi2:.3f}, not the same problem", file=sys.stderr)
     if args.out:
         sizes = {"n": N, "n_points": N_POINTS_SIDE**2, "n_paths": N_PATHS, "n_steps": N_STEPS}
         problem = {"sigma": pinned.SIGMA, "horizon": pinned.HORIZON, **sizes}
-        provenance = {"machine": where, "versions": versions, "threads": N_CORES, "arguments": _driver.arguments()}
         derived = ("rate", "core_rate", "cores", "full_seconds")
         results = [asdict(row) | {name: getattr(row, name) for name in derived} for row in rows]
-        _driver.write_json(args.out, provenance | {"problem": problem, "rows": results})
+        _driver.write_result(args.out, where, versions, threads=N_CORES, problem=problem, rows=results)
 
 
 if __name__ == "__main__":

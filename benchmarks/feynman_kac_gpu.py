@@ -30,12 +30,10 @@ clocks per path: 3.3e10. Common paths: with the increments shared by a block 43 
 0.35 clocks: 7.5e11.
 """
 
-import argparse
 import importlib.metadata
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import median
 
 import _driver
@@ -44,7 +42,7 @@ from numba import cuda
 
 from pde import convergence, feynman_kac, grid, problems
 
-# Clocks of one multiprocessor for one path-step: what the docstring counts.
+# Clocks of one multiprocessor for one path-step, as counted in the docstring.
 CLOCKS = {
     ("float32", "independent"): 96 / 128,
     ("float32", "antithetic"): 96 / 128,
@@ -74,7 +72,7 @@ class Row:
 
 
 def device_facts():
-    """What the limit depends on: name, multiprocessors, clock in Hz."""
+    """Facts on which the limit depends: name, multiprocessors, clock in Hz."""
     device = cuda.get_current_device()
     name = device.name.decode() if isinstance(device.name, bytes) else device.name
     return {
@@ -162,34 +160,25 @@ def figure4(*, quick, seed):
 
 
 def versions():
-    """Provenance of the numbers."""
-    found = {}
-    for name in ("numpy", "numba", "numba-cuda", "cuda-bindings", "cuda-core"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    """Versions of the packages that compile the kernel; None for a missing one."""
+    installed = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()}
+    return {name: installed.get(name) for name in ("numpy", "numba", "numba-cuda", "cuda-bindings", "cuda-core")}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small cases")
+    parser = _driver.make_parser(__doc__, quick="small cases")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
     args = parser.parse_args()
     if not cuda.is_available():
         sys.exit("nothing to measure: numba finds no CUDA device")
     facts = device_facts()
     print(facts, flush=True)
-    data = {"machine": _driver.machine(), "device": facts, "versions": versions()}
-    data["arguments"] = _driver.arguments()
-    data["check"] = check(seed=args.seed)
+    where, data = _driver.machine(), {"device": facts, "check": check(seed=args.seed)}
     rows = measure(facts, quick=args.quick, seed=args.seed)
     data["rows"] = [asdict(row) | {"path_steps_per_second": row.rate, "share": row.rate / row.limit} for row in rows]
     data["figure4"] = figure4(quick=args.quick, seed=args.seed)
     if args.out:
-        _driver.write_json(args.out, data)
+        _driver.write_result(args.out, where, versions(), **data)
 
 
 if __name__ == "__main__":

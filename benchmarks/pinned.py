@@ -1,6 +1,6 @@
 """The problems of the spectral benchmark, and reference solutions that share no code with any solver timed.
 
-u_t + F . grad u + nu lap u = 0,  u(x, T) = f(x),  nu = sigma**2 / 2,  on the unit torus, wanted at t = 0.
+u_t + F . grad u + nu lap u = 0,  u(x, T) = f(x),  nu = sigma**2 / 2,  on the unit torus, solved for u(x, 0).
 
 F and f are trigonometric polynomials with fixed seeds, so every grid samples the same functions and the
 solution on a coarse grid is a subset of the solution on a fine one. `PINNED` is the main problem, `OTHERS` vary it.
@@ -23,7 +23,7 @@ CACHE = Path(__file__).parent / ".cache"
 
 
 class Problem(NamedTuple):
-    """A problem, the grid on which it is solved where nothing else is said, and the resolution of its reference."""
+    """A problem, the grid on which it is solved by default, and the resolution of its reference."""
 
     name: str
     n: int = 128
@@ -51,7 +51,7 @@ OTHERS = (
 
 
 class Reference(NamedTuple):
-    """The reference on its own grid, with the three differences that vouch for it."""
+    """The reference on its own grid, with estimates of its errors and its maximum."""
 
     u: np.ndarray
     time_error: float
@@ -121,7 +121,7 @@ def lawson_rk4(velocity, terminal, nu, horizon, n_steps):
 
 
 def resample(u, n):
-    """Trigonometric interpolation of u at n x n points; of modes beyond n / 2 there must be none."""
+    """Trigonometric interpolation of u at n x n points; it must have no modes beyond n / 2."""
     m, half = len(u), (min(len(u), n) - 1) // 2
     u_hat = np.fft.fft2(u, norm="forward")
     k = np.arange(-half, half + 1)
@@ -143,7 +143,7 @@ def compute_reference(problem=PINNED):
     return Reference(u, float(time_error), float(space_error), float(np.abs(u).max()))
 
 
-def check_reference(ref, tolerance):
+def check_reference(ref, tolerance=5e-10):
     """Refuse a reference that is not far better than the solutions it is to judge."""
     if not max(ref.time_error, ref.space_error) <= tolerance:
         raise RuntimeError(
@@ -164,15 +164,14 @@ def reference_path(problem=PINNED):
     return CACHE / f"reference-{digest.hexdigest()[:16]}.npz"
 
 
-def reference(problem=PINNED, tolerance=5e-10):
+def reference(problem=PINNED):
     """The checked reference; computed once in about a minute, then read from the cache."""
     path = reference_path(problem)
     if path.exists():
         with np.load(path) as data:
-            return check_reference(
-                Reference(data["u"], *(float(data[k]) for k in ("time_error", "space_error", "max_abs"))), tolerance
-            )
-    ref = check_reference(compute_reference(problem), tolerance)
+            numbers = (float(data[k]) for k in ("time_error", "space_error", "max_abs"))
+            return check_reference(Reference(data["u"], *numbers))
+    ref = check_reference(compute_reference(problem))
     CACHE.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=CACHE, suffix=".npz", delete=False) as file:
         np.savez(file, **ref._asdict())

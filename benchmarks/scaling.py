@@ -3,13 +3,12 @@
     python benchmarks/scaling.py [--quick] [--out results/benchmark_scaling.json] [--picture docs/scaling.png]
 
 Each line varies one number and holds the others; its values take turns, and the minimum over the rounds counts. The
-exponent between two values is that of the time. Threads and shards divide one and the same work: what is wanted of them
-is an exponent of -1, up to the number of cores. Shards go to two workers of one thread each, of loky and of Dask.
+exponent between two values is that of the time. Threads and shards divide one and the same work: their ideal exponent
+is -1, up to the number of cores. Shards go to two workers of one thread each, of loky and of Dask.
 
 About ten minutes on two cores, half a minute with --quick.
 """
 
-import argparse
 import contextlib
 import itertools
 import math
@@ -86,7 +85,7 @@ def threads(count):
 
 
 def lines(quick):
-    """(What is timed, the number that varies, its values, a function from a value to the call)."""
+    """The lines: what is timed, the number that varies, its values, a function from a value to the call."""
     cut = 3 if quick else None
     cores = sorted({1, *(2**k for k in range(1, 8) if 2**k <= os.cpu_count()), os.cpu_count()})
     return [
@@ -147,7 +146,7 @@ def table(rows):
 
 
 def draw(rows, path):
-    """Time against what varies, each line beside the slope that is hoped for."""
+    """Time against the number that varies, each line beside its ideal slope."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5), layout="constrained")
@@ -175,10 +174,8 @@ def draw(rows, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three values of each line, one round")
+    parser = _driver.make_parser(__doc__, quick="three values of each line, one round")
     parser.add_argument("--rounds", type=int, help="turns of each value (default: 5, quick: 1)")
-    parser.add_argument("--out", type=Path, help="write the numbers and their provenance to this JSON file")
     parser.add_argument("--picture", type=Path, help="draw them into this file")
     args = parser.parse_args()
     where, rows = _driver.machine(), []
@@ -190,8 +187,7 @@ def main():
         draw(rows, args.picture)
     if args.out:
         versions = {"numpy": np.__version__, "numba": numba.__version__, "joblib": joblib.__version__}
-        provenance = {"machine": where, "versions": versions, "arguments": _driver.arguments()}
-        _driver.write_json(args.out, provenance | {"n_workers": N_WORKERS, "rows": rows})
+        _driver.write_result(args.out, where, versions, n_workers=N_WORKERS, rows=rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Two comparisons on each grid. "paper": the peers take the paper's step 1e-3, our
 take the largest step whose error is at most 1e-8, found here for each, ours the loosest rtol that reaches it. On 512
 and 1024 points per side, and for the other problems of `pinned.py`, "tuned" alone, without variants of a peer.
 Every tool solves in float64, in one thread, in a process of its own that plans, compiles and warms up outside the
-timer; the tools take turns, so that what else the machine does hits all alike. Errors are maxima over the grid
+timer; the tools take turns, so that other work on the machine affects all alike. Errors are maxima over the grid
 against a reference computed by `pinned.py`. The whole takes about half an hour and `--quick` (n = 128, fewer repeats)
 half a minute on two cores, plus ten minutes, or one, the first time for the references.
 """
@@ -16,6 +16,7 @@ import contextlib
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from statistics import median
 
 import _driver
@@ -72,24 +73,24 @@ class Row:
     cpu_seconds: list = field(default_factory=list)
 
 
-def max_error(worker, fields, n, setting, reference):
+def max_error(worker, fields, setting, reference):
     """Error and number of steps of one solve; infinite where it fails."""
     try:
-        reply = worker.solve(fields, n, setting, repeats=0, save=True)
+        reply = worker.solve(fields, setting, repeats=0, save=True)
     except _driver.SolveError:
         return np.inf, 0
     error = float(np.abs(reply["u"] - reference).max())
     return (error if np.isfinite(error) else np.inf), reply["n_steps"]
 
 
-def tune(worker, fields, n, reference):
+def tune(worker, fields, reference):
     """The loosest candidate with error <= TARGET, its error and steps; None if none of them reaches it."""
     candidates = worker.tool.candidates
     low, high, best = 0, len(candidates), None
     # Bisection: the error falls along the list.
     while low < high:
         middle = (low + high) // 2
-        error, n_steps = max_error(worker, fields, n, candidates[middle], reference)
+        error, n_steps = max_error(worker, fields, candidates[middle], reference)
         if error <= TARGET:
             high, best = middle, (candidates[middle], error, n_steps)
         else:
@@ -99,26 +100,20 @@ def tune(worker, fields, n, reference):
 
 def compare(workers, comparison, problem, n, folder, *, rounds, repeats):
     """The rows of one comparison: settings first, then the tools in turn."""
-    fields, reference, rows = pinned.save_fields(folder, n, problem), pinned.reference(problem).on_grid(n), []
+    fields, reference, turns = pinned.save_fields(folder, n, problem), pinned.reference(problem).on_grid(n), []
     for worker in workers:
         if comparison == "paper":
             setting = worker.tool.paper_setting
-            found = (setting, *max_error(worker, fields, n, setting, reference))
+            found = (setting, *max_error(worker, fields, setting, reference))
         else:
-            found = tune(worker, fields, n, reference)
+            found = tune(worker, fields, reference)
         if found is None or not np.isfinite(found[1]):
             print(f"{worker.tool.name} has no solution for '{problem.name}, {comparison}' at n = {n}", file=sys.stderr)
             continue
         setting, error, n_steps = found
-        rows.append(
-            (worker, Row(problem.name, comparison, n, worker.tool.name, worker.method, setting, n_steps, error))
-        )
-    for _ in range(rounds):
-        for worker, row in rows:
-            reply = worker.solve(fields, n, row.setting, repeats=repeats)
-            row.seconds += reply["seconds"]
-            row.cpu_seconds += reply["cpu_seconds"]
-    return [row for _, row in rows]
+        row = Row(problem.name, comparison, n, worker.tool.name, worker.method, setting, n_steps, error)
+        turns.append((row, partial(worker.solve, fields, setting, repeats=repeats)))
+    return _driver.take_turns(turns, rounds)
 
 
 def table(rows):
@@ -149,10 +144,7 @@ def cases(quick):
 def main():
     repeats = {"type": int, "default": 2, "help": "solves in a turn (default: %(default)s)"}
     quick = "n = 128, two rounds, no variants of a peer"
-    args = _driver.parse_arguments(__doc__, quick=quick, rounds=(5, 2), repeats=repeats)
-    if args.setup:
-        _driver.set_up(TOOLS, args.envs)
-        return
+    args = _driver.parse_arguments(__doc__, TOOLS, quick=quick, rounds=(5, 2), repeats=repeats)
     if not pinned.reference_path().exists():
         print("computing the reference, which takes a minute once", file=sys.stderr)
     reference = pinned.reference()
@@ -163,18 +155,18 @@ def main():
         tools = [tool for tool in TOOLS if not (args.quick and tool.options)]
         workers = _driver.start_workers(stack, tools, args.envs, folder, ONE_THREAD)
         print(
-            f"{where['cpu']}, {where['n_cores']} cores, load {where['load_average'][0]:.1f}; float64, 1 thread; "
-            f"{args.rounds} rounds x {args.repeats} solves, tools in turn\n"
+            f"{_driver.headline(where)}; float64, 1 thread; {args.rounds} rounds x {args.repeats} solves, "
+            "tools in turn\n"
             f"sigma = {pinned.SIGMA}, T = {pinned.HORIZON}; reference n = {pinned.PINNED.reference_n}, "
             f"{pinned.PINNED.reference_steps} steps, error {reference.time_error:.0e} in time, "
             f"{reference.space_error:.0e} in space"
         )
         for problem, comparison, n in cases(args.quick):
             main_case = problem is pinned.PINNED and n <= 256
-            chosen = [worker for worker in workers if main_case or not worker.tool.options]
+            chosen = [worker for worker in workers.values() if main_case or not worker.tool.options]
             rounds = args.rounds if n <= 256 else min(2, args.rounds)
             rows += compare(chosen, comparison, problem, n, folder, rounds=rounds, repeats=args.repeats)
-        versions = {worker.tool.name: worker.versions for worker in workers}
+        versions = {name: worker.versions for name, worker in workers.items()}
     print(table(rows))
     for row in rows:
         if sum(row.cpu_seconds) > 1.1 * sum(row.seconds):
@@ -182,10 +174,9 @@ def main():
     if args.out:
         problem = {"sigma": pinned.SIGMA, "horizon": pinned.HORIZON, "target_error": TARGET}
         problem["others"] = [other._asdict() for other in pinned.OTHERS]
-        vouchers = {"time_error": reference.time_error, "space_error": reference.space_error}
-        provenance = {"machine": where, "versions": versions, "threads": 1, "arguments": _driver.arguments()}
-        data = provenance | {"problem": problem, "reference": vouchers, "rows": [asdict(row) for row in rows]}
-        _driver.write_json(args.out, data)
+        errors = {"time_error": reference.time_error, "space_error": reference.space_error}
+        data = {"problem": problem, "reference": errors, "rows": [asdict(row) for row in rows]}
+        _driver.write_result(args.out, where, versions, threads=1, **data)
 
 
 if __name__ == "__main__":

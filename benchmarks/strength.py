@@ -75,11 +75,10 @@ def images(source, n_images):
 
 
 class Attacked:
-    """A network of the zoo, its images in files that workers read, and what is misclassified."""
+    """A network of the zoo, with its images in files that workers read."""
 
     def __init__(self, name, x, y, folder):
-        trained = nets.load(name)
-        weights = {f"weight{i:03}": value.numpy() for i, value in enumerate(trained.state_dict().values())}
+        weights = _driver.weights_of(nets.load(name))
         self.model, self.x, self.y, self.paths = load(ResNet20(), weights), x, y, []
         for first in range(0, len(x), BATCH):
             self.paths.append(folder / f"{name.replace('/', '-')}-{first}.npz")
@@ -92,7 +91,7 @@ class Attacked:
 
     def broken(self, worker, setting):
         """The images that a tool breaks (n_images,), and its processor seconds."""
-        replies = [worker.solve(path, BATCH, setting, repeats=1, save=True, cold=True) for path in self.paths]
+        replies = [worker.solve(path, setting, repeats=1, save=True, cold=True) for path in self.paths]
         x_adv = torch.cat([torch.from_numpy(reply["u"]) for reply in replies])
         step = (x_adv - self.x).flatten(1)
         far = step.abs().amax(1) if setting["norm"] == "linf" else step.norm(dim=1)
@@ -128,17 +127,16 @@ def table(rows):
 
 
 def write(args, machine, rows, versions):
-    """After each row: what is done is kept."""
+    """Called after each row, so that an interruption loses none."""
     results = [asdict(row) | {"apart": row.apart} for row in rows]
-    _driver.write_json(
-        args.out, {"machine": machine, "versions": versions, "arguments": _driver.arguments(), "rows": results}
-    )
+    _driver.write_result(args.out, machine, versions, rows=results)
 
 
 def main():
     data = {"help": "folder or archive of images, as nets.train --data (default: 100 images of the zoo)"}
     threads = {"type": int, "default": 1, "help": "(default: 1)"}
-    args = _driver.parse_arguments(__doc__, quick="one network, few steps", rounds=(1, 1), data=data, threads=threads)
+    options = {"quick": "one network, few steps", "data": data, "threads": threads}
+    args = _driver.parse_arguments(__doc__, (OURS, OFFICIAL), rounds=(1, 1), borrow=True, **options)
     n_iter = N_ITER_QUICK if args.quick else N_ITER
     machine = {**_driver.machine(), "threads": args.threads}
     x, y = images(None if args.quick else args.data, N_IMAGES)
@@ -146,13 +144,13 @@ def main():
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(args.threads))
-        workers = {w.tool.name: w for w in _driver.start_workers(stack, (OURS, OFFICIAL), args.envs, folder, limits)}
+        workers = _driver.start_workers(stack, (OURS, OFFICIAL), args.envs, folder, limits)
         if OFFICIAL.name not in workers:
             sys.exit("nothing to compare with: python benchmarks/attacks.py --setup makes the environment")
         for name in NETWORKS[: 1 if args.quick else None]:
             attacked = Attacked(name, x, y, folder)
             for worker in workers.values():
-                # To warm up: what is timed below is a first solve.
+                # A warm-up: the solves timed below are the first ones of their settings.
                 attacked.broken(worker, setting_of("linf", "apgd", 1))
             for norm in RADII:
                 for attack, n in n_iter.items():

@@ -5,7 +5,7 @@
 
 `NoisyResidual` is the step, `FeynmanKacMean` the mean. `network_from_velocity` makes a network of an equation,
 `problem_from_network` an equation of a planar network, which `pde` solves, `ResNetSDE` one of any stage, for other
-libraries. Importing this package requires PyTorch, and the error says how to install it.
+libraries. Importing this package requires PyTorch; without it the error gives the command that installs it.
 """
 
 import _enresnet

@@ -97,51 +97,21 @@ class ResNetSDE(nn.Module):
         return self.horizon / len(self.blocks)
 
     def extra_repr(self):
-        """Describe the equation, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Describe the equation, for `repr`."""
         return f"horizon={self.horizon:g}, state_shape={self.state_shape}"
 
     def f(self, t, y):
-        """Evaluate the drift.
-
-        Parameters
-        ----------
-        t : float or Tensor of shape ()
-            Time; before 0 and after T the first and the last layer hold.
-        y : Tensor of shape (n_images, ...)
-            State, flat or of `state_shape`.
-
-        Returns
-        -------
-        Tensor of shape (n_images, ...)
-        """
+        """Evaluate the drift, as `f_and_g`."""
         return self.f_and_g(t, y)[0]
 
     def g(self, t, y):
-        """Evaluate the diffusion, the diagonal of its matrix.
-
-        Parameters
-        ----------
-        t : float or Tensor of shape ()
-            Time; before 0 and after T the first and the last layer hold.
-        y : Tensor of shape (n_images, ...)
-            State, flat or of `state_shape`.
-
-        Returns
-        -------
-        Tensor of shape (n_images, ...)
-        """
+        """Evaluate the diffusion, the diagonal of its matrix, as `f_and_g`."""
         return self.f_and_g(t, y)[1]
 
     def f_and_g(self, t, y):
         """Evaluate drift and diffusion together, by one evaluation of the branch.
 
-        Layer l holds from sqrt(eps) Dt before l Dt on, so that sums of steps, as torchsde's, reach it whatever their
-        rounding.
+        Layer l holds from sqrt(eps) Dt before l Dt on, so that rounded sums of steps, as in torchsde, reach it.
 
         Parameters
         ----------
@@ -162,31 +132,14 @@ class ResNetSDE(nn.Module):
     def forward(self, t, y):
         """Evaluate the drift for `torchdiffeq`, which steps to either side of a jump: layer l from exactly l Dt on.
 
-        Parameters
-        ----------
-        t : float or Tensor of shape ()
-            Time; before 0 and after T the first and the last layer hold.
-        y : Tensor of shape (n_images, ...)
-            State, flat or of `state_shape`.
-
-        Returns
-        -------
-        Tensor of shape (n_images, ...)
+        Times and states as for `f_and_g`.
         """
         return self._coefficients(self._block(_number(t), _dtype(t)), self._state(y))[0].reshape(y.shape)
 
     def jump_times(self, dtype=torch.float64):
-        """Return l Dt, 0 < l < L, where the drift jumps: the option `jump_t` of `torchdiffeq`.
+        """Return l Dt, 0 < l < L, where the drift jumps: the option `jump_t` of `torchdiffeq`, of shape (L - 1,).
 
-        Parameters
-        ----------
-        dtype : torch.dtype
-            Precision of the time, to which they are rounded.
-
-        Returns
-        -------
-        Tensor of shape (L - 1,)
-            In double precision.
+        In double precision, rounded to the precision `dtype` of the solver's time.
         """
         return torch.tensor(self._jumps(dtype), dtype=torch.float64, device=_device(self))
 
@@ -284,9 +237,9 @@ def _dtype(t):
 
 
 def _width(block):
-    """Channels that the first layer of a block takes, where that is known."""
+    """Number of input channels of a block's first layer; None if unknown."""
     for module in block.branch.modules():
-        # What a layer that is not PyTorch's own does to the width, as TorusFeatures, is not known.
+        # The width behind a layer that is not PyTorch's own, as TorusFeatures, is not known.
         if not (any(module.children()) or type(module).__module__.startswith("torch.nn.")):
             return None
         for name in ("num_features", "in_channels", "in_features"):

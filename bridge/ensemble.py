@@ -84,12 +84,7 @@ class FeynmanKacMean(nn.Module):
         return len(self.members)
 
     def extra_repr(self) -> str:
-        """Describe the average, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Describe the average, for `repr`."""
         return f"n_draws={self.n_draws}, weights={'learned' if self.learned else 'equal' if self._equal else 'given'}"
 
     def forward(
@@ -150,8 +145,8 @@ class FeynmanKacMean(nn.Module):
 
         dL/dw, (5.1) and (5.2), is what backward passes have added to `weights.grad` since the last call; the L of the
         paper is a sum over images, where a loss averaged over a batch divides the gradient by its size. Keep `weights`
-        out of the optimiser of the other parameters, and clear their gradients by the optimiser's `zero_grad`, which
-        leaves this one, not the model's.
+        out of the optimiser of the other parameters, and clear their gradients by the optimiser's `zero_grad`: the
+        model's would clear this one as well.
 
         Parameters
         ----------

@@ -15,14 +15,14 @@ from pde import PeriodicField, grid
 
 __all__ = ["CallableField", "TorchField", "TorusFeatures"]
 
-# Numbers of a block of points at most: 32 MB of waves or weights.
+# Most numbers per block of points: 32 MB of waves or weights.
 _BLOCK_ENTRIES = 2**22
 
 
 class TorchField(nn.Module):
     """A field on the torus, evaluated at points that are tensors, and differentiable in them.
 
-    Of a bilinear field the derivative is that from inside the cell, between two cells the one towards larger
+    The derivative of a bilinear field is that from inside the cell, between two cells that towards larger
     coordinates, as in `PeriodicField.jacobian`. Grid data are buffers in double precision, which follow `to`; they
     are left out of the state dict, where a network keeps what it has learned.
 
@@ -57,7 +57,7 @@ class TorchField(nn.Module):
             # c_(-k) is the conjugate of c_k: the half k_2 >= 0, counted twice but for k_2 = 0, has the sum's real part.
             half = grid.coefficients(field.values, m)[..., m:] * np.where(np.arange(m + 1) == 0, 1.0, 2.0)
             half = half.reshape(-1, 2 * m + 1, m + 1)
-            # Two real buffers: a change of precision would take the imaginary part of a complex one away.
+            # Two real buffers: a change of precision would drop the imaginary part of a complex one.
             self._buffer("cosines", half.real)
             self._buffer("sines", half.imag)
             self._buffer("wavenumbers", np.arange(-m, m + 1) * (2 * np.pi / field.length))
@@ -68,12 +68,7 @@ class TorchField(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.array(values, dtype=np.float64)), persistent=False)
 
     def extra_repr(self) -> str:
-        """Describe the field, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Describe the field, for `repr`."""
         return f"shape={(*self.components, self.n, self.n)}, length={self.length:g}, {self.interpolation}"
 
     def forward(self, points: torch.Tensor):
@@ -123,7 +118,7 @@ class TorchField(nn.Module):
 
 
 class TorusFeatures(nn.Module):
-    """Points of the torus as 4 n_modes sines and cosines: what makes a branch or an output periodic.
+    """Points of the torus as 4 n_modes sines and cosines, which make a branch or an output periodic.
 
     x -> (sin(k q x_1), cos(k q x_1), sin(k q x_2), cos(k q x_2)),  k = 1, ..., n_modes,  q = 2 pi / length
 

@@ -152,7 +152,7 @@ class _Sigma(nn.Module):
 
 
 def _layer_of_each(problem, steps, count):
-    """Which of `count` layers holds in the middle of each step."""
+    """Index of the layer, of `count`, that holds in the middle of each step."""
     middles = np.cumsum(steps) - steps / 2
     return (middles / problem.horizon * count).astype(int).tolist()
 

@@ -2,7 +2,7 @@
 
 On a CPU the generators of PyTorch are vectorised over contiguous memory alone: for a channels-last tensor,
 `torch.randn_like` takes several times as long as the same numbers drawn contiguously and seen through a permutation.
-And they go through one stream, number by number: those of `pde.feynman_kac.standard_normals`, functions of a key and a
+They also form one sequential stream: the numbers of `pde.feynman_kac.standard_normals`, functions of a key and a
 counter, take a third of the time, on any number of threads. PyTorch's generator gives the key, so `torch.manual_seed`
 fixes them too.
 """
@@ -34,7 +34,7 @@ def standard_noise(like, noise="gaussian", generator=None):
 
 
 def _gaussian(shape, options):
-    # Double precision needs more digits, and a compiler operations that it can trace.
+    # Double precision needs more digits, and torch.compile operations that it can trace.
     if options["device"].type != "cpu" or options["dtype"] == torch.float64 or torch.compiler.is_compiling():
         return torch.randn(shape, **options)
     key = torch.randint(2**32, (2,), generator=options["generator"]).tolist()

@@ -17,7 +17,7 @@ from pde import ConvectionDiffusion, PeriodicField, UnresolvedError, grid
 
 __all__ = ["mean_field", "problem_from_network"]
 
-# Places, in periods, at which sampled fields are compared with the network: without a pattern.
+# Points without a pattern, in periods, at which sampled fields are compared with the network.
 _TRIED = np.random.default_rng(0).uniform(size=(512, 2))
 # Rounding of a network in double precision, relative to its largest value.
 _ROUNDING = 1e-9
@@ -106,14 +106,14 @@ def mean_field(net, terminal=None, *, length=1.0, rtol=1e-6, n=64, n_max=256):
     rtol : float, default=1e-6
         Largest error_estimate, relative to max |f|.
     n, n_max : int, default=64 and 256
-        Points per side to begin with, which are doubled until rtol is met, and the most.
+        Points per side, doubled from n until rtol is met, n_max at most.
 
     Returns
     -------
     field : PeriodicField
         Values of shape (n, n).
     error_estimate : float
-        Largest difference from the field of half as many points per side, and what sampling f costs.
+        Largest difference from the field of half as many points per side, plus the error of sampling f.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def mean_field(net, terminal=None, *, length=1.0, rtol=1e-6, n=64, n_max=256):
         fine = _mean(net, f, n, negligible)
         error = float(np.abs(fine.values - coarse.on_grid(n)).max()) + sampling * scale
         if error <= rtol * scale:
-            # Without noise the finer values are the network's own: the error is known of the coarser field.
+            # Without noise the finer values are the network's own: the error is that of the coarser field.
             return (fine if noisy else coarse), error
         if 2 * n > (n_max if noisy else 2 * n_max):
             raise UnresolvedError(f"n_max={n_max} leaves an error of {error:.2g}: raise n_max, or rtol={rtol:g}")
@@ -146,7 +146,7 @@ def mean_field(net, terminal=None, *, length=1.0, rtol=1e-6, n=64, n_max=256):
 
 
 def _planar_network(net, length):
-    """Return net in double precision, or raise a ValueError that says why it is not an equation on the 2-torus."""
+    """Return net in double precision, or raise a ValueError that gives the reason why it has no equation."""
     if isinstance(net, FeynmanKacMean):
         if net.n_members > 1:
             raise ValueError(f"net has {net.n_members} members, each an equation of its own: pass one of net.members")
@@ -163,7 +163,7 @@ def _planar_network(net, length):
         if block.is_noisy and block.scale == "std":
             why = "couples the paths of a batch" if block.std_over == "batch" else "vanishes where x_1 = x_2"
             raise ValueError(
-                f"{name} has scale='std' with std_over={block.std_over!r}, which {why}: no sigma(x) of an equation"
+                f"{name} has scale='std' with std_over={block.std_over!r}, which {why}: this is not a sigma(x)"
             )
         if block.is_noisy and block.scale == "multiplicative":
             raise ValueError(f"{name} has scale='multiplicative': sigma(x) = x is neither periodic nor positive")
@@ -206,7 +206,7 @@ def _check_branch(block, name, length):
         except RuntimeError:
             raise ValueError(f"the scale of {name} must have shape (n_points, 1), got {tuple(scale.shape)}") from None
         if not torch.allclose(wide, wide[:, :1], rtol=_ROUNDING, atol=0.0):
-            raise ValueError(f"the scale of {name} must be one number per point: two are no sigma(x) of an equation")
+            raise ValueError(f"the scale of {name} must be one number per point: two are not a sigma(x)")
         if not (scale > 0).all():
             raise ValueError(f"the scale of {name} must be positive, got {float(scale.min()):.2g}")
         _check_period(block.scale, f"the scale of {name}", length)

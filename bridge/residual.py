@@ -96,7 +96,7 @@ class NoisyResidual(nn.Module):
         self.std_over = checks.one_of("std_over", std_over, SPREADS)
         self.generator = None
         self.enabled = True
-        # The step whose end Var(y) is taken at: a part of a step takes that of the whole.
+        # Var(y) is taken at the end of this step: a part of a step uses that of the whole.
         self._whole_dt = self.dt
 
     @property
@@ -110,12 +110,7 @@ class NoisyResidual(nn.Module):
         return self.enabled and self.noise is not None and self.coef > 0
 
     def extra_repr(self) -> str:
-        """Describe the noise, for `repr`.
-
-        Returns
-        -------
-        str
-        """
+        """Describe the noise, for `repr`."""
         over = f", std_over={self.std_over!r}" if self.scale == "std" else ""
         scale = type(self.scale).__name__ if isinstance(self.scale, nn.Module) else repr(self.scale)
         return f"dt={self.dt:g}, noise={self.noise!r}, coef={self.coef:g}, scale={scale}{over}"
@@ -184,9 +179,7 @@ class NoisyResidual(nn.Module):
         return dims
 
     def drift_and_diffusion(self, x: torch.Tensor):
-        """Evaluate the coefficients of the SDE of which the block is a step.
-
-        dX = F(X) dt + coef scale(X) dB
+        """Evaluate the coefficients of the SDE of which the block is a step, dX = F(X) dt + coef scale(X) dB.
 
         Parameters
         ----------
@@ -213,7 +206,7 @@ class NoisyResidual(nn.Module):
         return branch, self.coef * self._scale(x, branch)
 
     def substep(self, n_substeps: int) -> "NoisyResidual":
-        """Return a block of the same branch that goes an n-th part of the way: n of them refine the step.
+        """Return a block of the same branch that takes an n-th part of the step: n of them refine it.
 
         x -> x + (dt / n) F(x) + coef scale(x) dB,  dB of variance dt / n
 
@@ -246,13 +239,12 @@ class NoisyResidual(nn.Module):
 class _AddStdNoise(torch.autograd.Function):
     """y + coef s z with s = sqrt(Var(y)); the gradient passes through s.
 
-    d/dy of s is (y - mean) / ((N - 1) s), so a gradient g becomes g + coef (g . z) (y - mean) / ((N - 1) s). The
-    deviations are formed once, for s and for the gradient; `torch.std` goes by a recurrence that is not vectorised on a
-    CPU and takes six times as long.
+    d/dy of s is (y - mean) / ((N - 1) s), so a gradient g becomes g + coef (g . z) (y - mean) / ((N - 1) s).
     """
 
     @staticmethod
     def forward(ctx, y, z, coef, over):
+        # Formed once, for s and the gradient; `torch.std` is a recurrence, not vectorised on a CPU, six times slower.
         deviation = y - y.mean(dim=over, keepdim=True)
         # Sums over many numbers leave the range of float16.
         wide = torch.promote_types(y.dtype, torch.float32)

@@ -26,7 +26,7 @@ def noisy_blocks(model: nn.Module):
 
 @contextlib.contextmanager
 def noise_from(model: nn.Module, generator):
-    """Let all blocks of a network draw from a generator, for the length of a `with` block.
+    """Let all blocks of a network draw from a generator, inside a `with` block.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def noise_from(model: nn.Module, generator):
 
 @contextlib.contextmanager
 def noise_off(model: nn.Module):
-    """Switch the noise of a network off, for the length of a `with` block.
+    """Switch the noise of a network off, inside a `with` block.
 
     Parameters
     ----------

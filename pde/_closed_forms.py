@@ -2,8 +2,6 @@
 
 import numpy as np
 
-__all__ = ["crossed_waves", "decaying_product", "doob_solution", "doob_velocity", "moving_wave"]
-
 
 def moving_wave(x, t, *, c, q, nu, horizon):
     return np.exp(-nu * (q @ q) * (horizon - t)) * np.cos((x + c * (horizon - t)) @ q)

@@ -1,4 +1,4 @@
-"""One coefficient of the equation - velocity, sigma, potential or source - in any of its spellings."""
+"""One coefficient of the equation - velocity, sigma, potential or source - in any form that a caller may give."""
 
 import inspect
 import warnings
@@ -9,7 +9,7 @@ from pde import checks, grid
 from pde.fields import PeriodicField
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-# Where callables are tried once: fractions of the period without a pattern.
+# Points at which callables are tried once, as fractions of the period, without a pattern.
 _TRIED = np.array([[0.137, 0.831], [0.713, 0.289], [0.389, 0.557], [0.911, 0.071], [0.253, 0.971], [0.593, 0.419]])
 
 
@@ -124,14 +124,14 @@ def warn_of_a_jump(label, function, length):
         gaps.append(float(np.abs(last - first).max()))
     if max(gaps) > 1e-6 * max(float(np.abs(part).max()) for part in values):
         warnings.warn(
-            f"{label} jumps by {max(gaps):.3g} at the edge of the cell [0, {length:g})**2, whose values count: "
-            "is it periodic?",
+            f"{label} jumps by {max(gaps):.3g} at the edge of the cell [0, {length:g})**2, within which its values are "
+            "used: is it periodic?",
             stacklevel=5,
         )
 
 
 def _arguments(name, function, *, scalar):
-    """(of points?, how time is passed: by position "", by the keyword named, not at all None)."""
+    """Whether a callable takes points, and how it takes time: "" by position, a keyword's name, None not at all."""
     plain = function.pyfunc if isinstance(function, np.vectorize) else function
     try:
         parameters = inspect.signature(plain).parameters.values()
@@ -148,4 +148,4 @@ def _arguments(name, function, *, scalar):
     if n_required == 1:
         return scalar, None
     spellings = f"{name}(x) or {name}(x, t)" if scalar else "v(t) or v(x, t)"
-    raise ValueError(f"a callable {name} must be {spellings}, got one of {n_required} required arguments")
+    raise ValueError(f"a callable {name} must be {spellings}, got one with {n_required} required arguments")

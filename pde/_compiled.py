@@ -11,14 +11,12 @@ import numba
 from numba.core.registry import CPUDispatcher
 from numba.np.ufunc import parallel
 
-__all__ = ["copy", "inlined", "limited", "n_threads", "njit", "threaded"]
-
 _uncached = []
 _limit = threading.local()
 
 
 def njit(**options):
-    """As numba.njit(cache=True, nogil=True, ...); without a cache if there is no folder for it, with one warning."""
+    """As numba.njit(cache=True, nogil=True, ...); without a cache, and with one warning, if it cannot be written."""
 
     def decorate(function):
         try:
@@ -28,8 +26,8 @@ def njit(**options):
                 raise
             if not _uncached:
                 warnings.warn(
-                    "no folder for numba's cache can be written: loops are compiled anew in each process, some "
-                    "seconds for each; set NUMBA_CACHE_DIR to a folder that can",
+                    "no folder for numba's cache can be written: loops are compiled anew in each process, for some "
+                    "seconds each; set NUMBA_CACHE_DIR to a writable folder",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -40,16 +38,18 @@ def njit(**options):
 
 
 class _Inlined(CPUDispatcher):
-    """Without an entry for Python, which would be jumped to all the same."""
+    """A function without an entry point for Python, where a call from Python would crash."""
 
     def __call__(self, *arguments):
-        raise TypeError(f"{self.py_func.__name__} can be called by compiled functions alone; its py_func by others")
+        raise TypeError(
+            f"{self.py_func.__name__} can be called from compiled functions alone; from Python call its py_func"
+        )
 
 
 def inlined(**options):
-    """As `njit`, for a function that compiled ones alone call, and that is compiled into each of them.
+    """As `njit`, for a function that is called from compiled ones alone, and compiled into each of them.
 
-    It has no entry for Python, whose making and optimising takes a sixth of the time to compile.
+    It has no entry point for Python, which saves a sixth of the time to compile.
     """
 
     def decorate(function):
@@ -63,12 +63,12 @@ def inlined(**options):
 
 
 def threaded(**options):
-    """As `njit`, for a loop function(part, ...) that does the items part[0], part[0] + part[1], ... of its work.
+    """As `njit`, for a loop function(part, ...) over the independent items part[0], part[0] + part[1], ...
 
-    The decorated function is called without `part`, and calls the loop in each of `n_threads()` threads. Items must not
-    depend on each other. numba's own parallel loops take twice as long to compile; one of its threading layers aborts
-    when two threads call it, and another sets the number of OpenMP threads of the whole process.
+    The decorated function is called without `part`, and runs the loop in each of `n_threads()` threads.
     """
+    # numba's own parallel loops take twice as long to compile; one of its threading layers aborts when two threads call
+    # it, and another sets the number of OpenMP threads of the whole process.
 
     def decorate(function):
         dispatcher = njit(**options)(function)
@@ -94,7 +94,7 @@ def n_threads():
 
 @contextlib.contextmanager
 def limited(number):
-    """Give the loops that this thread calls at most so many threads, inside a `with` block."""
+    """Limit the number of threads of the loops that this thread calls, inside a `with` block."""
     before = getattr(_limit, "number", None)
     _limit.number = min(number, numba.config.NUMBA_NUM_THREADS)
     try:

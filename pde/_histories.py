@@ -1,10 +1,8 @@
-"""What callables do in time, at some points: whether steps see it."""
+"""How callables vary in time, at some points, and whether time steps resolve it."""
 
 import numpy as np
 
-__all__ = ["histories", "irregular_times", "misses", "steps_in_time", "velocity_reader"]
-
-# Times at which the variation of callables is read, at least per step, and the share of it that steps may miss.
+# Number of times at which callables are evaluated, the fewest per step, and the share of the variation to be missed.
 _N_TIMES, _PER_STEP, _MISSED = 1024, 4, 0.25
 
 
@@ -29,7 +27,7 @@ def _points(problem):
 
 
 def histories(problem, count=_N_TIMES):
-    """What callables vary in time: values (count, m) of each at irregular times and some points."""
+    """Values (count, m) of each callable that depends on time, at irregular times and some points."""
     times, points = irregular_times(problem.horizon, count), _points(problem)
     read = [velocity_reader(problem)] if problem.n_layers is None else []
     for name, at in (("potential", problem.potential_at), ("source", problem.source_at)):
@@ -39,7 +37,7 @@ def histories(problem, count=_N_TIMES):
 
 
 def steps_in_time(problem, n_steps, limit):
-    """(n_steps or more, up to a limit, that see what callables vary in time; whether they do)."""
+    """Steps that resolve callables in time, n_steps or more up to a limit, and whether these do."""
     read = histories(problem)
     while True:
         if read and _PER_STEP * n_steps > len(read[0]):

@@ -38,10 +38,6 @@ def fourier_coefficients(a, power, n_modes):
     return spectrum * attenuation[:, None] * attenuation
 
 
-def squares(values, scalar):
-    return values**2 if scalar else (values**2).sum(axis=-3)
-
-
 def largest_singular_value(jacobian, scalar):
     """Largest singular value of J[..., a, i, j, b] over all points; for a scalar field the length of the gradient."""
     x, y = (jacobian[None, ..., b] if scalar else jacobian[..., b] for b in (0, 1))

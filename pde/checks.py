@@ -32,10 +32,12 @@ def real(name, value, *, positive):
 
 
 def accuracy(name, value):
-    """Return value as a finite float > 0 whose square is within the range of the numbers, or raise a ValueError."""
+    """Return value as a finite float > 0 whose square does not underflow, or raise a ValueError."""
     number = real(name, value, positive=True)
     if number < 1e-150:
-        raise ValueError(f"{name} must be >= 1e-150, whose square is a number: scale the data, got {name}={number:g}")
+        raise ValueError(
+            f"{name} must be >= 1e-150, so that its square does not underflow: scale the data, got {name}={number:g}"
+        )
     return number
 
 

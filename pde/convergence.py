@@ -171,7 +171,7 @@ def z_threshold(n_scores: int, false_alarm: float = 1e-6) -> float:
 
 
 def relative_noise(stderr, bias) -> np.ndarray:
-    """Return stderr / |bias|: an order may be read off biases for which this is below 0.1.
+    """Return stderr / |bias|; biases show an order of convergence where this is below 0.1.
 
     Parameters
     ----------

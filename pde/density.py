@@ -13,7 +13,7 @@ __all__ = ["Density", "solve"]
 
 @dataclass(frozen=True, eq=False)
 class Density:
-    """The density at t = T and what is known of its error.
+    """The density at t = T, with estimates of its error.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ def solve(velocity, density, *, sigma, horizon, length=1.0, n=None, rtol=1e-8):
     Returns
     -------
     Density
-        `rho` of shape (n, n); `error_estimate` in the norm of L1; `mass_error`.
+        `rho` of shape (n, n); `error_estimate` in the L1 norm; `mass_error`.
 
     Raises
     ------

@@ -55,7 +55,7 @@ class ConvectionDiffusion:
     Warns
     -----
     UserWarning
-        If a callable is not periodic and jumps at the edge of the cell: its values within [0, length)**2 count.
+        If a callable is not periodic and jumps at the edge of the cell: its values within [0, length)**2 are used.
     """
 
     def __init__(
@@ -160,19 +160,9 @@ class ConvectionDiffusion:
         return part is not None and part.is_callable and part.passes_time
 
     def refuse(self, consumer, *features):
-        """Raise a ValueError, in the consumer's name, if the problem has a feature that the consumer does not support.
+        """Raise a ValueError if the problem has a feature that `consumer`, a name for the message, does not support.
 
-        Parameters
-        ----------
-        consumer : str
-            Name of the function or option, as the user typed it.
-        *features : {"potential", "source", "sigma", "terminals"}
-            Features that it does not support ("sigma": other than one constant); by default all of these.
-
-        Raises
-        ------
-        ValueError
-            If the problem has one of the features.
+        Features: "potential", "source", "sigma" (other than one constant), "terminals" (several); by default all.
         """
         present = {
             "potential": self.potential is not None,
@@ -186,14 +176,13 @@ class ConvectionDiffusion:
 
     def with_terminal(self, terminal):
         """Return the same problem for other terminal data, without a closed form."""
-        sigma = self.sigma
         return ConvectionDiffusion(
-            self.velocity, terminal, sigma=sigma, horizon=self.horizon, length=self.length,
+            self.velocity, terminal, sigma=self.sigma, horizon=self.horizon, length=self.length,
             potential=self.potential, source=self.source,
         )  # fmt: skip
 
     def to_cell(self, points):
-        """Reduce points of shape (..., 2) to the cell [0, length)**2, where the values of callables count."""
+        """Reduce points of shape (..., 2) to the cell [0, length)**2, where callables are evaluated."""
         return to_cell(checks.points_array(points), self.length)
 
     def layer(self, t):
@@ -275,13 +264,7 @@ class ConvectionDiffusion:
         return self.terminal_at(grid.points(n, self.length))
 
     def exact(self, points, t=0.0):
-        """Evaluate the closed form of u(x, t) at points of shape (..., 2): shape (...).
-
-        Raises
-        ------
-        ValueError
-            If no closed form is known for this problem, or points has another shape.
-        """
+        """Evaluate the closed form of u(x, t) at points of shape (..., 2): shape (...); ValueError if it has none."""
         if self._solution is None:
             raise ValueError("no closed form is known for this problem")
         return self._solution(checks.points_array(points), t)

@@ -11,12 +11,12 @@ __all__ = ["INTERPOLATIONS", "PeriodicField"]
 
 INTERPOLATIONS = ("trigonometric", "bilinear", "bicubic")
 
-# Points are evaluated in blocks, so that memory does not grow with their number (about 64 MB a block).
+# Points are evaluated in blocks, so that memory does not grow with their number (about 64 MB per block).
 _BLOCK_ENTRIES = 2**22
 
 
 class PeriodicField:
-    """A field on the torus of period `length`, known on a grid and evaluated anywhere.
+    """A field on the torus of period `length`, given on a grid and evaluated anywhere.
 
     trigonometric:      u(x) = sum_k c_k exp(2 pi i k . x / length)      exact for band-limited data
     bilinear, bicubic:  u(x) = sum_ij a_ij B(n x / length - i) B(n y / length - j)
@@ -163,24 +163,25 @@ class PeriodicField:
         (trigonometric; and of 1.0016 if n_modes <= n / 20).
         """
         refine = 1 if self.interpolation == "bilinear" else 4
-        values = self.on_grid(refine * self.n if n is None else n)
-        return float(np.sqrt(_splines.squares(values, scalar=self.values.ndim == 2).max()))
+        squares = self.on_grid(refine * self.n if n is None else n) ** 2
+        return float(np.sqrt((squares if squares.ndim == 2 else squares.sum(axis=-3)).max()))
 
     def jacobian_sup_norm(self, n=None):
         """Return max |grad u(x)|, the largest singular value of the Jacobian, over the points of a grid of n per side.
 
-        By default four times the field's own. A bilinear field is judged at the corners of its cells, from inside each
-        cell, where the maximum is attained, and n is not used.
+        By default four times the field's own. For a bilinear field n is not used: the maximum is attained at corners of
+        the cells, with the derivatives from inside each cell.
         """
         if self.interpolation == "bilinear":
-            dx, dy = ((np.roll(self.values, -1, axis) - self.values) * (self.n / self.length) for axis in (-2, -1))
-            pairs = [(a, b) for a in (dx, np.roll(dx, -1, -1)) for b in (dy, np.roll(dy, -1, -2))]
-            return max(
-                _splines.largest_singular_value(np.stack(pair, axis=-1), self.values.ndim == 2) for pair in pairs
-            )
-        n = 4 * self.n if n is None else checks.integer("n", n, at_least=1)
-        jacobian = self.jacobian_on_grid(n)
-        return _splines.largest_singular_value(jacobian, self.values.ndim == 2)
+            jacobians = self._corner_jacobians()
+        else:
+            jacobians = [self.jacobian_on_grid(4 * self.n if n is None else n)]
+        return max(_splines.largest_singular_value(jacobian, self.values.ndim == 2) for jacobian in jacobians)
+
+    def _corner_jacobians(self):
+        """Derivatives of a bilinear field at the four corners of its cells, from inside: arrays (..., n, n, 2)."""
+        dx, dy = ((np.roll(self.values, -1, axis) - self.values) * (self.n / self.length) for axis in (-2, -1))
+        return [np.stack([a, b], axis=-1) for a in (dx, np.roll(dx, -1, -1)) for b in (dy, np.roll(dy, -1, -2))]
 
     def jacobian_on_grid(self, n):
         """Evaluate the derivatives on the grid of n per side: shape (..., n, n, 2), last the direction."""

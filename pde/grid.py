@@ -78,7 +78,7 @@ def fast_size(n: int) -> int:
     Parameters
     ----------
     n : int
-        Points per side wanted, >= 1.
+        Least number of points per side, >= 1.
 
     Returns
     -------
@@ -125,8 +125,8 @@ def from_coefficients(c: np.ndarray, n: int) -> np.ndarray:
     Parameters
     ----------
     c : ndarray of shape (..., 2 m + 1, 2 m + 1)
-        Coefficients as `coefficients` returns them, with c_(-k) the conjugate of c_k. Modes that the grid cannot tell
-        apart add up, so the values are those of the polynomial whatever n is.
+        Coefficients as `coefficients` returns them, with c_(-k) the conjugate of c_k. Modes that alias
+        on the grid add up, so the values are those of the polynomial whatever n is.
     n : int
         Points per side.
 

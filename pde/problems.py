@@ -65,10 +65,8 @@ def fourier_mode(
         Diffusion coefficient.
     n : int, default=16
         Points per side, > 2 max |k_i|.
-    horizon : float, default=1.0
-        T.
-    length : float, default=1.0
-        Period.
+    horizon, length : float, default=1.0
+        T, and the period.
 
     Returns
     -------
@@ -99,10 +97,8 @@ def constant_velocity(
         Diffusion coefficient.
     n : int, default=16
         Points per side, > 2 max |k_i|.
-    horizon : float, default=1.0
-        T.
-    length : float, default=1.0
-        Period.
+    horizon, length : float, default=1.0
+        T, and the period.
 
     Returns
     -------
@@ -128,7 +124,7 @@ def constant_velocity(
 def crossed_shears(
     amplitudes=(0.4, -0.3), *, n: int = 64, horizon: float = 1.0, length: float = 1.0
 ) -> ConvectionDiffusion:
-    """Return two crossed shears, one after the other, without diffusion; it reveals the direction of time.
+    """Return two crossed shears, one after the other, without diffusion: a wrong direction of time shows.
 
     v = (A sin(q y), 0) for t < T / 2, then (0, B sin(q x)),  q = 2 pi / length
     u(x, 0) = f(x + A s T / 2, y + B sin(q (x + A s T / 2)) T / 2),  s = sin(q y),  f = cos(q x) + sin(2 q y)
@@ -139,10 +135,8 @@ def crossed_shears(
         A and B, in length / time.
     n : int, default=64
         Points per side, >= 5.
-    horizon : float, default=1.0
-        T.
-    length : float, default=1.0
-        Period.
+    horizon, length : float, default=1.0
+        T, and the period.
 
     Returns
     -------
@@ -183,10 +177,8 @@ def eigenfunction(
         Diffusion coefficient.
     n : int, default=64
         Points per side, >= 7.
-    horizon : float, default=1.0
-        T.
-    length : float, default=1.0
-        Period.
+    horizon, length : float, default=1.0
+        T, and the period.
 
     Returns
     -------
@@ -232,10 +224,8 @@ def doob(
         Diffusion coefficient.
     n : int, default=48
         Points per side on which the velocity and the terminal datum are sampled, >= 3.
-    horizon : float, default=1.0
-        T.
-    length : float, default=1.0
-        Period.
+    horizon, length : float, default=1.0
+        T, and the period.
 
     Returns
     -------

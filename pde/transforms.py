@@ -14,17 +14,17 @@ except ImportError:
 __all__ = ["both_halves", "to_spectrum", "to_values", "transforms_of"]
 
 
-def to_values(spectrum, n, out=None):
+def to_values(spectrum, n):
     """Return the (..., n, n) values of the modes in `spectrum`, (..., n, m): irfft2 with norm="forward".
 
-    Columns beyond the m <= n // 2 + 1 given are zero. `out` may take the values of a spectrum of all columns.
+    Columns beyond the m <= n // 2 + 1 given are zero.
     """
     if ducc0 is None:
         # Along x first: the second transform pads the columns that are missing.
         return scipy.fft.irfft(scipy.fft.ifft(spectrum, axis=-2, norm="forward"), n, norm="forward")
     rows, columns = spectrum.ndim - 2, spectrum.ndim - 1
     if spectrum.shape[-1] == n // 2 + 1:
-        return ducc0.fft.c2r(spectrum, axes=(rows, columns), lastsize=n, forward=False, nthreads=1, out=out)
+        return ducc0.fft.c2r(spectrum, axes=(rows, columns), lastsize=n, forward=False, nthreads=1)
     padded = np.zeros((*spectrum.shape[:-1], n // 2 + 1), dtype=complex)
     padded[..., : spectrum.shape[-1]] = ducc0.fft.c2c(spectrum, axes=(rows,), forward=False, nthreads=1)
     return ducc0.fft.c2r(padded, axes=(columns,), lastsize=n, forward=False, nthreads=1)
@@ -41,7 +41,7 @@ def to_spectrum(values):
 def transforms_of(n):
     """Return `to_values` and `to_spectrum` for (n, n) alone: spectrum, out -> values; values -> spectrum.
 
-    For thousands of small transforms, of which the arguments would take a tenth.
+    For thousands of small transforms, where handling the arguments would take a tenth of the time.
     """
     if ducc0 is None:
         return (lambda spectrum, out: to_values(spectrum, n)), to_spectrum
@@ -66,7 +66,7 @@ def both_halves(half, n, n_modes):
     c[..., n_modes : last + 1, n_modes : last + 1] = half[..., : kept + 1, :]
     c[..., n_modes - kept : n_modes, n_modes : last + 1] = half[..., n - kept :, :]
     if 2 * kept == n:
-        # An even grid cannot tell n/2 from -n/2: the entry is shared between them.
+        # On an even grid n/2 and -n/2 are one mode: its entry is shared between them.
         c[..., [n_modes - kept, last], :] *= 0.5
         c[..., last] *= 0.5
     # The values are real: c_(-k) is the conjugate of c_k.

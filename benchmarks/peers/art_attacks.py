@@ -1,7 +1,5 @@
 """Adversarial Robustness Toolbox: PGD in PyTorch without a random start, and Auto-PGD."""
 
-from importlib.metadata import version
-
 import torch
 from art.attacks.evasion import AutoProjectedGradientDescent, ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
@@ -9,10 +7,10 @@ from plain_networks import load, make
 from worker import serve
 
 
-def make_solve(fields, n, network, attack, n_iter, eps, step_size=None):
+def make_solve(fields, network, attack, n_iter, eps, step_size=None):
     model, loss = load(make(network), fields), torch.nn.CrossEntropyLoss()
     classifier = PyTorchClassifier(model, loss, (3, 32, 32), 10, clip_values=(0, 1), device_type="cpu")
-    common = {"eps": eps, "max_iter": n_iter, "batch_size": n, "verbose": False}
+    common = {"eps": eps, "max_iter": n_iter, "batch_size": len(fields["x"]), "verbose": False}
     made = {
         "pgd": lambda: ProjectedGradientDescentPyTorch(classifier, eps_step=step_size, **common),
         "apgd": lambda: AutoProjectedGradientDescent(
@@ -27,5 +25,4 @@ def make_solve(fields, n, network, attack, n_iter, eps, step_size=None):
 
 
 if __name__ == "__main__":
-    names = ("torch", "adversarial-robustness-toolbox")
-    serve("PGD", make_solve, {name: version(name) for name in names})
+    serve("PGD", make_solve, "torch", "adversarial-robustness-toolbox")

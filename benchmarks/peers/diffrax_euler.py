@@ -4,8 +4,6 @@ Brownian increments drawn step by step (UnsafeBrownianPath), or from a tree that
 (VirtualBrownianTree, the default of its documentation).
 """
 
-from importlib.metadata import version
-
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -22,7 +20,7 @@ class ScalarNoise(diffrax.ControlTerm):
         return vf * control
 
 
-def make_solve(fields, n, n_paths, n_steps, brownian):
+def make_solve(fields, n_paths, n_steps, brownian):
     dt, _ = step_sizes(fields, n_steps)
     horizon, length = float(fields["horizon"]), float(fields["length"])
     sigma = jnp.float32(float(fields["sigma"]) / length)
@@ -52,4 +50,4 @@ def make_solve(fields, n, n_paths, n_steps, brownian):
 
 
 if __name__ == "__main__":
-    serve("Euler-Maruyama", make_solve, {name: version(name) for name in ("diffrax", "jax", "equinox")})
+    serve("Euler-Maruyama", make_solve, "diffrax", "jax", "equinox")

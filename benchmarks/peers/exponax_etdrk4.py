@@ -8,7 +8,6 @@ import jax
 # Float64 has to be chosen before the first array exists.
 jax.config.update("jax_enable_x64", True)
 
-import equinox as eqx  # noqa: E402
 import exponax as ex  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
@@ -57,8 +56,8 @@ class ConvectionDiffusion(ex.BaseStepper):
         return Transport(self.num_points, self.velocity, derivative_operator, self.batched)
 
 
-def make_solve(fields, n, dt, batched=False):
-    horizon = float(fields["horizon"])
+def make_solve(fields, dt, batched=False):
+    n, horizon = len(fields["terminal"]), float(fields["horizon"])
     n_steps = round(horizon / dt)
     velocity, nu, length = jnp.asarray(fields["velocity"]), float(fields["sigma"]) ** 2 / 2, float(fields["length"])
     stepper = ConvectionDiffusion(n, horizon / n_steps, velocity, nu, length, batched)
@@ -76,4 +75,4 @@ def make_solve(fields, n, dt, batched=False):
 
 
 if __name__ == "__main__":
-    serve("ETDRK4", make_solve, {"exponax": ex.__version__, "jax": jax.__version__, "equinox": eqx.__version__})
+    serve("ETDRK4", make_solve, "exponax", "jax", "equinox")

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from importlib.metadata import version
 
 # Read on import. The tool makes a directory for every run, wanted or not.
 SCRATCH = tempfile.TemporaryDirectory()
@@ -72,8 +71,8 @@ class Simul(SimulBasePseudoSpectral):
         return tendencies
 
 
-def make_solve(fields, n, dt):
-    horizon = float(fields["horizon"])
+def make_solve(fields, dt):
+    n, horizon = len(fields["terminal"]), float(fields["horizon"])
     n_steps = round(horizon / dt)
     params = Simul.create_default_params()
     params.oper.nx = params.oper.ny = n
@@ -102,5 +101,4 @@ def make_solve(fields, n, dt):
 
 
 if __name__ == "__main__":
-    names = ("fluidsim", "fluidfft", "pyfftw")
-    serve("integrating-factor RK4", make_solve, {name: version(name) for name in names})
+    serve("integrating-factor RK4", make_solve, "fluidsim", "fluidfft", "pyfftw")

@@ -1,13 +1,11 @@
 """foolbox: `LinfPGD` without a random start; it has neither APGD nor FAB."""
 
-from importlib.metadata import version
-
 import foolbox
 from plain_networks import load, make, problem
 from worker import serve
 
 
-def make_solve(fields, n, network, attack, n_iter, eps, step_size):
+def make_solve(fields, network, attack, n_iter, eps, step_size):
     if attack != "pgd":
         raise ValueError(f"foolbox has no {attack}")
     model = foolbox.PyTorchModel(load(make(network), fields), bounds=(0, 1))
@@ -21,4 +19,4 @@ def make_solve(fields, n, network, attack, n_iter, eps, step_size):
 
 
 if __name__ == "__main__":
-    serve("LinfPGD", make_solve, {name: version(name) for name in ("torch", "foolbox")})
+    serve("LinfPGD", make_solve, "torch", "foolbox")

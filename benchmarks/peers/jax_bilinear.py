@@ -1,4 +1,4 @@
-"""What the two JAX tools share: the velocity, and particles spread over the cores, which the driver makes devices."""
+"""Shared by the two JAX tools: the velocity, and particles spread over the cores, which the driver makes devices."""
 
 import jax
 import jax.numpy as jnp

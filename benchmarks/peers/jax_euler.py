@@ -8,7 +8,7 @@ from particles import means, starts, step_sizes
 from worker import serve
 
 
-def make_solve(fields, n, n_paths, n_steps):
+def make_solve(fields, n_paths, n_steps):
     dt, scale = step_sizes(fields, n_steps)
     velocity = jax_bilinear.make_velocity(fields["velocity"] / float(fields["length"]))
     begin = jnp.asarray(starts(fields, n_paths, "float32"))
@@ -28,4 +28,4 @@ def make_solve(fields, n, n_paths, n_steps):
 
 
 if __name__ == "__main__":
-    serve("Euler-Maruyama", make_solve, {"jax": jax.__version__})
+    serve("Euler-Maruyama", make_solve, "jax")

@@ -28,7 +28,7 @@ def advance(begin, velocity, dt, scale, n_steps):
     return end
 
 
-def make_solve(fields, n, n_paths, n_steps):
+def make_solve(fields, n_paths, n_steps):
     dt, scale = step_sizes(fields, n_steps)
     velocity = fields["velocity"] / float(fields["length"])
     begin = starts(fields, n_paths, float)
@@ -40,4 +40,4 @@ def make_solve(fields, n, n_paths, n_steps):
 
 
 if __name__ == "__main__":
-    serve("Euler-Maruyama", make_solve, {"numba": numba.__version__})
+    serve("Euler-Maruyama", make_solve, "numba")

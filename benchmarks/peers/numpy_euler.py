@@ -10,8 +10,8 @@ from worker import serve
 CHUNK = 8192
 
 
-def make_solve(fields, n, n_paths, n_steps, dtype):
-    dt, scale = step_sizes(fields, n_steps)
+def make_solve(fields, n_paths, n_steps, dtype):
+    n, (dt, scale) = fields["velocity"].shape[-1], step_sizes(fields, n_steps)
     # Both components in units of grid cells, row by row, so that four indices serve both.
     tables = [(dt * n * v).astype(dtype).ravel() for v in fields["velocity"] / float(fields["length"])]
     begin = starts(fields, n_paths, dtype) * np.dtype(dtype).type(n)
@@ -45,4 +45,4 @@ def make_solve(fields, n, n_paths, n_steps, dtype):
 
 
 if __name__ == "__main__":
-    serve("Euler-Maruyama", make_solve, {})
+    serve("Euler-Maruyama", make_solve)

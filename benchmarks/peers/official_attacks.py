@@ -1,15 +1,12 @@
 """auto-attack, the authors' own code as the package pyautoattack has it: `APGDAttack` and `FABAttack_PT`."""
 
-from importlib.metadata import version
-
-import torch
 from plain_networks import load, make, problem
 from pyautoattack.autopgd_base import APGDAttack
 from pyautoattack.fab_pt import FABAttack_PT
 from worker import serve
 
 
-def make_solve(fields, n, network, attack, n_iter, eps, norm="linf"):
+def make_solve(fields, network, attack, n_iter, eps, norm="linf"):
     model = load(make(network), fields)
     x, y = problem(fields)
     common = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "n_iter": n_iter, "device": "cpu"}
@@ -26,4 +23,4 @@ def make_solve(fields, n, network, attack, n_iter, eps, norm="linf"):
 
 
 if __name__ == "__main__":
-    serve("auto-attack", make_solve, {"torch": torch.__version__, "pyautoattack": version("pyautoattack")})
+    serve("auto-attack", make_solve, "torch", "pyautoattack")

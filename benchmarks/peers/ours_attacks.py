@@ -7,7 +7,7 @@ from worker import serve
 import nets
 
 
-def make_solve(fields, n, network, attack, n_iter, eps, step_size=None, norm="linf", bf16=False, same=True):
+def make_solve(fields, network, attack, n_iter, eps, step_size=None, norm="linf", bf16=False, same=True):
     # "same": as its owner hands it over, contiguous and with weights that require gradients.
     model = load(make(network) if same else nets.build(network), fields)
     x, y = problem(fields)
@@ -27,4 +27,4 @@ def make_solve(fields, n, network, attack, n_iter, eps, step_size=None, norm="li
 
 
 if __name__ == "__main__":
-    serve("nets.attacks", make_solve, {"torch": torch.__version__})
+    serve("nets.attacks", make_solve, "torch")

@@ -1,12 +1,11 @@
-"""This project: `pde.feynman_kac.estimate`, or `solve_to` if an error is wanted, all from arrays to means timed."""
+"""This project: `pde.feynman_kac.estimate`, or `solve_to` if an error is prescribed, timed from arrays to means."""
 
-import numba
 from worker import serve
 
 import pde
 
 
-def make_solve(fields, n, n_paths, n_steps, **options):
+def make_solve(fields, n_paths, n_steps, **options):
     physics = {name: float(fields[name]) for name in ("sigma", "horizon", "length")}
 
     def solve():
@@ -22,4 +21,4 @@ def make_solve(fields, n, n_paths, n_steps, **options):
 
 
 if __name__ == "__main__":
-    serve("Feynman-Kac", make_solve, {"numba": numba.__version__})
+    serve("Feynman-Kac", make_solve, "numba")

@@ -1,4 +1,4 @@
-"""What the particle tools share: where paths begin, and the mean of f where they end. NumPy alone, as `worker.py`."""
+"""Shared by the particle tools: where paths begin, and the mean of f where they end. NumPy alone, as `worker.py`."""
 
 import numpy as np
 

@@ -1,14 +1,12 @@
 """torchattacks: `PGD` without a random start, `APGD` and `FAB`."""
 
-from importlib.metadata import version
-
 import torch
 import torchattacks
 from plain_networks import load, make, problem
 from worker import serve
 
 
-def make_solve(fields, n, network, attack, n_iter, eps, step_size=None, norm="linf", prepared=False):
+def make_solve(fields, network, attack, n_iter, eps, step_size=None, norm="linf", prepared=False):
     model = load(make(network), fields)
     if prepared:
         # What a user could do without us: weights without gradients, channels last.
@@ -29,4 +27,4 @@ def make_solve(fields, n, network, attack, n_iter, eps, step_size=None, norm="li
 
 
 if __name__ == "__main__":
-    serve("torchattacks", make_solve, {name: version(name) for name in ("torch", "torchattacks")})
+    serve("torchattacks", make_solve, "torch", "torchattacks")

@@ -1,7 +1,5 @@
 """torchsde: `sdeint` with method "euler" and a BrownianInterval that is given the step."""
 
-from importlib.metadata import version
-
 import torch
 import torchsde
 from particles import means, starts, step_sizes
@@ -35,7 +33,7 @@ class Transport(torch.nn.Module):
         return self.sigma.expand_as(y)
 
 
-def make_solve(fields, n, n_paths, n_steps):
+def make_solve(fields, n_paths, n_steps):
     horizon, length = float(fields["horizon"]), float(fields["length"])
     sde = Transport(
         torch.tensor(fields["velocity"] / length, dtype=torch.float32), torch.tensor(float(fields["sigma"]) / length)
@@ -54,4 +52,4 @@ def make_solve(fields, n, n_paths, n_steps):
 
 
 if __name__ == "__main__":
-    serve("Euler-Maruyama", make_solve, {name: version(name) for name in ("torch", "torchsde")})
+    serve("Euler-Maruyama", make_solve, "torch", "torchsde")

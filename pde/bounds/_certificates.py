@@ -20,10 +20,8 @@ from pde import checks, feynman_kac, spectral
 from pde.bounds import _gradient, _rates
 from pde.bounds._zero_set import distance_to_zeros
 
-__all__ = ["Certificates", "certificates", "certified_radius", "smoothing_radius"]
-
 METHODS = ("auto", "spectral", "monte-carlo")
-# Relative error that twice as many points per side seldom reduce enough.
+# Relative error of the solution above which twice as many points per side are seldom enough.
 _HOPELESS = 0.02
 # `feynman_kac.estimate` evaluates splines that differ from trigonometric fields by less, of velocity and data.
 _TABLES = 2e-6
@@ -34,7 +32,7 @@ _STEPS = 64
 
 @dataclass(frozen=True, eq=False)
 class Certificates:
-    """Radii of balls in which u(., 0) keeps its sign, and what they rest on.
+    """Radii of balls in which u(., 0) keeps its sign, and the values they come from.
 
     Attributes
     ----------

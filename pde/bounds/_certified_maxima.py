@@ -1,4 +1,4 @@
-"""Largest value, slope and stretching of a periodic field over all x, from above: what a bound may rest on.
+"""Largest value, slope and stretching of a periodic field over all x, from above, for rigorous bounds.
 
 A maximum over grid points is too small. Each quantity q here is a maximum over directions theta of functions p_theta
 that are linear in the field. At the maximum point x* of q the p_theta that attains it has no slope, so
@@ -21,9 +21,7 @@ import numpy as np
 
 from pde import grid
 
-__all__ = ["Maximum", "curvature_bound", "largest_gradient", "largest_step", "largest_stretching", "value_range"]
-
-# Relative to the largest |p_theta|; far below what any bound is read to.
+# Relative to the largest |p_theta|; far below the accuracy that any bound needs.
 _RTOL = 1e-7
 # Terms to sum in one round of cutting: a field constant along lines would need ever more points.
 _BUDGET = 2**24
@@ -56,7 +54,7 @@ def value_range(field):
 
 
 def largest_gradient(field):
-    """Return max |grad u(x)|, Euclidean; a bilinear field is judged from inside each cell.
+    """Return max |grad u(x)|, Euclidean; that of a bilinear field is taken from inside each cell.
 
     Parameters
     ----------
@@ -78,12 +76,9 @@ def largest_gradient(field):
 
 
 def largest_stretching(field):
-    """Return max lambda_max of the symmetric part of grad v, in 1 / time, as a `Maximum`: the least gamma with
+    """Return max lambda_max(sym grad v), in 1 / time, as a `Maximum`; for a bilinear field from inside each cell.
 
-    (v(x) - v(y)) . (x - y) <= gamma |x - y|**2  for all x, y.
-
-    A bilinear field is judged from inside each cell; the inequality holds across its edges. On a torus gamma >= 0,
-    because the mean of div v is 0.
+    It is the least gamma with (v(x) - v(y)) . (x - y) <= gamma |x - y|**2; on a torus >= 0, as div v has mean 0.
     """
 
     def middle_and_radius(jacobian):
@@ -122,12 +117,7 @@ def _largest_singular_value(matrices):
 
 def _at_corners(field, quantity):
     """Maximum over the four corners of every cell, with the slopes that hold inside the cell."""
-    dx, dy = ((np.roll(field.values, -1, axis) - field.values) * (field.n / field.length) for axis in (-2, -1))
-    best = max(
-        float(quantity(_components_last(np.stack([a, b], axis=-1))).max())
-        for a in (dx, np.roll(dx, -1, -1))
-        for b in (dy, np.roll(dy, -1, -2))
-    )
+    best = max(float(quantity(_components_last(jacobian)).max()) for jacobian in field._corner_jacobians())
     return Maximum(best, best)
 
 

@@ -12,8 +12,6 @@ import scipy
 from pde import checks, grid
 from pde.equation import ConvectionDiffusion
 
-__all__ = ["counterexample", "counterexample_gradient", "counterexample_threshold", "published_threshold"]
-
 # In radii; beyond the first the Gaussian is below exp(-32) = 1.3e-14.
 _CUT_FROM, _CUT_TO = 8, 9
 
@@ -123,7 +121,7 @@ def counterexample_threshold(radius, *, horizon=1.0):
     Raises
     ------
     ValueError
-        If an argument is not positive, or R so large (beyond 30) that W_(-1) leaves the range of the numbers.
+        If an argument is not positive, or R > 30, where the argument of W_(-1) underflows.
 
     Examples
     --------

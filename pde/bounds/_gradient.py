@@ -86,7 +86,7 @@ def gradient_bound(problem, *, mu=None):
     ValueError
         If mu is negative, or velocity or terminal data are callables.
     OverflowError
-        If the bound leaves the range of the numbers.
+        If the bound overflows.
     """
     problem.refuse("gradient_bound")
     gamma = float(stretching(problem).max())
@@ -123,7 +123,7 @@ def gradient_bound_as_published(problem):
     ValueError
         If velocity or terminal data are callables.
     OverflowError
-        If the bound leaves the range of the numbers.
+        If the bound overflows.
     """
     problem.refuse("gradient_bound_as_published")
     gamma = float(stretching(problem).max())
@@ -134,14 +134,14 @@ def gradient_bound_as_published(problem):
 
 
 def sharp_gradient_bound(problem):
-    """Bound ||grad u(., 0)|| by the best constant there is for gamma, osc f and ||grad f||.
+    """Bound ||grad u(., 0)|| by the best constant in terms of gamma, osc f and ||grad f||.
 
     ||grad u(., 0)|| <= exp(g(T)) G erf(osc f / (sqrt(2) G S)),  g(t) = integral of gamma from 0 to t
     S**2 = 4 sigma**2 integral from 0 to T of exp(2 (g(T) - g(t))) dt
 
     with gamma(t) = max_x lambda_max(sym grad v(x, t)); for sigma a field, min sigma and gamma + Lip(sigma)**2 / 2 take
-    the places of sigma and gamma. As sigma falls to 0 it becomes exp(g(T)) G; it never exceeds
-    the smoothing bound (osc f / 2) sqrt(2 gamma / (sigma**2 (1 - exp(-2 gamma T)))), nor `gradient_bound`. A ramp
+    the places of sigma and gamma. As sigma falls to 0 the bound becomes exp(g(T)) G; it never exceeds the smoothing
+    bound (osc f / 2) sqrt(2 gamma / (sigma**2 (1 - exp(-2 gamma T)))), nor `gradient_bound`. A ramp
     carried by v = gamma x attains it.
 
     Parameters
@@ -158,7 +158,7 @@ def sharp_gradient_bound(problem):
     ValueError
         If velocity or terminal data are callables.
     OverflowError
-        If the bound leaves the range of the numbers, which takes sigma = 0.
+        If the bound overflows, which only happens with sigma = 0.
 
     References
     ----------
@@ -170,7 +170,7 @@ def sharp_gradient_bound(problem):
     found = rates(problem)
     low, high, slope = terminal_range(problem)
     oscillation, spread, total = high - low, 2 * found.spread, found.growth
-    # In logarithms, as exp(gamma T) may leave the range of the numbers where the bound does not.
+    # In logarithms, as exp(gamma T) may overflow where the bound does not.
     logarithm = total + _log(slope)
     if spread > 0 and slope > 0:
         log_x = _log(oscillation) - math.log(math.sqrt(2) * spread) - logarithm
@@ -230,7 +230,7 @@ def _exp(logarithm, growth):
     """The bound from its logarithm; float range ends at exp(709)."""
     if logarithm > 709:
         raise OverflowError(
-            f"the bound exp({logarithm:.4g}) leaves the range of the numbers (growth {growth:.4g}): "
+            f"the bound exp({logarithm:.4g}) overflows (growth {growth:.4g}): "
             "shorten the horizon, or smooth the velocity"
         )
     return math.exp(logarithm)

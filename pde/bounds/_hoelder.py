@@ -10,8 +10,6 @@ import numpy as np
 from pde import checks, convergence, spectral
 from pde._compiled import threaded
 
-__all__ = ["HoelderConstant", "hoelder_constant", "hoelder_exponent", "largest_differences"]
-
 
 @dataclass(frozen=True, eq=False)
 class HoelderConstant:

@@ -1,4 +1,4 @@
-"""How fast the velocity parts two paths and how strong the noise is, layer by layer: what every bound rests on."""
+"""How fast the velocity parts two paths and how strong the noise is, layer by layer, for all bounds."""
 
 import math
 from dataclasses import dataclass
@@ -57,8 +57,7 @@ def stretching(problem):
 
     (v(x) - v(y)) . (x - y) <= gamma |x - y|**2
 
-    Exact for a bilinear velocity, an upper end within 1e-7 for smooth trigonometric and bicubic ones, see
-    `_certified_maxima`.
+    Exact for a bilinear velocity; for smooth trigonometric and bicubic ones an upper bound, within 1e-7.
 
     Parameters
     ----------

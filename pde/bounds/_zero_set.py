@@ -15,9 +15,10 @@ import numpy as np
 import scipy
 
 from pde import checks, grid
+from pde._coefficients import to_cell
 from pde.bounds._certified_maxima import curvature_bound
 
-# Relative to the period: what a distance may be short of, times sqrt(2).
+# Side of the smallest squares, in periods: a distance is short by at most sqrt(2) of it.
 _SIDE = 2.0**-13
 # Squares to keep; a field that vanishes nearly everywhere would need ever more.
 _MOST = 2**19
@@ -57,7 +58,7 @@ def boundary_distance(field, points, error=0.0, *, resolution=2.0**-13):
     (centres, values), rho = _squares(field, error, resolution)
     if not len(centres):
         return np.full(u.shape, np.inf), np.full(u.shape, np.inf)
-    where, cell = _cell(centres, field.length), _cell(points, field.length)
+    where, cell = to_cell(centres, field.length), to_cell(points, field.length)
     lower = np.maximum(scipy.spatial.cKDTree(where, boxsize=field.length).query(cell)[0] - rho, 0.0)
     upper = np.zeros(u.shape)
     for sign in (-1, 1):
@@ -77,9 +78,8 @@ def distance_to_zeros(field, threshold, points):
     (centres, _), rho = _squares(field, threshold, _SIDE)
     if not len(centres):
         return np.full(points.shape[:-1], np.inf)
-    distance, _ = scipy.spatial.cKDTree(_cell(centres, field.length), boxsize=field.length).query(
-        _cell(points, field.length)
-    )
+    tree = scipy.spatial.cKDTree(to_cell(centres, field.length), boxsize=field.length)
+    distance, _ = tree.query(to_cell(points, field.length))
     return np.maximum(distance - rho, 0.0)
 
 
@@ -87,7 +87,6 @@ def _squares(field, threshold, resolution):
     """Centres (m, 2) of squares that cover {|u| <= threshold}, the values there, and half a diagonal."""
     m = grid.fast_size(max(64, 8 * field.n_modes))
     side, K = field.length / m, curvature_bound(field, 0)
-    # Centres of the squares.
     centres = grid.points(m, field.length).reshape(-1, 2)
     values = field.on_grid(m).ravel()
     slopes = np.linalg.norm(field.jacobian_on_grid(m).reshape(-1, 2), axis=-1)
@@ -104,8 +103,3 @@ def _squares(field, threshold, resolution):
         centres = (centres[:, None] + side * quarters).reshape(-1, 2)
         side /= 2
         values = field(centres)
-
-
-def _cell(points, length):
-    reduced = np.mod(points, length)
-    return np.where(reduced >= length, 0.0, reduced)

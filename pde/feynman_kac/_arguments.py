@@ -5,20 +5,6 @@ import numpy as np
 from pde import checks
 from pde.fields import PeriodicField
 
-__all__ = [
-    "counts",
-    "is_field",
-    "is_noiseless",
-    "is_plain",
-    "needs_noise",
-    "places",
-    "random_numbers",
-    "refuse_varying_sigma",
-    "sigma_varies",
-    "steepness",
-    "terminal_range",
-]
-
 
 def places(problem, points):
     """The points, checked, and as fractions (n_points, 2) of the period."""
@@ -26,12 +12,14 @@ def places(problem, points):
     return points, np.mod(points.reshape(-1, 2) / problem.length, 1.0)
 
 
-def counts(n_paths, n_steps, points, *, fewest_paths=1):
-    """n_paths and n_steps as integers that the counters of the generator can hold."""
+def counts(n_paths, n_steps, points, *, fewest_paths=1, antithetic=False):
+    """n_paths, even if antithetic, and n_steps as integers that the counters of the generator can hold."""
     n_paths = checks.integer("n_paths", n_paths, at_least=fewest_paths)
     n_steps = checks.integer("n_steps", n_steps, at_least=1)
     if max(n_paths, n_steps, points.size) >= 2**32:
         raise ValueError("n_paths, n_steps and the number of points must be < 2**32, the range of the counters")
+    if antithetic and n_paths % 2:
+        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
     return n_paths, n_steps
 
 
@@ -68,7 +56,7 @@ def refuse_varying_sigma(problem, consumer):
 
 
 def steepness(problem, n):
-    """Largest |grad v| over grid points and layers, or four times of a callable."""
+    """Largest |grad v| over grid points and layers or, for a callable, four times."""
     n_times = problem.n_layers or 4
     times = (np.arange(n_times) + 0.5 * (problem.n_layers is not None)) * (problem.horizon / n_times)
     fields = {id(field): field for field in (problem.velocity_field(float(t), n) for t in times)}

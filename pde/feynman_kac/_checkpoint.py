@@ -1,4 +1,4 @@
-"""A file from which an interrupted computation continues: arrays, how far they are, and what they belong to."""
+"""A file from which an interrupted computation resumes: moments, progress, and a description of the computation."""
 
 import json
 import os
@@ -10,21 +10,18 @@ import numpy as np
 from pde.feynman_kac._fingerprint import digest, fingerprint
 from pde.fields import PeriodicField
 
-__all__ = ["Checkpoint", "describe"]
-
-# Raised where the numbers that belong to a seed change: moments of two generators do not add up.
+# Incremented when the random numbers of a seed change: moments of two generators must not be merged.
 _FORMAT = 3
-# Not more often than this, and not more than a twentieth of the time.
+# Least time between two writes, and the largest share of the time spent on them.
 _SECONDS, _SHARE = 2.0, 0.05
-# Fractions of the horizon at which a velocity given as a callable is sampled, to know it again.
+# Fractions of the horizon at which a callable is sampled, to recognise it.
 _SAMPLED_AT = (0.0, 0.1, 0.3, 0.6, 1.0)
 
 
 def describe(problem, points, n):
-    """Describe a problem and its points (m, 2), to recognise them: names to numbers, and to digests of arrays.
+    """Describe a problem and its points (m, 2), to recognise them: names to numbers and to digests of arrays.
 
-    Callables have their fingerprint and their values in it: on the grid of n points per side, those of time at five
-    times.
+    Callables are described by their fingerprint and by values on the grid of n points per side, at five times.
     """
     if problem.n_layers is not None:
         velocities = [problem.velocity]
@@ -41,12 +38,11 @@ def describe(problem, points, n):
             fields = [problem.scalar_field(name, fraction * problem.horizon, n) for fraction in times]
             parts[name] = value, fields or [value]
     described = {name: _digest_of(value, fields) for name, (value, fields) in parts.items()}
-    sigma = problem.sigma if isinstance(problem.sigma, float) else None
-    if sigma is None:
-        sigma = (
-            _digest_of(problem.sigma, [problem.sigma]) if isinstance(problem.sigma, PeriodicField) else problem.sigma
-        )
-        sigma = sigma.tolist() if isinstance(sigma, np.ndarray) else sigma
+    sigma = problem.sigma
+    if isinstance(sigma, PeriodicField):
+        sigma = _digest_of(sigma, [sigma])
+    elif isinstance(sigma, np.ndarray):
+        sigma = sigma.tolist()
     numbers = {"sigma": sigma, "horizon": problem.horizon, "length": problem.length}
     return described | {"points": digest(points)} | numbers
 
@@ -85,7 +81,7 @@ class Checkpoint:
                         raise ValueError("its digest does not match")
                 stored = json.loads(str(text))
             except Exception as error:
-                # Whatever a damaged file raises on its way through zip, NumPy and JSON.
+                # Whatever zip, NumPy or JSON raise for a damaged file.
                 raise ValueError(
                     f"checkpoint {str(self.path)!r} is damaged, or not a checkpoint ({error}): remove it to start again"
                 ) from error

@@ -1,8 +1,8 @@
-"""Plain Monte Carlo: the average over paths, in blocks that any worker may do.
+"""Plain Monte Carlo: the average over paths, in blocks that any worker may compute.
 
-The work is cut into blocks, points x paths, by a rule that knows the problem alone. The moments of a block depend on
-the seed and the block alone, and are merged in the order of the blocks: the result is the same to the last bit however
-the blocks are spread over threads, processes and machines of one kind, and wherever a run was interrupted.
+The work is cut into blocks, points x paths, by a rule that depends on the problem alone. The moments of a block depend
+on the seed and the block alone, and are merged in the order of the blocks: the result is the same to the last bit
+however the blocks are spread over threads, processes and machines of one kind, and wherever a run was interrupted.
 """
 
 import contextlib
@@ -20,14 +20,12 @@ from pde.feynman_kac._random import INCREMENTS, dtype_name, key_from
 from pde.feynman_kac._result import result_of
 from pde.feynman_kac._velocity_tables import points_per_side
 
-__all__ = ["estimate"]
-
 DEVICES = ("cpu", "cuda")
 
-# Particles of a block at most: 16 MB of positions, so memory does not grow with the number of paths; and path-steps of
-# a block, about a second of one core, with particles enough to keep all cores busy.
+# Most particles per block, 16 MB of positions, so memory does not grow with the number of paths; path-steps per block,
+# about a second of one core; and particles enough to keep all cores busy.
 _BATCH, _WORK, _FEWEST = 2**20, 2**28, 2**14
-# Points of a block that share common paths: many times a kernel's lanes, so that drawing their noise costs nothing.
+# Points per block with common paths: many times a kernel's lanes, so that drawing the noise costs next to nothing.
 _POINTS = 2**12
 
 
@@ -56,7 +54,7 @@ def estimate(
     Y = X_(k+1),  X_(k+1) = X_k + (v(X_k, t_k) + v(Y, t_(k+1))) dt / 2 + sigma dB_k       (stochastic Heun)
 
     With a potential c and a source g, u = E[f(X_T) e^(C_T) + integral of g e^(C_t) dt], C the integral of c along the
-    path. A sigma that depends on x is that of Ito's equation. Steps end where a layer of the velocity ends. Fields are
+    path. With a sigma that depends on x the SDE is Ito's. Steps end where a layer of the velocity ends. Fields are
     evaluated as bicubic splines that differ from trigonometric ones by less than 1e-6 max |v| and 1e-6 max |f|.
 
     Parameters
@@ -97,16 +95,16 @@ def estimate(
         checkpoint, a potential or a source.
     n : int, optional
         Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
-        default those of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if
-        they do not.
+        default those of the problem's fields, or 128, refined up to 512 until they are resolved. A RuntimeWarning if
+        they are not.
     n_shards : int, default=1
         With K > 1, the work goes to K shards at a time, which run where `joblib.parallel_config` sends them: on a
         backend "loky" with its n_jobs, "dask", "ray" or "threading"; without one, in this process. A few shards per
-        worker even out workers of unequal speed. Work of workers that die is done again by others.
+        worker even out workers of unequal speed. If a worker dies, others repeat its work.
     checkpoint : str or os.PathLike, optional
-        File in which the moments are kept, at most every two seconds. A call with the same arguments resumes from it
-        and returns the result that it would have had, to the last bit; a finished file gives it at once. It is not
-        removed. Callables are recognised by their code, constants and captured values, and by their values on the
+        File in which the moments are saved, at most every two seconds. A call with the same arguments resumes from it
+        and returns the same result to the last bit as without an interruption, from a finished file at once. It is
+        not removed. Callables are recognised by their code, constants and captured values, and by their values on the
         grid of n points per side, the velocity at five times.
     progress : bool, default=False
         Show a progress bar, in notebooks a widget.
@@ -120,9 +118,9 @@ def estimate(
     ------
     ValueError
         If points has another shape or is not finite, n_paths, n_steps or n_shards is out of range, an option is
-        unknown or does not go with another or with the problem, rng is not a seed, the checkpoint is damaged, in no
-        directory or that of another call, joblib's backend is "multiprocessing", or a step in float32 crosses a quarter
-        of a period.
+        unknown or does not go with another or with the problem, rng is not a seed, the checkpoint is damaged, has no
+        directory or belongs to another call, joblib's backend is "multiprocessing", or a step in float32 crosses a
+        quarter of a period.
     RuntimeError
         If workers keep dying, or there is no CUDA device.
     FloatingPointError
@@ -133,7 +131,7 @@ def estimate(
     RuntimeWarning
         If the samples show too little of the terminal data for the standard error to be trusted: all of them equal at
         some point, or fewer than ten on the rarer side of a two-valued result. With bias=True, if steps are longer than
-        1 / max |grad v|, or than what callables vary in time.
+        1 / max |grad v|, or too long for the variation of callables in time.
 
     Examples
     --------
@@ -144,10 +142,8 @@ def estimate(
     True
     """
     points, starts = _arguments.places(problem, points)
-    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, antithetic=antithetic)
     n = points_per_side(problem, n)
-    if antithetic and n_paths % 2:
-        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
     n_shards = checks.integer("n_shards", n_shards, at_least=1)
     ways = Options(
         bool(common_paths),
@@ -222,7 +218,7 @@ def _merged(job, starts, blocks, share, n_shards, saved, progress):
 def _bar(progress, blocks, done):
     if not progress:
         return contextlib.nullcontext()
-    from tqdm.auto import tqdm  # Which looks for a notebook.
+    from tqdm.auto import tqdm  # It detects notebooks.
 
     sizes = {"total": blocks.n_particles_before(len(blocks)), "initial": blocks.n_particles_before(done)}
     return tqdm(**sizes, unit="path", unit_scale=True)
@@ -230,7 +226,7 @@ def _bar(progress, blocks, done):
 
 def _blocks(problem, n_points, n_paths, n_steps, options):
     """The blocks of a problem: all paths of many points, some paths of one, or some common paths of many points."""
-    # A velocity without layers has its tables made again for every block, which must be worth it.
+    # Tables of a velocity without layers are made anew for every block, which must be worth it.
     particles = _BATCH if problem.n_layers is None else min(_BATCH, max(_FEWEST, _WORK // n_steps))
     if options.common_paths:
         points_per_block = max(1, min(n_points, _POINTS, particles))
@@ -245,7 +241,7 @@ def _blocks(problem, n_points, n_paths, n_steps, options):
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs to do any block of one call of `estimate`."""
+    """What a worker needs to compute any block of one call of `estimate`."""
 
     arguments: tuple = field(compare=False)
     token: str = field(default_factory=lambda: uuid.uuid4().hex)

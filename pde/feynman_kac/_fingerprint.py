@@ -7,8 +7,6 @@ import types
 
 import numpy as np
 
-__all__ = ["digest", "fingerprint"]
-
 # Depth to which captured functions and containers are followed.
 _DEPTH = 8
 

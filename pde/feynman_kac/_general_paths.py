@@ -10,8 +10,6 @@ from pde.feynman_kac._spline_tables import VELOCITY_TOLERANCE
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VelocityTables, size_of_tables
 
-__all__ = ["GeneralPaths", "GeneralWalk", "Ways"]
-
 _NONE = (np.empty((0, 1)), np.zeros((1, 3), np.int64), 1, 1)
 _NOT_GIVEN = np.empty((0, 2, 0))
 # Tables of a potential or a source that changes at every step are made for about this many bytes at a time.
@@ -38,11 +36,11 @@ class GeneralPaths:
 
     def __init__(self, problem, steps, n=None, *, counters=None, tolerance=VELOCITY_TOLERANCE):
         self.problem, self.steps = problem, steps
-        # Every second one of a finer level is a stride, for which the loop would be compiled again.
+        # Every second counter of a finer level is a view with a stride, for which the loop would be compiled again.
         self.counters = np.ascontiguousarray(steps.counters if counters is None else counters)
         self.velocity = VelocityTables(problem, n, tolerance=tolerance)
         self._made = {}
-        # A potential or source that changes at every step has its tables made for so many steps at a time.
+        # Tables of a potential or source that changes at every step are made for so many steps at a time.
         self._sizes = {
             name: size_of_tables(problem, name, self.velocity.n, VELOCITY_TOLERANCE)
             for name in ("potential", "source")
@@ -82,7 +80,7 @@ class GeneralPaths:
     def _spread(self, chosen, n_sub, given):
         """Scale of the increments of the chosen steps, in periods, and sigma(x) as a group of tables."""
         dt = self.steps.dt[chosen]
-        # One drawn increment of a step made of several.
+        # Standard deviation of the n_sub parts in which the increment of a step is drawn.
         scales = np.ones(len(dt)) if given else np.sqrt(dt / n_sub)
         scales = scales / self.problem.length
         if _arguments.sigma_varies(self.problem):
@@ -154,7 +152,7 @@ class GeneralPaths:
 
 
 class GeneralWalk:
-    """What `Walk` does, for any problem; with `options.bias`, also differences from paths of steps twice as long."""
+    """As `Walk`, for any problem; with `options.bias`, also differences from paths of steps twice as long."""
 
     def __init__(self, problem, n_steps, n, key, options):
         self.key, self.antithetic = key, int(options.antithetic)
@@ -173,7 +171,7 @@ class GeneralWalk:
         self.fine = GeneralPaths(problem, steps, n, tolerance=tolerance)
 
     def moments(self, starts, block):
-        """As of `Walk`; with the bias, the k results are followed by the k differences."""
+        """As `Walk.moments`; with the bias, the k results are followed by the k differences."""
         ways = self.ways._replace(first_path=block.first_path, first_point=block.first_point)
         samples = self.fine.samples(starts, block.n_paths, ways, self.key)
         if self.coarse is not None:

@@ -18,8 +18,6 @@ from pde.feynman_kac._velocity_tables import VelocityTables
 from pde.feynman_kac.quasi import bridge_order
 from pde.fields import PeriodicField
 
-__all__ = ["METHODS", "gradient"]
-
 METHODS = ("bismut", "pathwise")
 # Particles advanced together: memory does not grow with the number of paths.
 _BATCH = 2**18
@@ -83,8 +81,7 @@ def gradient(
     scheme : {"euler", "heun"}
         "heun", of weak order 2, for "pathwise" alone.
     n : int, optional
-        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
+        Points per side on which callables of x are sampled at each step, as for `estimate`.
 
     Returns
     -------
@@ -116,7 +113,8 @@ def gradient(
     True
     """
     points, starts = _arguments.places(problem, points)
-    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, fewest_paths=2)
+    antithetic = bool(antithetic) and not sobol
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, fewest_paths=2, antithetic=antithetic)
     bismut = checks.one_of("method", method, METHODS) == "bismut"
     checks.one_of("scheme", scheme, ("euler", "heun"))
     problem.refuse("gradient")
@@ -128,9 +126,6 @@ def gradient(
         window = checks.real("window", window, positive=True)
         if not bismut or window > problem.horizon:
             raise ValueError(f"window must lie in (0, {problem.horizon:g}] and is for method='bismut', got {window:g}")
-    antithetic = bool(antithetic) and not sobol
-    if antithetic and n_paths % 2:
-        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
     loop = _Loop(problem, n_steps, n, bismut, window, scheme == "heun")
     if sobol:
         samples = _scrambled(loop, starts, n_paths, _arguments.random_numbers(rng))

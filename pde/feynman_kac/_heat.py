@@ -8,11 +8,9 @@ from pde import checks, grid
 from pde.equation import ConvectionDiffusion
 from pde.fields import PeriodicField
 
-__all__ = ["heat_semigroup"]
-
 # The control's expectation must be known to far less than any standard error.
 _HEAT_TOLERANCE = 1e-10
-# Modes of a spline that are summed at most: the next ones are of size (n / mode)**2 for a bilinear one.
+# Largest mode of a spline that is summed; the next ones are of size (n / mode)**2 for a bilinear spline.
 _LARGEST_MODE = 2**10
 
 

@@ -9,8 +9,6 @@ from pde._compiled import copy, njit
 from pde.feynman_kac._kernels32 import increments32
 from pde.feynman_kac._random import INCREMENTS, dtype_name, fill_increments, key_from
 
-__all__ = ["increments_of"]
-
 
 @njit()
 def _increments(n_steps, n_paths, scale, antithetic, point, key, two_point=False):

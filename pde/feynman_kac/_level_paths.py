@@ -13,8 +13,6 @@ from pde.feynman_kac._kernels_coupled import ALONE, COARSE, advance_pair
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 
-__all__ = ["LevelPaths", "coarsest_steps", "level_key", "level_samples"]
-
 # Largest number of steps of the coarsest level for a steep velocity; `base` may be larger.
 _COARSEST_LIMIT = 1024
 
@@ -63,11 +61,12 @@ def level_samples(problem, starts, n_steps, n_paths, key, *, coupled, first_poin
     Raises
     ------
     ValueError
-        If the problem has more than that.
+        If the problem has a potential, a source, several terminal data or a sigma that is not one constant.
     """
     problem.refuse("level_samples")
     steps = TimeSteps(problem, n_steps // 2).refined(problem) if coupled else TimeSteps(problem, n_steps)
     counters = first_path, first_point
+    starts = np.mod(starts / problem.length, 1.0)
     fine, coarse = _pair(VelocityTables(problem), steps, starts, n_paths, key, coupled, counters)
     return fine if coarse is None else fine - coarse
 
@@ -75,8 +74,7 @@ def level_samples(problem, starts, n_steps, n_paths, key, *, coupled, first_poin
 def _pair(velocity, steps, starts, n_paths, key, coupled, counters):
     """f at the ends of the fine and of the coarse paths, each (n_points, n_paths); None without coarse ones."""
     problem = velocity.problem
-    start = np.mod(starts / problem.length, 1.0)
-    x, y = (np.repeat(start[:, i, None], n_paths, axis=1) for i in (0, 1))
+    x, y = (np.repeat(starts[:, i, None], n_paths, axis=1) for i in (0, 1))
     cx, cy = (x.copy(), y.copy()) if coupled else (x, y)
     second = COARSE if coupled else ALONE
     for piece in velocity.pieces(steps):
@@ -97,7 +95,7 @@ class LevelPaths:
         self._general = {}
 
     def samples(self, level, starts, n_paths, key, first_point, first_path):
-        """Fine and coarse samples of a level, each (n_points, n_paths); the coarse ones None at level 0."""
+        """Fine samples of a level and coarse ones (None at level 0), (n_points, n_paths), from starts in periods."""
         steps = self.base.refined(self.problem, 2**level)
         if _arguments.is_plain(self.problem):
             return _pair(self.velocity, steps, starts, n_paths, key, level > 0, (first_path, first_point))
@@ -107,18 +105,17 @@ class LevelPaths:
                 GeneralPaths(self.problem, steps, self.n),
                 GeneralPaths(self.problem, coarse, self.n, counters=steps.counters[::2]) if level else None,
             )
-        start = np.mod(starts / self.problem.length, 1.0)
         ways = Ways(first_path=first_path, first_point=first_point)
         fine, coarse = self._general[level]
-        values = fine.samples(start, n_paths, ways, key)[0]
-        return values, coarse.samples(start, n_paths, ways._replace(n_sub=2), key)[0] if level else None
+        values = fine.samples(starts, n_paths, ways, key)[0]
+        return values, coarse.samples(starts, n_paths, ways._replace(n_sub=2), key)[0] if level else None
 
 
 def coarsest_steps(problem, n, base=None):
-    """Number of steps of the coarsest level, `base` or chosen; with a warning if they alias what callables vary.
+    """Number of steps of the coarsest level, `base` or chosen; with a warning if they alias callables in time.
 
-    Chosen are three in the time 1 / max |grad v| in which neighbouring paths part, at least 4 and as many as resolve
-    the callables, a multiple of the number of layers.
+    By default three per time 1 / max |grad v|, in which neighbouring paths part, at least 4, and as many as resolve
+    the callables, rounded up to a multiple of the number of layers.
     """
     n_layers = problem.n_layers or 1
     if base is None:
@@ -132,7 +129,7 @@ def coarsest_steps(problem, n, base=None):
     if not seen:
         warnings.warn(
             f"the velocity, potential or source varies in time within the {base} steps of the coarsest level, which "
-            "levels of aliased steps do not see: the bias may be underestimated; raise base",
+            "alias it, as finer levels may: the bias may be underestimated; raise base",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -9,20 +9,18 @@ import scipy.special
 from pde.feynman_kac._level_paths import level_key
 from pde.feynman_kac._moments import Moments
 
-__all__ = ["Levels", "NotConvergedError"]
-
 # Particles advanced together: memory does not grow with the number of paths.
 _BATCH = 2**19
 # Kurtosis of a level beyond which its variance rests on too few samples (Giles 2015, section 3.3).
 _LARGEST_KURTOSIS = 100
-# Kurtosis over number of samples is the squared relative error of a variance: below a quarter it is sure enough.
+# Kurtosis over number of samples is the squared relative error of a variance: a quarter is accurate enough.
 _SURE = 1 / 4
 # Probability per level of a false warning that levels do not fit together.
 _FALSE_ALARM = 1e-6
 
 
 class NotConvergedError(ArithmeticError):
-    """The accuracy wanted was not reached; the message names the reason and what would help."""
+    """The accuracy requested was not reached; the message gives the reason and a remedy."""
 
 
 class Levels:
@@ -31,7 +29,7 @@ class Levels:
     def __init__(self, paths, starts, base, n_pilot, key, max_cost):
         self.paths, self.starts, self.base, self.key = paths, starts, base, key
         self.n_pilot, self.max_cost = n_pilot, max_cost
-        # Of each level: differences and fine values; and the sums of squares and fourth powers of deviations.
+        # Per level: moments of differences and fine values; sums of squares and fourth powers of deviations.
         self.moments, self.powers = [], []
 
     @property

@@ -1,17 +1,15 @@
-"""Counts, means and covariances of samples, merged batch by batch, and what a sample cannot show."""
+"""Counts, means and covariances of samples, merged batch by batch, and warnings of events too rare for the samples."""
 
 import warnings
 
 import numpy as np
 import scipy.special
 
-__all__ = ["Moments", "merge_neighbours", "quantile_factor", "rare_points", "refuse_unless_finite", "warn_if_rare"]
-
-# Fewer samples than this on the rarer side of a two-valued result, and the normal law is no guide to its error.
+# With fewer samples than this on the rarer side of a two-valued result, its error is far from normal.
 _FEWEST_HITS = 10
 # With fewer samples than this, a smooth result looks two-valued by chance, and Student's quantiles are wide anyway.
 _ENOUGH_TO_TELL = 100
-# Of tiny means, standard errors below this may lack deviations whose squares underflow, and what these may amount to.
+# For means below _TINY, a standard error below _LOST may lack deviations whose squares underflow, _HIDDEN at most.
 _TINY, _LOST, _HIDDEN = 1e-130, 1e-150, 1e-161
 
 
@@ -102,7 +100,7 @@ def refuse_unless_finite(mean, stderr, n_samples):
 
 
 def rare_points(mean, stderr, n_samples, lowest, highest, *, pairs=False):
-    """Masks: where all samples agree, and where fewer than ten make up a mean that is as good as two-valued.
+    """Masks: where all samples agree, and where fewer than ten make up the mean of a nearly two-valued result.
 
     Antithetic pairs may agree by symmetry, but not at the end of the range.
     """
@@ -116,9 +114,9 @@ def rare_points(mean, stderr, n_samples, lowest, highest, *, pairs=False):
 
 
 def warn_if_rare(mean, stderr, n_samples, lowest, highest, *, pairs=False):
-    """Warn where a sample has seen (almost) none of what the terminal data, between lowest and highest, may hold.
+    """Warn where samples show (almost) none of the variation of terminal data between lowest and highest.
 
-    All samples equal: the value not seen may have a probability of 3 / n_samples (at 95 %). Few on the rarer side of a
+    All samples equal: another value may have a probability of 3 / n_samples (at 95 %). Few on the rarer side of a
     two-valued result: the mean's error is skewed, and its standard error uncertain.
     """
     if n_samples < 2 or not highest > lowest:
@@ -127,8 +125,9 @@ def warn_if_rare(mean, stderr, n_samples, lowest, highest, *, pairs=False):
     silent, few = (int(mask.sum()) for mask in masks)
     if silent:
         warnings.warn(
-            f"at {silent} of {mean.size} points all {n_samples} samples agree: stderr is 0 there, yet what they did "
-            f"not see may have a probability of {3 / n_samples:.1g} (at 95 %); take more paths, or a smoother terminal",
+            f"at {silent} of {mean.size} points all {n_samples} samples agree: stderr is 0 there, yet an event "
+            f"that none of them hit may have a probability of {3 / n_samples:.1g} (at 95 %); take more paths, or a "
+            "smoother terminal",
             RuntimeWarning,
             stacklevel=3,
         )

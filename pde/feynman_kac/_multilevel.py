@@ -21,12 +21,10 @@ from pde.feynman_kac._moments import refuse_unless_finite
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._velocity_tables import points_per_side
 
-__all__ = ["MultilevelEstimate", "multilevel"]
-
 
 @dataclass(frozen=True, eq=False)
 class MultilevelEstimate:
-    """A multilevel estimate of u(x, 0), and what its levels were.
+    """A multilevel estimate of u(x, 0), and its levels.
 
     Attributes
     ----------
@@ -98,29 +96,27 @@ def multilevel(
     points : array_like of shape (..., 2)
         Starting points, at least one; the levels' numbers of samples are the same for all.
     stderr : float, default=1e-3
-        Root-mean-square error wanted, in units of f; > 0.
+        Root-mean-square error allowed, in units of f; > 0.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
         Seed. The result depends on it alone, not on the number of threads.
 
     Other Parameters
     ----------------
     base : int, optional
-        Number of steps of the coarsest level, >= the number of layers, whose ends steps end on; by default
-        3 T max |grad v|, and as many as resolve what callables vary in time, at least 4 and at most 1024, rounded up
-        to a multiple of the number of layers.
+        Number of steps of the coarsest level, >= the number of layers, at whose ends steps end; by default
+        3 T max |grad v|, or as many as resolve callables in time, at least 4 and at most 1024, rounded up to a
+        multiple of the number of layers.
     max_levels : int, default=10
         Largest number of levels, >= 3: the finest has base 2**(max_levels - 1) steps.
     n_pilot : int, optional
-        Number of samples of each level at each point that its variance is first read from, >= 2; by default 2048 over
+        Number of samples of each level at each point for a first estimate of its variance, >= 2; by default 2048 over
         all points and at least 16.
     bias_share : float, default=0.25
-        Part of the mean square error left to the bias, in (0, 1).
+        Share of the mean square error that the bias may take, in (0, 1).
     max_cost : float, default=1e12
-        Path-steps at most.
+        Largest number of path-steps.
     n : int, optional
-        Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
-        default those of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if
-        they do not.
+        Points per side on which callables of x are sampled at each step, as for `estimate`.
 
     Returns
     -------
@@ -140,8 +136,8 @@ def multilevel(
     Warns
     -----
     RuntimeWarning
-        If the coarsest steps alias what callables vary in time, two levels disagree on the mean that they share, or a
-        level's variance rests on too few samples (its kurtosis).
+        If the coarsest steps alias callables in time, two levels disagree on the mean that they share, or a level's
+        variance rests on too few samples (its kurtosis).
 
     References
     ----------
@@ -156,7 +152,7 @@ def multilevel(
     >>> bool((np.abs(e.mean - problem.exact([[0.2, 0.3], [0.7, 0.1]])) < 5 * 3e-3).all())
     True
     """
-    points, _ = _arguments.places(problem, points)
+    points, starts = _arguments.places(problem, points)
     if not points.size:
         raise ValueError(f"points must hold at least one point, got shape {points.shape}")
     stderr = checks.accuracy("stderr", stderr)
@@ -173,7 +169,6 @@ def multilevel(
     paths = LevelPaths(problem, n, base)
     if base * 2 ** (max_levels - 1) >= 2**32:
         raise ValueError("base * 2**(max_levels - 1) must be < 2**32, the range of the counters")
-    starts = points.reshape(-1, 2)
     default_pilot = max(16, -(-2048 // len(starts)))
     n_pilot = default_pilot if n_pilot is None else checks.integer("n_pilot", n_pilot, at_least=2)
     levels = Levels(paths, starts, base, n_pilot, key_from(rng), max_cost)

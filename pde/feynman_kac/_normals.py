@@ -15,8 +15,6 @@ from pde import checks
 from pde._compiled import copy, inlined, njit
 from pde.feynman_kac._random import NORMALS, philox
 
-__all__ = ["standard_normals"]
-
 _LANES = 256
 _BLOCK = 4 * _LANES
 # Fewer numbers than this take less time than waking a thread.

@@ -22,8 +22,6 @@ from numba.np import arrayobj
 
 from pde._compiled import inlined
 
-__all__ = ["PERMUTES", "normal_table", "normals_of_words"]
-
 _I32, _F32 = ir.IntType(32), ir.FloatType()
 _LANES = 16
 _V32, _VF = ir.VectorType(_I32, _LANES), ir.VectorType(_F32, _LANES)

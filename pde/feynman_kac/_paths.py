@@ -14,8 +14,6 @@ from pde.feynman_kac._spline_tables import VELOCITY_TOLERANCE
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VelocityTables
 
-__all__ = ["SCHEMES", "Options", "Walk", "follow_characteristics", "make_walk"]
-
 SCHEMES = ("euler", "heun")
 
 
@@ -31,7 +29,7 @@ class Options(NamedTuple):
 
 
 def make_walk(problem, n_steps, n, key, options):
-    """The loop that fits the problem and the options; a ValueError for an option that does not support the problem."""
+    """The loop for the problem and the options; a ValueError for an option that does not support the problem."""
     if options.scheme == "heun":
         _arguments.refuse_varying_sigma(problem, "scheme='heun'")
     plain = _arguments.is_plain(problem)
@@ -48,11 +46,11 @@ def make_walk(problem, n_steps, n, key, options):
             RuntimeWarning,
             stacklevel=3,
         )
-    # What half the steps would miss, these and those twice as long may both alias.
+    # What steps half as long would miss, these and those twice as long may both alias.
     if options.bias and misses(histories(problem), 2 * n_steps):
         warnings.warn(
-            f"the velocity, potential or source varies in time within the {n_steps} steps, which their bias_estimate "
-            "does not see; raise n_steps",
+            f"the velocity, potential or source varies in time within the {n_steps} steps, an error that bias_estimate "
+            "does not include; raise n_steps",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -120,7 +118,7 @@ class Walk:
         """f(X_T) of shape (k, n_points, n_paths), for terminal data that no table holds."""
         cell = np.stack([x, y], axis=-1) * 2.0**-32 if self.single else np.stack([x, y], axis=-1) % 1.0
         values = self.problem.terminal_at(cell * self.problem.length)
-        # Several data stand last.
+        # From data along the last axis to the first.
         values = np.moveaxis(values.reshape(*x.shape, -1), -1, 0)
         return np.ascontiguousarray(values.swapaxes(1, 2)) if self.common else values
 

@@ -11,26 +11,24 @@ from pde.feynman_kac._estimate import estimate
 from pde.feynman_kac._paths import SCHEMES
 from pde.feynman_kac._random import DTYPES
 
-__all__ = ["precompile"]
-
 
 def precompile(dtype="float64", scheme="euler"):
     """Compile the loops of `estimate` in a process of its own, if numba's cache holds none of them.
 
-    And those that `spectral.solve` reaches last. A process compiles one function at a time; beside it, this one can
-    compile others: the first solution by both solvers takes two thirds of the time.
+    Those that `spectral.solve` reaches last are compiled as well. This process can compile others at the same time, so
+    that the first solution by both solvers takes two thirds of the time.
 
     Parameters
     ----------
     dtype : {"float64", "float32"}
         Precision of the paths.
     scheme : {"euler", "heun"}
-        Scheme of the paths; characteristics, for sigma = 0, are always among what is compiled.
+        Scheme of the paths; the loop for sigma = 0 is always compiled.
 
     Returns
     -------
     callable
-        Called without arguments, it waits until that is done. It returns at once where nothing was to do.
+        Waits, called without arguments, until that is done; returns at once if there was nothing to compile.
 
     Raises
     ------
@@ -59,7 +57,7 @@ def precompile(dtype="float64", scheme="euler"):
     )
 
     def wait():
-        # What goes wrong there comes to light here, where the loop is called.
+        # Errors there are not reported: they occur again where this process calls the loop.
         process.wait()
 
     return wait

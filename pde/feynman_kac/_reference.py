@@ -7,8 +7,6 @@ from pde.feynman_kac import _arguments
 from pde.feynman_kac._increments import increments_of
 from pde.feynman_kac._time_steps import TimeSteps, runs_of
 
-__all__ = ["brownian_increments", "euler_maruyama", "stochastic_heun"]
-
 
 def brownian_increments(
     rng, n_steps, n_paths, dt, *, point=0, antithetic=False, increments="gaussian", dtype="float64"
@@ -34,7 +32,7 @@ def brownian_increments(
     increments : {"gaussian", "two-point"}
         Their law.
     dtype : {"float64", "float32"}
-        The loop whose increments are wanted: the two draw different numbers.
+        Precision of the loop: the two loops draw different numbers.
 
     Returns
     -------
@@ -97,7 +95,7 @@ def euler_maruyama(problem, points, increments, *, dt=None):
 
 
 def stochastic_heun(problem, points, increments, *, dt=None):
-    """Follow paths of the stochastic Heun method along given increments, in plain NumPy: the reference, as above.
+    """Follow paths of the stochastic Heun method along given increments, in plain NumPy: the reference of that loop.
 
     Y = X_k + v(X_k, t_k) dt_k + sigma dB_k,  X_(k+1) = X_k + (v(X_k, t_k) + v(Y, t_(k+1))) dt_k / 2 + sigma dB_k
 

@@ -7,8 +7,6 @@ import numpy as np
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._moments import quantile_factor, refuse_unless_finite, warn_if_rare
 
-__all__ = ["Estimate", "GradientEstimate", "Solution", "result_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
@@ -44,17 +42,7 @@ class Estimate:
     bias_stderr: np.ndarray | None = None
 
     def half_width(self, confidence=0.95):
-        """Return half the width of the interval around `mean` that holds E[f(X_T)] at a confidence.
-
-        Parameters
-        ----------
-        confidence : float, default=0.95
-            Probability, > 0 and < 1.
-
-        Returns
-        -------
-        ndarray of shape (...)
-        """
+        """Return half the width of the interval around `mean` that holds E[f(X_T)] at this confidence: shape (...)."""
         # One sample of characteristics is exact; the error of one path is unknown.
         return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
 
@@ -96,17 +84,7 @@ class Solution:
         return float(np.sqrt(self.bias_estimate**2 + np.mean(self.stderr**2)))
 
     def half_width(self, confidence=0.95):
-        """Return half the width of the interval around `mean` that holds E[f(X_T)] at a confidence, bias apart.
-
-        Parameters
-        ----------
-        confidence : float, default=0.95
-            Probability, > 0 and < 1.
-
-        Returns
-        -------
-        ndarray of shape (...)
-        """
+        """Return half the width of the interval around `mean` that holds E[f(X_T)], bias apart: shape (...)."""
         return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
 
 
@@ -138,17 +116,7 @@ class GradientEstimate:
     n_samples: int
 
     def half_width(self, confidence=0.95):
-        """Return half the width of the interval around `mean` that holds the gradient at a confidence.
-
-        Parameters
-        ----------
-        confidence : float, default=0.95
-            Probability, > 0 and < 1.
-
-        Returns
-        -------
-        ndarray of shape (..., 2)
-        """
+        """Return half the width of the interval around `mean` that holds the gradient: shape (..., 2)."""
         return self.stderr * quantile_factor(confidence, self.n_samples)
 
 

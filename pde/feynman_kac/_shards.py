@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 
 from pde._compiled import limited
 
-__all__ = ["Block", "Blocks", "in_rounds"]
-
-# A round is what a lost checkpoint loses, and at its end the fastest worker waits for the slowest.
+# An interruption loses one round at most, and at the end of a round the fastest worker waits for the slowest.
 _ROUND_SECONDS = 5.0
 _MOST_LOSSES = 3
 # Errors by which loky, Dask and Ray report that a worker died; by name, because they need not be installed.
@@ -65,11 +63,10 @@ class _Piece(NamedTuple):
 
 
 def in_rounds(job, arguments, start, stop, n_shards):
-    """Yield the results of tasks start, ..., stop - 1 in order, as one list per round.
+    """Yield the results of tasks start, ..., stop - 1 in order, as one list per round of about five seconds.
 
-    job.prepare(), called once per worker, returns the function for a task; job is hashable and picklable, and
-    arguments(task) is a tuple. A round gives each shard about five seconds of tasks and waits for all of them, so
-    memory does not grow with the number of tasks. Without a parallel joblib backend a round is one task.
+    job.prepare(), called once per worker, returns the function of a task's arguments(task), a tuple; job is hashable
+    and picklable. Without a parallel joblib backend a round is one task.
     """
     return_as = None if n_shards == 1 else _return_as()
     if return_as is None:
@@ -92,13 +89,13 @@ def in_rounds(job, arguments, start, stop, n_shards):
 
 
 def _return_as():
-    """How joblib is to return results, None where it would run them one after the other in this process."""
+    """The option `return_as` of joblib; None where it would run tasks one after the other in this process."""
     import joblib  # Deferred: importing joblib takes 0.3 s.
 
     backend, _ = joblib.parallel.get_active_backend()
     if type(backend).__name__ == "MultiprocessingBackend":
         raise ValueError(
-            "joblib's backend 'multiprocessing' waits for ever when a worker dies: use 'loky', 'threading' or 'dask'"
+            "joblib's backend 'multiprocessing' hangs when a worker dies: use 'loky', 'threading' or 'dask'"
         )
     if joblib.Parallel().n_jobs == 1:
         return None

@@ -10,15 +10,13 @@ from pde.feynman_kac._kernels_shared import advance_shared, sums_of_terminal, te
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 
-__all__ = ["GeneralMeans", "SharedMeans", "make_means"]
-
 # Tables are scaled so that no displacement exceeds this part of the period, which single precision can hold.
 _REACH = 0.2
 # Fewer points than this leave lanes empty: then paths fill them.
 _FEW_POINTS = 64
 # Particles advanced together where paths fill the lanes.
 _BATCH = 2**20
-# Of f and v: the error of their tables beside the error that is wanted.
+# Error of the table of f, relative to the error requested.
 _SHARE = 0.02
 _NO_KEY = np.zeros(2, np.uint64)
 
@@ -44,8 +42,7 @@ class SharedMeans:
             size = max(np.abs(problem.terminal.values).max(), np.finfo(float).tiny)
             table = _spline_tables.make_table(problem.terminal, 1.0, tolerance=_SHARE * error / size)
             size = max(np.abs(table.coefficients).max(), size)
-            scaled = _spline_tables.Table(table.coefficients * (_REACH / size), table.n, table.degree)
-            self.terminal = cell_table(scaled), table.degree, table.n
+            self.terminal = cell_table(table.scaled(_REACH / size)), table.degree, table.n
             self.unit = size / _REACH * 2.0**-32
         self._base = None
 
@@ -55,7 +52,7 @@ class SharedMeans:
             fields = [problem.layer_field(layer) for layer in range(problem.n_layers)]
         else:
             times = [part * problem.horizon for part in (0, 0.3, 0.7, 1)]
-            # And where an event in time is fastest.
+            # And the time at which the velocity is largest.
             times.append(float(irregular_times(problem.horizon)[np.abs(histories(problem)[0]).max(axis=1).argmax()]))
             fields = [problem.velocity_field(t, self.velocity.n) for t in times]
         return self.velocity._tables(fields)
@@ -110,12 +107,11 @@ class SharedMeans:
             if self._base is None:
                 # A table of displacements is linear in dt.
                 self._base_dt = problem.horizon * _REACH / max(self.fastest, _REACH)
-                made = [_scaled(table, self._base_dt) for table in self._sampled()]
-                self._base = np.stack([cell_table(table) for table in made])
+                self._base = np.stack([cell_table(table.scaled(self._base_dt)) for table in self._sampled()])
             return self._base * np.float32(dt / self._base_dt), np.repeat(steps.layers[:, None], 2, axis=1)
         fields = (problem.velocity_field(min(float(t), problem.horizon), self.velocity.n) for t in steps.t)
         made = (self.velocity._tables([field])[0] for field in fields)
-        tables = np.stack([cell_table(_scaled(table, dt)) for table in made])
+        tables = np.stack([cell_table(table.scaled(dt)) for table in made])
         return tables, np.arange(steps.n_steps)[:, None] + np.arange(2)
 
 
@@ -134,7 +130,7 @@ class GeneralMeans:
         return max(2, self.problem.n_layers or 1)
 
     def __call__(self, starts, increments, n_per_mean):
-        """As of `SharedMeans`."""
+        """As `SharedMeans.__call__`."""
         n_steps, n_paths = len(increments), increments.shape[-1]
         if n_steps not in self._paths:
             self._paths = {n_steps: GeneralPaths(self.problem, TimeSteps(self.problem, n_steps), self.n)}
@@ -147,7 +143,3 @@ class GeneralMeans:
             values = paths.samples(chosen, n_paths, Ways(heun=self.heun), _NO_KEY, given)[0]
             means[:, first : first + block] = values.reshape(len(chosen), -1, n_per_mean).mean(axis=-1).T
         return means
-
-
-def _scaled(table, factor):
-    return _spline_tables.Table(table.coefficients * factor, table.n, table.degree)

@@ -8,8 +8,6 @@ import scipy.special
 from pde.feynman_kac._kernels_coupled import bridge
 from pde.feynman_kac._kernels_shared import scramble, sobol_uniforms
 
-__all__ = ["LARGEST_DIMENSION", "ScrambledPaths", "sobol_engine"]
-
 # The largest dimension for which direction numbers are tabulated (Joe & Kuo 2008).
 LARGEST_DIMENSION = 21201
 _BITS = 30

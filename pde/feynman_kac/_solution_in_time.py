@@ -6,8 +6,6 @@ import numpy as np
 
 from pde import checks, spectral
 
-__all__ = ["SolutionInTime", "solve_in_time"]
-
 
 @dataclass(frozen=True, eq=False)
 class SolutionInTime:

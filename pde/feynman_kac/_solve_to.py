@@ -17,9 +17,7 @@ from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
 from pde.feynman_kac._velocity_tables import points_per_side
 from pde.feynman_kac.quasi import bridge_order
 
-__all__ = ["solve_to"]
-
-# Independent scrambles: Student's t with 31 degrees of freedom exceeds 3 with a probability of 0.5 %.
+# Number of independent scrambles: Student's t with 31 degrees of freedom exceeds 3 with a probability of 0.5 %.
 _N_SCRAMBLES = 32
 # The variance of Student's t over the normal one, by which a standard error from so few scrambles is widened.
 _WIDER = math.sqrt((_N_SCRAMBLES - 1) / (_N_SCRAMBLES - 3))
@@ -31,10 +29,10 @@ _STEEPEST, _FASTEST = 256, 1024
 # Paths per scramble to begin with, at most.
 _FIRST = 16
 _CHARACTERISTIC_STEPS = 8
-# An event that is seen less than ten times is not waited for once 1 / n_paths is a tenth of the error wanted.
+# Paths are doubled until events have been seen ten times, or 1 / n_paths is below a tenth of the error requested.
 _ENOUGH = 10
-# Where so few have been seen, three standard errors reach what a hundredth of all Poisson counts would have hidden:
-# three times the root of k + 1.5**2 for k of them.
+# Of an event seen k < 10 times the standard error is the root of k + 1.5**2 paths: three of these reach the 99 % limit
+# of a Poisson count.
 _UNSEEN = 1.5
 
 
@@ -46,8 +44,8 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     Stochastic Heun along Brownian bridges of scrambled Sobol points, which all starting points share. The number of
     steps comes from a pilot: paths of M / 2, M and 2 M steps along the same Brownian motion, until the bias that their
     differences predict is within its share. Then paths are doubled, and scrambles added, until the standard error is
-    within the rest; and, where terminal data jump, until an event that no path has seen could not matter. Steps end on
-    the layers of the velocity.
+    within the rest and, where terminal data jump, until an event that no path has hit cannot matter. Steps end where
+    layers of the velocity end.
 
     Parameters
     ----------
@@ -57,7 +55,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     points : array_like of shape (..., 2)
         Starting points, at least one.
     stderr : float, default=1e-3
-        Root-mean-square error wanted, bias and sampling together, in units of f; > 0.
+        Root-mean-square error allowed, bias and sampling together, in units of f; > 0.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
         Seed. The result depends on it alone, not on the number of threads.
     common_paths : bool, default=True
@@ -68,8 +66,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     max_cost : float, default=1e12
         Largest number of path-steps.
     n : int, optional
-        Points per side on which velocity, potential and source given as callables of x are sampled; by default those
-        of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if they do not.
+        Points per side on which callables of x are sampled at each step, as for `estimate`.
 
     Returns
     -------
@@ -88,7 +85,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     Warns
     -----
     RuntimeWarning
-        If callables vary in time within a thousandth of the horizon.
+        If callables vary within a thousandth of the horizon in time.
 
     References
     ----------
@@ -151,20 +148,20 @@ class _Route:
                 refuse_unless_finite(u4, np.square(u4), 2)
             first, second = u2 - u1, u4 - u2
             seen, noise = _rms(second.mean(axis=0)), math.sqrt(np.mean(second.var(axis=0, ddof=1)) / _N_SCRAMBLES)
-            # The noise is known, and taken off where it would hide the order; of the bias it remains a part.
+            # The noise is known, and subtracted where it would hide the order; a part of it stays in the bias.
             gap = math.sqrt(max(seen**2 - noise**2, noise**2 / 4))
             known = _rms(first.mean(axis=0))
-            # Each halving takes off the order's share; where it takes less, so the rest falls more slowly.
+            # Halving the steps divides the bias by 2**order; where it does less, the rest is larger.
             ratio = min(max(gap / known if known > 0 else 0.0, 0.5**self.means.order), 0.9)
             left = max(seen, noise) / (1 - ratio)
             self.variance = np.mean(u4.var(axis=0, ddof=1)) * n_paths
-            # What is left at 2 coarse steps, a power of the number of steps carries to others.
+            # From 2 coarse steps the bias is extrapolated to other numbers by a power law.
             order = -math.log2(ratio)
             wanted = 2 * coarse * (left / allowed) ** (1 / order) if left > 0 else 0
-            # With less than 2 coarse steps, where the bias may fall faster than the order: what was seen, beyond noise.
+            # Below 2 coarse steps, where the bias may fall faster than its order: the difference seen, less its noise.
             visible = math.sqrt(max(known**2 - 4 * np.mean(first.var(axis=0, ddof=1)) / _N_SCRAMBLES, 0.0))
             wanted = max(wanted, min(2 * coarse, coarse * (visible / allowed) ** (1 / order)))
-            # A bias that noise hides would be taken for one of the full order.
+            # A bias hidden by noise would be taken for one of the full order.
             if noise > 0.75 * max(gap, allowed) and n_paths < _MOST_PILOT_PATHS:
                 continue
             if wanted <= 4 * coarse:
@@ -172,7 +169,7 @@ class _Route:
                 before_two = visible * (coarse / self.n_steps) ** order if self.n_steps < 2 * coarse else 0.0
                 self.bias = max(left * (2 * coarse / self.n_steps) ** order, before_two)
                 return
-            # A gap of noise alone is not a bias, but looks like one: more paths decide.
+            # A gap of noise alone looks like a bias: more paths decide.
             if noise > 0.5 * gap and n_paths < _MOST_PILOT_PATHS and ratio > 0.5**self.means.order:
                 continue
             if left > 0.9 * before and n_paths >= _MOST_PILOT_PATHS and coarse >= 2**12 * self.n_layers:
@@ -189,7 +186,7 @@ class _Route:
         """Mean and standard error (n_points,), with as many paths as these need."""
         target = self.stderr**2 - self.bias**2
         n_points, per_scramble = len(self.starts), 1
-        # Half of what independent paths would need, but few: more continue the sequences, and nothing is lost.
+        # Half of what independent paths would need, but few: later ones continue the sequences, so nothing is lost.
         while per_scramble < _FIRST and 2 * per_scramble * _N_SCRAMBLES * target <= 0.5 * self.variance:
             per_scramble *= 2
         self._afford(n_points * per_scramble * _N_SCRAMBLES * self.n_steps, self.n_steps)
@@ -214,7 +211,7 @@ class _Route:
         return means.mean(axis=0), np.where(rare, np.hypot(error, _UNSEEN * one_path), error)
 
     def _rare(self, means, n_paths):
-        """Where too few paths saw an event for a standard error, and what one path in n_paths amounts to."""
+        """Where too few paths hit an event for a standard error, and the weight of one path in n_paths."""
         lowest, highest = self.range
         if not highest > lowest:
             return np.zeros(means.shape[1], bool), 0.0
@@ -237,19 +234,19 @@ class _Route:
     def _afford(self, cost, n_steps):
         if cost > self.max_cost or 2 * n_steps > LARGEST_DIMENSION:
             raise NotConvergedError(
-                f"the error wanted takes {n_steps} steps (at most {LARGEST_DIMENSION // 2} for Sobol points) and "
+                f"the error requested takes {n_steps} steps (at most {LARGEST_DIMENSION // 2} for Sobol points) and "
                 f"{cost:.2g} path-steps > max_cost={self.max_cost:.2g}: choose a larger stderr"
             )
 
 
 def _resolving(problem, n, fewest):
-    """Steps, `fewest` at least, that see what varies in time, and four times finer the velocity: others may agree."""
+    """Steps that resolve callables in time, of 4 / max |grad v| at most: longer ones may agree by accident."""
     n_steps = max(fewest, min(problem.horizon * _arguments.steepness(problem, n) / 4, _STEEPEST))
     n_steps, seen = steps_in_time(problem, math.ceil(n_steps), _FASTEST)
     if not seen:
         warnings.warn(
-            f"the velocity, potential or source varies in time within steps of horizon / {n_steps}: paths of aliased "
-            "steps do not see it, and bias_estimate may be too small",
+            f"the velocity, potential or source varies in time within steps of horizon / {n_steps}, which alias it: "
+            "bias_estimate may be too small",
             RuntimeWarning,
             stacklevel=5,
         )
@@ -265,7 +262,7 @@ def _rms(values):
 
 
 def _characteristics(problem, points, stderr, n, max_cost):
-    """Runge-Kutta characteristics with doubled steps, until two agree to the error wanted."""
+    """Runge-Kutta characteristics with doubled steps, until two agree to the error requested."""
     n_layers = problem.n_layers or 1
     n_steps = n_layers * math.ceil(_resolving(problem, n, _CHARACTERISTIC_STEPS * n_layers) / n_layers)
     before = estimate(problem, points, 1, n_steps, n=n).mean

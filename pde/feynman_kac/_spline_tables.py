@@ -11,12 +11,10 @@ import numpy as np
 from pde import grid
 from pde.fields import PeriodicField
 
-__all__ = ["TERMINAL_TOLERANCE", "VELOCITY_TOLERANCE", "Table", "finest_size", "make_table", "make_tables"]
-
 # A trigonometric field is replaced by a spline; the difference must vanish beside the noise of the paths.
 VELOCITY_TOLERANCE, TERMINAL_TOLERANCE = 1e-6, 1e-6
 
-# 1024**2 points: beyond this a table is slower than what it buys in accuracy.
+# Points per side: a larger table costs more time than its accuracy is worth.
 _LARGEST = 1024
 
 
@@ -31,13 +29,16 @@ class Table:
     n: int
     degree: int
 
+    def scaled(self, factor):
+        """The table of the field times a factor."""
+        return Table(self.coefficients * factor, self.n, self.degree)
+
 
 def finest_size(field, tolerance):
-    """Points per side at which a bicubic spline represents a trigonometric field: a power of two times the field's own.
+    """Points per side, a power of 2 times the field's own, at which a bicubic spline represents a trigonometric field.
 
-    The error at the centres of the cells is that of each mode, r(kx h) r(ky h) - 1 times the mode, with
-    r(q) = (23 cos(q / 2) + cos(3 q / 2)) / 24 / ((2 + cos q) / 3); it is allowed `tolerance` times max |values|. At
-    most 1024 points, or the field's own.
+    At the centres of the cells the error, `tolerance` times max |values| at most, is r(kx h) r(ky h) - 1 times each
+    mode, with r(q) = (23 cos(q / 2) + cos(3 q / 2)) / 24 / ((2 + cos q) / 3).
     """
     n, m = field.n, field.n_modes
     c, k = grid.coefficients(field.values, m), np.arange(-m, m + 1)
@@ -81,10 +82,10 @@ def make_tables(fields, scale, *, tolerance, size=None):
 
     `size`, (degree, n), is that of others that exist already; a ValueError is raised if fields differ from it.
     """
-    n = None if size is None else size[1]
-    if n is None:
-        sizes = [finest_size(f, tolerance) if f.interpolation == "trigonometric" else f.n for f in fields]
-        n = max(sizes)
+    if size is not None:
+        n = size[1]
+    else:
+        n = max(finest_size(f, tolerance) if f.interpolation == "trigonometric" else f.n for f in fields)
     made = [make_table(field, scale, tolerance=tolerance, n=n) for field in fields]
     if {(table.degree, table.n) for table in made} != {size or (made[0].degree, n)}:
         raise ValueError("velocity must have one grid and one interpolation at all times")

@@ -6,8 +6,6 @@ import numpy as np
 
 from pde import checks
 
-__all__ = ["Run", "TimeSteps", "runs_of", "time_steps"]
-
 # A run's counter is a multiple of this: one call of the generator serves up to so many steps.
 _ALIGNED = 64
 # Two steps this close in size are of one size.
@@ -50,7 +48,7 @@ class TimeSteps:
         counts = np.diff(places)
         sizes = np.diff(edges) * horizon / counts
         self.n_steps, self.ends = int(places[-1]), places[self._wanted]
-        # What differs by rounding alone is of one size, so that equal steps are one run.
+        # Sizes that differ by rounding alone are made equal, so that the steps are one run.
         if np.ptp(sizes) <= _SAME * sizes.max():
             sizes[:] = horizon / self.n_steps
         self.dt = np.repeat(sizes, counts)

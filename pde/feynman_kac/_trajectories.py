@@ -10,8 +10,6 @@ from pde.feynman_kac._random import key_from
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VELOCITY_TOLERANCE, points_per_side
 
-__all__ = ["paths"]
-
 
 def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="euler", antithetic=False, n=None):
     """Return the positions of paths from points at given times.
@@ -29,7 +27,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     save_at : array_like of shape (n_times,)
         Times, increasing, from 0 to the horizon.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
-        Seed. Where steps are those of `estimate`, so are the paths.
+        Seed. With the steps of `estimate` the paths are the same as well.
     n_steps : int, default=1000
         Number of steps from 0 to the horizon; steps end at the times saved and where a layer ends.
 
@@ -40,8 +38,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     antithetic : bool, default=False
         Paths 2 i and 2 i + 1 have opposite increments.
     n : int, optional
-        Points per side on which a velocity given as a callable v(x, t) is sampled at each step; by default those of
-        the problem's fields, or 128, or as many more, up to 512, as resolve it. A RuntimeWarning if they do not.
+        Points per side on which callables of x are sampled at each step, as for `estimate`.
 
     Returns
     -------
@@ -61,9 +58,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     (3, 2, 100, 2)
     """
     points, starts = _arguments.places(problem, points)
-    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
-    if antithetic and n_paths % 2:
-        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, antithetic=antithetic)
     if checks.one_of("scheme", scheme, SCHEMES) == "heun":
         _arguments.refuse_varying_sigma(problem, "scheme='heun'")
     times = checks.finite_array("save_at", save_at)
@@ -77,23 +72,23 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     ways = Ways(antithetic=int(antithetic), heun=scheme == "heun")
     state, key = loop.start(starts, n_paths), key_from(rng)
     out = np.empty((len(times), len(starts), n_paths, 2))
-    # The loop wraps positions; a step moves by less than half a period, so turns are seen one by one.
+    # The loop wraps positions; a step moves by less than half a period, so this can be undone step by step.
     place = np.stack(state[:2], axis=-1)
     position = np.broadcast_to(points.reshape(-1, 1, 2) / problem.length, place.shape).copy()
     done = 0
     for index, end in enumerate(steps.ends.tolist()):
-        while done < end:
-            stop = min(end, done + 1)
-            loop.advance(state, ways, key, begin=done, end=stop)
+        for step in range(done, end):
+            loop.advance(state, ways, key, begin=step, end=step + 1)
             here = np.stack(state[:2], axis=-1)
             position += (here - place + 0.5) % 1.0 - 0.5
-            place, done = here, stop
+            place = here
+        done = end
         out[index] = position * problem.length
     return out.reshape(len(times), *points.shape[:-1], n_paths, 2)
 
 
 def _refuse_long_steps(problem, steps, n):
-    """Raise a ValueError if a step may cross half a period, whose turns could not be told apart."""
+    """Raise a ValueError if a step may cross half a period, so that wrapping could not be undone."""
     times = (np.arange(problem.n_layers or 4) + 0.5) * (problem.horizon / (problem.n_layers or 4))
     speed = max(problem.velocity_field(float(t), points_per_side(problem, n)).sup_norm() for t in times)
     sigma = np.max(problem.sigma.values if _arguments.is_field(problem.sigma) else problem.sigma)

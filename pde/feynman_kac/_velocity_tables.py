@@ -1,7 +1,6 @@
 """Velocity and terminal data of a problem as the path loops read them: tables, made once for all step sizes."""
 
 import warnings
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -13,13 +12,11 @@ from pde.feynman_kac import _kernels32, _kernels64, _spline_tables
 from pde.feynman_kac._spline_tables import TERMINAL_TOLERANCE, VELOCITY_TOLERANCE
 from pde.fields import PeriodicField
 
-__all__ = ["CHARACTERISTIC_TOLERANCE", "Piece", "TerminalTables", "VelocityTables", "points_per_side", "size_of_tables"]
-
-# Of a velocity whose characteristics are followed: the difference must vanish beside the error of RK4.
+# For characteristics: the difference must vanish beside the error of Runge-Kutta 4.
 CHARACTERISTIC_TOLERANCE = 1e-9
 
-# A callable is sampled on as many points per side, up to the finest, as leave this part of its maximum; more than the
-# other part is warned of.
+# A callable is sampled on so many points per side, up to the finest, that samples miss the first part of its maximum at
+# most; above the second there is a warning.
 _RESOLVED, _WARNED, _FINEST = 1e-4, 1e-2, 512
 
 # Tables of a velocity that changes at every step are made for this many bytes at a time.
@@ -43,8 +40,8 @@ class Piece(NamedTuple):
 def points_per_side(problem, n=None):
     """Points per side on which callables of points are sampled: n, or those of the data, or 128, or more.
 
-    More, up to the finest, where that resolves velocity, potential and source and those do not. Where none does, it
-    warns: no stated error knows of that.
+    They are refined, up to the finest, until velocity, potential and source are resolved; if they are not, a warning
+    is issued, because no stated error includes that.
     """
     wanted = (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
     parts = _of_points(problem)
@@ -87,9 +84,9 @@ def size_of_tables(problem, name, n, tolerance):
 
 
 def _resolving(problem, part, n, *, finer):
-    """n, or twice as many or so until samples resolve a callable, if `finer`."""
+    """n points per side or, if `finer`, as many as resolve a callable; with a warning if they do not."""
     name, at, field = part
-    # Places and times without a pattern, where the interpolant of samples is compared with what it stands for.
+    # Places and times without a pattern, where the interpolant of samples is compared with the callable.
     times = _telling_times(problem, at)
     points = np.random.default_rng(2).random((len(times), 64, 2)) * problem.length
     exact = [at(*place) for place in zip(points, times, strict=True)]
@@ -109,7 +106,7 @@ def _resolving(problem, part, n, *, finer):
         option = f"{sizes[-1]} points per side" if finer else f"n={n}"
         warnings.warn(
             f"the {name} is not resolved by {option}: its samples miss {missed:.2g} of it at some points, which no "
-            "stated error counts; raise n, or give a field",
+            "stated error includes; raise n, or give a field",
             RuntimeWarning,
             stacklevel=4,
         )
@@ -145,19 +142,14 @@ class VelocityTables:
         if key not in self._kept:
             make = self._of_layers if self.problem.n_layers is not None else self._of_times
             pieces = make(steps, n_stages)
-            if self._bytes(steps, n_stages) > _TABLE_BYTES:
+            n_tables = 0 if self.problem.n_layers is not None else steps.n_steps * max(1, n_stages - 1)
+            if n_tables and n_tables * self._bytes_per_table() > _TABLE_BYTES:
                 return pieces
             self._kept = {key: list(pieces)}
         return iter(self._kept[key])
 
-    def _bytes(self, steps, n_stages):
-        if self.problem.n_layers is not None:
-            return 0
-        return self._bytes_per_table() * steps.n_steps * max(1, n_stages - 1)
-
     def _bytes_per_table(self):
-        dt = self.problem.horizon if self.scaled else 1.0
-        return self._stack([self._tables([self._field(0.0)])[0]], 0.0 * dt).nbytes
+        return self._stack(self._tables([self._field(0.0)]), 0.0).nbytes
 
     def _of_layers(self, steps, n_stages):
         if self._layers is None:
@@ -170,7 +162,7 @@ class VelocityTables:
             yield Piece(stack, np.repeat(indices[:, None], n_stages, axis=1), run.first, run.counter, run.dt)
 
     def _of_times(self, steps, n_stages):
-        # From the beginning of a step to that of the next: tables of its own, and the next step's first.
+        # Number of tables of a step; the last of several stages uses the first table of the next step.
         apart = max(1, n_stages - 1)
         chunk = max(1, _TABLE_BYTES // self._bytes_per_table() // apart)
         # One call of the generator serves 64 steps, and coupled loops take steps in pairs.
@@ -195,8 +187,7 @@ class VelocityTables:
         return made
 
     def _stack(self, tables, dt):
-        factor = dt if self.scaled else 1.0
-        tables = [replace(table, coefficients=table.coefficients * factor) for table in tables]
+        tables = [table.scaled(dt if self.scaled else 1.0) for table in tables]
         return np.stack([_kernels32.cell_table(table) if self.single else table.coefficients for table in tables])
 
 
@@ -207,10 +198,10 @@ class TerminalTables:
         self.problem, self.tables = problem, None
         terminal = problem.terminal
         if isinstance(terminal, PeriodicField):
-            stack = terminal.values.reshape(-1, terminal.n, terminal.n)
-            fields = [PeriodicField(values, terminal.length, terminal.interpolation) for values in stack]
-            if terminal.values.ndim == 2:
-                fields = [terminal]
+            fields = [terminal]
+            if terminal.values.ndim == 3:
+                rule = terminal.length, terminal.interpolation
+                fields = [PeriodicField(values, *rule) for values in terminal.values]
             self.tables = _spline_tables.make_tables(fields, 1.0, tolerance=TERMINAL_TOLERANCE)
 
     def values(self, x, y):

@@ -48,13 +48,13 @@ class ControlledEstimate:
     coefficient : ndarray of shape (...)
         c, averaged over the two halves of the paths.
     variance_ratio : ndarray of shape (...)
-        Sample variance of f(X_T) over that of f(X_T) - c Z: what the control gains on the same paths.
+        Sample variance of f(X_T) over that of f(X_T) - c Z: the gain of the control on the same paths.
     n_paths : int
         Number of paths per point.
     n_steps : int
         Number of steps per path.
     n_samples : int
-        Samples that the standard error is worth: n_paths - 1 with a given coefficient; a quarter of the paths where
+        Number of samples for Student's quantile: n_paths - 1 with a given coefficient; a quarter of the paths where
         each half has its coefficient from the other.
     """
 
@@ -89,8 +89,8 @@ def controlled_estimate(
 
     mean = average of f(X_T) - c (Z - E[Z]),  Z as in the head of this module
 
-    The coefficient c that minimises the variance is Cov(f(X_T), Z) / Var(Z). It is read off each half of the paths and
-    used on the other half, so that the mean is not biased by it; the bias that remains is that of the steps.
+    The coefficient c that minimises the variance is Cov(f(X_T), Z) / Var(Z). It is estimated on each half of the paths
+    and used on the other half, so that the mean is not biased by it; the bias that remains is that of the steps.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def controlled_estimate(
     control : {"heat", "characteristic", "spectral"}
         Z.
     coefficient : float, optional
-        c; by default read off the paths, point by point, for "heat" and "characteristic", and 1 for "spectral".
+        c; by default estimated point by point for "heat" and "characteristic", and 1 for "spectral".
 
     Other Parameters
     ----------------
@@ -185,7 +185,7 @@ def controlled_estimate(
 
 
 def _coefficient(coefficient, control):
-    """c as a number, or None where it is read off the paths."""
+    """c as a number, or None where it is estimated from the paths."""
     if coefficient is None:
         return 1.0 if control == "spectral" else None
     coefficient = checks.finite_array("coefficient", coefficient)
@@ -216,7 +216,7 @@ def _controlled(halves, control_mean, coefficient, shape, n_paths, n_steps):
         variance_ratio=ratio.reshape(shape),
         n_paths=n_paths,
         n_steps=n_steps,
-        # Half the paths serve a coefficient, and f - c Z is not normal: with few paths, a cautious count.
+        # Half the paths give a coefficient, and f - c Z is not normal: with few paths, a cautious count.
         n_samples=n_paths // 4 if coefficient is None else n_paths - 1,
     )
 

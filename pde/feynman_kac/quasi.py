@@ -82,9 +82,7 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     Other Parameters
     ----------------
     n : int, optional
-        Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
-        default those of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if
-        they do not.
+        Points per side on which callables of x are sampled at each step, as for `feynman_kac.estimate`.
 
     Returns
     -------
@@ -195,7 +193,7 @@ def sobol_increments(n_paths, n_steps, rng, *, scale=1.0):
     ndarray of shape (n_steps, 2, m)
         Increments of m paths, m a power of two.
     """
-    # `seed`, because SciPy knows `rng` from version 1.15 on only.
+    # `seed`, because `rng` is new in SciPy 1.15.
     engine = sobol_engine(2 * n_steps, scramble=True, seed=rng)
     one = np.ndim(scale) == 0
     order, weights = bridge_order(n_steps) if one else bridge_order(n_steps, np.square(scale))

@@ -6,8 +6,8 @@ is integrated in time-to-go s = T - t, from s = 0. Two integrators: `krylov`, th
 generator, exact in time up to its tolerance; `ifrk4`, the paper's fixed step in an integrating factor.
 
 The error estimate rests on the maximum principle: the exact solution operator does not increase the sup norm, so
-errors committed along the way add up and do not grow. They are the integrator's local errors, and what the modes kept
-cannot hold of f and of v . grad u (`_state`, `_fading`, `_integrators`).
+errors committed along the way add up and do not grow. They are the integrator's local errors, and the
+parts of f and of v . grad u outside the modes kept (`_state`, `_fading`, `_integrators`).
 """
 
 import dataclasses
@@ -29,12 +29,12 @@ METHODS = ("krylov", "ifrk4")
 
 
 class UnresolvedError(ArithmeticError):
-    """The grid does not resolve the solution; the message says what would."""
+    """The grid does not resolve the solution; the message names a remedy."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpectralSolution:
-    """The solution at t = 0 and what is known of its error.
+    """The solution at t = 0, with an estimate of its error and a record of the integration.
 
     Attributes
     ----------
@@ -43,9 +43,9 @@ class SpectralSolution:
     error_estimate : float
         Estimate of max |error|, in units of u.
     resolved : bool
-        The maximum principle holds and error_estimate is within the `resolution` requested.
+        Whether the maximum principle holds and error_estimate is within the `resolution` requested.
     reason : str
-        Why not resolved; empty if it is.
+        Why it is not resolved; empty if it is.
     n_steps : int
         Steps in time.
     n_modes : int
@@ -61,7 +61,7 @@ class SpectralSolution:
     length : float
         Period.
     save_at : ndarray of shape (m,)
-        Requested times.
+        Times requested.
     saved : ndarray of shape (m, n, n), or (m, k, n, n)
         u at these times.
     saved_error_estimates : ndarray of shape (m,)
@@ -138,8 +138,8 @@ def solve(
 
     Notes
     -----
-    The error estimate adds up bounds and estimates. Bounded: modes of f and of the residual that are not kept, by
-    what diffusion leaves of them. Estimated: aliases of callables, on grids of several sizes; the integration in time.
+    The error estimate adds up bounds and estimates. Bounded: modes of f and of the residual that are not kept, damped
+    by diffusion. Estimated: aliases of callables, on grids of several sizes; the integration in time.
     Coefficients of fields, bilinear and bicubic ones included, are exact.
 
     References
@@ -256,9 +256,13 @@ def _together(solutions):
 
 
 def _solution(march, method):
-    u, unit = march.values(), math.ldexp(1.0, march.exponent // 2)
-    unit_too = math.ldexp(1.0, march.exponent - march.exponent // 2)
-    reason = march.violation
+    # In two factors, each within the range of floating-point numbers.
+    first, second = (math.ldexp(1.0, part) for part in (march.exponent // 2, march.exponent - march.exponent // 2))
+
+    def in_units_of_u(value):
+        return value * first * second
+
+    u, reason = march.values(), march.violation
     n_modes, space_error = march.modes.k_max, march.space_error()
     # Rounding of the transforms.
     time_error = march.time_error + 8 * np.finfo(float).eps * march.sup_f
@@ -266,27 +270,27 @@ def _solution(march, method):
         reason = reason or f"unresolved: the solution is not finite at t = {march.times[-1]:.3g}"
     elif not reason and not time_error <= march.tolerance:
         reason = (
-            f"unresolved: estimated error in time {time_error * unit * unit_too:.2g} > "
-            f"{march.tolerance * unit * unit_too:.2g}, shorten dt below {march.problem.horizon / march.n_steps:.3g}"
+            f"unresolved: estimated error in time {in_units_of_u(time_error):.2g} > "
+            f"{in_units_of_u(march.tolerance):.2g}, shorten dt below {march.problem.horizon / march.n_steps:.3g}"
         )
     elif not reason and not space_error <= march.tolerance:
         reason = (
             f"unresolved: the spectrum does not decay within {n_modes} modes, estimated error "
-            f"{space_error * unit * unit_too:.2g} > {march.tolerance * unit * unit_too:.2g}"
+            f"{in_units_of_u(space_error):.2g} > {in_units_of_u(march.tolerance):.2g}"
         )
     return SpectralSolution(
         u=u,
-        error_estimate=(space_error + time_error) * unit * unit_too,
+        error_estimate=in_units_of_u(space_error + time_error),
         resolved=not reason,
         reason=reason,
         n_steps=march.n_steps,
         n_modes=n_modes,
         n_products=march.n_products,
         t=np.array(march.times),
-        sup_norms=np.array(march.sup_norms) * unit * unit_too,
+        sup_norms=in_units_of_u(np.array(march.sup_norms)),
         method=method,
         length=march.problem.length,
         save_at=march.save_at,
         saved=march.saved,
-        saved_error_estimates=march.saved_errors * unit * unit_too,
+        saved_error_estimates=in_units_of_u(march.saved_errors),
     )

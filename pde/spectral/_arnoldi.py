@@ -10,29 +10,16 @@ import numpy as np
 
 from pde._compiled import copy, inlined, njit
 
-__all__ = [
-    "BLIND",
-    "INVARIANT",
-    "NOT_FINITE",
-    "back_substitute",
-    "blocks_of",
-    "dot",
-    "extend",
-    "extend_fully",
-    "signs_of",
-    "weighted_sum",
-]
-
-# What another compiled function calls is compiled into it: the linker would else take whichever copy of it the process
-# has loaded first, and copies may round differently, so that a cold cache would give other bits than a warm one.
+# Functions that compiled ones call are compiled into them: otherwise the linker takes whichever copy the process has
+# loaded first, and copies may round differently, so that a cold cache would give other bits than a warm one.
 _FAST = {"reassoc", "contract", "nsz"}
 # A basis vector this close to the span of the others is orthogonalised against all of them.
 _DEPENDENT = 1e-3
 # Every entry is in a bin of each of so many blocks. In one block alone, two of the few entries of a sparse vector that
-# share a bin could not be told apart.
+# share a bin could not be distinguished.
 _BLOCKS = 4
 _SHIFT = 101
-# What came of a new vector, if not 0: the space is invariant, the sketch does not see the vector, it is not finite.
+# Status of a new vector, if not 0: the space is invariant, the sketch misses the vector, it is not finite.
 INVARIANT, BLIND, NOT_FINITE = 1, 2, -1
 
 
@@ -63,7 +50,7 @@ def dot(a, b):
 
 @inlined(fastmath=_FAST)
 def _sketch(v, blocks, signs, out):
-    """Sum the entries of v, with their signs, into bins by index, block by block; a copy if there are bins enough."""
+    """Sum the entries of v, with their signs, into bins by index, block by block; a copy if there are enough bins."""
     if out.size >= v.size:
         copy(out, v)
         return

@@ -12,19 +12,17 @@ import numpy as np
 
 from pde.spectral import _data
 
-__all__ = ["compared"]
-
 # Shares of the modes on which a solution is repeated: the second, where the first is not enough, is near to all of
 # them, and the difference small if u converges fast.
 _FEWER, _FEW_LESS = 0.7, 0.85
-# Least share of the difference that what lies beyond is taken to be.
+# Least share of the difference that is attributed to what lies beyond the modes kept.
 _LEAST_SHARE = 0.5
 # Share of it that modes lost on the way give back: they are fewer by half at least than with fewer modes.
 _GIVEN_BACK = 0.25
-# Below this number of modes that rule is worth little, and a solution on more of them costs little.
+# Below this number of modes that rule is unreliable, and a solution on more of them costs little.
 _FEW_MODES = 8
 _ROUNDING = 1e-14
-# Up to as many tolerances of error it is worth while to sample f on finer grids: these errors halve at least.
+# Largest error, in tolerances, for which sampling f on finer grids pays: that at least halves these errors.
 _NEARLY = 8
 
 
@@ -37,7 +35,7 @@ def compared(solve, to_the_end):
     # Of a field, two of the comparisons below are one and the same.
     difference = functools.cache(functools.partial(_difference, march, solve))
     if march.is_at_limit and not march.violation and march.tolerance > 0:
-        # What such a march leaves behind on the way is not seen at the ends of its steps.
+        # What such a march loses on the way does not show at the ends of its steps.
         if march.k_max < _FEW_MODES:
             march.given_back = _by_more_modes(march, solve)
         else:
@@ -64,14 +62,14 @@ def _of_data(march):
 
 
 def _is_nearly_resolved(march):
-    """Whether a better estimate, or finer samples of f, may be all that is wanting."""
+    """Whether a better estimate, or finer samples of f, may be all that is missing."""
     error = march.space_error()
     near = march.tolerance < error < _NEARLY * march.tolerance and error - _of_data(march) < march.tolerance
     return near and not march.violation
 
 
 def _compare_modes(march, difference, share, of_samples=False):
-    """Compare with a share of the modes, from coarser samples if wanted."""
+    """Compare with a share of the modes and, with `of_samples`, with coarser samples of f."""
     k_max = math.floor(share * march.k_max)
     found = difference(k_max, of_samples)
     if k_max < march.k_max:
@@ -81,7 +79,7 @@ def _compare_modes(march, difference, share, of_samples=False):
 
 
 def _difference(march, solve, k_max, of_samples):
-    """Twice the difference from the solution on the modes |k_i| <= k_max, from coarser samples of f if wanted."""
+    """Twice the difference from the solution on the modes |k_i| <= k_max, of coarser samples with `of_samples`."""
     other = solve(True, k_max=k_max, data=_kept(march, of_samples)) if k_max else None
     if other is None or other.violation:
         return math.inf

@@ -1,8 +1,8 @@
-"""Terminal data as the solver knows them: Fourier coefficients, exact or with an estimate of their error.
+"""Terminal data as Fourier coefficients, exact or with an estimate of their error.
 
-Coefficients of fields are exact. Those of a callable come from samples, and what samples cannot tell apart falls onto
-all modes, low ones included. Grids of several sizes are compared on the modes kept: the finest is used, and the
-largest difference is its error, as aliases of other sizes differ.
+Coefficients of fields are exact. Those of a callable come from samples, whose aliases fall onto all modes, low ones
+included. Grids of several sizes are compared on the modes kept: the finest is used, and the largest difference is its
+error, as aliases differ from size to size.
 """
 
 from typing import NamedTuple
@@ -17,12 +17,12 @@ _FINEST = 2048
 _OTHER_SIZES = (0.61, 0.43, 0.29)
 # Rows of a grid whose values are held at a time, where only few modes of them are wanted.
 _SLAB = 64
-# Shells beyond the modes kept that are looked at one by one, at most.
+# Most shells beyond the modes kept that are treated one by one.
 _FARTHEST = 1024
 
 
 class Data(NamedTuple):
-    """Coefficients c[R + k_1, k_2] of scalar data, k_2 >= 0, shape (2 R + 1, R + 1), and what is known beside them.
+    """Coefficients c[R + k_1, k_2] of scalar data, k_2 >= 0, shape (2 R + 1, R + 1), with their errors.
 
     `aliases` of the shape of c, limited to the modes kept, estimates their error (None: exact); `coarser` are those
     modes from half as fine a grid; `rest` bounds the root mean square of what lies beyond R; `values` are on a fine
@@ -70,8 +70,8 @@ def sampled_data(on_grid, n, k_max, negligible):
         error = np.abs(c - half)
         last = 2 * m > _FINEST
         if last or error.sum() <= negligible * np.abs(values).max():
-            # Sizes that share few points show what falls between those of m and m / 2; that one of the differences is
-            # small by accident is likely, as at an edge of f, that all of them are is not.
+            # Sizes that share few points show what falls between those of m and m / 2; one of the differences may be
+            # small by accident, as at an edge of f, but hardly all of them.
             for size in _other_sizes(m, k_max):
                 error = np.maximum(error, np.abs(c - _coefficients(on_grid(size), k_max)))
             if last or error.sum() <= negligible * np.abs(values).max():
@@ -132,7 +132,7 @@ def shells(c):
 
 
 def weighted_shells(c):
-    """Sums of |c_k| / k**2 over max |k_i| = r, of half a plane of coefficients: what a mode may do before it decays."""
+    """Sums of |c_k| / k**2 over max |k_i| = r, of half a plane of coefficients: what modes do until they decay."""
     r = c.shape[1] - 1
     k1, k2 = np.arange(-r, r + 1)[:, None], np.arange(r + 1)
     size = np.abs(c) / np.maximum(k1**2 + k2**2, 1)

@@ -1,4 +1,4 @@
-"""What is left at the end of an error made at the beginning, by its wavenumber: bounds, not estimates.
+"""What remains at the end of an error made at the beginning, by its wavenumber: bounds, not estimates.
 
 Let U(T) solve w_s = v . grad w + nu lap w over a time T. Each of the following bounds |U(T) e| for e = sum_k c_k e_k,
 and each part of e may use the smallest of them.
@@ -10,7 +10,7 @@ and each part of e may use the smallest of them.
 3. A weight exp(-a(s) k) in the norm of L2, a falling from a to 0 over a time s <= T:
    |U(s) e|_2 <= |exp(-a k) e|_2 exp(a**2 / (4 nu tau) + D s / 2), tau = (1 - exp(-2 G s)) / (2 G),
    G = G(a) = sum_q |v_q| sinh(a |q|) / a, D = D(a) = sum_q |q . v_q| cosh(a |q|): the commutator of weight and velocity
-   costs a G |e| |grad e|, which diffusion pays. At the best a it is exp(-nu k**2 tau): a wave may be stretched by
+   costs a G |e| |grad e|, which diffusion absorbs. At the best a it is exp(-nu k**2 tau): a wave may be stretched by
    exp(G s) before it decays. A weight that goes on to exp(b k) bounds the maximum; the maximum principle bounds the
    rest of the time.
 """

@@ -11,8 +11,6 @@ from pde import grid
 from pde._compiled import njit
 from pde.transforms import to_values, transforms_of
 
-__all__ = ["Generator", "product_grid"]
-
 
 def product_grid(velocity, k_max):
     """Points per side of the grid of products: no alias of v . grad w reaches the modes below the edge.
@@ -71,10 +69,9 @@ class Generator:
     def residual(self, state, velocity, tau):
         """Return what truncation and the sampling of `velocity` leave out of a step of length tau, as values (m, m).
 
-        r = min(tau, 1 / (nu |k|**2)) (v . grad w - the part of it kept),  mode by mode
+        r = min(tau, life) (v . grad w - the part of it kept),  life = 1 / (nu |k|**2),  mode by mode
 
-        A mode of r lives no longer than 1 / (nu |k|**2). The grid holds all modes of r where v is band-limited, and is
-        twice as fine otherwise.
+        The grid holds all modes of r where v is band-limited, and is twice as fine otherwise.
         """
         fine = self._fine_operator(velocity)
         lost = fine._product(state.view(float))

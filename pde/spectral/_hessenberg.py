@@ -13,8 +13,6 @@ import numpy as np
 from pde._compiled import copy, inlined, njit
 from pde.spectral._arnoldi import dot
 
-__all__ = ["estimate", "exponential_column", "longest_time", "two_norm"]
-
 _FAST = {"reassoc", "contract", "nsz"}
 _EPS = float(np.finfo(float).eps)
 # Taylor steps of this many norms: terms reach exp(4) eps / 2 = 6e-15 before they fall.

@@ -18,8 +18,6 @@ from pde.spectral import _arnoldi
 from pde.spectral._arnoldi import back_substitute, dot, extend, extend_fully, weighted_sum
 from pde.spectral._hessenberg import estimate, exponential_column, longest_time, two_norm
 
-__all__ = ["KrylovStep", "exponential_step", "precompile"]
-
 # Bins of the sketch per basis vector: below about 1.5 its inner products are worth little.
 _BINS_PER_VECTOR = 1.5
 # Dimensions at which the convergence is first observed; later ones are extrapolated from these.
@@ -143,7 +141,7 @@ class _Basis:
         return self.invariant or self.size == self.limit
 
     def extend(self, v):
-        """Take v = A (the last vector) into the basis; v is overwritten. False if the sketch does not see it."""
+        """Take v = A (the last vector) into the basis; v is overwritten. False if the sketch misses it."""
         if self._sketched:
             status = extend(v, self.size + 1, self._blocks, self._signs, self._vectors, self._q, self._r, self.g)
         else:
@@ -181,7 +179,7 @@ class _Basis:
 
 
 class _Plan:
-    """Which tau to reach and at which dimension to look next, by the convergence observed.
+    """The tau to reach and the dimension of the next check, by the convergence observed.
 
     The tau reached by m vectors grows like m**p, p = 2 where diffusion dominates and 1 where advection does
     (Hochbruck & Lubich 1997); p falls on the way.
@@ -199,7 +197,7 @@ class _Plan:
         (size_0, longest_0), self._seen = self._seen, (size, longest)
         power = 1.0
         if 0 < longest_0 < longest:
-            # Seen from afar, 0.65 of the excess over 1 remains (measured: 0.6 to 0.9).
+            # Further on, 0.65 of the excess over 1 remains (measured: 0.6 to 0.9).
             power = 1 + 0.65 * (math.log(longest / longest_0) / math.log(size / size_0) - 1)
             power = min(max(power, 1.0), 2.0)
         if size >= _FIRST_CHECKS[-1]:
@@ -207,7 +205,7 @@ class _Plan:
             self.target = self.tau_max / math.ceil(self.tau_max / farthest * (1 - 1e-12))
             if longest >= self.target:
                 return True
-        # A few more than expected: to look again costs as much as five products.
+        # A few more than expected: another check costs as much as five products.
         wanted = math.ceil(1.02 * size * (self.target / longest) ** (1 / power))
         first = next((check for check in _FIRST_CHECKS if check > size), self.n_basis)
         self.next_check = min(max(wanted, size + 3), first)

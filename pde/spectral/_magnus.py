@@ -5,8 +5,8 @@ w_s = A(s) w,  w(s + h) ~ exp(h (a_2 A_1 + a_1 A_2)) exp(h (a_1 A_1 + a_2 A_2)) 
 A_1, A_2 at the Gauss points s + (1/2 -+ sqrt(3)/6) h (Blanes, Moan 2006). Since a_1 + a_2 = 1/2, each factor is a
 layer of length h / 2 with a velocity of its own, and obeys the maximum principle: the account of errors is that of
 layers. The step is halved to estimate its error, and the velocity's mean by Gauss is compared with Simpson's, which
-sees what changes between the Gauss points. An event that all these nodes pass by is seen by what the velocity is at
-some points and many irregular times, against the polynomial through its values at the nodes.
+sees what changes between the Gauss points. Events between all these nodes are found by comparing the velocity at some
+points and many irregular times with the polynomial through its values at the nodes.
 """
 
 import math
@@ -22,11 +22,11 @@ _A = (0.25 + math.sqrt(3) / 6, 0.25 - math.sqrt(3) / 6)
 # Error of the halved step over the difference: 1/15 where order 4 is seen, up to 1 where it is not.
 _PART = 0.3
 _LARGEST_STEP = 1 / 6
-# Share of rtol that any step may spend: modes that are dropped are seen in the difference, too.
+# Share of rtol that any step may spend: modes that are dropped contribute to the difference as well.
 _LEAST = 0.01
-# The tolerance of the exponentials is not to be seen in the difference of steps.
+# Tolerance of the exponentials, relative to rtol: it must not show in the difference of steps.
 _INNER = 0.1
-# Times at which a velocity of points is read beforehand, and one whose values are whole fields; what of it is rounding.
+# Number of times at which a callable of points, or of time alone, is evaluated beforehand; its relative rounding.
 _N_TIMES, _FEW_TIMES, _ROUNDING = 1024, 256, 1e-12
 
 
@@ -71,7 +71,7 @@ def magnus(march, rtol):
 
 
 class _Events:
-    """What the velocity does beside the nodes of a step."""
+    """What the velocity does between the nodes of a step."""
 
     def __init__(self, problem):
         self._read = _histories.velocity_reader(problem)
@@ -80,7 +80,7 @@ class _Events:
         self._values = np.stack([np.ravel(self._read(float(t))) for t in times])
 
     def missed(self, t, h):
-        """Distance moved from t to t - h beside what the nodes of a step let expect."""
+        """Displacement from t to t - h that the polynomial through the nodes of the step misses."""
         first, last = np.searchsorted(self._times, (t - h, t))
         if first == last:
             return 0.0

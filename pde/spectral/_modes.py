@@ -12,9 +12,7 @@ import math
 import numpy as np
 
 from pde._compiled import njit
-from pde.transforms import to_spectrum, to_values
-
-__all__ = ["Modes"]
+from pde.transforms import to_values
 
 
 class Modes:
@@ -48,10 +46,6 @@ class Modes:
     def scatter(self, state, spectrum):
         """Write a state (size,) into a spectrum as in `gather`, in place; entries of other modes stay as they are."""
         _scatter(state, self.layout, spectrum)
-
-    def from_grid(self, values):
-        """Return the state (size,) of real values (n, n), n > 2 k_max."""
-        return self.gather(to_spectrum(values))
 
     def to_grid(self, state, n):
         """Evaluate a state (size,) on the grid of n points per side: (n, n), n > 2 k_max."""

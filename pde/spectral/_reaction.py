@@ -10,6 +10,7 @@ import numpy as np
 import scipy.fft
 
 from pde import grid
+from pde.fields import PeriodicField
 from pde.spectral import _data
 from pde.spectral._krylov import exponential_step
 
@@ -17,10 +18,8 @@ from pde.spectral._krylov import exponential_step
 class Reaction:
     """Potential and source of a problem on the modes |k_i| <= k_max: their fields by layer, sizes, and errors.
 
-    In the norm "l1" of an equation in conservation form nothing grows.
-
-    `growth` is max(c, 0) T, `size` T max |g|, `missed` what the samples of callables miss, relative to sup |u| and
-    absolute.
+    `growth` is max(c, 0) T (0 in the norm "l1" of an equation in conservation form), `size` T max |g|, `missed` what
+    samples of callables miss, relative to sup |u| for the potential.
     """
 
     def __init__(self, problem, k_max, negligible, norm="sup"):
@@ -36,7 +35,7 @@ class Reaction:
         if getattr(self.problem, name) is None:
             return None
         t = self.problem.horizon * (layer + 0.5) / self.problem.n_layers
-        if not callable(getattr(self.problem, name)) or hasattr(getattr(self.problem, name), "band_limited"):
+        if isinstance(getattr(self.problem, name), PeriodicField):
             return self.problem.scalar_field(name, t).band_limited(3 * self.k_max)
         m = grid.fast_size(6 * self.k_max + 2)
         data = _data.sampled_data(

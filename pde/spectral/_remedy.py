@@ -1,17 +1,15 @@
-"""What a user may do where the spectral solution is not resolved."""
+"""Advice for a spectral solution that is not resolved."""
 
 import math
 
 import numpy as np
 
-__all__ = ["remedy"]
-
-# Points per side that nobody has.
+# Points per side out of reach.
 _ABSURD = 2**16
 
 
 def remedy(problem, n):
-    """What would resolve the solution, by the width sqrt(nu / max |grad v|) of its boundary layers."""
+    """How to resolve the solution, by the width sqrt(nu / max |grad v|) of its boundary layers."""
     if problem.nu == 0:
         return "sigma = 0 has no smallest scale: follow the characteristics with pde.feynman_kac.estimate"
     times = [problem.horizon * (j + 0.5) / (problem.n_layers or 8) for j in range(problem.n_layers or 8)]

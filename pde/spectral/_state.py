@@ -1,8 +1,8 @@
 """The state on its way from T to 0, with the account of its error on which the spectral solution rests.
 
 The exact solution operator does not increase the sup norm (maximum principle), so errors committed along the way add
-up and do not grow. What is wrong from the beginning - modes of f that are not kept, aliases of a callable f - is
-bounded by what is left of it at the end (`_fading`).
+up and do not grow. Errors made at the beginning - modes of f that are not kept, aliases of a callable f - are bounded
+by what remains of them at the end (`_fading`).
 """
 
 import copy
@@ -19,9 +19,9 @@ from pde.spectral._modes import Modes
 from pde.spectral._reaction import Reaction
 from pde.spectral._velocity import Velocity
 
-# A call ends after as many evaluations of v . grad u.
+# Most evaluations of v . grad u in one call.
 MOST_PRODUCTS = 100_000
-# Largest norm of the generator times T for which products mean anything.
+# Largest norm of the generator times T for which products are meaningful.
 _LARGEST = 1e15
 
 
@@ -40,8 +40,8 @@ class Piece(NamedTuple):
 class March:
     """The state on its way from s = 0 to T, with the account of its error.
 
-    Of f at the end, `truncation_error` is that of the modes not kept and `alias_error` that of samples; `error` is that
-    of the modes kept, `given_back` what those lost give back if `is_at_limit`, `time_error` that of the integrator.
+    Errors at the end: `truncation_error` from modes of f that are not kept, `alias_error` from samples of f, `error` of
+    the modes kept, `given_back` from modes lost that feed back if `is_at_limit`, `time_error` of the integrator.
     """
 
     def __init__(self, problem, n, k_max, resolution, to_the_end, rtol=1e-8, save_at=(), norm="sup", data=None):
@@ -77,10 +77,9 @@ class March:
 
     def _kept(self, c):
         """The modes kept, of half a plane of coefficients."""
-        r = c.shape[1] - 1
-        rows = np.arange(-self.k_max, self.k_max + 1)
-        spectrum = np.zeros((2 * self.k_max + 1, self.k_max + 1), dtype=complex)
-        spectrum[rows] = c[rows + r, : self.k_max + 1]
+        low = _data.low_modes(c, self.k_max)
+        spectrum = np.zeros_like(low)
+        spectrum[np.arange(-self.k_max, self.k_max + 1)] = low
         return self.modes.gather(spectrum)
 
     def _measure(self, data):
@@ -102,9 +101,9 @@ class March:
         self.half_range /= math.cos(math.pi * reach / m) ** 2
 
     def _prepare(self, data):
-        """A function of the time s that bounds what is left, after s, of what is wrong from the beginning.
+        """Return a function of s that bounds what remains, after a time s, of the errors made at the beginning.
 
-        These are modes of f that are not kept, its aliases, and the first residual, which fades like its modes.
+        They are the modes of f that are not kept, its aliases, and the first residual, which fades like its modes.
         """
         k_max, r = self.k_max, data.c.shape[1] - 1
         beyond = _data.without_low_modes(data.c, k_max)
@@ -191,9 +190,9 @@ class March:
 
     @property
     def goes_on(self):
-        """False once the state has left the range of the numbers, or a violation is all that is to be found."""
+        """False once the state is not finite, products are used up or, unless `to_the_end`, a violation is found."""
         if self.n_products > MOST_PRODUCTS and not self.violation:
-            self.violation = f"unresolved: t = {self.times[-1]:.3g} is as far as {MOST_PRODUCTS} products led"
+            self.violation = f"unresolved: {MOST_PRODUCTS} products only led to t = {self.times[-1]:.3g}"
         within = math.isfinite(self.sup_norms[-1]) and self.n_products <= MOST_PRODUCTS
         return within and (self.to_the_end or not self.violation)
 
@@ -233,14 +232,14 @@ class March:
         return self.error + self.truncation_error + self.alias_error + self.given_back + self.tail_error
 
     def has_settled(self):
-        """Whether u is constant but for what rtol may neglect; it stays so, and the rest is counted as an error."""
+        """Whether u is constant up to what rtol neglects; it stays so, and the rest is counted as an error."""
         rest = 2 * float(np.abs(self.state[1:]).sum())
         settled = rest <= max(1e-3 * self.rtol, 1e-15) * self.sup_f
         self.error += rest if settled else 0.0
         return settled
 
     def finish(self):
-        """End the march at once: f = 0 stays 0, and numbers out of range mean nothing."""
+        """End the march at once: f = 0 stays 0, and numbers out of range are meaningless."""
         if self.out_of_range and self.sup_f > 0:
             self.violation = "unresolved: max |v| T / length or sigma sqrt(T) / length is out of range"
             self.overflow()
@@ -260,7 +259,7 @@ class March:
             yield Piece(begin, end, layer)
 
     def arrive(self, piece, time_error=0.0):
-        """Note that the end of a piece is reached, and keep the state where that is wanted."""
+        """Note that the end of a piece is reached, and save the state if that is requested."""
         self.s = self.problem.horizon - piece.begin
         self.times[-1] = piece.begin
         for j, t in enumerate(self.save_at):
@@ -274,7 +273,7 @@ class March:
         return np.ldexp(self.modes.to_grid(self.state, self.n), self.exponent)
 
     def overflow(self):
-        """End the march outside the range of the numbers."""
+        """End the march after an overflow."""
         self.state = np.full_like(self.state, np.nan)
         self.error = math.inf
         self.record()

@@ -1,4 +1,4 @@
-"""What the modes of a rough velocity do that lie too far out to be formed in a product with the modes kept.
+"""The effect of modes of a rough velocity that lie too far out to be multiplied with the modes kept.
 
 Such a mode, |q_i| > 3 k_max, moves u by w = W . grad u, W_q = v_q min(tau, 1 / (nu |q|**2)), and what w feeds back to
 the modes kept is that of v . grad w = (v . grad W) . grad u + v_i W_j d_i d_j u: a drift and a diffusion.
@@ -8,8 +8,6 @@ import numpy as np
 
 from pde import grid
 from pde.transforms import to_spectrum, to_values
-
-__all__ = ["Tail"]
 
 # grad u is not constant: its modes shorten the lives of some q, and lengthen those of others to (3 / 2)**2 at most.
 _MARGIN = 1.5

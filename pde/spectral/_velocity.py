@@ -1,6 +1,4 @@
-"""The velocity as the solver knows it: the modes that couple those kept, and an estimate of what samples miss."""
-
-import math
+"""The velocity in the solver: the modes that couple those kept, and an estimate of what samples miss."""
 
 import numpy as np
 
@@ -9,11 +7,11 @@ from pde.fields import PeriodicField
 from pde.spectral._tail import Tail
 
 _FINEST = 512
-# Modes of a spline, which has them all, that are looked at beyond those kept.
+# Largest mode of a spline, which has infinitely many, that is considered beyond those kept.
 _FARTHEST = 768
 # A callable is compared with another grid once in each of so many parts of the time, at most.
 _PARTS = 64
-# Times, as fractions of the horizon without a pattern, at which a callable is looked at beforehand.
+# Times, as fractions of the horizon without a pattern, at which a callable is sampled beforehand.
 _TIMES = (0.0, 0.136, 0.3819, 0.6271, 0.8743, 1.0)
 
 
@@ -102,10 +100,3 @@ def combine(fields, weights):
     n = max(field.n for field in fields)
     values = sum(weight * field.on_grid(n) for weight, field in zip(weights, fields, strict=True))
     return PeriodicField(values, fields[0].length)
-
-
-def courant(problem, spectra, k_max):
-    """max |v| k T and nu k**2 T on the modes kept: what the number of products grows with."""
-    k = 2 * math.pi / problem.length * k_max
-    speed = max(float(np.abs(c).sum()) for c in spectra)
-    return speed * k * problem.horizon, problem.nu * k**2 * problem.horizon

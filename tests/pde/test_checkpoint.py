@@ -6,6 +6,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from path_problems import rough
 
 import pde
 from pde import feynman_kac
@@ -13,13 +14,6 @@ from pde.feynman_kac import _estimate, _paths
 from pde.feynman_kac._checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def rough(seed=3, sigma=0.1, n=16, **kwargs):
-    rng = np.random.default_rng(seed)
-    velocity = pde.PeriodicField(rng.uniform(-1, 1, (2, n, n)), interpolation="bilinear")
-    terminal = pde.PeriodicField(rng.uniform(-1, 1, (n, n)), interpolation="bilinear")
-    return pde.ConvectionDiffusion(velocity, terminal, sigma=sigma, **kwargs)
 
 
 POINTS = np.random.default_rng(0).random((6, 2))

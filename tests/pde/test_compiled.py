@@ -56,7 +56,7 @@ def test_what_is_compiled_into_others_cannot_be_called_from_python():
         return twice(twice(x))
 
     assert four_times(1.5) == 6.0 == 2 * twice.py_func(1.5)
-    with pytest.raises(TypeError, match="twice can be called by compiled functions alone"):
+    with pytest.raises(TypeError, match="twice can be called from compiled functions alone"):
         twice(1.5)
 
 

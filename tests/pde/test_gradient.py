@@ -4,15 +4,12 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from path_problems import random_points
 
 import pde
 from pde import convergence, feynman_kac, problems
 
 FALSE_ALARM = 1e-6
-
-
-def random_points(count, seed=0, length=1.0):
-    return np.random.default_rng(seed).random((count, 2)) * length
 
 
 def slopes(problem, points, h=1e-5):

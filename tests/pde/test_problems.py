@@ -369,8 +369,8 @@ def test_the_finest_grid_counts():
         ({"terminal": np.zeros((4, 6))}, r"square grid, got \(4, 6\)"),
         ({"terminal": np.full((4, 4), np.inf)}, "terminal must be finite, got 16 non-finite of 16 values"),
         ({"terminal": PeriodicField(F, 0.5)}, "terminal must have the problem's period 1, got length=0.5"),
-        ({"velocity": lambda x, y, t: STEADY}, r"must be v\(t\) or v\(x, t\), got one of 3 required arguments"),
-        ({"velocity": lambda: STEADY}, r"must be v\(t\) or v\(x, t\), got one of 0 required arguments"),
+        ({"velocity": lambda x, y, t: STEADY}, r"must be v\(t\) or v\(x, t\), got one with 3 required arguments"),
+        ({"velocity": lambda: STEADY}, r"must be v\(t\) or v\(x, t\), got one with 0 required arguments"),
     ],
 )
 def test_what_is_no_problem_is_refused_at_the_door(changes, message):
@@ -512,7 +512,7 @@ def test_what_a_consumer_does_not_know_it_refuses_by_name(feature, changes):
         ({"sigma": [0.1, 0.2], "velocity": lambda t: STEADY}, "sigma has layers: the velocity must then be a field"),
         ({"potential": STEADY[None]}, r"potential must have shape \(n, n\) or \(n_t, n, n\), got \(1, 2, 16, 16\)"),
         ({"source": lambda x, t: x}, r"source\(x, t\) must have shape \(6,\) for points \(6, 2\), got \(6, 2\)"),
-        ({"source": lambda: 1.0}, r"a callable source must be source\(x\) or source\(x, t\), got one of 0 required"),
+        ({"source": lambda: 1.0}, r"a callable source must be source\(x\) or source\(x, t\), got one with 0 required"),
     ],
 )
 def test_coefficients_that_do_not_fit_are_refused_at_the_door(changes, message):

@@ -82,7 +82,7 @@ def test_rounds_give_the_results_in_order(n_shards, backend):
 def test_the_backend_that_waits_for_ever_is_refused():
     with (
         joblib.parallel_config(backend="multiprocessing", n_jobs=2),
-        pytest.raises(ValueError, match="waits for ever when a worker dies: use 'loky'"),
+        pytest.raises(ValueError, match="hangs when a worker dies: use 'loky'"),
     ):
         feynman_kac.estimate(problems.constant_velocity(), [0.1, 0.2], 4, 2, n_shards=2)
 
