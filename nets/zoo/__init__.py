@@ -18,7 +18,7 @@ import torch
 import _enresnet
 from nets import checkpoint
 
-__all__ = ["Sample", "card", "load", "names", "path", "sample"]
+__all__ = ["Sample", "card", "load", "names", "of_the_zoo", "path", "sample"]
 
 HERE = Path(__file__).parent
 PREFIX = "zoo:"
@@ -63,6 +63,21 @@ def path(name):
     if name not in names():
         raise ValueError(f"the zoo has no network {name!r}{_near(name)}: nets.zoo.names() lists all")
     return HERE / f"{name}.safetensors"
+
+
+def of_the_zoo(run):
+    """Return whether a run is given as a network of the zoo, zoo:NAME, and not as a path.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run as it was given.
+
+    Returns
+    -------
+    bool
+    """
+    return str(run).startswith(PREFIX)
 
 
 def card(name):
@@ -117,7 +132,7 @@ def load(name_or_path, device="cpu"):
     torch.Size([2, 10])
     """
     name = str(name_or_path)
-    if name.startswith(PREFIX) or name in names():
+    if of_the_zoo(name) or name in names():
         file = path(name)
     else:
         file = Path(name_or_path)
