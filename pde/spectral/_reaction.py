@@ -36,7 +36,7 @@ class Reaction:
         if getattr(self.problem, name) is None:
             return None
         t = self.problem.horizon * (layer + 0.5) / self.problem.n_layers
-        if not callable(getattr(self.problem, name)) or hasattr(getattr(self.problem, name), "band_limited"):
+        if not self.problem.scalar_is_of_points(name):
             return self.problem.scalar_field(name, t).band_limited(3 * self.k_max)
         m = grid.fast_size(6 * self.k_max + 2)
         data = _data.sampled_data(
