@@ -1,6 +1,8 @@
 """Checks of the arguments that all attacks share: a model, images in [0, 1] and their labels."""
 
+import dataclasses
 import math
+import types
 import warnings
 import weakref
 
@@ -13,6 +15,8 @@ from nets.attacks._state import attacked
 # What was true of each module when its passes were found to be equal.
 _QUIET = weakref.WeakKeyDictionary()
 PLAIN = (bool, int, float, str, type(None))
+# Of containers within containers, as of an object of settings.
+DEPTH = 3
 
 
 class NoisyModelWarning(UserWarning):
@@ -24,7 +28,7 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
 
     Warns with NoisyModelWarning if n_eot is 1 and a model in evaluation mode is noisy, as five passes show, and with
     UserWarning if eps is larger than the cube of images. A module whose passes were equal is not tried again for images
-    of the same shape until one of its modes, attributes or tensors changes.
+    of the same shape until one of its modes, attributes or tensors changes (in place, too).
 
     Parameters
     ----------
@@ -102,13 +106,37 @@ def _fingerprint(model, x):
     """Everything that may decide whether passes of this module on images like x are equal."""
     state = [tuple(x.shape), x.dtype, x.device]
     for module in model.modules():
-        # Objects by their identity: tensors, modules and hooks in containers are seen below, other contents are not.
-        state += [value if isinstance(value, PLAIN) else id(value) for value in vars(module).values()]
         # A hook that replaces another one has a number of its own.
         state += [id(module), *module._forward_hooks, *module._forward_pre_hooks]
-        values = (*vars(module).values(), *module._parameters.values(), *module._buffers.values())
-        state += [(id(t), t._version, t.data_ptr()) for t in values if isinstance(t, torch.Tensor) and _is_read(t)]
+        # Parameters and buffers among them.
+        for value in vars(module).values():
+            state += _marks(value, DEPTH)
     return state
+
+
+def _marks(value, depth):
+    """What tells a value from another one, and from itself when it has been changed in place."""
+    if isinstance(value, PLAIN):
+        return [value]
+    marks = [id(value)]
+    if isinstance(value, torch.Tensor):
+        return marks + [value._version, value.data_ptr(), _checksum(value)] if _is_read(value) else marks
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    if isinstance(value, types.SimpleNamespace) or dataclasses.is_dataclass(value):
+        inner = getattr(value, "__dict__", {}).values()
+    # Modules are seen one by one.
+    if depth and not isinstance(value, nn.Module):
+        for one in inner:
+            marks += _marks(one, depth - 1)
+    return marks
+
+
+def _checksum(tensor):
+    """Sum of the numbers' bits on a CPU, where it takes no longer than reading them: `.data` changes no version."""
+    if tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.is_quantized:
+        return None
+    bits = tensor.detach().reshape(-1).view(torch.uint8)
+    return int((bits.view(torch.int64) if len(bits) % 8 == 0 else bits).sum()) if len(bits) else 0
 
 
 def _is_read(tensor):

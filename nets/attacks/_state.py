@@ -38,7 +38,9 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
         The running statistics are not updated in either case.
     fold : bool, default=True
         Whether to fold normalisations into their neighbours and to compute convolutions in channels-last order where
-        the model allows it: faster, and equal up to rounding.
+        the model allows it: faster, and equal up to rounding. Where a forward pass changes weights, the model's own
+        operations are called; on a GPU, however, values written through `.data` are not seen:
+        write under `torch.no_grad()` instead.
 
     Yields
     ------

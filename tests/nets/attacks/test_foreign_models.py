@@ -154,12 +154,12 @@ class Switched(nn.Module):
         super().__init__()
         self.net, self.dropout, self.size, self.tensor = linear(), nn.Dropout(0.0), 0.0, torch.zeros(())
         self.register_buffer("buffer", torch.zeros(()))
-        self.settings = SimpleNamespace(size=0.0)
+        self.settings, self.options = SimpleNamespace(size=0.0), {"noise": [0.0]}
         self.handle = self.net.register_forward_hook(lambda *_: None)
         self.training = False
 
     def forward(self, x):
-        size = self.size + self.tensor + self.buffer + self.settings.size
+        size = self.size + self.tensor + self.buffer + self.settings.size + sum(self.options["noise"])
         return self.net(self.dropout(x) + size * torch.randn(x.shape))
 
 
@@ -178,8 +178,12 @@ def hook(module, inputs, output):
         lambda m: setattr(m, "size", 1.0),
         lambda m: m.tensor.fill_(1.0),
         lambda m: m.buffer.fill_(1.0),
+        lambda m: m.buffer.data.fill_(1.0),
+        lambda m: m.tensor.numpy().fill(1.0),
         lambda m: setattr(m, "buffer", torch.ones(())),
         lambda m: setattr(m, "settings", SimpleNamespace(size=1.0)),
+        lambda m: setattr(m.settings, "size", 1.0),
+        lambda m: m.options["noise"].append(1.0),
         lambda m: (m.dropout.train(), setattr(m.dropout, "p", 0.5)),
         lambda m: m.net.insert(0, Noise()),
         lambda m: m.net.register_forward_hook(hook),
@@ -461,6 +465,28 @@ def with_weights_written_in_place(net, x):
     return logits
 
 
+def with_weights_that_change_places(net, x):
+    # In the middle of each tensor, whose ends and sum stay.
+    middles = [parameter.data.flatten()[1:-1] for parameter in net.parameters()]
+    for middle in middles:
+        middle.copy_(middle.flip(0))
+    logits = net(x)
+    for middle in middles:
+        middle.copy_(middle.flip(0))
+    return logits
+
+
+def with_weights_written_through_arrays(net, x):
+    arrays = [parameter.detach().numpy().reshape(-1)[1:-1] for parameter in net.parameters()]
+    arrays += [net[1].running_var.numpy()[1:-1]]
+    for array in arrays:
+        array *= 2
+    logits = net(x)
+    for array in arrays:
+        array /= 2
+    return logits
+
+
 def by_a_step_that_is_differentiated(net, x):
     with torch.enable_grad():
         leaf = x if x.requires_grad else x.detach().requires_grad_()
@@ -478,7 +504,8 @@ def with_a_directional_derivative(net, x):
     "defence",
     [
         with_other_weights, with_weights_drawn_in_parallel, with_noise_in_parallel, by_a_changed_copy,
-        with_weights_written_in_place, by_a_step_that_is_differentiated, with_a_directional_derivative,
+        with_weights_written_in_place, with_weights_that_change_places, with_weights_written_through_arrays,
+        by_a_step_that_is_differentiated, with_a_directional_derivative,
     ],
 )  # fmt: skip
 def test_what_a_defence_does_to_its_network_is_what_is_attacked(defence):
