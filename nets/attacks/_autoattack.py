@@ -19,7 +19,7 @@ from nets.attacks._apgd import apgd
 from nets.attacks._balls import EPS, make_ball
 from nets.attacks._decisions import Best, check_classes, is_noisy, resolve_draws
 from nets.attacks._fab import fab
-from nets.attacks._inputs import NoisyModelWarning, admit
+from nets.attacks._inputs import NoisyModelWarning, TrainingModeWarning, admit
 from nets.attacks._objective import EOT
 from nets.attacks._passes import NoGradientError, mean_logits
 from nets.attacks._square import square
@@ -139,6 +139,7 @@ def autoattack(
     with attacked(model, generator=generator), warnings.catch_warnings():
         # Already warned on entry.
         warnings.simplefilter("ignore", NoisyModelWarning)
+        warnings.simplefilter("ignore", TrainingModeWarning)
         warnings.filterwarnings("ignore", "eps=.* is larger than the cube", UserWarning)
         if version == "auto":
             version = "rand" if is_noisy(model, x[:batch_size]) else "standard"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nets.attacks._decisions import is_noisy
+from nets.attacks._reached import changed_by_training, hidden_networks
 from nets.attacks._state import attacked
 
 # What was true of each module when its passes were found to be equal.
@@ -23,12 +24,17 @@ class NoisyModelWarning(UserWarning):
     """A noisy model is attacked by steps that each see a single draw of its noise."""
 
 
+class TrainingModeWarning(UserWarning):
+    """A model calls a network in training mode that is not one of its submodules, and is evaluated so."""
+
+
 def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, generator=None):
     """Check the arguments that every attack takes.
 
-    Warns with NoisyModelWarning if n_eot is 1 and a model in evaluation mode is noisy, as five passes show, and with
-    UserWarning if eps is larger than the cube of images. A module whose passes were equal is not tried again for images
-    of the same shape until one of its modes, attributes or tensors changes (in place, too).
+    Warns with NoisyModelWarning if n_eot is 1 and a model in evaluation mode is noisy, as five passes show; with
+    TrainingModeWarning if a function, or an attribute of the model, leads to a network in training mode, which keeps
+    its mode (see `attacked`); and with UserWarning if eps is larger than the cube of images. A module whose passes were
+    equal is not tried again for images of the same shape until one of its modes, attributes or tensors changes.
 
     Parameters
     ----------
@@ -80,6 +86,15 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
             UserWarning,
             stacklevel=3,
         )
+    for network in hidden_networks(model):
+        if names := changed_by_training(network):
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            warnings.warn(
+                f"the model leads to a network in training mode, {type(network).__name__}, which is evaluated so, with "
+                f"{shown}: call eval() on it, and train() on the submodules that should be random",
+                TrainingModeWarning,
+                stacklevel=3,
+            )
     if n_eot == 1 and len(x) and not getattr(model, "training", False) and _draws(model, x, generator):
         warnings.warn(
             "the model draws noise and the attack sees one draw per step: average over draws, for example with "

@@ -18,7 +18,16 @@ from tqdm import tqdm
 
 from bridge import noise_off
 from nets import checkpoint, seeds
-from nets.attacks import NoisyModelWarning, attacked, draw_logits, is_noisy, make_ball, n_images_differing, single
+from nets.attacks import (
+    NoisyModelWarning,
+    TrainingModeWarning,
+    attacked,
+    draw_logits,
+    is_noisy,
+    make_ball,
+    n_images_differing,
+    single,
+)
 from nets.evaluation._attack_specs import AttackSpec, parse
 
 # Bump when the computation changes, so that cached results are not reused.
@@ -266,6 +275,8 @@ class AttackRunner:
         with off, warnings.catch_warnings():
             # Single-draw attacks are reported as such; no warning needed.
             warnings.simplefilter("ignore", NoisyModelWarning)
+            # Warned of on entry.
+            warnings.simplefilter("ignore", TrainingModeWarning)
             x_adv = attack(model, x, y, generator=generator)
         far = self.ball.distance(single(x_adv), single(x)).max().item()
         # The released attack does not clip.
