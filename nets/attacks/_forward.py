@@ -96,6 +96,8 @@ def is_plain(module, kind):
         and not module._backward_pre_hooks
         and not nn.modules.module._has_any_global_hook()
         and not any(parameter.requires_grad for parameter in module.parameters())
+        # Those of inference mode have no versions.
+        and not any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers()))
     )
 
 

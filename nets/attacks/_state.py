@@ -79,7 +79,8 @@ def _is_whole(module):
 
 @contextlib.contextmanager
 def _still(model, batch_norm):
-    modules, parameters = list(model.modules()), list(model.parameters())
+    # Parameters of inference mode cannot be changed, and a pass that needs their gradient is an error of PyTorch's.
+    modules, parameters = list(model.modules()), [p for p in model.parameters() if not p.is_inference()]
     modes = [module.training for module in modules]
     needs = [parameter.requires_grad for parameter in parameters]
     try:

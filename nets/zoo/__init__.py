@@ -10,6 +10,7 @@ DATA/RECIPE-seedS. `python -m nets.zoo._pack` writes the file and the card of a 
 """
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +132,8 @@ def load(name_or_path, device="cpu"):
     >>> model(images.x[:2]).shape
     torch.Size([2, 10])
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ValueError(f"name_or_path must be a name of the zoo or a path, got {name_or_path!r:.60}")
     name = str(name_or_path)
     if of_the_zoo(name) or name in names():
         file = path(name)
@@ -141,7 +144,7 @@ def load(name_or_path, device="cpu"):
     try:
         device = torch.device(device)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {device} is not available ({str(error).splitlines()[0]})") from None
     return checkpoint.load_model(file, device)[0].to(memory_format=torch.channels_last)
 
