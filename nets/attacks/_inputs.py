@@ -1,5 +1,6 @@
 """Checks of the arguments that all attacks share: a model, images in [0, 1] and their labels."""
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -26,6 +27,20 @@ class NoisyModelWarning(UserWarning):
 
 class TrainingModeWarning(UserWarning):
     """A model calls a network in training mode that is not one of its submodules, and is evaluated so."""
+
+
+@contextlib.contextmanager
+def admitted():
+    """Do not warn again, in attacks within a `with` block, of a noisy model or a network in training mode.
+
+    Yields
+    ------
+    None
+    """
+    with warnings.catch_warnings():
+        for kind in (NoisyModelWarning, TrainingModeWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
 
 
 def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, generator=None):
