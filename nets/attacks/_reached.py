@@ -4,6 +4,7 @@
 methods, `functools.partial`, attributes and containers; what a function takes from elsewhere is not seen.
 """
 
+import collections
 import dis
 import functools
 import types
@@ -17,6 +18,8 @@ __all__ = ["changed_by_training", "hidden_networks"]
 DEPTH = 8
 # Items of a container: an ensemble has fewer, and a data set is none.
 N_ITEMS = 100
+# Objects that are looked at, in some tens of milliseconds: a function may hold half a library.
+N_OBJECTS = 20_000
 # Modes of these change what a pass computes.
 MODAL = (nn.modules.dropout._DropoutNd, _BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.RReLU)
 # Whose functions lead to no network of a user's, and to much else.
@@ -26,9 +29,10 @@ LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "builtins", "functools", 
 def hidden_networks(model):
     """Return the networks, outermost modules, that a callable leads to and that are not among its submodules."""
     own = {id(module) for module in model.modules()} if isinstance(model, nn.Module) else set()
-    found, seen, ahead = {}, set(), [(model, 0)]
-    while ahead:
-        value, depth = ahead.pop()
+    # The nearest first.
+    found, seen, ahead = {}, set(), collections.deque([(model, 0)])
+    while ahead and len(seen) < N_OBJECTS:
+        value, depth = ahead.popleft()
         if id(value) in seen or depth > DEPTH:
             continue
         seen.add(id(value))
@@ -72,7 +76,7 @@ def _next(value):
     if isinstance(value, (list, tuple, set, frozenset)):
         return list(value)[:N_ITEMS]
     if _is_library(type(value)):
-        return [getattr(value, "__wrapped__", None)]
+        return [getattr(value, "__dict__", {}).get("__wrapped__")]
     return [*getattr(value, "__dict__", {}).values(), *_called(value)]
 
 

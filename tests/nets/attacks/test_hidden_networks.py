@@ -11,7 +11,7 @@ from attack_models import generator
 from torch import nn
 
 import nets
-from nets.attacks import TrainingModeWarning, apgd, attacked, autoattack, cw, fab, fgsm, ifgsm, square
+from nets.attacks import TrainingModeWarning, _reached, apgd, attacked, autoattack, cw, fab, fgsm, ifgsm, square
 from nets.attacks._reached import hidden_networks
 
 SHAPE, N_CLASSES = (3, 4, 4), 5
@@ -165,6 +165,21 @@ def test_loops_of_references_end():
     holder.me = [holder]
     holder.parts["nets"].append(holder.parts)
     assert hidden_networks(holder) == [holder.parts["nets"][0]]
+
+
+def test_the_nearest_objects_are_looked_at_and_not_half_a_library(monkeypatch):
+    class Node:
+        def __init__(self, depth):
+            self.parts = [Node(depth - 1) for _ in range(4)] if depth else []
+
+    looked_at = []
+    real = _reached._next
+    monkeypatch.setattr(_reached, "_next", lambda value: looked_at.append(value) or real(value))
+    monkeypatch.setattr(_reached, "N_OBJECTS", 50)
+    library, net = Node(4), network()
+    # 341 nodes and their lists.
+    assert hidden_networks(lambda x: (library, net(x))) == [net]
+    assert len(looked_at) <= 50
 
 
 def test_a_state_of_a_hidden_network_is_restored():
