@@ -2,6 +2,7 @@
 
     python -m figures                    all of them, with the trained networks that ship with the package
     python -m figures fig5 fig6          some of them
+    python -m figures --list             their names
     python -m figures --quick            small problems, few images
     python -m figures --runs runs        with your own finished runs
 
@@ -33,7 +34,6 @@ from figures._registry import FIGURES
 __all__ = ["FIGURES", "main"]
 
 PROG = "python -m figures"
-GALLERY = "the page index.html, from the files in the output directory (python -m figures.gallery)"
 # The wording of figures._runs, which cannot be imported where PyTorch is missing.
 NO_RUNS = re.compile(r"finished runs\b.* for this figure|figures/data lacks")
 EXTRA = "enresnet[nets]"
@@ -63,8 +63,8 @@ def main(argv=None):
     if arguments.runs is not None and not arguments.runs.is_dir():
         parser.error(f"--runs {arguments.runs} is not a directory")
     if arguments.list:
-        for name, what in [*((name, figure.what) for name, figure in FIGURES.items()), ("gallery", GALLERY)]:
-            print(f"{name:20s} {what}")
+        for name, figure in FIGURES.items():
+            print(f"{name:20s} {figure.what}")
     else:
         run(lambda: _build(arguments), PROG, arguments)
 

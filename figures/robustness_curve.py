@@ -108,11 +108,17 @@ def compute(*, quick=False, seed=0, runs=None, data=None, n_images=None):
         return _shipped.load("robustness_curve")
     # The sample that ships is too small for more, and a fresh clone is not to wait for an hour.
     plan = QUICK if quick or (runs is None and data is None) else FULL
-    n_images = whole("--n-images", plan.n_images if n_images is None else n_images)
+    wanted = None if n_images is None else whole("--n-images", n_images)
     groups = comparable(runs, MODELS)
     first = next(iter(groups.values()))[0]
     images = _runs.load_data(first, data)
     order = balanced_order(images.test_labels, 0)
+    if wanted is not None and wanted > len(order):
+        more = " without --data PATH" if runs is None and data is None else ""
+        raise ValueError(
+            f"--n-images must be at most {len(order)}, the test images of {images.name}{more}, got {wanted}"
+        )
+    n_images = plan.n_images if wanted is None else wanted
     radii = sorted({0}.union(*plan.plain.values(), *plan.noisy.values()))
     rows = []
     with tqdm(total=sum(map(len, groups.values())), disable=None, desc="robustness_curve", unit="run") as bar:

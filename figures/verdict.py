@@ -25,10 +25,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
-import _enresnet
 from figures import _io
 from figures._claims import CLAIMS, LEFT, WORDS, Gain, Left, decide, decide_at_most
 from figures._cli import make_main
+from figures._results import (
+    count,
+    damaged,
+    flag,
+    fraction,
+    get,
+    items,
+    kind_of,
+    mapping,
+    nonnegative,
+    number,
+    optional,
+    positive,
+    read,
+    word,
+)
 from figures._style import BLACK, BLUE, GREEN, GREY, ORANGE, RED
 
 __all__ = ["compute", "findings", "kind_of", "main", "plot", "table"]
@@ -50,77 +65,6 @@ class Measured(NamedTuple):
 
 
 MISSING = Measured(NOT_REACHED)
-
-
-class Library(NamedTuple):
-    """Evaluations by kind of network, comparisons by pairs of kinds, records of figures by name."""
-
-    evaluations: dict
-    comparisons: dict
-    figures: dict
-
-
-def kind_of(recipe, *, oracle=None, inject=None):
-    """Name a kind of network by its recipe: "en1_resnet20", "resnet20, natural", "en2_resnet20, no noise", ...
-
-    `inject` is the place of a control's noise, which the network was not trained with.
-
-    >>> kind_of({"model": "en1_resnet20", "method": "fast", "noise": "laplace", "coef": 0.1, "std_over": "batch"})
-    'en1_resnet20, laplace'
-    """
-    parts = [recipe["model"]]
-    if recipe["method"] == "natural":
-        parts.append("natural")
-    if "en" in recipe["model"][:2]:
-        noise, coef = recipe.get("noise", "gaussian"), recipe.get("coef", 0.1)
-        if noise == "none" or coef == 0:
-            parts.append("no noise")
-        else:
-            parts += [noise] * (noise != "gaussian") + [f"coef {coef:g}"] * (coef != 0.1)
-            parts += [f"std over {recipe['std_over']}"] * (recipe.get("std_over", "batch") != "batch")
-    parts += [f"noise in {inject}"] * (inject is not None)
-    return ", ".join(parts + ["blind"] * (oracle is not None))
-
-
-def _read(directory):
-    evaluations, comparisons, figures, by_path = {}, {}, {}, {}
-    reports = {}
-    for path in sorted(Path(directory).glob("*.json")):
-        try:
-            report = _enresnet.read_record(path)
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}): remove it, or make it again") from None
-        if isinstance(report, dict):
-            reports[path.stem] = report
-    try:
-        for name, report in reports.items():
-            run = report.get("run")
-            if isinstance(run, dict) and "rows" in report:
-                # The network in the zoo has the name of its report: zoo:cifar10/NAME of cifar10-NAME.json.
-                by_path[run["path"]] = by_path["zoo:" + name.replace("-", "/", 1)] = run["recipe"]
-                inject = (report.get("control") or {}).get("inject")
-                kind = kind_of(run["recipe"], oracle=report.get("oracle"), inject=inject)
-                evaluations.setdefault(kind, []).append(report)
-        for name, report in reports.items():
-            if "runs" in report and "rows" in report and isinstance(report["runs"], dict) and "first" in report["runs"]:
-                recipes = [[by_path.get(path) for path in report["runs"][side]] for side in ("first", "second")]
-                if None in recipes[0] + recipes[1]:
-                    continue
-                placed = zip(recipes, (None, report.get("inject")), strict=True)
-                sides = [{kind_of(recipe, inject=inject) for recipe in side} for side, inject in placed]
-                if all(len(side) == 1 for side in sides):
-                    comparisons.setdefault((sides[0].pop(), sides[1].pop()), []).append(report)
-            elif "run" not in report:
-                figures[name] = report
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{directory}/{name}.json is damaged ({error!r}): remove it, or make it again") from None
-    return Library({kind: _longest(found) for kind, found in evaluations.items()}, comparisons, figures)
-
-
-def _longest(reports):
-    """The evaluations of one kind of network that were trained on the most images."""
-    seen = [report["data"]["n_train"] * report["run"]["recipe"]["epochs"] for report in reports]
-    return [report for report, n in zip(reports, seen, strict=True) if n == max(seen)]
 
 
 def _row(rows, attacks, key="name"):
@@ -192,58 +136,72 @@ def _measure_record(claim, library):
     record = library.figures.get(claim.figure)
     try:
         return MISSING if record is None else MEASURES[claim.measure](record)
-    except (KeyError, TypeError, IndexError):
-        # Made before these numbers were in it, or of networks that it lacks.
-        return MISSING
+    except ValueError as error:
+        raise damaged(library.directory / f"{claim.figure}.json", error) from None
 
 
 def _difference(network, key, sign=1, *, percent=True, published=None):
     def measure(record):
-        one = record["networks"][network]["difference"][key]
-        gain, factor = sign * one["mean"], 100 if percent else 1
-        n = f"{record['networks'][network][key]['n']} seeds"
-        if one["stderr"] is None:
+        if network not in get(record, "networks", mapping()):
+            # Not all kinds of networks were trained.
+            return MISSING
+        place = f"networks.{network}.difference.{key}"
+        gain, factor = sign * get(record, f"{place}.mean", number), 100 if percent else 1
+        stderr = get(record, f"{place}.stderr", optional(nonnegative))
+        n = f"{get(record, f'networks.{network}.{key}.n', count)} seeds"
+        if stderr is None:
             return Measured(NOT_REACHED, f"{factor * gain:+.2f}", factor * gain, n="1 seed")
-        text = f"{factor * gain:+.2f} ± {factor * one['stderr']:.2f}" + " points" * percent
-        return Measured(
-            decide(gain, one["stderr"], published), text, factor * gain, factor * one["stderr"], n
-        )  # fmt: skip
+        text = f"{factor * gain:+.2f} ± {factor * stderr:.2f}" + " points" * percent
+        return Measured(decide(gain, stderr, published), text, factor * gain, factor * stderr, n)
 
     return measure
 
 
 def _literal(record):
-    sups = [one["literal_recipe_sup_norm"] for one in record["solutions"]]
+    # A maximum that is not finite is kept as null.
+    sups = [
+        get(one, "literal_recipe_sup_norm", optional(nonnegative))
+        for one in get(record, "solutions", items(mapping(), least=1))
+    ]
     worst = math.inf if None in sups else max(sups)
     return Measured(HOLDS if worst <= 1.01 else FAILS, f"{worst:.0e}", n=f"{len(sups)} σ")
 
 
 def _printed(record):
-    (one,) = (one for one in record["readings"] if (one["group"], one["name"]) == AS_PRINTED)
-    fitting = sum(panel["compatible"] for panel in one["panels"])
-    word = HOLDS if fitting == 3 else IN_PART if fitting == 2 else FAILS
-    others = len(record["compatible"])
-    text = f"{fitting} of 3 panels; {others} of {len(record['readings'])} readings fit all"
-    return Measured(word, text, n=f"{record['n_seeds']} seeds")
+    readings = get(record, "readings", items(mapping()))
+    found = [one for one in readings if (get(one, "group", word), get(one, "name", word)) == AS_PRINTED]
+    if len(found) != 1:
+        raise ValueError(f"readings must have one of {AS_PRINTED}, got {len(found)}")
+    fitting = sum(get(panel, "compatible", flag) for panel in get(found[0], "panels", items(mapping())))
+    verdict = HOLDS if fitting == 3 else IN_PART if fitting == 2 else FAILS
+    text = f"{fitting} of 3 panels; {len(get(record, 'compatible', items(word)))} of {len(readings)} readings fit all"
+    return Measured(verdict, text, n=f"{get(record, 'n_seeds', count)} seeds")
 
 
 def _hoelder(record):
-    one = record["hoelder"]
-    ratio = max(c / b for row in one["constant"] for c, b in zip(row, one["bound"], strict=True))
+    bounds = get(record, "hoelder.bound", items(positive, least=1))
+    rows = get(record, "hoelder.constant", items(items(nonnegative, n=len(bounds)), least=1))
+    ratio = max(c / b for row in rows for c, b in zip(row, bounds, strict=True))
     # Kept by the constant of docs/theorem-2-2.md, section 6, which also shows that the printed one cannot exist.
     text = f"{ratio:.2f} of the bound; C must depend on ∇v"
-    return Measured(IN_PART if ratio <= 1 else FAILS, text, n=f"{len(one['sigma'])} σ")
+    n = len(get(record, "hoelder.sigma", items(number)))
+    return Measured(IN_PART if ratio <= 1 else FAILS, text, n=f"{n} σ")
 
 
 def _gradient(record):
-    one = record["counterexample"]
-    kept = one["measured"] <= one["published"]
-    return Measured(HOLDS if kept else FAILS, f"{one['measured']:.3f}, bound {one['published']:.3f}", n="closed form")
+    measured, published = (get(record, f"counterexample.{key}", nonnegative) for key in ("measured", "published"))
+    text = f"{measured:.3f}, bound {published:.3f}"
+    return Measured(HOLDS if measured <= published else FAILS, text, n="closed form")
 
 
 def _natural(record):
-    published = record["networks"]["natural"]["paper_below"] - record["networks"]["adversarial"]["paper_below"]
-    return _difference("natural", "below", published=published)(record)
+    networks = get(record, "networks", mapping())
+    if not {"natural", "adversarial"} <= networks.keys():
+        return MISSING
+    natural, adversarial = (
+        get(record, f"networks.{name}.paper_below", fraction) for name in ("natural", "adversarial")
+    )
+    return _difference("natural", "below", published=natural - adversarial)(record)
 
 
 MEASURES = {
@@ -263,7 +221,7 @@ def compute(*, quick=False, seed=0, results=None):
     results = _io.results_directory() if results is None else results
     if not Path(results).is_dir():
         raise ValueError(f"--results {results} is not a directory")
-    library = _read(results)
+    library = read(results)
     rows = []
     for claim in CLAIMS:
         measure = {Gain: _measure_gain, Left: _measure_left}.get(type(claim), _measure_record)

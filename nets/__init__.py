@@ -9,6 +9,10 @@ are integers of shape (n_images,), and models map images to logits of shape (n_i
 import _enresnet
 
 _enresnet.quiet_imports()
+from nets import _early
+
+# Before PyTorch, which takes seconds.
+_early.refuse()
 # First, so that a missing PyTorch is reported by `bridge`, before any module of `nets` imports it.
 import bridge  # noqa: F401
 from nets import attacks, models, red_flags, zoo

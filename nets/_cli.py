@@ -19,7 +19,8 @@ from _enresnet import ERROR, complain, name_options, prog
 __all__ = ["as_decimal", "field_names", "on_sigterm", "parse", "run", "write_json"]
 
 # tyro draws a box around its errors: the error itself, then rules and advice in further paragraphs.
-BOX, RULE = "╭╮╰╯│ ", "─"
+# Where the output knows ASCII alone there is no box, and a rule below the title.
+BOX, RULE = "╭╮╰╯│ ", "─-"
 WIDTH = 1000
 
 
@@ -70,7 +71,8 @@ def _wide():
 def _in_one_line(box):
     lines = [line.strip(BOX) for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
     # The first line is the title of the box; the error ends at a rule or an empty line.
-    error = itertools.takewhile(lambda line: line.strip(RULE), lines[1:])
+    below = itertools.dropwhile(lambda line: not line.strip(RULE), lines[1:])
+    error = itertools.takewhile(lambda line: line.strip(RULE), below)
     message = " ".join(error) or " ".join(box.split())
     # An error raised by the dataclass itself, which tyro attributes to no option.
     return re.sub(r"^Error parsing [a-z_]\w*: ", "", message)

@@ -59,7 +59,7 @@ def _run(argv):
     options = _cli.parse(Options, f"{PROG} {run or 'RUN'}", __doc__, rest)
     if run is None:
         raise ValueError("the directory of a run must come first: python -m nets.evaluate RUN")
-    if ":" in run and not run.startswith(zoo.PREFIX) and not Path(run).exists():
+    if ":" in run and not zoo.of_the_zoo(run) and not Path(run).exists():
         with _interruption_explained(options):
             report = evaluate_target(run, options)
         if options.out is not None:

@@ -154,6 +154,11 @@ class ConvectionDiffusion:
         """True if the velocity is a callable."""
         return self._velocity.is_callable
 
+    def scalar_is_of_points(self, name):
+        """True if "potential" or "source" is a callable of points."""
+        part = self._scalars[name]
+        return part is not None and part.of_points
+
     def scalar_varies(self, name):
         """True if "potential" or "source" is a callable of time."""
         part = self._scalars[name]

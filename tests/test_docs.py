@@ -34,6 +34,14 @@ def test_the_readme_is_short():
     assert (ROOT / "README.md").stat().st_size <= 9000
 
 
+def test_all_pages_state_the_same_time_for_all_figures():
+    stated = re.compile(r"about (\w+) minutes on two cores", re.IGNORECASE)
+    files = ("README.md", "docs/get-started.md", "figures/__main__.py")
+    found = {file: set(stated.findall((ROOT / file).read_text(encoding="utf-8"))) for file in files}
+    assert all(found.values())
+    assert len(set().union(*found.values())) == 1, found
+
+
 def anchor(heading):
     """The anchor of a heading, as GitHub and MyST make it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

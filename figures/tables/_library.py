@@ -146,7 +146,7 @@ def read(results, runs):
         try:
             report = _enresnet.read_record(path)
             # A control has noise that its network was not trained with, which is none of the paper's networks.
-            is_evaluation = isinstance(report, dict) and {"run", "rows", "protocol"} <= report.keys()
+            is_evaluation = isinstance(report, dict) and "run" in report
             if is_evaluation and not report.get("control"):
                 keys = ("run", "data", "protocol", "oracle", "rows", "date")
                 evaluation = Evaluation(path, **{key: report[key] for key in keys})
@@ -170,6 +170,7 @@ def _check(evaluation):
     if evaluation.oracle is not None:
         _ = evaluation.oracle["name"], evaluation.oracle["weights"]["digest"]
     for row in evaluation.rows:
+        _ = row["name"] + ""
         if "settings" not in row:
             continue
         _ = row["n_attacked"], evaluation.radius(row)

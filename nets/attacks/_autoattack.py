@@ -19,7 +19,7 @@ from nets.attacks._apgd import apgd
 from nets.attacks._balls import EPS, make_ball
 from nets.attacks._decisions import Best, check_classes, is_noisy, resolve_draws
 from nets.attacks._fab import fab
-from nets.attacks._inputs import NoisyModelWarning, admit
+from nets.attacks._inputs import admit, admitted
 from nets.attacks._objective import EOT
 from nets.attacks._passes import NoGradientError, mean_logits
 from nets.attacks._square import square
@@ -136,9 +136,7 @@ def autoattack(
     model, x, y = admit(model, x, y, n_eot=seen, eps=eps, norm=norm, as_images=True, generator=generator)
     if not len(x):
         raise ValueError(f"x must hold at least one image, got shape {tuple(x.shape)}")
-    with attacked(model, generator=generator), warnings.catch_warnings():
-        # Already warned on entry.
-        warnings.simplefilter("ignore", NoisyModelWarning)
+    with attacked(model, generator=generator), admitted():
         warnings.filterwarnings("ignore", "eps=.* is larger than the cube", UserWarning)
         if version == "auto":
             version = "rand" if is_noisy(model, x[:batch_size]) else "standard"

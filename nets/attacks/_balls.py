@@ -6,6 +6,7 @@ Everything that differs between the norms is here: the projection, the direction
 the distance. Each attack is written once for both.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,8 @@ class LinfBall(_Ball):
 
     def random_point(self, x, generator=None):
         """Draw uniformly from the ball around x, and project onto the cube."""
-        return torch.empty_like(x).uniform_(-self.eps, self.eps, generator=generator).add_(x).clamp_(0, 1)
+        # In the order of the indices, whatever the order of x in memory: the same numbers for the same images.
+        return x.add(x.new_empty(x.shape).uniform_(-self.eps, self.eps, generator=generator)).clamp_(0, 1)
 
     def random_direction(self, streams, images, x):
         """Draw vectors of length 1 for the images with these indices, x (n_chosen, ...), from `ImageStreams`."""
@@ -84,10 +86,10 @@ class L2Ball(_Ball):
 
     def random_point(self, x, generator=None):
         """Draw uniformly from the ball around x, and project onto the cube."""
-        direction = self.ascent(torch.empty_like(x).normal_(generator=generator))
+        direction = self.ascent(x.new_empty(x.shape).normal_(generator=generator))
         share = torch.rand(len(x), dtype=x.dtype, device=x.device, generator=generator)
-        radius = self.eps * share ** (1 / max(1, x[0].numel()))
-        return direction.mul_(per_image(radius, x)).add_(x).clamp_(0, 1)
+        radius = self.eps * share ** (1 / math.prod(x.shape[1:]))
+        return x.add(direction.mul_(per_image(radius, x))).clamp_(0, 1)
 
     def random_direction(self, streams, images, x):
         """Draw vectors of length 1 for the images with these indices, x (n_chosen, ...), from `ImageStreams`."""

@@ -1,5 +1,6 @@
 """A faster `forward` that replaces a module's own during an attack, as long as both are the same map."""
 
+import ctypes
 import types
 
 import torch
@@ -7,14 +8,19 @@ from torch import nn
 
 __all__ = ["Forward", "is_compiled", "is_plain", "stand_in_for"]
 
+PLAIN = (torch.Tensor, nn.Parameter)
+# torch.equal takes three times as long, and a checksum would not see weights that change places.
+_compare = ctypes.CDLL(None).memcmp
+_compare.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
+
 
 class Forward:
     """A faster forward of a module.
 
     The module's own is called where the faster one would be another map: if weights of `parts` have changed (a defence
-    that draws or adapts its weights, `torch.func.functional_call`), if one of them is in training mode, or inside a
-    transform of `torch.func`. A copy of the module gets its own forward back. `convolutions` are the steps that can
-    compute in channels-last order.
+    that draws or adapts its weights, `torch.func.functional_call`; on a CPU all values are compared), if one of them is
+    in training mode, or inside a transform of `torch.func`. A copy of the module gets its own forward back.
+    `convolutions` are the steps that can compute in channels-last order.
     """
 
     def __init__(self, module, fast, parts, convolutions=()):
@@ -48,18 +54,25 @@ class _Number:
     def __init__(self, place, name):
         self.place, self.name, self.tensor = place, name, place[name]
         self.version, self.pointer = self.tensor._version, self.tensor.data_ptr()
-        # Writing through `.data` does not change the version. On a GPU, reading values would synchronise.
-        readable = self.tensor.device.type == "cpu" and self.tensor.numel() and self.tensor.dtype != torch.bfloat16
-        self.memory = self.tensor.detach().numpy() if readable else None
-        self.ends = self._ends()
-
-    def _ends(self):
-        return None if self.memory is None else (self.memory.item(0), self.memory.item(-1))
+        self.copy, self.pointers, self.n_bytes = None, (), 0
+        # Writing through `.data` or an array changes no version, only values. On a GPU, reading them would synchronise.
+        if self.tensor.device.type == "cpu" and type(self.tensor) in PLAIN and self.pointer:
+            self.copy = self.tensor.detach().clone()
+            if self.copy.stride() == self.tensor.stride():
+                self.pointers = self.pointer, self.copy.data_ptr()
+                self.n_bytes = self.copy.nbytes
 
     def holds(self):
         tensor = self.place.get(self.name)
         same = tensor is self.tensor and tensor._version == self.version and tensor.data_ptr() == self.pointer
-        return same and self._ends() == self.ends
+        return same and self._keeps_values()
+
+    def _keeps_values(self):
+        if self.pointers:
+            # As fast as memory: a fifth of the time of one image's gradient in a ResNet-18, a hundredth in a ResNet-20.
+            return not _compare(*self.pointers, self.n_bytes)
+        # Memory with gaps.
+        return self.copy is None or torch.equal(self.tensor, self.copy)
 
 
 def _numbers(part):
@@ -83,6 +96,8 @@ def is_plain(module, kind):
         and not module._backward_pre_hooks
         and not nn.modules.module._has_any_global_hook()
         and not any(parameter.requires_grad for parameter in module.parameters())
+        # Those of inference mode have no versions.
+        and not any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers()))
     )
 
 

@@ -1,6 +1,9 @@
 """Checks of the arguments that all attacks share: a model, images in [0, 1] and their labels."""
 
+import contextlib
+import dataclasses
 import math
+import types
 import warnings
 import weakref
 
@@ -8,23 +11,45 @@ import torch
 from torch import nn
 
 from nets.attacks._decisions import is_noisy
+from nets.attacks._reached import changed_by_training, hidden_networks
 from nets.attacks._state import attacked
 
 # What was true of each module when its passes were found to be equal.
 _QUIET = weakref.WeakKeyDictionary()
 PLAIN = (bool, int, float, str, type(None))
+# Of containers within containers, as of an object of settings.
+DEPTH = 3
 
 
 class NoisyModelWarning(UserWarning):
     """A noisy model is attacked by steps that each see a single draw of its noise."""
 
 
+class TrainingModeWarning(UserWarning):
+    """A model calls a network in training mode that is not one of its submodules, and is evaluated so."""
+
+
+@contextlib.contextmanager
+def admitted():
+    """Do not warn again, in attacks within a `with` block, of a noisy model or a network in training mode.
+
+    Yields
+    ------
+    None
+    """
+    with warnings.catch_warnings():
+        for kind in (NoisyModelWarning, TrainingModeWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
+
+
 def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, generator=None):
     """Check the arguments that every attack takes.
 
-    Warns with NoisyModelWarning if n_eot is 1 and a model in evaluation mode is noisy, as five passes show, and with
-    UserWarning if eps is larger than the cube of images. A module whose passes were equal is not tried again for images
-    of the same shape until one of its modes, attributes or tensors changes.
+    Warns with NoisyModelWarning if n_eot is 1 and a model in evaluation mode is noisy, as five passes show; with
+    TrainingModeWarning if a function, or an attribute of the model, leads to a network in training mode, which keeps
+    its mode (see `attacked`); and with UserWarning if eps is larger than the cube of images. A module whose passes were
+    equal is not tried again for images of the same shape until one of its modes, attributes or tensors changes.
 
     Parameters
     ----------
@@ -76,6 +101,15 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
             UserWarning,
             stacklevel=3,
         )
+    for network in hidden_networks(model):
+        if names := changed_by_training(network):
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            warnings.warn(
+                f"the model leads to a network in training mode, {type(network).__name__}, which is evaluated so, with "
+                f"{shown}: call eval() on it, and train() on the submodules that should be random",
+                TrainingModeWarning,
+                stacklevel=3,
+            )
     if n_eot == 1 and len(x) and not getattr(model, "training", False) and _draws(model, x, generator):
         warnings.warn(
             "the model draws noise and the attack sees one draw per step: average over draws, for example with "
@@ -102,13 +136,37 @@ def _fingerprint(model, x):
     """Everything that may decide whether passes of this module on images like x are equal."""
     state = [tuple(x.shape), x.dtype, x.device]
     for module in model.modules():
-        # Objects by their identity: tensors, modules and hooks in containers are seen below, other contents are not.
-        state += [value if isinstance(value, PLAIN) else id(value) for value in vars(module).values()]
         # A hook that replaces another one has a number of its own.
         state += [id(module), *module._forward_hooks, *module._forward_pre_hooks]
-        values = (*vars(module).values(), *module._parameters.values(), *module._buffers.values())
-        state += [(id(t), t._version, t.data_ptr()) for t in values if isinstance(t, torch.Tensor) and _is_read(t)]
+        # Parameters and buffers among them.
+        for value in vars(module).values():
+            state += _marks(value, DEPTH)
     return state
+
+
+def _marks(value, depth):
+    """What tells a value from another one, and from itself when it has been changed in place."""
+    if isinstance(value, PLAIN):
+        return [value]
+    marks = [id(value)]
+    if isinstance(value, torch.Tensor):
+        return marks + [value._version, value.data_ptr(), _checksum(value)] if _is_read(value) else marks
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    if isinstance(value, types.SimpleNamespace) or dataclasses.is_dataclass(value):
+        inner = getattr(value, "__dict__", {}).values()
+    # Modules are seen one by one.
+    if depth and not isinstance(value, nn.Module):
+        for one in inner:
+            marks += _marks(one, depth - 1)
+    return marks
+
+
+def _checksum(tensor):
+    """Sum of the numbers' bits on a CPU, where it takes no longer than reading them: `.data` changes no version."""
+    if tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.is_quantized:
+        return None
+    bits = tensor.detach().reshape(-1).view(torch.uint8)
+    return int((bits.view(torch.int64) if len(bits) % 8 == 0 else bits).sum()) if len(bits) else 0
 
 
 def _is_read(tensor):

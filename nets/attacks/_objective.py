@@ -93,7 +93,8 @@ class Objective:
                 logits = self._pass(x)
                 value = self.value(logits)
                 terms = gradient_of(value, x), value.detach(), logits.detach()
-                total = terms if total is None else tuple(a.add_(b) for a, b in zip(total, terms, strict=True))
+                # Not in place: logits may be memory of the model.
+                total = terms if total is None else tuple(a + b for a, b in zip(total, terms, strict=True))
         return tuple(sum_ / self.n_eot for sum_ in total)
 
     def _mean_logits(self, x):

@@ -52,6 +52,11 @@ def _explained(error, model, x):
             "the model's forward pass needs gradients of its own weights, which an attack freezes: let it call "
             "requires_grad_ on copies of them"
         )
+    if "Inference tensors" in message:
+        return ModelError(
+            "the model's weights or buffers were made inside torch.inference_mode and have no gradients: make or load "
+            "it outside, or copy it by load_state_dict"
+        )
     if "numpy() on Tensor that requires grad" in message:
         return NoGradientError()
     if "more than 1 value per channel" in message:
@@ -112,7 +117,8 @@ def draw_logits(model, x, n_draws=1):
         If a logit is NaN or +inf.
     """
     with torch.no_grad():
-        logits = torch.stack([single(call(model, x)) for _ in range(n_draws)])
+        # Copies: a model may return the same memory in every pass.
+        logits = torch.stack([single(call(model, x)).clone() for _ in range(n_draws)])
     if not logits.isfinite().all():
         if logits.isnan().any() or logits.isposinf().any():
             raise FloatingPointError("the logits are not finite: check the model's weights, or its precision")

@@ -12,6 +12,7 @@ from nets import seeds
 from nets.attacks._folding import folded
 from nets.attacks._forward import is_compiled
 from nets.attacks._layout import channels_last
+from nets.attacks._reached import hidden_networks
 
 BATCH_NORMS = ("running", "batch")
 # Makes the model's noise independent of the random starts from the same seed.
@@ -26,10 +27,14 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
     mode: a Dropout in training mode draws, and a batch normalisation in training mode normalises by the batch, but does
     not update its statistics. Parameters require no gradient. Modes, gradients and buffers are restored at the end.
 
+    Networks that are no submodules, but that a function calls or an attribute holds, keep their modes and parameters
+    as well. Their buffers are restored, where they are reached through closures, globals, defaults, bound methods,
+    `functools.partial`, attributes or containers.
+
     Parameters
     ----------
     model : Module or callable
-        Model to be attacked. For a callable that is not a Module, only the noise is controlled.
+        Model to be attacked. For a callable that is not a Module, only the noise and the buffers are controlled.
     generator : torch.Generator, optional
         Generator of the model's noise: directly for the blocks of this project, and for all others by a seed for
         the default generators of PyTorch, NumPy and Python, whose state is restored. By default PyTorch's own.
@@ -38,7 +43,9 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
         The running statistics are not updated in either case.
     fold : bool, default=True
         Whether to fold normalisations into their neighbours and to compute convolutions in channels-last order where
-        the model allows it: faster, and equal up to rounding.
+        the model allows it: faster, and equal up to rounding. Where a forward pass changes weights, the model's own
+        operations are called; on a GPU, however, values written through `.data` are not seen:
+        write under `torch.no_grad()` instead.
 
     Yields
     ------
@@ -54,6 +61,7 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
     with contextlib.ExitStack() as stack:
         if generator is not None:
             stack.enter_context(_seeded(generator))
+        stack.enter_context(_kept([part for network in hidden_networks(model) for part in network.modules()]))
         if isinstance(model, nn.Module):
             stack.enter_context(_still(model, batch_norm))
             if generator is not None:
@@ -71,37 +79,49 @@ def _is_whole(module):
 
 @contextlib.contextmanager
 def _still(model, batch_norm):
-    modules, parameters = list(model.modules()), list(model.parameters())
+    # Parameters of inference mode cannot be changed, and a pass that needs their gradient is an error of PyTorch's.
+    modules, parameters = list(model.modules()), [p for p in model.parameters() if not p.is_inference()]
     modes = [module.training for module in modules]
     needs = [parameter.requires_grad for parameter in parameters]
-    saved, norms = [], []
     try:
-        if model.training:
+        is_switched = model.training
+        if is_switched:
             # Exported programs have one mode only.
             with contextlib.suppress(NotImplementedError):
                 model.eval()
-            moving = False
-        else:
-            moving = any(modes)
+        with _kept(modules, moving=not is_switched and any(modes), batch_norm=batch_norm):
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+            yield
+    finally:
+        for parameter, needed in zip(parameters, needs, strict=True):
+            parameter.requires_grad_(needed)
+        for module, mode in zip(modules, modes, strict=True):
+            if module.training != mode:
+                module.training = mode
+
+
+@contextlib.contextmanager
+def _kept(modules, *, moving=None, batch_norm="running"):
+    """Restore the buffers of modules; normalisations in training mode, or all for "batch", use the batch's statistics.
+
+    `moving` is whether normalisations may change theirs, by default whether one of the modules is in training mode.
+    """
+    moving = any(module.training for module in modules) if moving is None else moving
+    saved, norms, before = [], [], []
+    try:
         # In evaluation mode, normalisations do not change theirs; anything else may have a state.
         places = [m._buffers for m in modules if moving or not isinstance(m, _BatchNorm)]
         saved = [(p, name, b, b.clone()) for p in places for name, b in p.items() if _is_kept(b)]
         norms = [m for m in modules if isinstance(m, _BatchNorm) and (m.training or batch_norm == "batch")]
-        tracks = [norm.track_running_stats for norm in norms]
+        before = [(norm.training, norm.track_running_stats) for norm in norms]
         for norm in norms:
             # Training mode without tracked statistics: those of the batch are used, and nothing is updated.
             norm.training, norm.track_running_stats = True, False
-        for parameter in parameters:
-            parameter.requires_grad_(False)
         yield
     finally:
-        for parameter, needed in zip(parameters, needs, strict=True):
-            parameter.requires_grad_(needed)
-        for norm, track in zip(norms, tracks if norms else [], strict=True):
-            norm.track_running_stats = track
-        for module, mode in zip(modules, modes, strict=True):
-            if module.training != mode:
-                module.training = mode
+        for norm, (mode, track) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = mode, track
         with torch.no_grad():
             for place, name, buffer, value in saved:
                 if isinstance(place, dict):

@@ -46,7 +46,8 @@ def evaluate_model(
     norm : {"linf", "l2"}
         Norm of the perturbation.
     attacks : sequence of str, optional
-        Names as listed by `python -m nets.evaluate --list`, for example "ifgsm20-eot5". Default for a deterministic
+        Names as listed by `python -m nets.evaluate --list`, for example "ifgsm20-eot5"; of none, natural images alone.
+        Default for a deterministic
         model: FGSM, IFGSM with 20 steps and the parts of AutoAttack, APGD-CE, APGD-T, FAB-T and Square (about 2000
         gradients and 5000 queries per image; n_iter=20 and n_queries=500 give a first impression). Default for a noisy
         model: FGSM, IFGSM, APGD-CE and APGD-DLR, the last three with 20 draws per gradient. Default for a model without

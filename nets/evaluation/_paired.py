@@ -10,7 +10,7 @@ smaller than that of two evaluations on different images.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ import torch
 from nets.evaluation._rows import worst_rights
 from nets.evaluation._setup import Options, exact, prepare
 from nets.evaluation._statistics import robust
+from nets.training import Recipe
 
 __all__ = ["Difference", "compare", "paired"]
 
@@ -92,7 +93,8 @@ def compare(first, second, options=None, *, inject=None, progress=True):
     Raises
     ------
     ValueError
-        If one side has no run, or the runs were not evaluated on the same images with the same eps.
+        If one side has no run, a network twice, or runs of different recipes, or if the runs were not evaluated on the
+        same images with the same eps.
     """
     if not first or not second:
         raise ValueError("there must be a run on each side")
@@ -102,6 +104,8 @@ def compare(first, second, options=None, *, inject=None, progress=True):
         [prepare(run, given, progress=progress) for run in runs]
         for runs, given in ((first, options), (second, second_options))
     ]
+    for name, runs, side in zip(("first", "second"), (first, second), sides, strict=True):
+        _check_side(name, runs, side)
     reference, *others = (setup for side in sides for setup in side)
     for setup in others:
         same = setup.provenance["digest"] == reference.provenance["digest"] and setup.eps == reference.eps
@@ -111,6 +115,20 @@ def compare(first, second, options=None, *, inject=None, progress=True):
             )
     with exact(reference.device):
         return _rows(*sides), reference.device
+
+
+def _check_side(name, runs, side):
+    """Refuse what is not several networks of one training: their spread is the error of the training."""
+    known = {field.name for field in fields(Recipe)}
+    recipes = [{key: value for key, value in setup.record["recipe"].items() if key in known} for setup in side]
+    seen = {}
+    for run, setup, recipe in zip(runs, side, recipes, strict=True):
+        digest = setup.weights["digest"]
+        if digest in seen:
+            raise ValueError(f"{name} must name each network once, got {seen[digest]} and {run}")
+        seen[digest] = run
+        if different := Recipe(**recipes[0]).differences(recipe, execution=False):
+            raise ValueError(f"{name} must name runs of one training: {run} has {different[0].replace('here', 'not')}")
 
 
 def _rows(first, second):
@@ -161,7 +179,8 @@ def _compared(setup):
 def _sizes(outcomes_of_all):
     """Numbers of images of the attacks, in decreasing order, up to the largest that every network was attacked on."""
     sizes = [{outcome.attack.n_images for outcome in outcomes} for outcomes in outcomes_of_all]
-    most = min(max(found) for found in sizes)
+    # Of natural images alone there is no worst case.
+    most = min(max(found, default=0) for found in sizes)
     return sorted({n for found in sizes for n in found if n <= most}, reverse=True)
 
 

@@ -80,11 +80,13 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
     seed, first = seeds.derive(runner.seed, "evaluate_model"), x[: runner.batch_size]
     with seeds.default_generator_seeded(seed, x.device), seeds.numpy_and_python_seeded(seed):
         notes = [] if is_seeded else [UNSEEDED]
+        n_classes = _n_classes(model, first, surrogate)
         has_gradient = runner.guide is not None or is_differentiable(model, first, y[: runner.batch_size])
-        names = settings.attacks or _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
+        default = _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
+        names = default if settings.attacks is None else settings.attacks
         options = settings.of_attacks(len(x))
         options["oracle_is_noisy"] = surrogate is not None and _draws(surrogate, first)
-        specs = _specs((*names, *settings.also), runner, has_gradient, _n_classes(model, first), options, notes)
+        specs = _specs((*names, *settings.also), runner, has_gradient, n_classes, options, notes)
         outcomes = [runner.run(spec) for spec in specs]
         base = "ifgsm20" if has_gradient else "square" if x.dim() == 4 else None
         curve = _curve(runner, base, options) if runner.is_noisy and base else []
@@ -173,12 +175,18 @@ def _draws(model, x):
         return is_noisy(model, x)
 
 
-def _n_classes(model, x):
-    with attacked(model):
-        n_classes = mean_logits(model, x).shape[1]
-    if n_classes < 2:
-        raise ValueError(f"model must return logits of at least 2 classes, got {n_classes}")
-    return n_classes
+def _n_classes(model, x, surrogate):
+    counts = []
+    for network in (model, surrogate):
+        if network is not None:
+            with attacked(network):
+                counts.append(mean_logits(network, x).shape[1])
+    if counts[0] < 2:
+        raise ValueError(f"model must return logits of at least 2 classes, got {counts[0]}")
+    # Logits of one class would be added to those of all.
+    if counts[-1] != counts[0]:
+        raise ValueError(f"surrogate must have the {counts[0]} classes of the model, got {counts[-1]}")
+    return counts[0]
 
 
 def _specs(names, runner, has_gradient, n_classes, options, notes):

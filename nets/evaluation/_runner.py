@@ -10,7 +10,6 @@ import hashlib
 import json
 import sys
 import time
-import warnings
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from bridge import noise_off
 from nets import checkpoint, seeds
-from nets.attacks import NoisyModelWarning, attacked, draw_logits, is_noisy, make_ball, n_images_differing, single
+from nets.attacks import admitted, attacked, draw_logits, is_noisy, make_ball, n_images_differing, single
 from nets.evaluation._attack_specs import AttackSpec, parse
 
 # Bump when the computation changes, so that cached results are not reused.
@@ -263,9 +262,8 @@ class AttackRunner:
         if model is self.model and self.guide is not None and attack.needs_gradients:
             model = self.guide
         off = noise_off(model) if attack.source == "noise-off" else contextlib.nullcontext()
-        with off, warnings.catch_warnings():
-            # Single-draw attacks are reported as such; no warning needed.
-            warnings.simplefilter("ignore", NoisyModelWarning)
+        # Single-draw attacks are reported as such; no warning needed.
+        with off, admitted():
             x_adv = attack(model, x, y, generator=generator)
         far = self.ball.distance(single(x_adv), single(x)).max().item()
         # The released attack does not clip.

@@ -146,7 +146,7 @@ def prepare(run, options=None, *, progress=True):
     )
     recipe = record["recipe"]
     set_threads(given(options.n_threads, recipe.get("n_threads")))
-    if options.data is None and of_the_zoo(run):
+    if options.data is None and zoo.of_the_zoo(run):
         raise ValueError(f"data must be given for {run}, which came without the images of its training: --data PATH")
     images = data.load(options.data or recipe["data"], progress=progress)
     provenance = _check_data(images, record, oracle_record, options)
@@ -183,13 +183,9 @@ def prepare(run, options=None, *, progress=True):
     )
 
 
-def of_the_zoo(run):
-    return str(run).startswith(zoo.PREFIX)
-
-
 def load_network(run, device):
     """`provenance.load_run` of a directory, a file, or zoo:NAME."""
-    return load_run(zoo.path(run) if of_the_zoo(run) else run, device)
+    return load_run(zoo.path(run) if zoo.of_the_zoo(run) else run, device)
 
 
 def directory_of(run):
@@ -204,7 +200,7 @@ def directory_of(run):
     -------
     Path
     """
-    return Path("runs", "zoo", str(run).removeprefix(zoo.PREFIX)) if of_the_zoo(run) else Path(run)
+    return Path("runs", "zoo", str(run).removeprefix(zoo.PREFIX)) if zoo.of_the_zoo(run) else Path(run)
 
 
 def _attacks(runner, options, preset, eps, recipe):

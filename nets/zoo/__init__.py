@@ -10,6 +10,7 @@ DATA/RECIPE-seedS. `python -m nets.zoo._pack` writes the file and the card of a 
 """
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 import _enresnet
 from nets import checkpoint
 
-__all__ = ["Sample", "card", "load", "names", "path", "sample"]
+__all__ = ["Sample", "card", "load", "names", "of_the_zoo", "path", "sample"]
 
 HERE = Path(__file__).parent
 PREFIX = "zoo:"
@@ -63,6 +64,21 @@ def path(name):
     if name not in names():
         raise ValueError(f"the zoo has no network {name!r}{_near(name)}: nets.zoo.names() lists all")
     return HERE / f"{name}.safetensors"
+
+
+def of_the_zoo(run):
+    """Return whether a run is given as a network of the zoo, zoo:NAME, and not as a path.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run as it was given.
+
+    Returns
+    -------
+    bool
+    """
+    return str(run).startswith(PREFIX)
 
 
 def card(name):
@@ -116,8 +132,10 @@ def load(name_or_path, device="cpu"):
     >>> model(images.x[:2]).shape
     torch.Size([2, 10])
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ValueError(f"name_or_path must be a name of the zoo or a path, got {name_or_path!r:.60}")
     name = str(name_or_path)
-    if name.startswith(PREFIX) or name in names():
+    if of_the_zoo(name) or name in names():
         file = path(name)
     else:
         file = Path(name_or_path)
@@ -126,7 +144,7 @@ def load(name_or_path, device="cpu"):
     try:
         device = torch.device(device)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {device} is not available ({str(error).splitlines()[0]})") from None
     return checkpoint.load_model(file, device)[0].to(memory_format=torch.channels_last)
 

@@ -60,7 +60,7 @@ def _of_points(problem):
     """(name, values at points, field of samples) of each callable of points."""
     parts = [("velocity", problem.velocity_at, problem.velocity_field)] if problem.velocity_is_of_points else []
     for name, at in (("potential", problem.potential_at), ("source", problem.source_at)):
-        if callable(part := getattr(problem, name)) and not isinstance(part, PeriodicField):
+        if problem.scalar_is_of_points(name):
             parts.append((name, at, partial(problem.scalar_field, name)))
     return parts
 

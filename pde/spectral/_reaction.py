@@ -35,7 +35,7 @@ class Reaction:
         if getattr(self.problem, name) is None:
             return None
         t = self.problem.horizon * (layer + 0.5) / self.problem.n_layers
-        if isinstance(getattr(self.problem, name), PeriodicField):
+        if not self.problem.scalar_is_of_points(name):
             return self.problem.scalar_field(name, t).band_limited(3 * self.k_max)
         m = grid.fast_size(6 * self.k_max + 2)
         data = _data.sampled_data(

@@ -268,9 +268,9 @@ class EvaluationOfVerdict(EvaluationOfTables):
         shutil.copy(ROOT / "results" / "sparsity.json", directory)
 
     def read(self, directory):
-        from figures import verdict
+        from figures import _results
 
-        library = verdict._read(directory)
+        library = _results.read(directory)
         assert library.comparisons and library.figures
         reports = [report for reports in library.evaluations.values() for report in reports]
         reports += [report for reports in library.comparisons.values() for report in reports]

@@ -15,7 +15,7 @@ from figures import _mlmc_plot, certificates, mixing, mlmc, theorems
 
 torch = pytest.importorskip("torch")
 
-from figures import _weights, effective_diffusion, robustness_curve, sparsity, tradeoff, verdict, way_back
+from figures import _results, _weights, effective_diffusion, robustness_curve, sparsity, tradeoff, verdict, way_back
 from figures._claims import Gain
 from figures.tables import _text
 from figures.tables._numbers import Line, Target
@@ -257,7 +257,7 @@ def test_worst_cases_of_different_numbers_of_attacks_are_not_pooled():
 
 def test_a_comparison_the_other_way_round_changes_the_sign_of_the_gain():
     row = {"attack": "natural", "attack_on_first": "natural", "difference": -0.03, "stderr": 0.01, "n": 500}
-    library = verdict.Library({}, {("b", "a"): [{"rows": [row | {"n_first": 3, "n_second": 1}]}]}, {})
+    library = _results.Library({}, {("b", "a"): [{"rows": [row | {"n_first": 3, "n_second": 1}]}]}, {})
     found = verdict._measure_gain(Gain("", "", "a", "b", ("natural",), None, ""), library)
     assert (found.text, found.n, found.verdict) == ("+3.00 ± 1.00", "500 × 1 and 3", "holds")
 

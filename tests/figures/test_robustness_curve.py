@@ -204,6 +204,24 @@ def test_bad_arguments_end_in_one_line(arguments, message, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def test_more_images_than_there_are_are_refused(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(robustness_curve, "_panel", None)
+    n_sample = len(_runs._sample().test_labels)
+    group = comparable(runs, ("resnet20",))["resnet20"]
+    n_own = len(_runs.load_data(group[0]).test_labels)
+    for arguments, n in ((["--quick"], n_sample), ([], n_sample), (["--runs", runs], n_own)):
+        with pytest.raises(SystemExit) as stop:
+            run("--n-images", n + 1, *arguments, "--out", tmp_path / "new")
+        error = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert f"--n-images must be at most {n}, the test images" in error and f"got {n + 1}" in error
+        assert ("without --data PATH" in error) == (n == n_sample)
+        assert error.count("\n") == 1
+        # As many as there are are accepted.
+        with pytest.raises(TypeError, match="NoneType"):
+            run("--n-images", n, *arguments, "--out", tmp_path / "new")
+
+
 def test_radii_are_in_units_of_the_whitest_byte():
     assert robustness_curve._radius(255) == 1
     assert robustness_curve._radius(8) == 8 / 255

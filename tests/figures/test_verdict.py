@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from figures import verdict
+from figures import _results, verdict
 from figures._claims import CLAIMS, WORDS, Gain, decide, decide_at_most
 
 HOLDS, IN_PART, FAILS, NOT_REACHED = WORDS
@@ -214,6 +214,89 @@ def test_command_writes_the_table_and_a_damaged_file_is_one_line(results, tmp_pa
     assert "g.json is damaged" in capsys.readouterr().err
 
 
+def put_at(record, place, value):
+    """Change the value at a place such as ("rows", 0, "n"), or remove it if the value is ..."""
+    *way, last = place
+    for step in way:
+        record = record[step]
+    if value is ...:
+        del record[last]
+    else:
+        record[last] = value
+
+
+EN2 = {
+    "difference": {key: {"mean": 0.01, "stderr": 0.001} for key in ("below", "relative", "smoothness")},
+    "below": {"n": 2}, "relative": {"n": 2}, "smoothness": {"n": 2},
+}  # fmt: skip
+PRINTED = dict(zip(("group", "name"), verdict.AS_PRINTED, strict=True)) | {"panels": [{"compatible": True}]}
+HOELDER = {"sigma": [0.1], "bound": [2.0, 2.0], "constant": [[1.0, 1.0]]}
+FIGURES = {
+    "sparsity": {"networks": {"en2": EN2}},
+    "fig4": {"solutions": [{"literal_recipe_sup_norm": 1e9}]},
+    "theorems": {"hoelder": HOELDER, "counterexample": {"measured": 0.1, "published": 0.02}},
+    "fig4_forensics": {"n_seeds": 2, "compatible": [], "readings": [PRINTED]},
+}  # fmt: skip
+A_ROW = ("rows", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "key"),
+    [
+        *(("b", (*A_ROW, key), ..., f"rows[0].{key}") for key in ("name", "accuracy", "stderr", "n")),
+        *(("b", (*A_ROW, "accuracy"), value, "rows[0].accuracy") for value in (math.nan, 1.2, -0.1, "0.7", None, True)),
+        *(("b", (*A_ROW, "stderr"), value, "rows[0].stderr") for value in (math.nan, -0.1, math.inf, "x")),
+        *(("b", (*A_ROW, "n"), value, "rows[0].n") for value in (0, 1.5, "1000", True)),
+        ("b", (*A_ROW, "name"), "worst case of many", "rows[0].name"), ("b", (*A_ROW, "name"), 3, "rows[0].name"),
+        ("b", ("rows",), ..., "rows is missing"), ("b", ("rows",), {}, "rows"), ("b", ("rows", 0), 1, "rows[0]"),
+        ("b", ("run",), [], "run"), ("b", ("run", "path"), ..., "run.path"), ("b", ("run", "recipe"), 1, "run.recipe"),
+        ("b", ("run", "recipe", "model"), 20, "run.recipe.model"),
+        ("b", ("run", "recipe", "coef"), "0.1", "run.recipe.coef"),
+        ("b", ("run", "recipe", "epochs"), "30", "run.recipe.epochs"), ("b", ("data",), ..., "data"),
+        ("b", ("data", "n_train"), math.nan, "data.n_train"), ("b", ("control",), [], "control"),
+        *(
+            ("z", (*A_ROW, key), ..., f"rows[0].{key}")
+            for key in ("attack", "attack_on_first", "difference", "stderr", "n", "n_first", "n_second")
+        ),
+        *(("z", (*A_ROW, "difference"), value, "rows[0].difference") for value in (math.nan, 1.2, "x", None)),
+        ("z", (*A_ROW, "stderr"), math.nan, "rows[0].stderr"), ("z", (*A_ROW, "n_first"), 0, "rows[0].n_first"),
+        ("z", ("rows",), ..., "rows is missing"), ("z", ("runs", "first"), "runs/p0", "runs.first"),
+        ("sparsity", ("networks",), ..., "networks"),
+        ("sparsity", ("networks", "en2", "difference", "relative", "mean"), math.nan, "difference.relative.mean"),
+        ("sparsity", ("networks", "en2", "below", "n"), ..., "networks.en2.below.n"),
+        ("fig4", ("solutions",), [], "solutions"),
+        ("fig4", ("solutions", 0, "literal_recipe_sup_norm"), "x", "literal_recipe_sup_norm"),
+        ("theorems", ("hoelder", "bound"), [2.0], "hoelder.constant[0]"),
+        ("theorems", ("hoelder", "bound", 0), 0.0, "hoelder.bound[0]"),
+        ("theorems", ("hoelder", "constant", 0, 0), math.nan, "hoelder.constant[0][0]"),
+        ("theorems", ("counterexample", "published"), ..., "counterexample.published"),
+        ("fig4_forensics", ("readings",), [], "readings"),
+        ("fig4_forensics", ("readings", 0, "panels", 0, "compatible"), "yes", "compatible"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_readable_but_wrong_is_one_line_with_file_and_key(results, capsys, name, place, value, key):
+    for figure, record in FIGURES.items():
+        put(results, figure, record)
+    assert rows_of(results)
+    report = json.loads((results / f"{name}.json").read_text())
+    put_at(report, place, value)
+    put(results, name, report)
+    with pytest.raises(SystemExit) as stop:
+        verdict.main(["--results", str(results), "--out", str(results / "out")])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    assert f"{name}.json is damaged (" in error
+    assert key in error
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_a_result_is_known_by_its_command_where_its_first_key_is_missing(results, command):
+    put(results, "x", {"command": f"python -m nets.{command} runs/p0", "rows": []})
+    with pytest.raises(ValueError, match=r"x\.json is damaged \(runs? is missing\)"):
+        rows_of(results)
+
+
 # As the page names the sides of a comparison.
 PAGE_NAMES = {
     "resnet20": "ResNet-20", "en1_resnet20": "En1ResNet-20", "en2_resnet20": "En2ResNet-20",
@@ -229,7 +312,7 @@ def test_the_page_has_the_table_that_the_committed_numbers_give():
 
 
 def test_the_comparisons_on_the_page_are_the_committed_ones():
-    library = verdict._read(ROOT / "results")
+    library = _results.read(ROOT / "results")
     committed = {}
     for sides, reports in library.comparisons.items():
         for report in reports:

@@ -18,7 +18,7 @@ NETS_LAYERS = (
     ("training",),
     ("zoo",),
     ("evaluation", "sparsity"),
-    ("train", "evaluate", "compare", "campaign", "_cli"),
+    ("train", "evaluate", "compare", "campaign", "_early", "_cli"),
 )
 N_LINES, N_LINES_WITHOUT_REASON, N_LINES_OF_FUNCTION, N_PARAMETERS = 400, 300, 60, 10
 REASON = re.compile(r"over 300 lines", re.IGNORECASE)

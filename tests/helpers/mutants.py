@@ -612,7 +612,7 @@ MUTANTS = [
     Mutant(
         "random points of the Euclidean ball crowd at its centre",
         "nets/attacks/_balls.py",
-        "radius = self.eps * share ** (1 / max(1, x[0].numel()))",
+        "radius = self.eps * share ** (1 / math.prod(x.shape[1:]))",
         "radius = self.eps * share",
         "nets/attacks/test_balls",
     ),
@@ -640,7 +640,7 @@ MUTANTS = [
     Mutant(
         "gradient of the last draw for the mean",
         "nets/attacks/_objective.py",
-        "total = terms if total is None else tuple(a.add_(b) for a, b in zip(total, terms, strict=True))",
+        "total = terms if total is None else tuple(a + b for a, b in zip(total, terms, strict=True))",
         "total = tuple(self.n_eot * term for term in terms)",
         "nets/attacks/test_pgd",
     ),

@@ -25,7 +25,7 @@ MUTANTS = [
     (
         "a network of the zoo evaluated as a foreign model",
         "nets/evaluate.py",
-        "not run.startswith(zoo.PREFIX) and not Path(run).exists()",
+        "not zoo.of_the_zoo(run) and not Path(run).exists()",
         "not Path(run).exists()",
         "nets/evaluation/test_compare::test_networks_of_the_zoo_are_compared_on_images_of_the_users_own",
     ),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pde import ConvectionDiffusion, PeriodicField, grid, problems
+from pde import ConvectionDiffusion, PeriodicField, grid, problems, spectral
 
 EPS = np.finfo(float).eps
 # Weights of f(h), f(2 h), f(3 h) in the central differences of order 6: f' = sum w (f+ - f-) / h, and
@@ -326,6 +326,25 @@ def test_a_velocity_of_points_and_time_is_sampled_where_a_field_is_asked_for():
 def test_parameters_with_defaults_do_not_count_as_arguments():
     problem = ConvectionDiffusion(lambda t, strength=2.0: strength * STEADY, F, sigma=0.1)
     assert problem.velocity_field(0.0).values == pytest.approx(2 * STEADY)
+
+
+def test_one_place_tells_callables_of_points_from_fields():
+    class Constant:
+        """A callable of the user's that has a name of fields."""
+
+        band_limited = True
+
+        def __call__(self, x):
+            return np.full(x.shape[:-1], -1.0)
+
+    potentials = {True: Constant(), False: -np.ones((4, 4))}
+    both = {of: ConvectionDiffusion(0 * STEADY, F, sigma=0.1, potential=c) for of, c in potentials.items()}
+    for of_points, problem in both.items():
+        assert problem.scalar_is_of_points("potential") == of_points
+        assert not problem.scalar_is_of_points("source")
+    # exp(-T) of the solution without a potential, F having one mode.
+    found = [spectral.solve(problem, rtol=1e-8).u for problem in both.values()]
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-7)
 
 
 def test_terminal_data_may_be_a_function():

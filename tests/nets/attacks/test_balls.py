@@ -133,6 +133,20 @@ def test_distances_are_numpys(norm, order):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_random_points_are_the_same_in_every_order_of_memory(norm):
+    x, ball = torch.rand(5, 3, 4, 4, generator=generator(1)), make_ball(norm, 0.1)
+    expected = ball.random_point(x, generator(2))
+    last = x.contiguous(memory_format=torch.channels_last)
+    turned = x.transpose(2, 3).contiguous().transpose(2, 3)
+    for other in (last, turned):
+        assert not other.is_contiguous()
+        assert torch.equal(ball.random_point(other, generator(2)), expected)
+    # Of one image that stands for many, each its own.
+    assert len(ball.random_point(x[:1].expand(5, 3, 4, 4), generator(2)).unique(dim=0)) == 5
+    assert ball.random_point(x[:0], generator(2)).shape == (0, 3, 4, 4)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_order_in_memory_changes_nothing(norm):
     x = random_images(13)
     z = x + torch.randn(SHAPE, generator=generator(14), dtype=torch.float64)

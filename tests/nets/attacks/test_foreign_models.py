@@ -21,6 +21,7 @@ from nets.attacks import (
     attacked,
     autoattack,
     cw,
+    draw_logits,
     fab,
     fgsm,
     ifgsm,
@@ -154,12 +155,12 @@ class Switched(nn.Module):
         super().__init__()
         self.net, self.dropout, self.size, self.tensor = linear(), nn.Dropout(0.0), 0.0, torch.zeros(())
         self.register_buffer("buffer", torch.zeros(()))
-        self.settings = SimpleNamespace(size=0.0)
+        self.settings, self.options = SimpleNamespace(size=0.0), {"noise": [0.0]}
         self.handle = self.net.register_forward_hook(lambda *_: None)
         self.training = False
 
     def forward(self, x):
-        size = self.size + self.tensor + self.buffer + self.settings.size
+        size = self.size + self.tensor + self.buffer + self.settings.size + sum(self.options["noise"])
         return self.net(self.dropout(x) + size * torch.randn(x.shape))
 
 
@@ -178,8 +179,12 @@ def hook(module, inputs, output):
         lambda m: setattr(m, "size", 1.0),
         lambda m: m.tensor.fill_(1.0),
         lambda m: m.buffer.fill_(1.0),
+        lambda m: m.buffer.data.fill_(1.0),
+        lambda m: m.tensor.numpy().fill(1.0),
         lambda m: setattr(m, "buffer", torch.ones(())),
         lambda m: setattr(m, "settings", SimpleNamespace(size=1.0)),
+        lambda m: setattr(m.settings, "size", 1.0),
+        lambda m: m.options["noise"].append(1.0),
         lambda m: (m.dropout.train(), setattr(m.dropout, "p", 0.5)),
         lambda m: m.net.insert(0, Noise()),
         lambda m: m.net.register_forward_hook(hook),
@@ -230,7 +235,7 @@ def test_five_passes_show_what_one_in_two_hides():
     # but for one case in 10^6; two equal ones would occur in 100.
     class Sometimes(nn.Module):
         def forward(self, x):
-            return x.flatten(1) + torch.randint(2, (), generator=self.source)
+            return x.flatten(1) + torch.randint(2, (), generator=self.source) * torch.eye(5)[0]
 
     found = 0
     for seed in range(200):
@@ -238,6 +243,68 @@ def test_five_passes_show_what_one_in_two_hides():
         model.source = generator(seed)
         found += is_noisy(model, torch.rand(2, 5, generator=generator(seed)) + 0.1)
     assert found >= 168
+
+
+@pytest.mark.parametrize("constant", [0.0, 1e3, -1e5])
+def test_noise_is_seen_whatever_is_added_to_all_logits(constant):
+    net, (x, y) = linear(), batch()
+
+    def energies(x):
+        return net(x) + 0.3 * torch.randn(len(x), N_CLASSES) + constant
+
+    # Missed if in 4 comparisons of passes all 12 images differ by less than 0.22, the rounding of 1e5, where the
+    # differences have standard deviation 0.42 in 4 directions: with a probability of 0.01^48.
+    assert is_noisy(energies, x)
+    with pytest.warns(NoisyModelWarning):
+        fgsm(energies, x, y)
+    assert not is_noisy(lambda x: net(x) + constant, x)
+    # What is common to all classes decides nothing.
+    assert not is_noisy(lambda x: net(x) + torch.randn(len(x), 1), x)
+
+
+def test_a_model_that_returns_the_same_memory_is_averaged_over_its_draws():
+    net, (x, _) = linear(), batch()
+    memory = torch.zeros(N, N_CLASSES)
+
+    def noisy(x):
+        return net(x) + torch.randn(len(x), N_CLASSES)
+
+    def reusing(x):
+        return memory.copy_(noisy(x))
+
+    results = []
+    for model in (noisy, reusing):
+        torch.manual_seed(0)
+        results.append(draw_logits(model, x, 4))
+    assert torch.equal(*results)
+    assert not torch.equal(results[0][0], results[0][1])
+
+
+def of_inference_mode(frozen):
+    with torch.inference_mode():
+        model = copy.deepcopy(convolutional())
+    return model.requires_grad_(not frozen) if frozen else model
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_model_made_in_inference_mode_is_named_or_attacked_without_gradients(name, frozen):
+    model, (x, y) = of_inference_mode(frozen), batch(convolutional())
+    if name == "square":
+        expected = square(convolutional(), x, y, n_queries=5, generator=generator(1))
+        assert torch.equal(ATTACKS[name](model, x, y, generator=generator(1)), expected)
+    else:
+        with pytest.raises(ModelError, match=r"made inside torch.inference_mode .* load it outside"):
+            ATTACKS[name](model, x, y)
+    assert all(parameter.requires_grad != frozen for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "autoattack"])
+def test_no_images_are_no_images(name, norm):
+    x, y = batch()
+    assert ATTACKS[name](linear(), x[:0], y[:0], norm=norm).shape == (0, *SHAPE)
+    assert pgd(linear(), x[:0], y[:0], norm=norm, n_restarts=2).shape == (0, *SHAPE)
 
 
 def rounding(x):
@@ -461,6 +528,28 @@ def with_weights_written_in_place(net, x):
     return logits
 
 
+def with_weights_that_change_places(net, x):
+    # In the middle of each tensor, whose ends and sum stay.
+    middles = [parameter.data.flatten()[1:-1] for parameter in net.parameters()]
+    for middle in middles:
+        middle.copy_(middle.flip(0))
+    logits = net(x)
+    for middle in middles:
+        middle.copy_(middle.flip(0))
+    return logits
+
+
+def with_weights_written_through_arrays(net, x):
+    arrays = [parameter.detach().numpy().reshape(-1)[1:-1] for parameter in net.parameters()]
+    arrays += [net[1].running_var.numpy()[1:-1]]
+    for array in arrays:
+        array *= 2
+    logits = net(x)
+    for array in arrays:
+        array /= 2
+    return logits
+
+
 def by_a_step_that_is_differentiated(net, x):
     with torch.enable_grad():
         leaf = x if x.requires_grad else x.detach().requires_grad_()
@@ -478,7 +567,8 @@ def with_a_directional_derivative(net, x):
     "defence",
     [
         with_other_weights, with_weights_drawn_in_parallel, with_noise_in_parallel, by_a_changed_copy,
-        with_weights_written_in_place, by_a_step_that_is_differentiated, with_a_directional_derivative,
+        with_weights_written_in_place, with_weights_that_change_places, with_weights_written_through_arrays,
+        by_a_step_that_is_differentiated, with_a_directional_derivative,
     ],
 )  # fmt: skip
 def test_what_a_defence_does_to_its_network_is_what_is_attacked(defence):

@@ -132,6 +132,28 @@ def test_runs_of_other_images_or_none_are_one_line(runs, tmp_path, capsys):
     assert "has no best.safetensors" in capsys.readouterr().err
 
 
+def test_a_network_counts_once(runs, tmp_path, capsys):
+    # Twice, it would have no variance over the seeds.
+    copied = shutil.copytree(runs[0], tmp_path / "copy")
+    for twice in (runs[0], copied):
+        with pytest.raises(SystemExit):
+            compare.main(["--first", str(runs[0]), str(twice), "--second", str(runs[2]), "--quick"])
+        error = capsys.readouterr().err
+        assert f"--first must name each network once, got {runs[0]} and {twice}" in error
+        assert error.count("\n") == 1
+    # On both sides it may be: noise that is switched on is compared so.
+    rows, _ = comparison.compare([runs[0]], [copied], Options(quick=True, attacks=("natural",)), progress=False)
+    # Without an attack there is no worst case.
+    assert [(row["attack"], row["difference"]) for row in rows] == [("natural", 0)]
+
+
+def test_a_side_is_one_training(runs):
+    with pytest.raises(
+        ValueError, match=r"second must name runs of one training: .*en1\S* has model=en1_resnet20 \(not"
+    ):
+        comparison.compare([runs[0]], [runs[1], runs[2]], Options(quick=True), progress=False)
+
+
 def test_another_eps_is_refused(runs, monkeypatch):
     made = iter([0.1, 0.2])
     real = comparison.prepare

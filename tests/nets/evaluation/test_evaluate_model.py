@@ -233,6 +233,21 @@ def test_what_is_wrong_is_refused_in_one_line(options, message):
         nets.evaluate_model(linear(), given.pop("images"), given.pop("labels"), **given)
 
 
+@pytest.mark.parametrize("n_classes", [1, 4])
+def test_a_surrogate_of_other_classes_is_refused(n_classes):
+    net, (x, y) = linear(), batch()
+    with pytest.raises(ValueError, match=f"surrogate must have the 5 classes of the model, got {n_classes}"):
+        nets.evaluate_model(
+            rounding, x, y, surrogate=lambda x: net(x)[:, :n_classes], **(SHORT | {"attacks": ["fgsm"]})
+        )
+
+
+def test_of_no_attacks_the_natural_accuracy_is_left():
+    report = nets.evaluate_model(linear(), *batch(), **(SHORT | {"attacks": []}))
+    assert [row["name"] for row in report.rows] == ["natural"]
+    assert report.rows[0]["accuracy"] == 1
+
+
 def test_noise_that_cannot_be_switched_off_is_named():
     with pytest.raises(ValueError, match="cannot be switched off"):
         nets.evaluate_model(Noisy(), *batch(), attacks=["transfer-ifgsm20"], **SHORT)

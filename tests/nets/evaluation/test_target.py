@@ -90,3 +90,13 @@ def test_an_interrupted_command_says_whether_anything_is_kept(here, capsys, monk
             evaluate.main(command("counted", "--attacks", "ifgsm20", *options))
         assert stop.value.code == 130
         assert told in capsys.readouterr().err
+
+
+def test_one_place_tells_networks_of_the_zoo_from_other_targets(here, monkeypatch):
+    taken = []
+    monkeypatch.setattr(evaluate.zoo, "of_the_zoo", lambda run: run == "own:net")
+    monkeypatch.setattr(evaluate, "evaluate_target", lambda run, options: taken.append(run))
+    # As one of the zoo it is looked for there.
+    with pytest.raises(SystemExit):
+        evaluate.main(["own:net"])
+    assert not taken

@@ -161,3 +161,9 @@ def test_foolbox_takes_the_loaded_network_unchanged(images):
     with torch.no_grad():
         assert (deceived != (model(ours).argmax(1) != y)).sum() <= 1
     assert (x_adv - x).abs().max() <= 8 / 255 + 1e-6
+
+
+@pytest.mark.parametrize(("name", "device"), [(None, "cpu"), (5, "cpu"), ("cifar10/resnet20-seed0", None)])
+def test_what_is_no_name_and_no_device_is_refused(name, device):
+    with pytest.raises(ValueError, match=r"name_or_path must be a name|device None is not available"):
+        nets.load(name, device)
