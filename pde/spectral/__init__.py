@@ -20,7 +20,7 @@ from pde import checks, grid
 from pde.fields import PeriodicField
 from pde.spectral import _comparison, _integrators, _magnus, _reaction
 from pde.spectral._krylov import precompile
-from pde.spectral._remedy import remedy
+from pde.spectral._remedy import in_time, remedy
 from pde.spectral._state import March
 
 __all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "precompile", "solve"]
@@ -181,7 +181,9 @@ def solve(
     solutions = [_solution(march, method) for march in parts]
     for solution in solutions:
         if check and not solution.resolved:
-            raise UnresolvedError(solution.reason + "; " + remedy(problem, n) + "; check=False returns the fields")
+            # Errors in time, and numbers out of range, come with a remedy of their own.
+            more = "" if "; " in solution.reason else "; " + remedy(problem, n)
+            raise UnresolvedError(solution.reason + more + "; check=False returns the fields")
     return solutions[0] if problem.n_terminals is None else _together(solutions)
 
 
@@ -267,7 +269,7 @@ def _solution(march, method):
     elif not reason and not time_error <= march.tolerance:
         reason = (
             f"unresolved: estimated error in time {time_error * unit * unit_too:.2g} > "
-            f"{march.tolerance * unit * unit_too:.2g}, shorten dt below {march.problem.horizon / march.n_steps:.3g}"
+            f"{march.tolerance * unit * unit_too:.2g}; {in_time(march, method, time_error, march.tolerance)}"
         )
     elif not reason and not space_error <= march.tolerance:
         reason = (
