@@ -164,7 +164,8 @@ class PeriodicField:
         """
         refine = 1 if self.interpolation == "bilinear" else 4
         values = self.on_grid(refine * self.n if n is None else n)
-        return float(np.sqrt(_splines.squares(values, scalar=self.values.ndim == 2).max()))
+        sizes = np.abs(values) if self.values.ndim == 2 else _splines.lengths(values, axis=-3)
+        return float(sizes.max())
 
     def jacobian_sup_norm(self, n=None):
         """Return max |grad u(x)|, the largest singular value of the Jacobian, over the points of a grid of n per side.

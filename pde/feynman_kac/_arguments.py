@@ -1,5 +1,7 @@
 """Checks of arguments shared by the estimators of an expectation."""
 
+import math
+
 import numpy as np
 
 from pde import checks
@@ -17,7 +19,11 @@ __all__ = [
     "sigma_varies",
     "steepness",
     "terminal_range",
+    "unit_of",
 ]
+
+# Squares of smaller terminal data lose digits.
+_TINY = 1e-130
 
 
 def places(problem, points):
@@ -79,6 +85,13 @@ def terminal_range(problem, n):
     """Smallest and largest of the terminal data, on the grid of a field or of n points per side."""
     values = problem.terminal.values if is_field(problem.terminal) else problem.terminal_on_grid(n)
     return float(values.min()), float(values.max())
+
+
+def unit_of(problem, n):
+    """A power of two by which terminal data may be multiplied so that squares do not underflow; 1.0 if they do not."""
+    size = max(map(abs, terminal_range(problem, n)), default=0.0)
+    # At most 2**1000: the least numbers times it are near 1e-22.
+    return math.ldexp(1.0, min(-math.frexp(size)[1], 1000)) if 0 < size < _TINY else 1.0
 
 
 def random_numbers(rng):

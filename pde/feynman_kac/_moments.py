@@ -5,7 +5,15 @@ import warnings
 import numpy as np
 import scipy.special
 
-__all__ = ["Moments", "merge_neighbours", "quantile_factor", "rare_points", "refuse_unless_finite", "warn_if_rare"]
+__all__ = [
+    "Moments",
+    "merge_neighbours",
+    "quantile_factor",
+    "rare_points",
+    "refuse_unless_finite",
+    "standard_error",
+    "warn_if_rare",
+]
 
 # Fewer samples than this on the rarer side of a two-valued result, and the normal law is no guide to its error.
 _FEWEST_HITS = 10
@@ -80,6 +88,17 @@ def merge_neighbours(counts, means, squares):
         means = np.concatenate([pairs.mean, means[even:]])
         squares = np.concatenate([pairs.products, squares[even:]])
     return int(counts.flat[0]), means[0], squares[0]
+
+
+def standard_error(means, axis=0):
+    """Standard error of the mean of independent `means` along an axis: scaled, since squares of tiny numbers are 0."""
+    n = means.shape[axis]
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviations = means - means.mean(axis=axis, keepdims=True)
+        exponents = np.frexp(np.abs(deviations).max(axis=axis, keepdims=True, initial=0.0))[1]
+        squares = np.ldexp(deviations, -exponents) ** 2
+        error = np.sqrt(squares.sum(axis=axis) / ((n - 1) * n))
+        return np.ldexp(error, exponents.squeeze(axis))
 
 
 def quantile_factor(confidence, n_samples):

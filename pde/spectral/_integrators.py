@@ -160,7 +160,7 @@ def _expected_radius(velocity, strain, nu, rtol):
     if nu == 0 or strain == 0:
         return 2 * velocity.n_modes
     speed = velocity.sup_norm(max(8, 4 * velocity.n_modes))
-    z, m = speed**2 / (nu * strain), 1.0
+    z, m = max(speed / strain * (speed / nu), np.finfo(float).tiny), 1.0
     while math.hypot(m, z) - z - m * math.asinh(m / z) > math.log(rtol):
         m *= 1.05
     return 0.75 * m * strain / speed * velocity.length / (2 * math.pi)

@@ -52,7 +52,7 @@ def remedy(problem, n):
         steepest = max(problem.velocity_field(t, n).jacobian_sup_norm() for t in times)
     if not math.isfinite(steepest) or not math.isfinite(problem.nu):
         return "choose units of length and time in which sigma and v are near 1"
-    width = math.sqrt(problem.nu / steepest) if steepest else problem.length
+    width = min(math.sqrt(problem.nu / steepest), problem.length) if steepest else problem.length
     # Two points per layer width.
     wanted = max(8, 2 ** math.ceil(math.log2(2 * problem.length / width)))
     if wanted > _ABSURD:

@@ -103,7 +103,9 @@ def test_potentials_out_of_range_are_refused_with_a_remedy_that_the_method_has(c
 def test_the_remedy_for_an_error_in_time_is_an_option_of_the_method():
     # rtol = 0.5 leaves an error in time beyond the resolution.
     problem = ConvectionDiffusion(np.stack([np.sin(Y), np.sin(X)]), np.cos(X), sigma=0.3, potential=np.cos(Y))
-    with pytest.raises(spectral.UnresolvedError, match=r"estimated error in time .*; choose rtol <= ([\d.e-]+)") as refused:
+    with pytest.raises(
+        spectral.UnresolvedError, match=r"estimated error in time .*; choose rtol <= ([\d.e-]+)"
+    ) as refused:
         spectral.solve(problem, rtol=0.5, resolution=1e-9)
     wanted = float(str(refused.value).split("rtol <= ")[1].split(";")[0])
     assert spectral.solve(problem, rtol=wanted, resolution=1e-9).resolved
