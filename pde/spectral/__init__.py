@@ -140,7 +140,9 @@ def solve(
     -----
     The error estimate adds up bounds and estimates. Bounded: modes of f and of the residual that are not kept, by
     what diffusion leaves of them. Estimated: aliases of callables, on grids of several sizes; the integration in time.
-    Coefficients of fields, bilinear and bicubic ones included, are exact.
+    Coefficients of fields, bilinear and bicubic ones included, are exact. A callable velocity is read at irregular
+    times beside the steps, to see events that these pass over: an event of an eighth of a step of "ifrk4" (a quarter,
+    for v(t)), or of T / 500 of "krylov" (T / 120), is seen; shorter ones may be missed.
 
     References
     ----------
@@ -212,15 +214,16 @@ def _march(problem, arguments, method, dt, dealias, to_the_end):
     else:
         # dt is shortened to divide each layer, and each interval between times saved, evenly.
         n_steps = [max(2, math.ceil(piece.duration / dt * (1 - 1e-12))) for piece in march.pieces()]
-        _integrators.ifrk4(march, n_steps, dealias)
-        march.time_error = math.inf
+        _integrators.ifrk4(march, n_steps, dealias, counts_events=True)
+        in_time = math.inf
         if not march.violation:
             coarser = []
             for factor in (2, 4):
                 coarser.append(March(problem, to_the_end=True, **arguments))
                 _integrators.ifrk4(coarser[-1], [-(-steps // factor) for steps in n_steps], dealias)
-            march.time_error = _integrators.richardson(march, *coarser)
-            march.saved_errors += march.time_error
+            in_time = _integrators.richardson(march, *coarser)
+        march.time_error += in_time
+        march.saved_errors += in_time
     return march
 
 
