@@ -93,8 +93,8 @@ def estimate(
         "float32": displacements of 24 bits, positions of 32 bits of the period; several times faster, with other random
         numbers. Not with a potential, a source or a sigma that depends on x. With sigma = 0 it is not used.
     device : {"cpu", "cuda"}
-        "cuda": the same paths on a GPU (extra "gpu"); for Gaussian Euler-Maruyama, in one shard and without a
-        checkpoint, a potential or a source.
+        "cuda": the same paths on a GPU (extra "gpu"); for Gaussian Euler-Maruyama, in one shard, with as many steps in
+        each layer of the velocity, and without a checkpoint, a potential or a source.
     n : int, optional
         Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
         default those of the problem's fields, or 128, or as many more, up to 512, as resolve them. A RuntimeWarning if
