@@ -80,7 +80,8 @@ def estimate_cuda(
     n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
     n = points_per_side(problem, n)
     problem.refuse("device='cuda'")
-    checks.one_of("dtype", dtype, DTYPES)
+    if checks.one_of("dtype", dtype, DTYPES) == "float32":
+        _arguments.needs_single(problem)
     n_layers = problem.n_layers or 1
     if n_steps % n_layers:
         raise ValueError(f"n_steps must be a multiple of the {n_layers} layers on device='cuda', got n_steps={n_steps}")

@@ -22,7 +22,10 @@ from numba.np import arrayobj
 
 from pde._compiled import inlined
 
-__all__ = ["PERMUTES", "normal_table", "normals_of_words"]
+__all__ = ["LARGEST_NORMAL", "PERMUTES", "normal_table", "normals_of_words"]
+
+# Bound of the numbers of the table.
+LARGEST_NORMAL = 4.4
 
 _I32, _F32 = ir.IntType(32), ir.FloatType()
 _LANES = 16
