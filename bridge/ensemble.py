@@ -64,6 +64,7 @@ class FeynmanKacMean(nn.Module):
         if weights is None or self.learned:
             values = torch.full((n_members,), 1 / n_members)
         else:
+            checks.refuse_masked("weights", weights)
             values = _numbers(weights)
             if values is None or values.shape != (n_members,) or not values.isfinite().all():
                 raise ValueError(f"weights must be {n_members} finite numbers, one per member, got {weights!r}")

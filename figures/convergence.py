@@ -14,7 +14,7 @@ depth. Laplace noise, of equal variance, has the same limit; at finite depth it 
 The velocity is that of two crossed shears, sigma = 0.2, T = 1. Writes convergence.png, convergence.npz (the arrays) and
 convergence.json (arguments, versions, seconds, slopes) to --out.
 
-Half a minute on one core, under ten seconds with --quick.
+Under a minute, seconds with --quick.
 """
 
 import math

@@ -16,7 +16,7 @@ in (c), 0.15 of a length); a panel if its three numbers are; a reading if all th
 [-2, 2] blows up.
 
 Writes fig4_forensics.png, fig4_forensics.npz (the arrays) and fig4_forensics.json (arguments, versions, seconds, table)
-to --out, and prints a Markdown table. Four minutes on two cores, half a minute with --quick (2 seeds, n = 32).
+to --out, and prints a Markdown table. Minutes, with --quick a small part of that (2 seeds, n = 32).
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.

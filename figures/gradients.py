@@ -15,7 +15,7 @@ weight over all of [0, T], over its window of least variance (the default), and 
 (c) The error against a closed form over the number of paths: independent ones, antithetic pairs, Sobol points.
 
 Writes gradients.png, gradients.npz (the arrays) and gradients.json (arguments, versions, seconds, findings) to --out.
-Half a minute on one core, seconds with --quick.
+Under a minute, seconds with --quick.
 """
 
 import numpy as np

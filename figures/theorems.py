@@ -11,7 +11,7 @@ docs/theorem-2-2.md.
 
 Writes theorems.png, theorems.npz (the arrays) and theorems.json (arguments, versions, seconds, findings) to --out.
 
-About a minute on two cores, under ten seconds with --quick; the first run compiles, which takes ten seconds more.
+About a minute, seconds with --quick; the first run compiles, too.
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.

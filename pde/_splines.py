@@ -38,9 +38,17 @@ def fourier_coefficients(a, power, n_modes):
     return spectrum * attenuation[:, None] * attenuation
 
 
+def lengths(values, axis=0):
+    """Root of the sum of squares along an axis (None: all), scaled, so that squares neither underflow nor overflow."""
+    exponent = np.frexp(np.abs(values).max(initial=0.0))[1]
+    return np.ldexp(np.sqrt((np.ldexp(values, -exponent) ** 2).sum(axis=axis)), exponent)
+
+
 def largest_singular_value(jacobian, scalar):
     """Largest singular value of J[..., a, i, j, b] over all points; for a scalar field the length of the gradient."""
+    exponent = np.frexp(np.abs(jacobian).max(initial=0.0))[1]
+    jacobian = np.ldexp(jacobian, -exponent)
     x, y = (jacobian[None, ..., b] if scalar else jacobian[..., b] for b in (0, 1))
     # The largest eigenvalue of the 2 x 2 matrix J^T J.
     xx, xy, yy = ((p * q).sum(axis=-3) for p, q in ((x, x), (x, y), (y, y)))
-    return float(np.sqrt(((xx + yy + np.hypot(xx - yy, 2 * xy)) / 2).max()))
+    return float(np.ldexp(np.sqrt(((xx + yy + np.hypot(xx - yy, 2 * xy)) / 2).max()), exponent))

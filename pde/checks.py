@@ -5,11 +5,12 @@ import operator
 
 import numpy as np
 
-__all__ = ["accuracy", "finite_array", "integer", "one_of", "points_array", "real"]
+__all__ = ["accuracy", "finite_array", "integer", "one_of", "points_array", "real", "refuse_masked"]
 
 
 def integer(name, value, *, at_least):
     """Return value as an int >= at_least, or raise a ValueError naming it."""
+    refuse_masked(name, value)
     try:
         number = operator.index(value)
     except TypeError:
@@ -22,6 +23,7 @@ def integer(name, value, *, at_least):
 def real(name, value, *, positive):
     """Return value as a finite float, > 0 or >= 0, or raise a ValueError naming it."""
     bound = "> 0" if positive else ">= 0"
+    refuse_masked(name, value)
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -48,8 +50,24 @@ def one_of(name, value, choices):
     return value
 
 
+def refuse_masked(name, values):
+    """Raise a ValueError if values, an array or a list of such, hold masked entries of `numpy.ma`."""
+    n_masked = _n_masked(values)
+    if n_masked:
+        raise ValueError(f"{name} must not be masked, got {n_masked} masked values: fill them, as with .filled(0.0)")
+
+
+def _n_masked(values):
+    if isinstance(values, np.ma.MaskedArray):
+        return int(np.ma.count_masked(values))
+    if isinstance(values, (list, tuple)):
+        return sum(map(_n_masked, values))
+    return 0
+
+
 def finite_array(name, values):
-    """Return values as a float64 array, or raise a ValueError if they are not real and finite."""
+    """Return values as a float64 array, or raise a ValueError if they are masked, or not real and finite."""
+    refuse_masked(name, values)
     try:
         array = np.asarray(values)
     except ValueError:

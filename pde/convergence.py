@@ -1,11 +1,13 @@
 """Observed order of convergence, norms of errors, and z-scores of Monte-Carlo estimates."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import scipy.special
 
 from pde import checks
+from pde._splines import lengths
 
 __all__ = ["Order", "l2_norm", "observed_order", "relative_noise", "sup_norm", "z_scores", "z_threshold"]
 
@@ -105,7 +107,8 @@ def l2_norm(values) -> float:
     ValueError
         If values is empty or not finite.
     """
-    return float(np.sqrt(np.mean(_some(values) ** 2)))
+    values = _some(values)
+    return float(lengths(values, axis=None) / math.sqrt(values.size))
 
 
 def z_scores(mean, stderr, reference) -> np.ndarray:

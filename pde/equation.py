@@ -88,6 +88,7 @@ class ConvectionDiffusion:
 
     def _read_sigma(self, sigma):
         """(float, array of one number per layer, or field; the same as a Coefficient, None for one constant)."""
+        checks.refuse_masked("sigma", sigma)
         if not isinstance(sigma, PeriodicField) and np.ndim(sigma) == 0:
             return checks.real("sigma", sigma, positive=False), None
         if not isinstance(sigma, PeriodicField) and np.ndim(sigma) == 1:

@@ -163,8 +163,9 @@ class PeriodicField:
         (trigonometric; and of 1.0016 if n_modes <= n / 20).
         """
         refine = 1 if self.interpolation == "bilinear" else 4
-        squares = self.on_grid(refine * self.n if n is None else n) ** 2
-        return float(np.sqrt((squares if squares.ndim == 2 else squares.sum(axis=-3)).max()))
+        values = self.on_grid(refine * self.n if n is None else n)
+        sizes = np.abs(values) if self.values.ndim == 2 else _splines.lengths(values, axis=-3)
+        return float(sizes.max())
 
     def jacobian_sup_norm(self, n=None):
         """Return max |grad u(x)|, the largest singular value of the Jacobian, over the points of a grid of n per side.

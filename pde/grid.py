@@ -112,7 +112,13 @@ def coefficients(values: np.ndarray, n_modes: int | None = None) -> np.ndarray:
     -------
     ndarray of shape (..., 2 n_modes + 1, 2 n_modes + 1)
         Complex; the entry [n_modes + k_1, n_modes + k_2] belongs to k.
+
+    Raises
+    ------
+    ValueError
+        If values are masked (raised by a helper).
     """
+    checks.refuse_masked("values", values)
     n = values.shape[-1]
     return both_halves(to_spectrum(values), n, n // 2 if n_modes is None else n_modes)
 
@@ -133,7 +139,13 @@ def from_coefficients(c: np.ndarray, n: int) -> np.ndarray:
     Returns
     -------
     ndarray of shape (..., n, n)
+
+    Raises
+    ------
+    ValueError
+        If c is masked (raised by a helper).
     """
+    checks.refuse_masked("c", c)
     m = c.shape[-1] // 2
     if n > 2 * m:
         half = np.zeros(c.shape[:-2] + (n, n // 2 + 1), dtype=complex)
@@ -162,5 +174,11 @@ def resample(values: np.ndarray, n: int) -> np.ndarray:
     Returns
     -------
     ndarray of shape (..., n, n)
+
+    Raises
+    ------
+    ValueError
+        If values are masked (raised by a helper).
     """
+    checks.refuse_masked("values", values)
     return values.copy() if n == values.shape[-1] else from_coefficients(coefficients(values), n)

@@ -204,7 +204,13 @@ def smoothing_radius(u, low, high, spread):
     -------
     ndarray of shape (...)
         In length, >= 0; inf where low > 0, and where low = 0 < u.
+
+    Raises
+    ------
+    ValueError
+        If u is masked (raised by a helper).
     """
+    checks.refuse_masked("u", u)
     if low > 0:
         return np.full(u.shape, np.inf)
     if high <= 0 or not spread > 0:

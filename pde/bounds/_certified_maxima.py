@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pde import grid
+from pde import _splines, grid
 
 # Relative to the largest |p_theta|; far below the accuracy that any bound needs.
 _RTOL = 1e-7
@@ -179,18 +179,18 @@ def _components_last(jacobian):
 def _mode_by_mode_curvature(field, order):
     """Sum over k of |c_k| |k|**(order + 2), which bounds |D**2 p_theta|: the better bound where the spectrum decays."""
     c, k = field._present_coefficients, field._wavenumbers
-    size = np.sqrt((np.abs(c.reshape(-1, *c.shape[-2:])) ** 2).sum(axis=0))
+    size = _splines.lengths(np.abs(c.reshape(-1, *c.shape[-2:])))
     return float((size * np.hypot(k[:, None], k) ** (order + 2)).sum())
 
 
 def _spline_curvature(field, order):
     """Bound of |D**(order + 2) u|, Frobenius: derivatives of a spline are splines of the differences."""
-    a, degree, total = field.spline_coefficients, order + 2, 0.0
+    a, degree, parts = field.spline_coefficients, order + 2, []
     for i in range(degree + 1):
         d = a
         for axis in [-2] * i + [-1] * (degree - i):
             d = d - np.roll(d, 1, axis)
         # B-splines are a partition of unity, so no value exceeds the largest coefficient.
         sizes = np.abs(d).reshape(-1, *d.shape[-2:]).max(axis=(-2, -1))
-        total += math.comb(degree, i) * float((sizes**2).sum())
-    return math.sqrt(total) * (field.n / field.length) ** degree
+        parts.append(math.sqrt(math.comb(degree, i)) * _splines.lengths(sizes))
+    return float(_splines.lengths(np.array(parts))) * (field.n / field.length) ** degree

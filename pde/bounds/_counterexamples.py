@@ -95,7 +95,14 @@ def counterexample_gradient(radius, sigma, time):
     Returns
     -------
     ndarray of shape (...)
+
+    Raises
+    ------
+    ValueError
+        If a number is masked (raised by a helper).
     """
+    for name, part in (("radius", radius), ("sigma", sigma), ("time", time)):
+        checks.refuse_masked(name, part)
     radius, sigma, time = (np.asarray(part, dtype=float) for part in (radius, sigma, time))
     return math.exp(-0.5) * radius**2 / (radius**2 + sigma**2 * time) ** 1.5
 

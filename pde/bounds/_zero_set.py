@@ -89,7 +89,7 @@ def _squares(field, threshold, resolution):
     side, K = field.length / m, curvature_bound(field, 0)
     centres = grid.points(m, field.length).reshape(-1, 2)
     values = field.on_grid(m).ravel()
-    slopes = np.linalg.norm(field.jacobian_on_grid(m).reshape(-1, 2), axis=-1)
+    slopes = np.hypot(*field.jacobian_on_grid(m).reshape(-1, 2).T)
     quarters = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)]) / 4
     while True:
         rho = side * math.sqrt(0.5)

@@ -1,15 +1,47 @@
 """Checks of arguments shared by the estimators of an expectation."""
 
+import math
+
 import numpy as np
 
 from pde import checks
 from pde.fields import PeriodicField
 
+# Squares of smaller terminal data lose digits.
+_TINY = 1e-130
+# Periods that a displacement may cross: 1.5e-8 of a period remains of 53 bits, and 6e-5 of 24.
+_FARTHEST, _FARTHEST_SINGLE = 2**26, 2**10
+
 
 def places(problem, points):
-    """The points, checked, and as fractions (n_points, 2) of the period."""
+    """The points, checked, and as fractions (n_points, 2) of the period; a ValueError if paths lose their place."""
     points = checks.points_array(points)
+    if not (reach := _reach(problem)) <= _FARTHEST:
+        raise ValueError(
+            f"sigma sqrt(horizon) must be <= {_FARTHEST:.2g} periods, beyond which rounding moves paths; u is the mean "
+            f"of the terminal data long before; got {reach:.2g} periods"
+        )
     return points, np.mod(points.reshape(-1, 2) / problem.length, 1.0)
+
+
+def _reach(problem):
+    """Largest sigma sqrt(T), in periods."""
+    sigma = problem.sigma.values if sigma_varies(problem) else problem.sigma
+    return float(np.max(sigma)) * math.sqrt(problem.horizon) / problem.length
+
+
+def fits_single(problem):
+    """Whether 24 bits of a displacement by the noise are precise enough."""
+    return _reach(problem) <= _FARTHEST_SINGLE
+
+
+def needs_single(problem):
+    """Raise a ValueError where single precision does not hold displacements."""
+    if not fits_single(problem):
+        raise ValueError(
+            f"dtype='float32' needs sigma sqrt(horizon) <= {_FARTHEST_SINGLE} periods, got {_reach(problem):.3g}: take "
+            "dtype='float64'"
+        )
 
 
 def counts(n_paths, n_steps, points, *, fewest_paths=1, antithetic=False):
@@ -67,6 +99,13 @@ def terminal_range(problem, n):
     """Smallest and largest of the terminal data, on the grid of a field or of n points per side."""
     values = problem.terminal.values if is_field(problem.terminal) else problem.terminal_on_grid(n)
     return float(values.min()), float(values.max())
+
+
+def unit_of(problem, n):
+    """A power of two by which terminal data may be multiplied so that squares do not underflow; 1.0 if they do not."""
+    size = max(map(abs, terminal_range(problem, n)), default=0.0)
+    # At most 2**1000: the least numbers times it are near 1e-22.
+    return math.ldexp(1.0, min(-math.frexp(size)[1], 1000)) if 0 < size < _TINY else 1.0
 
 
 def random_numbers(rng):

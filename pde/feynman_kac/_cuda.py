@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pde import checks
-from pde.feynman_kac import _spline_tables
+from pde.feynman_kac import _arguments, _spline_tables
 from pde.feynman_kac._cuda_kernel import (
     THREADS_AROUND_A_TABLE,
     Kind,
@@ -21,10 +21,11 @@ from pde.feynman_kac._cuda_kernel import (
     n_blocks_with_table,
     simulated,
 )
-from pde.feynman_kac._moments import Moments, merge_neighbours
+from pde.feynman_kac._moments import Moments, merge_neighbours, refuse_unless_finite, warn_if_rare
 from pde.feynman_kac._paths import follow_characteristics
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._result import Estimate
+from pde.feynman_kac._velocity_tables import points_per_side, size_of_tables
 from pde.fields import PeriodicField
 
 __all__ = ["estimate_cuda"]
@@ -73,16 +74,14 @@ def estimate_cuda(
     The random numbers are those of the CPU in float64; with float32 the law is the same and paths differ by about 1e-6
     of the period. Without diffusion there is one path per point and nothing to gain: the characteristics are then
     followed on the CPU. Terminal data given as a callable are evaluated on the CPU, at the end points. RuntimeError
-    without a device or numba-cuda, FloatingPointError if the result is not finite.
+    without a device or numba-cuda, FloatingPointError if the result or its standard error is not finite.
     """
-    points = checks.points_array(points)
-    n_paths = checks.integer("n_paths", n_paths, at_least=1)
-    n_steps = checks.integer("n_steps", n_steps, at_least=1)
-    n = (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
+    points, starts = _arguments.places(problem, points)
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
+    n = points_per_side(problem, n)
     problem.refuse("device='cuda'")
-    checks.one_of("dtype", dtype, DTYPES)
-    if max(n_paths, n_steps, points.size) >= 2**32:
-        raise ValueError("n_paths, n_steps and the number of points must be < 2**32, the range of the counters")
+    if checks.one_of("dtype", dtype, DTYPES) == "float32":
+        _arguments.needs_single(problem)
     n_layers = problem.n_layers or 1
     if n_steps % n_layers:
         raise ValueError(f"n_steps must be a multiple of the {n_layers} layers on device='cuda', got n_steps={n_steps}")
@@ -94,13 +93,13 @@ def estimate_cuda(
         mean = follow_characteristics(problem, points, n_steps, n)
         return Estimate(mean, np.zeros_like(mean), 1, n_steps)
     run = _Run(problem, n_steps, n, key_from(rng), bool(common_paths), 2 if antithetic else 1, np.dtype(dtype))
-    starts = np.mod(points.reshape(-1, 2) / problem.length, 1.0)
     with tqdm(total=len(starts) * n_paths, disable=None if progress else True, unit="path", unit_scale=True) as bar:
         mean, stderr = run.estimate(starts, n_paths, bar)
-    if not np.isfinite(mean).all():
-        raise FloatingPointError("the estimate is not finite: check velocity and terminal data for overflow")
+    n_samples = n_paths // (2 if antithetic else 1)
+    refuse_unless_finite(mean, stderr, n_samples)
+    warn_if_rare(mean, stderr, n_samples, *_arguments.terminal_range(problem, n), pairs=antithetic)
     shape = points.shape[:-1]
-    return Estimate(mean.reshape(shape), stderr.reshape(shape), n_paths, n_steps, n_paths // (2 if antithetic else 1))
+    return Estimate(mean.reshape(shape), stderr.reshape(shape), n_paths, n_steps, n_samples)
 
 
 def _why_no_device():
@@ -126,12 +125,14 @@ class _Velocity:
         self.problem, self.n_steps, self.n, self.dtype = problem, n_steps, n, dtype
         self.dt = problem.horizon / n_steps
         self.kept = None
-        fields = [problem.velocity_field(0.0, n)]
-        if problem.n_layers is not None:
-            fields = [problem.layer_field(layer) for layer in range(problem.n_layers)]
-        finest = self._table(max(fields, key=lambda field: field.n))
-        self.degree, self.size = finest.degree, finest.n
-        self.bytes = finest.coefficients.size * dtype.itemsize
+        if problem.n_layers is None:
+            self.table_size = size_of_tables(problem, "velocity", n, _spline_tables.VELOCITY_TOLERANCE)
+        else:
+            self.table_size, fields = None, [problem.layer_field(layer) for layer in range(problem.n_layers)]
+            table = self._tables(fields)[0]
+            self.table_size = table.degree, table.n
+        self.degree, self.size = self.table_size
+        self.bytes = 2 * (self.size + self.degree + 1) ** 2 * dtype.itemsize
         self.chunk, self.keep = n_steps, True
         if problem.n_layers is None:
             self.chunk = min(n_steps, max(1, _TABLE_BYTES // self.bytes))
@@ -139,9 +140,10 @@ class _Velocity:
         self.n_chunks = -(-n_steps // self.chunk)
         self.shortest_run = n_steps // (problem.n_layers or n_steps)
 
-    def _table(self, field, n=None):
-        tolerance = _spline_tables.VELOCITY_TOLERANCE
-        return _spline_tables.make_table(field, self.dt / self.problem.length, tolerance=tolerance, n=n)
+    def _tables(self, fields):
+        """Tables of displacements, by the rule of the CPU (`VelocityTables`)."""
+        scale, tolerance = self.dt / self.problem.length, _spline_tables.VELOCITY_TOLERANCE
+        return _spline_tables.make_tables(fields, scale, tolerance=tolerance, size=self.table_size)
 
     def __iter__(self):
         """Yield (tables, (table, number of steps) of each run of steps with one table, first step)."""
@@ -163,14 +165,8 @@ class _Velocity:
                 fields = (problem.layer_field(layer) for layer in range(problem.n_layers))
                 layers, lengths = np.unique(np.arange(count) * problem.n_layers // count, return_counts=True)
                 runs = np.stack([layers, lengths])
-            stack = np.stack([self._checked(field) for field in fields])
+            stack = np.stack([_packed(self._tables([field])[0].coefficients, self.dtype) for field in fields])
             yield cuda.to_device(stack), cuda.to_device(runs.astype(np.int64)), step
-
-    def _checked(self, field):
-        table = self._table(field, n=self.size)
-        if (table.degree, table.n) != (self.degree, self.size):
-            raise ValueError("velocity must have one grid and one interpolation at all times")
-        return _packed(table.coefficients, self.dtype)
 
 
 class _Run:

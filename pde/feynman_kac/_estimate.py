@@ -89,10 +89,12 @@ def estimate(
         (and, with "heun", not those of order 2).
     dtype : {"float64", "float32"}, or the types of NumPy
         "float32": displacements of 24 bits, positions of 32 bits of the period; several times faster, with other random
-        numbers. Not with a potential, a source or a sigma that depends on x. With sigma = 0 it is not used.
+        numbers. These have 16 bits, |z| < 4.4 (32 in "float64", |z| < 6.8), which leaves up to 1e-3 of max |f| as a
+        bias of one step, and less of more. Not with a potential, a source or a sigma that depends on x. With sigma = 0
+        it is not used.
     device : {"cpu", "cuda"}
-        "cuda": the same paths on a GPU (extra "gpu"); for Gaussian Euler-Maruyama, in one shard and without a
-        checkpoint, a potential or a source.
+        "cuda": the same paths on a GPU (extra "gpu"); for Gaussian Euler-Maruyama, in one shard, with as many steps in
+        each layer of the velocity, and without a checkpoint, a potential or a source.
     n : int, optional
         Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
         default those of the problem's fields, or 128, refined up to 512 until they are resolved. A RuntimeWarning if
@@ -119,8 +121,8 @@ def estimate(
     ValueError
         If points has another shape or is not finite, n_paths, n_steps or n_shards is out of range, an option is
         unknown or does not go with another or with the problem, rng is not a seed, the checkpoint is damaged, has no
-        directory or belongs to another call, joblib's backend is "multiprocessing", or a step in float32 crosses a
-        quarter of a period.
+        directory or belongs to another call, joblib's backend is "multiprocessing", the drift of a step in float32
+        crosses a quarter of a period, or sigma sqrt(horizon) 2**26 periods (in float32, 2**10).
     RuntimeError
         If workers keep dying, or there is no CUDA device.
     FloatingPointError

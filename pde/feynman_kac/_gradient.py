@@ -9,7 +9,7 @@ from pde.feynman_kac import _arguments, _spline_tables
 from pde.feynman_kac._general_paths import Ways, moments_of
 from pde.feynman_kac._kernels_general import advance_jacobian, terminal_slopes
 from pde.feynman_kac._level_paths import level_key
-from pde.feynman_kac._moments import Moments, refuse_unless_finite
+from pde.feynman_kac._moments import Moments, refuse_unless_finite, standard_error
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._result import GradientEstimate
 from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
@@ -132,6 +132,7 @@ def gradient(
     else:
         samples = _drawn(loop, starts, n_paths, antithetic, key_from(rng))
     mean, stderr, n_samples = samples
+    mean, stderr = mean / loop.unit, stderr / loop.unit
     refuse_unless_finite(mean, stderr, n_samples)
     shape = *points.shape[:-1], 2
     return GradientEstimate(mean.T.reshape(shape), stderr.T.reshape(shape), n_paths, n_steps, loop.window, n_samples)
@@ -144,6 +145,8 @@ class _Loop:
         self.problem, self.bismut, self.heun = problem, bismut, heun
         self.steps = TimeSteps(problem, n_steps)
         self.velocity = VelocityTables(problem, n)
+        # f is taken times this: the formulas are linear in f, and variances are not to underflow.
+        self.unit = _arguments.unit_of(problem, self.velocity.n)
         # None: to be chosen.
         self.n_window = None
         if bismut and window is not None:
@@ -166,7 +169,7 @@ class _Loop:
         chosen = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), _WINDOW_POINTS)).astype(int))
         n_paths = max(_PILOT_PATHS, _WINDOW_PATHS // len(chosen))
         x, y, _, weights = self._run(starts[chosen], n_paths, Ways(), key, n_steps, stops)
-        f = self.velocity.terminal.values(x, y)
+        f = self._terminal(x, y)
         f -= f.mean(axis=1, keepdims=True)
         with np.errstate(over="ignore", invalid="ignore"):
             squares = ((f * weights) ** 2).sum(axis=1).mean(axis=(1, 2)) / self.steps.t[stops] ** 2
@@ -208,18 +211,22 @@ class _Loop:
         stops = (self.steps.n_steps,)
         x, y, jacobian, weights = self._run(starts, n_paths, ways, key, self.n_window, stops, given)
         if self.bismut:
-            values = self.velocity.terminal.values(x, y) - baseline[:, None]
+            values = self._terminal(x, y) - baseline[:, None]
             return values * weights[0] * (problem.length / (problem.sigma**2 * self.window))
         values, slopes = np.empty_like(x), np.empty((2, *x.shape))
         terminal_slopes(x, y, self.table.coefficients, self.table.degree, self.table.n, values, slopes)
-        return np.einsum("abpm,apm->bpm", jacobian, slopes) / problem.length
+        return np.einsum("abpm,apm->bpm", jacobian, slopes * self.unit) / problem.length
+
+    def _terminal(self, x, y):
+        """f at positions x, y, in periods, times the unit."""
+        return self.velocity.terminal.values(x, y) * self.unit
 
     def baseline(self, starts, key):
         """A rough u at the starting points, from other paths than those of the samples."""
         if not self.bismut:
             return np.zeros(len(starts))
         x, y, *_ = self._run(starts, _PILOT_PATHS, Ways(antithetic=1), key, 0, ())
-        return self.velocity.terminal.values(x, y).mean(axis=1)
+        return self._terminal(x, y).mean(axis=1)
 
 
 def _drawn(loop, starts, n_paths, antithetic, key):
@@ -265,8 +272,7 @@ def _scrambled(loop, starts, n_paths, rng):
             ways = Ways(heun=loop.heun)
             samples = loop.samples(starts[here], given.shape[-1], ways, key, baseline[here], given)
             means[:, here] += samples.reshape(2, -1, _N_SCRAMBLES, batch).mean(axis=-1) * (batch / per_scramble)
-    stderr = means.std(axis=-1, ddof=1) / math.sqrt(_N_SCRAMBLES)
-    return means.mean(axis=-1), stderr, _N_SCRAMBLES
+    return means.mean(axis=-1), standard_error(means, axis=-1), _N_SCRAMBLES
 
 
 def _smooth_terminal(problem):

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from pde._compiled import copy, inlined, njit, threaded
-from pde.feynman_kac._normals16 import normal_table, normals_of_words
+from pde.feynman_kac._normals16 import LARGEST_NORMAL, normal_table, normals_of_words
 from pde.feynman_kac._random import GAUSSIAN32, TWO_POINT32, threefry
 from pde.feynman_kac._simd_gather import load_rows
 
@@ -139,11 +139,20 @@ def _cubic(t, which):
 
 
 @_inline
-def _shift(position, displacement):
+def _shift(position, displacement, far):
+    """The position moved around the torus; `far`: by half a period or more, which 32 bits with a sign do not hold."""
+    if far:
+        return _W(position + _W(np.int64(displacement)))
     return _W(position + _I(displacement).view(np.uint32))
 
 
-def _make_advance(block):
+def reaches_far(drift, noise):
+    """Whether steps of displacements of at most `drift` and `noise` periods may cross half a period."""
+    # A little less, for what rounding adds.
+    return bool(drift + noise > 0.499)
+
+
+def _make_advance(block, far):
     """The loop for blocks of so many lanes, a constant, for which the compiler unrolls the loops over lanes."""
 
     @threaded(error_model="numpy", fastmath=_fast)
@@ -192,22 +201,23 @@ def _make_advance(block):
                 _drift(degree, tables[layers[k, 0]], n, px, py, places, gx, gy, rows, dx, dy, block)
                 if heun:
                     for lane in range(block):
-                        qx[lane] = _shift(px[lane], dx[lane] + z[0, lane])
-                        qy[lane] = _shift(py[lane], dy[lane] + z[1, lane])
+                        qx[lane] = _shift(px[lane], dx[lane] + z[0, lane], far)
+                        qy[lane] = _shift(py[lane], dy[lane] + z[1, lane], far)
                     _drift(degree, tables[layers[k, 1]], n, qx, qy, places, gx, gy, rows, ex, ey, block)
                     for lane in range(block):
                         dx[lane] = _F(0.5) * (dx[lane] + ex[lane])
                         dy[lane] = _F(0.5) * (dy[lane] + ey[lane])
                 for lane in range(block):
-                    px[lane] = _shift(px[lane], dx[lane] + z[0, lane])
-                    py[lane] = _shift(py[lane], dy[lane] + z[1, lane])
+                    px[lane] = _shift(px[lane], dx[lane] + z[0, lane], far)
+                    py[lane] = _shift(py[lane], dy[lane] + z[1, lane], far)
             copy(x[row, start : start + count], px)
             copy(y[row, start : start + count], py)
 
     return advance
 
 
-_advance_narrow, advance32_wide = _make_advance(16), _make_advance(64)
+_advance_narrow, advance32_wide = _make_advance(16, False), _make_advance(64, False)
+_advance_far_narrow, _advance_far_wide = _make_advance(16, True), _make_advance(64, True)
 
 
 def advance32(
@@ -222,7 +232,11 @@ def advance32(
     2 i + 1 have opposite increments.
     """
     # Whole blocks are advanced, full or not.
-    advance = _advance_narrow if x.shape[1] <= 32 else advance32_wide
+    narrow, wide = _advance_narrow, advance32_wide
+    # Of the drift `cell_table` leaves less than a quarter of a period.
+    if reaches_far(0.25, scale if two_point else LARGEST_NORMAL * scale):
+        narrow, wide = _advance_far_narrow, _advance_far_wide
+    advance = narrow if x.shape[1] <= 32 else wide
     table = normal_table().ravel() * np.float32(scale * 2.0**32)
     advance(
         x, y, tables, layers, degree, n, scale, table, step, first_path, first_point, common, antithetic, two_point,

@@ -80,6 +80,17 @@ def merge_neighbours(counts, means, squares):
     return int(counts.flat[0]), means[0], squares[0]
 
 
+def standard_error(means, axis=0):
+    """Standard error of the mean of independent `means` along an axis: scaled, since squares of tiny numbers are 0."""
+    n = means.shape[axis]
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviations = means - means.mean(axis=axis, keepdims=True)
+        exponents = np.frexp(np.abs(deviations).max(axis=axis, keepdims=True, initial=0.0))[1]
+        squares = np.ldexp(deviations, -exponents) ** 2
+        error = np.sqrt(squares.sum(axis=axis) / ((n - 1) * n))
+        return np.ldexp(error, exponents.squeeze(axis))
+
+
 def quantile_factor(confidence, n_samples):
     """Standard errors that a two-sided interval of this confidence spans to each side: Student's t, n_samples - 1."""
     if not 0 < confidence < 1:

@@ -22,6 +22,9 @@ from numba.np import arrayobj
 
 from pde._compiled import inlined
 
+# Bound of the numbers of the table.
+LARGEST_NORMAL = 4.4
+
 _I32, _F32 = ir.IntType(32), ir.FloatType()
 _LANES = 16
 _V32, _VF = ir.VectorType(_I32, _LANES), ir.VectorType(_F32, _LANES)

@@ -35,6 +35,7 @@ def make_walk(problem, n_steps, n, key, options):
     plain = _arguments.is_plain(problem)
     if options.dtype == "float32" and not _arguments.is_noiseless(problem):
         problem.refuse("dtype='float32'", "potential", "source", "sigma")
+        _arguments.needs_single(problem)
         if options.bias:
             raise ValueError("bias=True needs dtype='float64', got dtype='float32'")
     if options.bias and n_steps % 2:

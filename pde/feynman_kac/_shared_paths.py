@@ -24,7 +24,7 @@ _NO_KEY = np.zeros(2, np.uint64)
 def make_means(problem, n, error):
     """The loop for means to an error: the fast one where it supports the problem and is precise enough."""
     size = max(map(abs, _arguments.terminal_range(problem, n)), default=0.0)
-    if _arguments.is_plain(problem) and error >= 1e-5 * size:
+    if _arguments.is_plain(problem) and error >= 1e-5 * size and _arguments.fits_single(problem):
         return SharedMeans(problem, n, error)
     return GeneralMeans(problem, n)
 

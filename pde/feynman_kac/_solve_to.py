@@ -283,7 +283,7 @@ def _independent(problem, points, route, n):
     target = route.stderr**2 - route.bias**2
     scheme = "heun" if route.means.order == 2 else "euler"
     options = {"scheme": scheme, "antithetic": True, "n": n}
-    if _arguments.is_plain(problem):
+    if _arguments.is_plain(problem) and _arguments.fits_single(problem):
         options["dtype"] = "float32"
     seeds = route.rng.spawn(64)
     n_paths = 64

@@ -162,12 +162,16 @@ def controlled_estimate(
         shift = walk.ends(start) - start if control == "characteristic" else np.zeros_like(start)
         control_mean = heat_semigroup(problem, problem.horizon)((start + shift) * problem.length)
     halves = [Moments.joint(2, len(start)) for _ in range(2)]
+    # All numbers are linear in f, and variances are not to underflow.
+    unit = _arguments.unit_of(problem, walk.velocity.n)
+    control_mean = control_mean * unit
 
     def draw(chosen, first, count):
         if control == "spectral":
             values, z = walk.with_martingale(start[chosen], chosen.start, first, count)
-            return values, z + control_mean[chosen, None]
-        return walk.with_heat(start[chosen], shift[chosen], chosen.start, first, count)
+            return values * unit, z * unit + control_mean[chosen, None]
+        values, z = walk.with_heat(start[chosen], shift[chosen], chosen.start, first, count)
+        return values * unit, z * unit
 
     # In even numbers of paths, so that every batch has both halves.
     paths = min(n_paths, _BATCH)
@@ -181,7 +185,7 @@ def controlled_estimate(
                 moments.add(values[:, half::2], z[:, half::2])
     # Overflow shows in the result, which is checked.
     with np.errstate(over="ignore", invalid="ignore"):
-        return _controlled(halves, control_mean, coefficient, points.shape[:-1], n_paths, n_steps)
+        return _controlled(halves, control_mean, unit, coefficient, points.shape[:-1], n_paths, n_steps)
 
 
 def _coefficient(coefficient, control):
@@ -194,7 +198,7 @@ def _coefficient(coefficient, control):
     return float(coefficient)
 
 
-def _controlled(halves, control_mean, coefficient, shape, n_paths, n_steps):
+def _controlled(halves, control_mean, unit, coefficient, shape, n_paths, n_steps):
     covariances = [half.covariance for half in halves]
     if coefficient is None:
         # Z without variance gains nothing: c = 0.
@@ -209,9 +213,9 @@ def _controlled(halves, control_mean, coefficient, shape, n_paths, n_steps):
     plain = (covariances[0][0, 0] + covariances[1][0, 0]) / 2
     ratio = np.divide(plain, variance, out=np.full_like(plain, np.inf), where=variance > 0)
     return ControlledEstimate(
-        mean=mean.reshape(shape),
-        stderr=np.sqrt(variance / n_paths).reshape(shape),
-        control_mean=control_mean.reshape(shape),
+        mean=mean.reshape(shape) / unit,
+        stderr=np.sqrt(variance / n_paths).reshape(shape) / unit,
+        control_mean=control_mean.reshape(shape) / unit,
         coefficient=((used[0] + used[1]) / 2).reshape(shape),
         variance_ratio=ratio.reshape(shape),
         n_paths=n_paths,

@@ -16,7 +16,7 @@ from pde import checks
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._kernels_coupled import advance_given, bridge
-from pde.feynman_kac._moments import refuse_unless_finite
+from pde.feynman_kac._moments import refuse_unless_finite, standard_error
 from pde.feynman_kac._sobol import LARGEST_DIMENSION, sobol_engine
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
@@ -126,8 +126,7 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     for randomisation, stream in enumerate(_arguments.random_numbers(rng).spawn(n_randomisations)):
         for increments in sobol_increments(n_paths, n_steps, stream, scale=sums.scale):
             means[randomisation] += sums(start, increments) / n_paths
-    with np.errstate(over="ignore", invalid="ignore"):
-        stderr = means.std(axis=0, ddof=1) / math.sqrt(n_randomisations)
+    stderr = standard_error(means)
     refuse_unless_finite(means, stderr, n_randomisations)
     shape = points.shape[:-1]
     return QuasiEstimate(

@@ -20,7 +20,7 @@ from pde import checks, grid
 from pde.fields import PeriodicField
 from pde.spectral import _comparison, _integrators, _magnus, _reaction
 from pde.spectral._krylov import precompile
-from pde.spectral._remedy import remedy
+from pde.spectral._remedy import in_time, remedy
 from pde.spectral._state import March
 
 __all__ = ["METHODS", "SpectralSolution", "UnresolvedError", "precompile", "solve"]
@@ -140,7 +140,9 @@ def solve(
     -----
     The error estimate adds up bounds and estimates. Bounded: modes of f and of the residual that are not kept, damped
     by diffusion. Estimated: aliases of callables, on grids of several sizes; the integration in time.
-    Coefficients of fields, bilinear and bicubic ones included, are exact.
+    Coefficients of fields, bilinear and bicubic ones included, are exact. A callable velocity is read at irregular
+    times beside the steps, to see events that these pass over: an event of an eighth of a step of "ifrk4" (a quarter,
+    for v(t)), or of T / 500 of "krylov" (T / 120), is seen; shorter ones may be missed.
 
     References
     ----------
@@ -181,7 +183,9 @@ def solve(
     solutions = [_solution(march, method) for march in parts]
     for solution in solutions:
         if check and not solution.resolved:
-            raise UnresolvedError(solution.reason + "; " + remedy(problem, n) + "; check=False returns the fields")
+            # Errors in time, and numbers out of range, come with a remedy of their own.
+            more = "" if "; " in solution.reason else "; " + remedy(problem, n)
+            raise UnresolvedError(solution.reason + more + "; check=False returns the fields")
     return solutions[0] if problem.n_terminals is None else _together(solutions)
 
 
@@ -210,15 +214,16 @@ def _march(problem, arguments, method, dt, dealias, to_the_end):
     else:
         # dt is shortened to divide each layer, and each interval between times saved, evenly.
         n_steps = [max(2, math.ceil(piece.duration / dt * (1 - 1e-12))) for piece in march.pieces()]
-        _integrators.ifrk4(march, n_steps, dealias)
-        march.time_error = math.inf
+        _integrators.ifrk4(march, n_steps, dealias, counts_events=True)
+        in_time = math.inf
         if not march.violation:
             coarser = []
             for factor in (2, 4):
                 coarser.append(March(problem, to_the_end=True, **arguments))
                 _integrators.ifrk4(coarser[-1], [-(-steps // factor) for steps in n_steps], dealias)
-            march.time_error = _integrators.richardson(march, *coarser)
-            march.saved_errors += march.time_error
+            in_time = _integrators.richardson(march, *coarser)
+        march.time_error += in_time
+        march.saved_errors += in_time
     return march
 
 
@@ -271,7 +276,7 @@ def _solution(march, method):
     elif not reason and not time_error <= march.tolerance:
         reason = (
             f"unresolved: estimated error in time {in_units_of_u(time_error):.2g} > "
-            f"{in_units_of_u(march.tolerance):.2g}, shorten dt below {march.problem.horizon / march.n_steps:.3g}"
+            f"{in_units_of_u(march.tolerance):.2g}; {in_time(march, method, time_error, march.tolerance)}"
         )
     elif not reason and not space_error <= march.tolerance:
         reason = (

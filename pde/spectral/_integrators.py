@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from pde import grid
+from pde.spectral._events import Events
 from pde.spectral._generator import Generator, product_grid
 from pde.spectral._krylov import exponential_step
 
@@ -25,6 +26,11 @@ _FADED, _PARTS, _RADIANS_PER_PART = 1e-3, 3, 50.0
 _SHARE_GIVEN_BACK = 0.1
 # RK4's stability limit on the imaginary axis is 2 sqrt(2).
 _RK4_LIMIT = 2.8
+# Times at which a velocity of points is read beside the nodes, per step and at least, and one whose values are whole
+# fields.
+_TIMES, _FEW_TIMES = (16, 4096), (8, 1024)
+# Nodes of polynomials that are to agree ever better where v is smooth, by this factor at least.
+_N_NODES, _BETTER = (5, 7), 0.5
 
 
 def krylov(march, rtol):
@@ -160,7 +166,7 @@ def _expected_radius(velocity, strain, nu, rtol):
     if nu == 0 or strain == 0:
         return 2 * velocity.n_modes
     speed = velocity.sup_norm(max(8, 4 * velocity.n_modes))
-    z, m = speed**2 / (nu * strain), 1.0
+    z, m = max(speed / strain * (speed / nu), np.finfo(float).tiny), 1.0
     while math.hypot(m, z) - z - m * math.asinh(m / z) > math.log(rtol):
         m *= 1.05
     return 0.75 * m * strain / speed * velocity.length / (2 * math.pi)
@@ -204,9 +210,13 @@ def richardson(march, coarse, coarsest):
     return fine / ((march.n_steps / coarse.n_steps) ** min(order, 3.0) - 1) if order > 1.5 else 2 * fine
 
 
-def ifrk4(march, n_steps, dealias):
-    """Take the march to T by Runge-Kutta 4 in an integrating factor (Lawson 1967), n_steps[i] steps in piece i."""
+def ifrk4(march, n_steps, dealias, *, counts_events=False):
+    """Take the march to T by Runge-Kutta 4 in an integrating factor (Lawson 1967), n_steps[i] steps in piece i.
+
+    counts_events: what a callable velocity does between the nodes of the steps is counted as an error in time.
+    """
     problem, n, k_max = march.problem, march.n, march.k_max
+    events = _events_of_steps(march, n_steps) if counts_events and problem.n_layers is None else None
     n_grid = None
     if not dealias:
         n_grid = n
@@ -219,7 +229,7 @@ def ifrk4(march, n_steps, dealias):
         stages = (Generator(sampled, problem.nu, march.modes, n_grid),) * 3
         decay = np.exp(-0.5 * dt * problem.nu * march.modes.k_squared)
         each, measured, strain = max(1, steps // 100), None, 0.0
-        before = march.look_ahead(each * dt, piece.layer)
+        before, counted, slope = march.look_ahead(each * dt, piece.layer), 0, march.slope() if events else 0.0
         for step in range(steps):
             if problem.n_layers is None:
                 times = (piece.end - (step + c) * dt for c in (0.5, 1.0))
@@ -247,9 +257,37 @@ def ifrk4(march, n_steps, dealias):
                 march.error = march.error * math.exp(-fading * elapsed) + float(np.abs(residual).max())
                 march.count_missed(elapsed, before, piece.layer)
                 before = march.look_ahead(each * dt, piece.layer)
+                if events:
+                    slope, earlier = march.slope(), slope
+                    missed = sum(_missed(events, piece, k, steps) for k in range(counted, step + 1))
+                    march.time_error += missed * max(slope, earlier)
+                    counted = step + 1
                 if not march.goes_on:
                     return
         march.arrive(piece)
+
+
+def _events_of_steps(march, n_steps):
+    each, least = _TIMES if march.problem.velocity_is_of_points else _FEW_TIMES
+    shortest = min(piece.duration / steps for piece, steps in zip(march.pieces(), n_steps, strict=True))
+    return Events(march.problem, max(least, math.ceil(each * march.problem.horizon / shortest)))
+
+
+def _missed(events, piece, step, n_steps):
+    """Distance that step number `step` of a piece does not see: RK4 reads at its ends and its middle.
+
+    What is smooth in time is left to `richardson`: polynomials through more nodes, of neighbouring steps, hold it.
+    """
+    dt = piece.duration / n_steps
+    # Half steps from the end of the piece back to t = T and on to t = 0.
+    lowest, highest = (math.floor(2 * each / dt + 1e-6) for each in (events.horizon - piece.end, piece.end))
+    nodes = []
+    for count in (3, *_N_NODES):
+        first = max(-lowest, min(2 * step + 1 - count // 2, highest + 1 - count))
+        times = piece.end - 0.5 * dt * np.arange(first, min(first + count, highest + 1))
+        nodes.append(np.clip(times, 0.0, events.horizon))
+    own, fewer, more = events.missed(piece.end - (step + 1) * dt, piece.end - step * dt, *nodes)
+    return own if more > _BETTER * fewer else 0.0
 
 
 def _lawson_step(w, stages, decay, dt):

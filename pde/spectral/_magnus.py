@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from pde import _histories
+from pde.spectral._events import Events
 from pde.spectral._integrators import krylov_layer
 from pde.spectral._velocity import combine
 
@@ -26,13 +26,16 @@ _LARGEST_STEP = 1 / 6
 _LEAST = 0.01
 # Tolerance of the exponentials, relative to rtol: it must not show in the difference of steps.
 _INNER = 0.1
-# Number of times at which a callable of points, or of time alone, is evaluated beforehand; its relative rounding.
-_N_TIMES, _FEW_TIMES, _ROUNDING = 1024, 256, 1e-12
+# Times at which a velocity of points is read beside the nodes, and one whose values are whole fields.
+_N_TIMES, _FEW_TIMES = 1024, 256
+# Nodes of a step, as parts of it.
+_NODES = np.concatenate([[0.0, 0.5, 1.0], *(0.5 * (k + np.array(_GAUSS)) for k in (0, 1))])
 
 
 def magnus(march, rtol):
     """Take the march to T by adaptive steps in time."""
-    horizon, events = march.problem.horizon, _Events(march.problem)
+    horizon = march.problem.horizon
+    events = Events(march.problem, _N_TIMES if march.problem.velocity_is_of_points else _FEW_TIMES)
     radius = march.radius_of(march.state, max(1e-2 * rtol, 1e-13) * march.sup_f)
     h, errors = _LARGEST_STEP * horizon, np.zeros(math.ceil(march.largest_radius) + 2)
     try:
@@ -48,7 +51,7 @@ def magnus(march, rtol):
                 begin = piece.begin if n_steps == 1 else t - h
                 before = march.look_ahead(t - begin)
                 step, radius_after, difference, gap = _try(march, t, t - begin, rtol, radius)
-                gap += events.missed(t, t - begin) * march.slope()
+                gap += events.missed(begin, t, t - _NODES * (t - begin))[0] * march.slope()
                 fading = -np.expm1(-_rates(march, t, len(errors)) * h)
                 # Errors of a mode that come again in each step add up to as many as live at a time.
                 lasting = np.minimum(1.0, h / horizon / np.maximum(fading, h / horizon))
@@ -68,32 +71,6 @@ def magnus(march, rtol):
     except FloatingPointError:
         march.overflow()
     march.time_error += float(errors.sum())
-
-
-class _Events:
-    """What the velocity does between the nodes of a step."""
-
-    def __init__(self, problem):
-        self._read = _histories.velocity_reader(problem)
-        times = _histories.irregular_times(problem.horizon, _N_TIMES if problem.velocity_is_of_points else _FEW_TIMES)
-        self._times, self._each = times, problem.horizon / len(times)
-        self._values = np.stack([np.ravel(self._read(float(t))) for t in times])
-
-    def missed(self, t, h):
-        """Displacement from t to t - h that the polynomial through the nodes of the step misses."""
-        first, last = np.searchsorted(self._times, (t - h, t))
-        if first == last:
-            return 0.0
-        at = np.concatenate([[0.0, 0.5, 1.0], *(0.5 * (k + np.array(_GAUSS)) for k in (0, 1))])
-        nodes = np.stack([np.ravel(self._read(max(t - c * h, 0.0))) for c in at])
-        # Lagrange's polynomials at the times in between.
-        x = (t - self._times[first:last]) / h
-        apart = at[:, None] - at + np.identity(len(at))
-        factors = (x[:, None, None] - at) / apart
-        factors[:, np.arange(len(at)), np.arange(len(at))] = 1.0
-        rest = np.abs(self._values[first:last] - factors.prod(axis=-1) @ nodes)
-        rest[rest < _ROUNDING * np.abs(self._values).max()] = 0.0
-        return float(rest.sum(axis=0).max()) * self._each
 
 
 def _rates(march, t, n_shells):

@@ -1,7 +1,8 @@
 """Potential and source: the march of u_s = v . grad u + nu lap u + c u + g, layer by layer, by Krylov steps.
 
 The source is a component of the state that stays 1: (w, 1)' = (A w + g, 0). With C = max c the solution operator
-multiplies sup norms by exp(C s) at most, so errors committed at s grow by exp(max(C, 0) (T - s)) at most.
+multiplies sup norms by exp(C s) at most, so errors committed at s grow by exp(max(C, 0) (T - s)) at most, and the
+earlier they are, the smaller they have to be.
 """
 
 import math
@@ -10,26 +11,34 @@ import numpy as np
 import scipy.fft
 
 from pde import grid
-from pde.fields import PeriodicField
 from pde.spectral import _data
 from pde.spectral._krylov import exponential_step
+
+# Largest growth within a step: what is lost at its end is counted as if at its beginning.
+_MOST_GROWTH = 1.0
+# The square of exp of more comes near the end of the range of the numbers.
+LARGEST_GROWTH = 300.0
 
 
 class Reaction:
     """Potential and source of a problem on the modes |k_i| <= k_max: their fields by layer, sizes, and errors.
 
-    `growth` is max(c, 0) T (0 in the norm "l1" of an equation in conservation form), `size` T max |g|, `missed` what
-    samples of callables miss, relative to sup |u| for the potential.
+    In the norm "l1" of an equation in conservation form nothing grows.
+
+    `growth` is max(c, 0) T, `strength` max |c| T, `size` T max |g|, `missed` what the samples of callables miss,
+    relative to sup |u| and absolute.
     """
 
     def __init__(self, problem, k_max, negligible, norm="sup"):
         self.problem, self.k_max, self.negligible, self.norm = problem, k_max, negligible, norm
         self.missed = {"potential": 0.0, "source": 0.0}
         self.layers = [{name: self._field(name, j) for name in self.missed} for j in range(problem.n_layers)]
-        tops = [part["potential"].on_grid(4 * part["potential"].n).max() for part in self.layers if part["potential"]]
-        self.growth = problem.horizon * max(0.0, *map(float, tops)) if tops and norm == "sup" else 0.0
+        potentials = [part["potential"] for part in self.layers if part["potential"]]
+        tops = [float(potential.on_grid(4 * potential.n).max()) for potential in potentials]
+        self.growth = problem.horizon * max(0.0, *tops) if tops and norm == "sup" else 0.0
+        self.strength = problem.horizon * max([potential.sup_norm() for potential in potentials], default=0.0)
         sizes = [part["source"].sup_norm() for part in self.layers if part["source"]]
-        self.size = problem.horizon * max(sizes, default=0.0) * math.exp(min(self.growth, 700))
+        self.size = problem.horizon * max(sizes, default=0.0) * math.exp(min(self.growth, LARGEST_GROWTH))
 
     def _field(self, name, layer):
         if getattr(self.problem, name) is None:
@@ -101,7 +110,7 @@ class _Operator:
 def react(march, rtol):
     """Take a march with a potential or a source to T, on all modes."""
     problem, reaction = march.problem, march.reaction
-    rate = rtol * march.sup_f / (10 * problem.horizon)
+    longest = problem.horizon * min(1.0, _MOST_GROWTH / max(reaction.growth, _MOST_GROWTH))
     missed = reaction.missed["potential"] * march.sup_f + math.ldexp(reaction.missed["source"], -march.exponent)
     try:
         for piece in march.pieces():
@@ -109,9 +118,13 @@ def react(march, rtol):
             operator = _Operator(march, velocity, reaction.layers[piece.layer], problem.nu)
             left, ahead = piece.duration, march.look_ahead(piece.duration, piece.layer)
             while left > 0:
-                step = exponential_step(operator, np.append(march.state, 1.0), left, rate)
+                # What is committed now grows until T.
+                later = reaction.growth * max(0.0, 1 - march.s / problem.horizon)
+                rate = rtol * march.sup_f * math.exp(-later) / (10 * problem.horizon)
+                part = left / math.ceil(left / longest * (1 - 1e-12))
+                step = exponential_step(operator, np.append(march.state, 1.0), part, rate)
                 march.n_products += step.n_products
-                growth = math.exp(min(reaction.growth * step.tau / problem.horizon, 700))
+                growth = math.exp(reaction.growth * step.tau / problem.horizon)
                 lost = max(operator.lost(state, step.tau) for state in (np.append(march.state, 1.0), step.state))
                 march.state = step.state[:-1]
                 left = 0.0 if step.tau >= left else left - step.tau
@@ -124,7 +137,7 @@ def react(march, rtol):
                     return
             before = march.tail_error
             march.count_missed(piece.duration, ahead, piece.layer)
-            march.tail_error = before + (march.tail_error - before) * math.exp(min(reaction.growth, 700))
+            march.tail_error = before + (march.tail_error - before) * math.exp(reaction.growth)
             march.arrive(piece)
     except FloatingPointError:
         march.overflow()

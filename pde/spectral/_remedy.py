@@ -1,11 +1,44 @@
-"""Advice for a spectral solution that is not resolved."""
+"""Where numbers are out of range, and what a user may do where the spectral solution is not resolved."""
 
 import math
 
 import numpy as np
 
+from pde.spectral._reaction import LARGEST_GROWTH
+
 # Points per side out of reach.
 _ABSURD = 2**16
+# Largest norm of the generator times T for which products mean anything.
+_LARGEST = 1e15
+# Tolerances below are lost in rounding.
+_LEAST_RTOL = 1e-13
+
+
+def out_of_range(problem, speed, k_max, reaction):
+    """Why the numbers leave the range of floating point, or that of its accuracy; "" if they do not."""
+    k = 2 * math.pi / problem.length * k_max
+    size = speed * k * problem.horizon + problem.nu * k**2 * problem.horizon + (reaction.strength if reaction else 0.0)
+    if not size < _LARGEST:
+        named = ", or max |c| T," if reaction and reaction.strength else ""
+        return (
+            f"max |v| T / length or sigma sqrt(T) / length{named} is out of range; choose units of length and time in "
+            "which these are near 1"
+        )
+    if reaction and not reaction.growth <= LARGEST_GROWTH:
+        return (
+            f"u may grow by exp(max c T), max c T = {reaction.growth:.3g}, beyond the range of the numbers; c less a "
+            "constant c_0 divides u by exp(c_0 T)"
+        )
+    return ""
+
+
+def in_time(march, method, error, tolerance):
+    """What would make the error in time smaller."""
+    if method == "ifrk4":
+        return f"shorten dt below {march.problem.horizon / march.n_steps:.3g}"
+    # Half of what it should be, as the estimate is in proportion to rtol.
+    wanted = 0.5 * march.rtol * tolerance / error if error > 0 else 0.0
+    return f"choose rtol <= {wanted:.1g}" if wanted >= _LEAST_RTOL else "choose a larger resolution"
 
 
 def remedy(problem, n):
@@ -17,7 +50,7 @@ def remedy(problem, n):
         steepest = max(problem.velocity_field(t, n).jacobian_sup_norm() for t in times)
     if not math.isfinite(steepest) or not math.isfinite(problem.nu):
         return "choose units of length and time in which sigma and v are near 1"
-    width = math.sqrt(problem.nu / steepest) if steepest else problem.length
+    width = min(math.sqrt(problem.nu / steepest), problem.length) if steepest else problem.length
     # Two points per layer width.
     wanted = max(8, 2 ** math.ceil(math.log2(2 * problem.length / width)))
     if wanted > _ABSURD:

@@ -16,13 +16,12 @@ from pde import grid
 from pde.spectral import _data
 from pde.spectral._fading import Fading
 from pde.spectral._modes import Modes
-from pde.spectral._reaction import Reaction
+from pde.spectral._reaction import LARGEST_GROWTH, Reaction
+from pde.spectral._remedy import out_of_range
 from pde.spectral._velocity import Velocity
 
 # Most evaluations of v . grad u in one call.
 MOST_PRODUCTS = 100_000
-# Largest norm of the generator times T for which products are meaningful.
-_LARGEST = 1e15
 
 
 class Piece(NamedTuple):
@@ -68,9 +67,8 @@ class March:
         self.largest_alias = 0.0 if data.aliases is None else 2 * float(data.aliases.max())
         self.s, self.n_steps, self.n_products, self.violation, self.times, self.sup_norms = 0.0, 0, 0, "", [], []
         self.is_at_limit, self.given_back = False, 0.0
-        k = 2 * math.pi / problem.length * k_max
         speed = max(float(np.abs(c).sum()) for c in self.velocity.spectra()[0])
-        self.out_of_range = not speed * k * problem.horizon + problem.nu * k**2 * problem.horizon < _LARGEST
+        self.out_of_range = out_of_range(problem, speed, k_max, self.reaction)
         self.record()
         for j in np.flatnonzero(save_at == problem.horizon):
             self.saved[j], self.saved_errors[j] = problem.terminal_on_grid(n), 0.0
@@ -93,7 +91,7 @@ class March:
         self.centre, self.half_range = float(high + low) / 2, float(high - low) / 2
         if self.reaction:
             size = math.ldexp(self.reaction.size, -self.exponent)
-            self.sup_f = math.exp(min(self.reaction.growth, 700)) * self.sup_f + size
+            self.sup_f = math.exp(min(self.reaction.growth, LARGEST_GROWTH)) * self.sup_f + size
             self.centre, self.half_range = 0.0, max(self.sup_f, float(high), -float(low))
             if self.reaction.norm == "l1":
                 self.sup_f, self.half_range = float(np.abs(values).mean()) + size, math.inf
@@ -136,7 +134,7 @@ class March:
                 truncation = min(later.bound(*beyond) + rest, now)
             if lost is not None:
                 truncation += self._first_residual(later, *lost, n_modes)
-            growing = math.exp(min(growth * s / self.problem.horizon, 700))
+            growing = math.exp(min(growth * s / self.problem.horizon, LARGEST_GROWTH))
             return growing * truncation, 0.0 if aliases is None else growing * later.bound(*aliases)
 
         return bound
@@ -241,7 +239,7 @@ class March:
     def finish(self):
         """End the march at once: f = 0 stays 0, and numbers out of range are meaningless."""
         if self.out_of_range and self.sup_f > 0:
-            self.violation = "unresolved: max |v| T / length or sigma sqrt(T) / length is out of range"
+            self.violation = "unresolved: " + self.out_of_range
             self.overflow()
         self.saved[:] = self.values()
         self.saved_errors[:] = self.error

@@ -257,3 +257,9 @@ def test_what_cannot_be_done_is_refused():
         with pytest.raises(FloatingPointError, match="take a smaller step_size than 1"):
             mean.update_weights(1.0)
         assert mean.weights.tolist() == [0.5, 0.5]
+
+
+def test_masked_weights_are_refused():
+    members = [torch.nn.Identity(), torch.nn.Identity()]
+    with pytest.raises(ValueError, match="weights must not be masked, got 1 masked values"):
+        FeynmanKacMean(members, weights=np.ma.array([0.5, 0.5], mask=[True, False]))

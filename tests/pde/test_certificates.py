@@ -310,3 +310,21 @@ def test_what_samples_do_not_bound_is_refused():
         bounds.certified_radius(band_limited(0, 0.2, n_layers=3), points, n_layers=4)
     with pytest.raises(pde.UnresolvedError):
         bounds.certified_radius(problems.figure4(0, 32, 0.003), points, method="spectral")
+
+
+@pytest.mark.parametrize("rule", ("trigonometric", "bilinear", "bicubic"))
+@pytest.mark.parametrize("exponent", [-540, -1000])
+def test_radii_do_not_depend_on_the_units_of_the_terminal_data(rule, exponent):
+    # Where squares underflow the bound of the slope was 0, and radii without limit were certified.
+    def problem(exponent):
+        x = grid.points(16)
+        velocity = 0.1 * np.stack([np.sin(2 * np.pi * x[..., 1]), np.sin(2 * np.pi * x[..., 0])])
+        values = np.ldexp(np.cos(2 * np.pi * x[..., 0]), exponent)
+        fields = (pde.PeriodicField(part, 1.0, rule) for part in (velocity, values))
+        return pde.ConvectionDiffusion(*fields, sigma=0.3)
+
+    points = random_points(5)
+    plain, tiny = (bounds.certified_radius(problem(each), points) for each in (0, exponent))
+    np.testing.assert_allclose(tiny, plain, rtol=1e-6)
+    sharp = [bounds.sharp_gradient_bound(problem(each)).bound for each in (0, exponent)]
+    assert np.ldexp(sharp[1], -exponent) == pytest.approx(sharp[0], rel=1e-6)

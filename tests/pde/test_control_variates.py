@@ -258,3 +258,16 @@ def test_overflow_is_no_result():
     problem = pde.ConvectionDiffusion(np.zeros((2, 8, 8)), terminal, sigma=0.1)
     with pytest.raises(FloatingPointError, match="not finite"):
         controlled_estimate(problem, [0.1, 0.2], 8, 2, control="heat")
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_means_and_errors_scale_with_the_terminal_data(control):
+    # Squares underflow below 2**-537.
+    problem, points = eigenfunction(), random_points(3)
+    values = problem.terminal_on_grid(problem.n)
+    plain = controlled_estimate(problem.with_terminal(values), points, 64, 8, control=control)
+    for exponent in (-400, -540, -1000):
+        small = problem.with_terminal(np.ldexp(values, exponent))
+        tiny = controlled_estimate(small, points, 64, 8, control=control)
+        np.testing.assert_allclose(np.ldexp(tiny.mean, -exponent), plain.mean, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(np.ldexp(tiny.stderr, -exponent), plain.stderr, rtol=1e-6)

@@ -22,6 +22,8 @@ from pde import convergence, feynman_kac, problems
 from pde.feynman_kac import _cuda as fk_cuda
 from pde.feynman_kac import _cuda_device, _increments, _moments
 from pde.feynman_kac._cuda import cuda
+from pde.feynman_kac._time_steps import TimeSteps
+from pde.feynman_kac._velocity_tables import VelocityTables
 
 KEYS = np.array([[0, 0], [0xFFFFFFFF, 0xFFFFFFFF], [0xA4093822, 0x299F31D0]], dtype=np.uint32)
 COUNTERS = np.array(
@@ -313,6 +315,70 @@ def test_bad_input_is_refused_at_the_door(changed, message):
 def test_layers_that_do_not_divide_the_steps_are_refused():
     with pytest.raises(ValueError, match="n_steps must be a multiple of the 4 layers on device='cuda', got n_steps=13"):
         fk_cuda.estimate_cuda(make_problem(n_layers=4), [0.1, 0.2], 4, 13)
+
+
+def sharp(x, t):
+    # 8 waves by 0.97: no band limit, and zero at t = 0.
+    wave = np.sin(2 * np.pi * t) / (1.03 - np.cos(16 * np.pi * x[..., 1]))
+    return np.stack([0.01 * wave, 0 * wave], axis=-1)
+
+
+def two_layers(rule):
+    # Equally many points, and four times as many waves in the second layer.
+    x = pde.grid.points(24)[..., 1] * 2 * np.pi
+    layers = [np.stack([np.sin(k * x), 0 * x]) for k in (1, 8)]
+    return pde.PeriodicField(np.stack(layers), 1.0, rule)
+
+
+@pytest.mark.parametrize(
+    ("velocity", "n"),
+    [
+        *((sharp, n) for n in (None, 32)),
+        (lambda t: np.sin(2 * np.pi * t) * np.moveaxis(sharp(pde.grid.points(64), 0.25), -1, 0), None),
+        *((two_layers(rule), None) for rule in ("trigonometric", "bicubic", "bilinear")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the velocity is not resolved")
+def test_callables_are_sampled_and_tabulated_as_on_the_cpu(velocity, n, monkeypatch):
+    found = []
+
+    class Run:
+        def __init__(self, problem, n_steps, n, key, common, members, dtype):
+            found.append((n, fk_cuda._Velocity(problem, n_steps, n, dtype)))
+
+        def estimate(self, starts, n_paths, bar):
+            return np.zeros(len(starts)), np.ones(len(starts))
+
+    monkeypatch.setattr(fk_cuda, "_why_no_device", lambda: None)
+    monkeypatch.setattr(fk_cuda, "_Run", Run)
+    problem = pde.ConvectionDiffusion(velocity, make_problem(n=32).terminal, sigma=0.1)
+    fk_cuda.estimate_cuda(problem, [0.1, 0.2], 4, 4, n=n)
+    tables = VelocityTables(problem, n)
+    steps = TimeSteps(problem, 4)
+    next(iter(tables.pieces(steps)))
+    ((n_there, there),) = found
+    assert n_there == tables.n
+    assert (there.degree, there.size) == tables.size
+    assert there.bytes == 8 * 2 * (tables.size[1] + tables.size[0] + 1) ** 2
+
+
+def test_what_samples_cannot_show_is_said_as_on_the_cpu(monkeypatch):
+    class Run:
+        def __init__(self, *arguments):
+            pass
+
+        def estimate(self, starts, n_paths, bar):
+            return np.full(len(starts), -1.0), np.full(len(starts), self.stderr)
+
+    monkeypatch.setattr(fk_cuda, "_why_no_device", lambda: None)
+    monkeypatch.setattr(fk_cuda, "_Run", Run)
+    problem = make_problem(f=pde.PeriodicField(np.where(np.eye(8) > 0, 1.0, -1.0), 1.0, "bilinear"))
+    Run.stderr = 0.0
+    with pytest.warns(RuntimeWarning, match="all 64 samples agree"):
+        fk_cuda.estimate_cuda(problem, [0.1, 0.2], 64, 4)
+    Run.stderr = np.inf
+    with pytest.raises(FloatingPointError, match="the standard error is not finite"):
+        fk_cuda.estimate_cuda(problem, [0.1, 0.2], 64, 4)
 
 
 @pytest.mark.parametrize("shape", [(1,), (2, 3), (7, 2), (16, 1)])

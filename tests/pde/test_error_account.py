@@ -324,3 +324,48 @@ def test_an_event_between_the_nodes_of_a_step_is_seen(begin, of_points):
     x = np.arange(16) / 16
     exact = np.exp(-2 * (0.2 * np.pi) ** 2) * np.cos(2 * np.pi * (x + 0.3))[:, None]
     assert np.abs(s.u - exact).max() <= s.error_estimate < 1e-6
+
+
+@pytest.mark.parametrize("of_points", [True, False])
+@pytest.mark.parametrize("dt", [0.05, 0.01])
+@pytest.mark.parametrize(
+    ("part", "width"), [(0.05, 0.3), (0.6, 0.3), (0.1, 0.9), (0.0, 50.0), (0.21, 50.0), (0.5, 50.0)]
+)
+def test_ifrk4_counts_what_happens_between_the_nodes_of_its_steps(part, width, dt, of_points):
+    # A pulse of uniform velocity that begins at a part of a step and lasts a part of one, or to the end: a jump.
+    begin = dt * (round(0.5 / dt) + part)
+    end = min(begin + width * dt, 1.0)
+    speed = 0.1 / (end - begin)
+
+    def at(x, t):
+        return np.stack([0.3 + speed * (begin <= t < end) + 0 * x[..., 0], 0 * x[..., 0]], axis=-1)
+
+    velocity = at if of_points else lambda t: np.moveaxis(at(pde.grid.points(4), t), -1, 0)
+    x = np.arange(16) / 16
+    problem = ConvectionDiffusion(velocity, np.cos(2 * np.pi * x)[:, None] * np.ones(16), sigma=0.1)
+    s = spectral.solve(problem, method="ifrk4", dt=dt, check=False, save_at=[0.0])
+    exact = np.exp(-0.005 * 4 * np.pi**2) * np.cos(2 * np.pi * (x + 0.3 + 0.1))[:, None]
+    error = np.abs(s.u - exact).max()
+    assert error <= s.error_estimate
+    assert s.saved_error_estimates[0] == pytest.approx(s.error_estimate, rel=1e-6)
+
+
+def test_ifrk4_keeps_its_small_error_for_velocities_smooth_in_time():
+    # v = 0.3 cos(2 pi t): the phase is an integral over a period, which vanishes.
+    f = np.cos(2 * np.pi * np.arange(12) / 12)[:, None] * np.ones(12)
+
+    def velocity(x, t):
+        return np.array([0.3, 0.0]) * np.cos(2 * np.pi * t) + 0 * x
+
+    s = spectral.solve(ConvectionDiffusion(velocity, f, sigma=0.2), 12, method="ifrk4", dt=1e-2)
+    assert held(s, np.exp(-0.02 * 4 * np.pi**2) * f)
+    # RK4 leaves dt**4 = 1e-8 times derivatives of order (2 pi)**4 / 2880, and of u.
+    assert s.error_estimate <= 1e-6
+    # And where times to be saved leave two steps each.
+    times = np.linspace(0, 1, 51)
+    assert (
+        spectral.solve(
+            ConvectionDiffusion(velocity, f, sigma=0.2), 12, method="ifrk4", dt=1e-2, save_at=times
+        ).error_estimate
+        <= 1e-6
+    )

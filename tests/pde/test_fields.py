@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pde import PeriodicField, _splines, fields, grid
-from pde.convergence import observed_order
+from pde.convergence import l2_norm, observed_order
 
 EPS = np.finfo(float).eps
 RULES = ("trigonometric", "bilinear", "bicubic")
@@ -478,3 +478,16 @@ def test_grids_of_no_positive_size_are_refused(rule, n):
     for method in methods[:3] if rule == "bilinear" else methods:
         with pytest.raises(ValueError, match=r"n must be an integer.*, got n="):
             method(n)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("exponent", [-400, -540, -1000, 530])
+def test_norms_scale_with_the_field(rule, exponent):
+    # Squares underflow below 2**-537 and overflow above 2**512.
+    for shape in ((7, 7), (2, 7, 7)):
+        values = random_values(*shape)
+        plain, scaled = (PeriodicField(part, 1.0, rule) for part in (values, np.ldexp(values, exponent)))
+        for name in ("sup_norm", "jacobian_sup_norm"):
+            ratio = np.ldexp(getattr(scaled, name)(), -exponent) / getattr(plain, name)()
+            assert abs(ratio - 1) < 1e3 * EPS, (name, shape)
+    assert np.ldexp(l2_norm(np.ldexp(values, exponent)), -exponent) == pytest.approx(l2_norm(values), rel=16 * EPS)

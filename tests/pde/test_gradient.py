@@ -127,3 +127,16 @@ def test_bad_input_is_refused_at_the_door(changed, message):
     arguments = {"problem": problems.fourier_mode(), "points": [[0.1, 0.2]], "n_paths": 32, "n_steps": 2} | changed
     with pytest.raises(ValueError, match=message):
         feynman_kac.gradient(arguments.pop("problem"), arguments.pop("points"), **arguments)
+
+
+@pytest.mark.parametrize("ways", [{"sobol": True}, {"method": "pathwise", "sobol": True}, {}], ids=str)
+def test_means_errors_and_window_scale_with_the_terminal_data(ways):
+    # Squares underflow below 2**-537.
+    problem, points = problems.constant_velocity(sigma=0.3), random_points(3)
+    values, options = problem.terminal_on_grid(problem.n), ways | {"n_paths": 256, "n_steps": 8}
+    plain = feynman_kac.gradient(problem.with_terminal(values), points, **options)
+    for exponent in (-400, -540, -1000):
+        tiny = feynman_kac.gradient(problem.with_terminal(np.ldexp(values, exponent)), points, **options)
+        assert tiny.window == plain.window
+        np.testing.assert_allclose(np.ldexp(tiny.mean, -exponent), plain.mean, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(np.ldexp(tiny.stderr, -exponent), plain.stderr, rtol=1e-9)

@@ -200,3 +200,14 @@ def test_overflow_is_no_result():
     problem = pde.ConvectionDiffusion(np.zeros((2, 8, 8)), terminal, sigma=0.1)
     with pytest.raises(FloatingPointError, match="not finite"):
         quasi_estimate(problem, [0.1, 0.2], 8, 2)
+
+
+@pytest.mark.parametrize("exponent", [-400, -540, -1000])
+def test_the_standard_error_scales_with_the_terminal_data(exponent):
+    # Powers of two scale without rounding, down to the smallest normal number.
+    problem, points = eigenfunction(), random_points(5)
+    values = problem.terminal_on_grid(problem.n)
+    both = (problem.with_terminal(np.ldexp(values, each)) for each in (0, exponent))
+    plain, tiny = (quasi_estimate(each, points, 16, 4, 8) for each in both)
+    np.testing.assert_allclose(np.ldexp(tiny.mean, -exponent), plain.mean, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(np.ldexp(tiny.stderr, -exponent), plain.stderr, rtol=1e-9)

@@ -70,3 +70,42 @@ def test_what_the_solver_cannot_do_it_refuses_by_name():
     steady = ConvectionDiffusion(STILL, np.cos(X), sigma=0.3, potential=1.0)
     with pytest.raises(ValueError, match="method='ifrk4' and this velocity does not support a potential"):
         spectral.solve(steady, method="ifrk4")
+
+
+@pytest.mark.parametrize("rate", [5.0, 30.0, 250.0])
+def test_growth_by_a_large_potential_costs_no_relative_accuracy(rate):
+    # A constant potential multiplies the solution without one by exp(c T).
+    velocity = np.stack([np.sin(Y), np.sin(X)])
+    plain = spectral.solve(ConvectionDiffusion(velocity, np.cos(X), sigma=0.3), rtol=1e-10)
+    s = spectral.solve(ConvectionDiffusion(velocity, np.cos(X), sigma=0.3, potential=rate))
+    error = np.abs(s.u * np.exp(-rate) - plain.u).max()
+    # rtol = 1e-8 is relative to exp(c T) max |f|; it was exp(c T) times as large.
+    assert error <= min(1e-7, 2 * s.error_estimate * np.exp(-rate) + 1e-10)
+    assert s.error_estimate * np.exp(-rate) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"potential": 400.0}, r"max c T = 400, beyond the range of the numbers; c less a constant c_0 divides u by"),
+        ({"potential": -1e20}, r"max \|c\| T, is out of range; choose units"),
+        ({"potential": -1e300}, r"max \|c\| T, is out of range; choose units"),
+    ],
+)
+def test_potentials_out_of_range_are_refused_with_a_remedy_that_the_method_has(changes, remedy):
+    problem = ConvectionDiffusion(STILL, np.cos(X), sigma=0.3, **changes)
+    with pytest.raises(spectral.UnresolvedError, match=remedy) as refused:
+        spectral.solve(problem)
+    assert "dt" not in str(refused.value)
+    assert "try n" not in str(refused.value)
+
+
+def test_the_remedy_for_an_error_in_time_is_an_option_of_the_method():
+    # rtol = 0.5 leaves an error in time beyond the resolution.
+    problem = ConvectionDiffusion(np.stack([np.sin(Y), np.sin(X)]), np.cos(X), sigma=0.3, potential=np.cos(Y))
+    with pytest.raises(
+        spectral.UnresolvedError, match=r"estimated error in time .*; choose rtol <= ([\d.e-]+)"
+    ) as refused:
+        spectral.solve(problem, rtol=0.5, resolution=1e-9)
+    wanted = float(str(refused.value).split("rtol <= ")[1].split(";")[0])
+    assert spectral.solve(problem, rtol=wanted, resolution=1e-9).resolved

@@ -394,7 +394,7 @@ def test_step_beyond_the_stability_limit_is_refused():
 
 def test_step_too_long_for_the_accuracy_is_refused():
     problem = problems.constant_velocity((1.0, 0.0), (2, 0), sigma=0.01, n=16)
-    with pytest.raises(UnresolvedError, match=r"estimated error in time .* shorten dt below 0\.0625"):
+    with pytest.raises(UnresolvedError, match=r"estimated error in time .*; shorten dt below 0\.0625"):
         solve(problem, method="ifrk4", dt=1 / 16)
 
 
