@@ -122,7 +122,7 @@ def estimate(
         If points has another shape or is not finite, n_paths, n_steps or n_shards is out of range, an option is
         unknown or does not go with another or with the problem, rng is not a seed, the checkpoint is damaged, has no
         directory or belongs to another call, joblib's backend is "multiprocessing", the drift of a step in float32
-        crosses a quarter of a period, or sigma sqrt(horizon) 2**26 periods (in float32, 2**10).
+        crosses a quarter of a period, or sigma sqrt(horizon) is above 2**26 periods (in float32, 2**10).
     RuntimeError
         If workers keep dying, or there is no CUDA device.
     FloatingPointError
