@@ -62,8 +62,6 @@ def correlation(weight):
 
 def choose(layers, seed, layer=None):
     """The layer named, or one drawn at random, the same for the same seed >= 0."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     if layer is None:
         return layers[np.random.default_rng(seed).integers(len(layers))]
     if layer not in layers:

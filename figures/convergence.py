@@ -44,8 +44,6 @@ LAWS = {"gaussian": (BLUE, "o", "Gaussian"), "laplace": (RED, "s", "Laplace")}
 
 def compute(*, quick=False, seed=0):
     """`bias` and `bias_stderr` (w, l) of laws and depths, (a); `error` (w, k, d) of laws, depths and draws, (b)."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     n_layers = 2 ** np.arange(2, 6 if quick else 8)
     n_bias_draws = 1000 if quick else 1500
     n_draws = 2 ** np.arange(2, 7 if quick else 9)

@@ -59,8 +59,6 @@ DODGE = 0.16
 
 def compute(*, quick=False, seed=0, runs=None, data=None):
     """`trained_sigma` (m, s, 3): mean, 10 and 90 % of models and time steps; `untrained_sigma` (s, 3); and others."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     if runs is None and data is None and _shipped.is_there("effective_diffusion"):
         return _shipped.load("effective_diffusion")
     n_images = N_QUICK if quick else N_IMAGES

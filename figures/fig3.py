@@ -50,8 +50,6 @@ SYMBOLS = {"batch norm": ("B", r"\ominus"), "convolution": ("C", r"\otimes")}
 
 def compute(*, quick=False, seed=0, runs=None, data=None):
     """Boxes `block_*` (b,) of (a); `curve` (t, p, 2) and `along` (q, p), u on the curves, of (b); states of (c)."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     model, name, source, x, y, classes = _pictured(runs, data, quick)
     return _characteristics(quick, seed) | _hidden(model, x, y, classes) | {
         "model": np.array(name), "source": np.array(source),

@@ -48,7 +48,7 @@ COLOURS, MARKERS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY), "osD^v<"
 def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None, sigmas=(0.0, 0.01, 0.1)):
     """`sigma` (m,), `u` and `stderr` (m, n, n), `terminal` (n, n), `velocity` (2, n, n), and the evidence."""
     n = (48 if quick else 128) if n is None else n
-    sigmas = _check(method, n, sigmas, seed)
+    sigmas = _check(method, n, sigmas)
     n_paths, n_steps, n_sweep_paths = (32, 200, 8) if quick else (256, round(1 / PAPER_DT), 32)
     # Few steps are sooner taken in double precision, whose loop takes half as long to compile.
     dtype = "float64" if quick else "float32"
@@ -97,13 +97,11 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None
     }
 
 
-def _check(method, n, sigmas, seed):
+def _check(method, n, sigmas):
     if method not in METHODS:
         raise ValueError(f"--method must be one of {', '.join(METHODS)}, got {method}")
     if n < 16:
         raise ValueError(f"--n must be >= 16 to hold the terminal datum, got {n}")
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     sigmas = [float(sigma) for sigma in sigmas]
     # A standard deviation of a thousand periods is uniform noise to the last bit.
     if not sigmas or not all(0 <= s <= 1000 for s in sigmas) or len(set(sigmas)) < len(sigmas):

@@ -53,8 +53,6 @@ WHITE = 255
 
 def compute(*, quick=False, seed=0, runs=None, data=None, images=None):
     """`images` (i, h, w, c) and `adversarial` (a, i, h, w, c) in [0, 1], `change` (a, i); predictions."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     n_eot, n_draws = (N_EOT_QUICK, N_DRAWS_QUICK) if quick else (N_EOT, N_DRAWS)
     chosen = [group[0] for group in _runs.find(runs, WANTED).values()]
     dataset = _runs.load_data(chosen[0], data)

@@ -40,8 +40,6 @@ def compute(*, quick=False, seed=0):
     `asked`, `error` and `cost` (e,) of multilevel Monte Carlo, the same of plain Monte Carlo (p,) and of `solve_to`
     (s,), the levels (l,), and the options' gains (o,). `quick`: fewer points, and accuracies a few times coarser.
     """
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     problem = _problem(seed)
     n_points, finest, count = (48, 4e-3, 4) if quick else (100, 1e-3, 7)
     points = np.random.default_rng([seed, 1]).random((n_points, 2))

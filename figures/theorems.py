@@ -50,8 +50,6 @@ SIGMA_LABEL = "σ (length / time$^{1/2}$)"
 
 def compute(*, quick=False, seed=0):
     """`smooth_*` (f, m) and `rough_*` (s,); `time_*` (t,) and `wide_*` (w,), the counterexample; `hoelder*` (s, a)."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     smooth = np.array([0.05, 0.1, 0.2, 0.3] if quick else [0.02, 0.03, 0.05, 0.1, 0.2, 0.3])
     rough = np.array([0.003, 0.03, 0.1, 0.3] if quick else [0.003, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3])
     n_times = 5 if quick else 10

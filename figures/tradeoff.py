@@ -58,8 +58,6 @@ def compute(*, quick=False, seed=0):
     `natural`; `exact_lower`, `exact_upper` and `certified` with an axis of the radii; `attacked` with one of the
     attack's; `field` (d, t, s, n, n), u of the first seed; `x` (d, m, 2) and `y` (d, m), the test points.
     """
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     names, sigmas, n_seeds, n_test = (DATASETS[:1], SIGMAS[:2], 2, 40) if quick else (DATASETS, SIGMAS, 5, 150)
     n_iter, n_attack = (40, 2) if quick else (N_ITER, N_ATTACK)
     found = {key: [] for key in ("natural", "lower", "upper", "certified", "attacked", "field")}

@@ -40,8 +40,6 @@ LARGE = 3.0
 
 def compute(*, quick=False, seed=0):
     """`network`, `u` (m, m), `z_trained`, `z_finest` (m, m); `layers`, `gap` (r,); `draws`, `error` (d,)."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     net = _trained(40 if quick else N_ITER, seed)
     m, n_draws, substeps = (16, 128, (1, 2, 4)) if quick else (48, 1024, (1, 2, 4, 8, 16))
     return compare(net, m, n_draws, substeps, seed)

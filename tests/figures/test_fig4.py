@@ -244,7 +244,6 @@ def test_one_seed_gives_one_set_of_arrays(data):
     [
         ({"method": "best"}, "--method must be one of auto, spectral, feynman-kac, got best"),
         ({"n": 15}, "--n must be >= 16 to hold the terminal datum, got 15"),
-        ({"seed": -1}, "--seed must be >= 0, got -1"),
         ({"sigmas": ()}, "--sigmas must be different numbers in [0, 1000]"),
         ({"sigmas": (0.1, 0.1)}, "--sigmas must be different numbers in [0, 1000], got 0.1 0.1"),
         ({"velocity": "wind"}, "velocity must be one of"),

@@ -1,6 +1,5 @@
 """Figure 6: images, attacks and answers against forward passes and a step of our own; the picture; errors."""
 
-import json
 from functools import partial
 from types import SimpleNamespace
 
@@ -193,17 +192,10 @@ def test_grey_images_are_drawn_grey():
     assert fig6.WHITE == 255
 
 
-def test_command_writes_picture_data_and_provenance_and_replot_draws_the_same(tmp_path, monkeypatch):
+def test_command_writes_files_and_replot_draws_the_same_picture(tmp_path, monkeypatch, check_command):
     monkeypatch.setattr(fig6, "compute", lambda *, images, **_: made_up(place=np.array([float(i) for i in images])))
-    run("--images", 5, 6, "--runs", tmp_path, "--out", tmp_path / "out")
-    out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["fig6.json", "fig6.npz", "fig6.png"]
-    assert json.loads((out / "fig6.json").read_text())["images"] == [5, 6]
-    before = (out / "fig6.png").read_bytes()
-    (out / "fig6.png").unlink()
-    monkeypatch.setattr(fig6, "compute", None)
-    run("--replot", "--out", out)
-    assert (out / "fig6.png").read_bytes() == before
+    record, _, _ = check_command(fig6, "--images", 5, 6, "--runs", tmp_path)
+    assert record["images"] == [5, 6]
 
 
 @pytest.mark.parametrize(

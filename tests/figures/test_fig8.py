@@ -1,7 +1,5 @@
 """Figures 8 and 9: one layer and one scale for both, weights where the picture shows them, files, errors."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -91,20 +89,12 @@ def test_help_tells_of_the_layer(capsys):
 
 
 @BOTH
-def test_command_writes_files_and_replot_draws_the_same_picture(name, figure, quick_runs, tmp_path, capsys):
-    run(figure, "--quick", "--runs", quick_runs, "--layer", LAYER, "--out", tmp_path)
-    assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.{end}") for end in ("png", "npz", "json")]
-    assert json.loads((tmp_path / f"{name}.json").read_text())["layer"] == LAYER
-    first = (tmp_path / f"{name}.png").read_bytes()
-    assert len(first) < 200_000
-    (tmp_path / f"{name}.png").unlink()
-    run(figure, "--replot", "--out", tmp_path)
-    assert (tmp_path / f"{name}.png").read_bytes() == first
+def test_command_writes_files_and_replot_draws_the_same_picture(
+    name, figure, quick_runs, tmp_path, capsys, check_command
+):
+    record, _, picture = check_command(figure, "--quick", "--runs", quick_runs, "--layer", LAYER)
+    assert record["layer"] == LAYER
+    assert len(picture) < 200_000
     with pytest.raises(SystemExit):
-        run(figure, "--replot", "--layer", "stages.2.2.branch.2", "--out", tmp_path)
+        run(figure, "--replot", "--layer", "stages.2.2.branch.2", "--out", tmp_path / "out")
     assert "--layer needs other data: run without --replot" in capsys.readouterr().err
-
-
-def test_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="--seed must be >= 0, got -1"):
-        _kernels.choose(["a"], -1)

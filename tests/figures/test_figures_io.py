@@ -1,6 +1,7 @@
 """What the figures share: one line for every error, and files that appear whole or not at all."""
 
 import contextlib
+import importlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -354,6 +355,16 @@ def test_a_figure_that_does_not_exist_is_one_line_and_status_2(capsys, monkeypat
         figures_main(["fig4", "fig99"])
     assert stop.value.code == 2
     assert one_line(capsys) == f"python -m figures: error: no figure fig99; there are {', '.join(FIGURES)}"
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_refuses_a_negative_seed(name, tmp_path, capsys):
+    pytest.importorskip("torch")
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(f"figures.{name}").main(["--seed", "-1", "--out", str(tmp_path / "new")])
+    assert stop.value.code == 2
+    assert one_line(capsys).endswith("--seed must be >= 0, got -1")
     assert names(tmp_path) == []
 
 

@@ -162,22 +162,12 @@ def test_findings_of_made_up_data():
     assert masked["models"]["en1_resnet20"]["may_be_masked"]
 
 
-def test_command_writes_and_replots_the_same_picture(tmp_path, monkeypatch, capsys):
-    asked = {}
-    monkeypatch.setattr(robustness_curve, "compute", lambda **options: asked.update(options) or made_up())
-    run("--n-images", 30, "--runs", tmp_path, "--out", tmp_path)
-    names = [f"robustness_curve.{end}" for end in ("png", "npz", "json")]
-    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in names]
-    assert (asked["n_images"], asked["quick"], asked["runs"]) == ("30", False, tmp_path)
-    picture = (tmp_path / names[0]).read_bytes()
+def test_command_writes_files_and_replot_draws_the_same_picture(tmp_path, monkeypatch, check_command):
+    options = {}
+    monkeypatch.setattr(robustness_curve, "compute", lambda **given: options.update(given) or made_up())
+    _, _, picture = check_command(robustness_curve, "--n-images", 30, "--runs", tmp_path)
+    assert (options["n_images"], options["quick"], options["runs"]) == ("30", False, tmp_path)
     assert 10_000 < len(picture) < 200_000
-
-    def compute(**_):
-        raise AssertionError("--replot computes")
-
-    monkeypatch.setattr(robustness_curve, "compute", compute)
-    run("--replot", "--out", tmp_path)
-    assert (tmp_path / names[0]).read_bytes() == picture
 
 
 def test_picture_is_drawn_from_the_quick_data(data):
