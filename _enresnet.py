@@ -24,10 +24,12 @@ __all__ = [
     "__version__",
     "as_typed",
     "check_pde",
+    "commit",
     "complain",
     "in_one_line",
     "name_options",
     "output_path",
+    "portable",
     "prog",
     "quiet_imports",
     "read_record",
@@ -185,6 +187,24 @@ def read_record(path):
 
 def _digest(values):
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def commit():
+    """Return the commit of this checkout, or None outside of one."""
+    import subprocess
+
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def portable(word):
+    """Reduce an absolute path to its last name: records are committed, and directories differ between machines."""
+    option, equals, value = word.rpartition("=")
+    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def output_path(word):

@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
-from bridge import FeynmanKacMean, NoisyResidual, ResNetSDE, noise_from, noise_off
+from bridge import NoisyResidual, ResNetSDE, noise_from, noise_off
 from figures import _runs, _shipped
 from figures._cli import make_main
 from figures._runs import comparable
@@ -40,6 +40,7 @@ from figures._style import GREY, network
 from nets import data as image_sets
 from nets import models, seeds
 from nets.evaluation import balanced_order
+from nets.sparsity import members
 
 __all__ = ["compute", "findings", "main", "plot", "walk"]
 
@@ -79,10 +80,10 @@ def compute(*, quick=False, seed=0, runs=None, data=None):
                 fresh = models.build(**run.config["model"], seed=seeds.derive(seed, f"{name} untrained", place))
                 _adapt(fresh, train, seeds.make_generator(seed, f"{name} adapt", place))
                 generator = seeds.make_generator(seed, f"{name} noise", place)
-                found = [_measure(member, model, x, generator) for member in _members(model)]
+                found = [_measure(member, model, x, generator) for member in members(model)]
                 trained[name] += found
                 networks += [(row, one["sigma"].mean(1)) for one in found]
-                untrained += [_measure(member, fresh, x, generator) for member in _members(fresh)]
+                untrained += [_measure(member, fresh, x, generator) for member in members(fresh)]
                 bar.update()
     everybody = [run for group in groups.values() for run in group]
     return _arrays(trained, untrained, networks) | {
@@ -91,10 +92,6 @@ def compute(*, quick=False, seed=0, runs=None, data=None):
         "run": np.array([run.name for run in everybody]),
         "run_model": np.array([name for name, group in groups.items() for _ in group]),
     }  # fmt: skip
-
-
-def _members(model):
-    return model.net.members if isinstance(model.net, FeynmanKacMean) else [model.net]
 
 
 def _adapt(model, x, generator):

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures import _architecture
-from figures._architecture import from_arrays
+from figures._architecture import from_arrays, model_option
 from figures._boxes import arrow, blank, box, number, plus, text
 from figures._cli import make_main
 from figures._style import label
@@ -157,14 +157,7 @@ def _key(axes, boxes, width):
         text(axes, left + size * k + 0.75, 0.3, words, ha="left", fontsize=8.5)
 
 
-main = make_main(
-    "fig2",
-    __doc__,
-    compute=compute,
-    plot=plot,
-    findings=findings,
-    options={"model": {"default": MODEL, "help": f"network to draw (default {MODEL})"}},
-)
+main = make_main("fig2", __doc__, compute=compute, plot=plot, findings=findings, options=model_option(MODEL))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from tqdm import tqdm
 import pde
 from figures import fig4
 from figures._cli import make_main
+from figures._plane import resolved
 from figures._style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, letter
 from pde import bounds
 from pde.feynman_kac import gradient
@@ -74,7 +75,7 @@ def _smooth(sigmas, quick, seed, bar):
     for row, family in enumerate(SMOOTH):
         for column, sigma in enumerate(sigmas):
             problem = pde.problems.figure4(seed, sigma=float(sigma), velocity=family)
-            solution = _resolved(problem)
+            solution = resolved(problem, (problem.n, 2 * problem.n, 4 * problem.n), RESOLUTION)
             data["smooth_n"][row, column] = len(solution.u)
             data["smooth_measured"][row, column] = bounds.largest_gradient(solution.field).found
             found, gamma = _bounds(problem)
@@ -103,15 +104,6 @@ def _steepest_pair(u):
     axis, *place = np.unravel_index(np.abs(differences).argmax(), differences.shape)
     along = np.eye(2)[axis]
     return (np.array(place) + along / 2) / n, along * np.sign(differences[axis][tuple(place)])
-
-
-def _resolved(problem):
-    """The spectral solution on the smallest grid that resolves it."""
-    for n in (problem.n, 2 * problem.n):
-        solution = pde.spectral.solve(problem, n, rtol=1e-6, resolution=RESOLUTION, check=False)
-        if solution.resolved:
-            return solution
-    return pde.spectral.solve(problem, 4 * problem.n, rtol=1e-6, resolution=RESOLUTION)
 
 
 def _rough(sigmas, quick, seed, bar):
