@@ -33,11 +33,13 @@ __all__ = [
     "prog",
     "quiet_imports",
     "read_record",
+    "renamed",
     "run",
     "sealed",
     "silence_interrupts",
     "unsealed",
     "writable_directory",
+    "write_record",
 ]
 
 __version__ = "0.1.0"
@@ -185,8 +187,29 @@ def read_record(path):
     return unsealed(path.read_text(encoding="utf-8"))
 
 
+def write_record(path, record, **options):
+    """Write `sealed` of a record into a file, completely or not at all."""
+    with renamed(path) as draft:
+        draft.write_text(sealed(record, **options), encoding="utf-8")
+
+
 def _digest(values):
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def renamed(path):
+    """Yield a temporary path beside `path`, to which it is renamed at the end, after synchronising with the disk."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        # Some libraries create files that only their owner can read.
+        draft.chmod(0o644)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def commit():

@@ -21,11 +21,10 @@ class OneLineParser(_enresnet.OneLineParser):
             "--out", type=_enresnet.output_path, default=Path("out"), help="output directory (default out)"
         )
 
-    def add_networks(self, *, data=True):
+    def add_networks(self):
         """Add the options that choose the trained networks."""
         self.add_argument("--runs", type=Path, help="directory of finished runs (default: the networks that ship)")
-        if data:
-            self.add_argument("--data", help="path of their images (default: those that ship)")
+        self.add_argument("--data", help="path of their images (default: those that ship)")
 
 
 def run(main, prog, arguments):

@@ -13,7 +13,7 @@ with app.setup:
     from lessons._drawing import as_image
     from lessons._exercise import verdict
     from lessons._figures.balls import DISTANCE, INPUTS, SPACING, draw_balls, draw_noise, problem_of
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._source import show_source
 
 
@@ -129,13 +129,7 @@ def _(answer):
 @app.cell
 def _():
     _source = show_source(pde.bounds.smoothing_radius)
-    mo.vstack(
-        [
-            mo.md("## The lines of our code\nThe radius of a smoothed classifier:"),
-            _source,
-            links("diffusion_as_certificate"),
-        ]
-    )
+    closing("diffusion_as_certificate", "The radius of a smoothed classifier:", _source)
     return
 
 

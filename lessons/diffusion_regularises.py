@@ -13,7 +13,7 @@ with app.setup:
     from lessons._drawing import as_image
     from lessons._exercise import verdict
     from lessons._figures.boundary import FINE, crossing, draw, field_at_zero, in_units
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._source import show_source
 
     VELOCITIES = {"smooth, four modes": "band-limited", "the paper's: random on each grid point": "grid-noise"}
@@ -147,9 +147,7 @@ def _(answer):
 @app.cell
 def _():
     _source = show_source(pde.bounds.sharp_gradient_bound, first="oscillation, spread", last="return SharpBound")
-    mo.vstack(
-        [mo.md("## The lines of our code\nThe sharp bound, in logarithms:"), _source, links("diffusion_regularises")]
-    )
+    closing("diffusion_regularises", "The sharp bound, in logarithms:", _source)
     return
 
 

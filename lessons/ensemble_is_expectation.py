@@ -22,7 +22,7 @@ with app.setup:
         one_draw_allowed,
         paired_difference,
     )
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._planar import noise_scaled, spirals, train
     from lessons._source import show_source
     from nets.attacks import Objective
@@ -157,14 +157,7 @@ def _(answer, deviation, mean, model, point):
 def _():
     _mean = show_source(bridge.FeynmanKacMean.forward, first="return self._sum(member")
     _eot = show_source(Objective.gradient, first="for _ in range(self.n_eot)", last="return tuple")
-    mo.vstack(
-        [
-            mo.md("## The lines of our code\nThe mean over members and draws; the gradient of an attack:"),
-            _mean,
-            _eot,
-            links("ensemble_is_expectation"),
-        ]
-    )
+    closing("ensemble_is_expectation", "The mean over members and draws; the gradient of an attack:", _mean, _eot)
     return
 
 

@@ -14,7 +14,7 @@ with app.setup:
     import pde
     from lessons._drawing import BLUE, RED, as_image, new_figure
     from lessons._exercise import verdict
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._source import show_source
 
 
@@ -140,14 +140,7 @@ def _(answer, paths, problem, x0):
 def _():
     _step = show_source(bridge.NoisyResidual._add, first='scale == "additive"', last="return torch.add")
     _mean = show_source(bridge.FeynmanKacMean.forward, first="draws = self.draws", last="return mean")
-    mo.vstack(
-        [
-            mo.md("## The lines of our code\nThe noise of a block, and the average over draws of it:"),
-            _step,
-            _mean,
-            links("noise_makes_euler_maruyama"),
-        ]
-    )
+    closing("noise_makes_euler_maruyama", "The noise of a block, and the average over draws of it:", _step, _mean)
     return
 
 

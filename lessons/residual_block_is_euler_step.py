@@ -14,7 +14,7 @@ with app.setup:
     import pde
     from lessons._drawing import BLUE, GREEN, GREY, RED, as_image, new_figure
     from lessons._exercise import verdict
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._source import show_source
 
 
@@ -142,7 +142,7 @@ def _(answer, decay):
 @app.cell
 def _():
     _source = show_source(bridge.NoisyResidual.forward, first="start, branch", last="y = torch.add")
-    mo.vstack([mo.md("## The line of our code"), _source, links("residual_block_is_euler_step")])
+    closing("residual_block_is_euler_step", "The step of a residual block:", _source)
     return
 
 

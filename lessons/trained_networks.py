@@ -13,7 +13,7 @@ with app.setup:
     from lessons._drawing import as_image
     from lessons._exercise import verdict
     from lessons._figures.steps import draw_refinement, draw_steps, largest_slopes, noiseless, other_steps
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._planar import noise_scaled, spirals, train
     from lessons._source import show_source
 
@@ -145,14 +145,7 @@ def _(answer):
 def _():
     _rate = show_source(bridge.ResNetSDE._coefficients, first="rate = ", last="return")
     _part = show_source(bridge.NoisyResidual.substep, first="part = ", last="part._whole_dt")
-    mo.vstack(
-        [
-            mo.md("## The lines of our code\nThe drift and the diffusion of a block, and a part of it:"),
-            _rate,
-            _part,
-            links("trained_networks"),
-        ]
-    )
+    closing("trained_networks", "The drift and the diffusion of a block, and a part of it:", _rate, _part)
     return
 
 

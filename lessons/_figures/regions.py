@@ -22,9 +22,9 @@ __all__ = [
 ]
 
 
-def accuracy(model, x, y, n_draws, seed=0):
+def accuracy(model, x, y, n_draws):
     """Return the share of points x (n, 2) whose mean output over n_draws draws is in the class y (n,)."""
-    return float(is_right(model, x, y, n_draws, seed).mean())
+    return float(is_right(model, x, y, n_draws).mean())
 
 
 def is_right(model, x, y, n_draws, seed=0):

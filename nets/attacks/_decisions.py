@@ -155,6 +155,15 @@ class Best:
     def deceives(self, logits, y):
         return (logits.argmax(1) == y) == self.targeted
 
+    def runs(self, targets, n_restarts):
+        """Yield restart, target classes (or None) and indices of the images to be attacked, until none is left."""
+        for target in targets:
+            for restart in range(n_restarts):
+                images = self.right.nonzero().flatten()
+                if not len(images):
+                    return
+                yield restart, None if target is None else target[images], images
+
     def offer(self, images, candidates, logits):
         """Take the better of the candidates (n_chosen, ...) for the images with these indices (n_chosen,)."""
         y = self.y[images]

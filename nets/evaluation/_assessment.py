@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 import _enresnet
-from nets import checkpoint, red_flags, seeds
+from nets import red_flags, seeds
 from nets.evaluation._report import gradient_mask, notes
 from nets.evaluation._rows import accuracies_for_flags, differing_flags, make_row, worst_rows
 from nets.evaluation._setup import Options, exact, prepare
@@ -146,6 +146,5 @@ def _red_flags(setup, outcomes):
         found = red_flags.check(runner.model, x, y, **options, generator=generator)
         flags = {"n_images": len(x), "n_eot": n_eot, **compared, "found": [asdict(flag) for flag in found]}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with checkpoint.renamed(path) as draft:
-            draft.write_text(_enresnet.sealed(flags), encoding="utf-8")
+        _enresnet.write_record(path, flags)
     return flags | {"found": [asdict(flag) for flag in differing_flags(outcomes)] + flags["found"]}

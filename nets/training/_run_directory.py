@@ -202,7 +202,7 @@ class Run:
             raise ValueError(f"{path} belongs to another run, with {'; '.join(differing[:3])}")
 
     def _write_text(self, name, text):
-        with checkpoint.renamed(self.directory / name) as draft:
+        with _enresnet.renamed(self.directory / name) as draft:
             draft.write_text(text, encoding="utf-8", newline="")
 
     def _write_metrics(self):
