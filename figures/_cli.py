@@ -82,7 +82,7 @@ def _parser(name, doc, options, of_networks):
         parser.add_networks()
     for option, described in options.items():
         parser.add_argument(f"--{option}", **described)
-    parser.add_argument("--format", choices=_io.FORMATS, default="png", help="of the picture (default png)")
+    parser.add_argument("--format", choices=_io.FORMATS, default="png", help="file format of the picture (default png)")
     parser.add_argument("--replot", action="store_true", help=f"draw again from {name}.npz, without computing")
     return parser
 

@@ -22,7 +22,7 @@ __all__ = ["FORMATS", "load_data", "output_directory", "provenance", "save_all",
            "write_json"]  # fmt: skip
 
 PACKAGES = ("numpy", "scipy", "numba", "matplotlib")
-# Listed where a figure has used it.
+# Listed only if the figure has imported it.
 NETWORKS = frozenset({"torch"})
 FORMATS = ("png", "svg", "pdf")
 N_COLOURS = 256

@@ -7,10 +7,10 @@
     local       the ball in which the computed u exceeds twice its error, enclosed
 
 (a) u(., 0) and its decision boundary, for the smooth velocity and the terminal datum of Figure 4. (b) The distance on
-the torus to the nearest point known to be of the other class: the true radius, or up to 1 / 2048 of a period more.
+the torus to the nearest point found in the other class: the true radius, or up to 1 / 2048 of a period more.
 (c)-(e) The radius that each certificate proves, on the same logarithmic scale. (f) Certified over true radius against
-sigma: medians over all points, bars from quartile to quartile. `sharp` and `smoothing` know u at the point, the rate
-of strain of v, and f's range and slope; `local` knows all of u.
+sigma: medians over all points, bars from quartile to quartile. `sharp` and `smoothing` use u at the point, the rate
+of strain of v, and f's range and slope; `local` uses all of u.
 The proofs are in docs/certificates.md.
 
 Writes certificates.png, certificates.npz (the arrays) and certificates.json (arguments, versions, seconds, findings)

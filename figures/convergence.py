@@ -35,9 +35,9 @@ __all__ = ["compute", "findings", "main", "plot"]
 SIGMA, AMPLITUDE, HORIZON = 0.2, 0.3, 1.0
 # Points per side: of velocity and terminal datum, which are single modes, and of the solution.
 N_DATA, N = 8, 64
-# A depth is used for the slope if its error is known to this relative accuracy.
+# A depth is used for the slope if the relative standard error of its error is below this.
 LARGEST_NOISE = 0.1
-# Of the draws, a copy of the points each; the mean takes as many forward passes of them.
+# Number of forward passes per mean; each evaluates n_draws / N_PASSES copies of the points.
 N_PASSES = 4
 LAWS = {"gaussian": (BLUE, "o", "Gaussian"), "laplace": (RED, "s", "Laplace")}
 
@@ -134,27 +134,27 @@ def _mean(net, points, n_draws, generator):
 def findings(data):
     """Return the findings for the JSON file."""
     noise = data["bias_stderr"] / data["bias"]
-    # A root mean square of m normals is known to this part of itself.
+    # Relative standard error of a root mean square of m normal numbers.
     scatter = 1 / math.sqrt(2 * float(data["n_error_points"]))
-    answer = {"order_in_depth": {}, "order_in_draws": {}}
+    found = {"order_in_depth": {}, "order_in_draws": {}}
     for row, law in enumerate(data["law"].tolist()):
         fitted = noise[row] < LARGEST_NOISE
-        answer["order_in_depth"][law] = _fit(1 / data["n_layers"], data["bias"][row], noise[row], fitted) | {
+        found["order_in_depth"][law] = _fit(1 / data["n_layers"], data["bias"][row], noise[row], fitted) | {
             "n_layers": data["n_layers"][fitted].tolist(),
             "largest_relative_noise": float(noise[row][fitted].max(initial=0.0)),
         }
         error, floor = data["error"][row, -1], data["depth_bias"][row, -1]
-        # Errors add in squares: a fifth of the error is two hundredths of it, a bias below the scatter.
+        # Errors add in squares: a bias of a fifth of the error changes it by 2 %, less than the scatter.
         fitted = error > 5 * floor
-        answer["order_in_draws"][law] = _fit(1 / data["n_draws"], error, np.full_like(error, scatter), fitted) | {
+        found["order_in_draws"][law] = _fit(1 / data["n_draws"], error, np.full_like(error, scatter), fitted) | {
             "n_draws": data["n_draws"][fitted].tolist(),
             "n_layers": float(data["depth"][-1]),
         }
-    answer["bias"] = {law: row.tolist() for law, row in zip(data["law"].tolist(), data["bias"], strict=True)}
-    answer["bias_stderr"] = {
+    found["bias"] = {law: row.tolist() for law, row in zip(data["law"].tolist(), data["bias"], strict=True)}
+    found["bias_stderr"] = {
         law: row.tolist() for law, row in zip(data["law"].tolist(), data["bias_stderr"], strict=True)
     }
-    return answer | {key: data[key].tolist() for key in ("n_layers", "n_bias_draws", "sigma", "horizon")}
+    return found | {key: data[key].tolist() for key in ("n_layers", "n_bias_draws", "sigma", "horizon")}
 
 
 def _fit(h, errors, noise, fitted):
@@ -216,7 +216,7 @@ def _over_depth(axes, data, fits):
 def _over_draws(axes, data, fits):
     axes.set_title(f"(b) draws: error of the mean, {data['n_error_points']:g} points", fontsize=10)
     n = data["n_draws"]
-    # The root mean square of m normals is known to this part of itself.
+    # Relative standard error of a root mean square of m normal numbers.
     scatter = 1 / np.sqrt(2 * data["n_error_points"])
     for row, law in enumerate(data["law"].tolist()):
         colour, marker, name = LAWS[law]

@@ -134,7 +134,7 @@ def walk(net, x, *, generator=None):
             sde = ResNetSDE(steps, horizon=len(steps) / n_steps)
             before = generator.get_state()
             rows["sigma"] += sde.effective_sigma(x)
-            # The path is the same once more.
+            # So that the path below is the same.
             generator.set_state(before)
             for layer, block in enumerate(steps):
                 rows["state"].append(_rms(x))

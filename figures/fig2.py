@@ -23,7 +23,7 @@ from figures._style import label
 __all__ = ["compute", "findings", "main", "plot"]
 
 MODEL = "en2_resnet20"
-# Of a column, a row and the box in it; and what is above and below the rows.
+# Width of a column, heights of a row and of its box, and space above and below the rows.
 COLUMN, ROW, HIGH = 9.0, 1.0, 0.66
 TOP, BOTTOM = 3.4, 4.2
 NARROWEST = 12.0

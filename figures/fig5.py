@@ -168,7 +168,7 @@ def _kinds():
     """One entry per kind of line."""
     grey = {"color": "#555555", "lw": 1.8}
     return [
-        Line2D([], [], ls=TRAINING, label="training, while it goes on", **grey),
+        Line2D([], [], ls=TRAINING, label="training, during the epoch", **grey),
         Line2D([], [], ls=VALIDATION, label="validation, after the epoch", **grey),
     ]
 

@@ -5,7 +5,7 @@ The paper: 8.66 % of |w| < 1e-3 after natural training, 3.64 % after adversarial
 what such a fraction depends, and `python -m figures.sparsity` shows it.
 
 Writes fig7.png, fig7.npz (the arrays) and fig7.json (arguments, versions, seconds, fractions) to --out in a second,
-from the networks that ship or from those in --runs that were trained on the same images, equally long.
+from the networks that ship or from those in --runs that were trained on the same images for as many epochs.
 """
 
 from figures import _runs, _weights

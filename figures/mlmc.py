@@ -97,7 +97,7 @@ def _levels(problem, points, n_paths, seed):
         level_key = feynman_kac.level_key(key, level)
         samples = feynman_kac.level_samples(problem, points, int(steps), n_paths, level_key, coupled=level > 0)
         variance.append(samples.var(axis=1, ddof=1).mean())
-        # The noise of the points' means would be counted as a mean; it is known, and subtracted.
+        # Squared means contain the sampling noise of the means, which is estimated and subtracted.
         squares = samples.mean(axis=1) ** 2
         mean.append(math.sqrt(max(squares.mean() - variance[-1] / n_paths, 0.0)))
         noise.append(variance[-1] / n_paths * math.sqrt(2 / len(points)) / (2 * max(mean[-1], 1e-300)))

@@ -134,7 +134,7 @@ def table(found):
     ]
     absent = [name for name in ORDER if name not in networks]
     if absent:
-        lines.append(f"No run on the same images, equally long: {', '.join(absent)}.")
+        lines.append(f"No run on the same images with as many epochs: {', '.join(absent)}.")
     return "\n".join(lines)
 
 

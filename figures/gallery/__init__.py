@@ -137,7 +137,7 @@ def _picture(path, name, title, record, faults):
     part = path.stem.removeprefix(name).strip("-")
     captions = record.get("captions")
     caption = str(captions.get(part, "")) if isinstance(captions, dict) else ""
-    alternative = f"{title.rstrip('.')}{f': {part}' if part else ''}. Its numbers stand below the picture."
+    alternative = f"{title.rstrip('.')}{f': {part}' if part else ''}. Its numbers are listed below the picture."
     return Picture(base64.b64encode(content).decode("ascii"), *size, caption, alternative)
 
 

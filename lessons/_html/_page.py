@@ -27,7 +27,7 @@ def lesson_page(name, states):
         }
         first = outputs[",".join(str(controls[control].first) for control in cell.controls)]
         keys = {}
-        # What a cell without controls shows stands in the page alone.
+        # The output of a cell without controls is only in the page itself.
         for key, text in outputs.items() if cell.controls else ():
             keys[key] = texts[IMAGE.sub(lambda match: f'src="#{images[match[1]]}"', text)]
         cells.append({"controls": cell.controls, "texts": keys, "first": first})

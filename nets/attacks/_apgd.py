@@ -144,7 +144,7 @@ def apgd(
             for _, target, images in best.runs(targets, n_restarts):
                 value = loss if target is None else functools.partial(loss, target=target)
                 objective = Objective(model, y[images], loss=value, n_eot=n_eot, eot=eot, targeted=targeted)
-                # At the surface of the ball, before the cube cuts it: the authors' choice.
+                # On the surface of the ball, before clipping to the cube: the authors' choice.
                 direction = ball.random_direction(streams, images, x[images])
                 start = ball.around(x[images])(x[images] + ball.eps * direction)
                 for candidate in _ascend(objective, ball, x[images], start, n_iter, bar):

@@ -15,7 +15,7 @@ __all__ = ["N_DRAWS", "check_classes", "draws_differ", "is_noisy", "n_images_dif
 N_DRAWS = 10
 # Number of passes, and of images in each, that show whether a model is noisy.
 N_PASSES, N_SHOWN = 5, 16
-# auto-attack's: more than equal passes on a GPU differ by the order of summation.
+# auto-attack's; above the rounding differences between equal passes on a GPU.
 SAME = 1e-4
 
 

@@ -100,7 +100,7 @@ def pack_sample(source):
     sheet = tiles.permute(0, 3, 1, 4, 2).reshape(10 * SAMPLE_SIDE, 10 * SAMPLE_SIDE, 3)
     Image.fromarray(np.ascontiguousarray(sheet.numpy())).save(SAMPLE, optimize=True)
     about = {
-        "what": "100 test images of CIFAR-10, a class per row, as decoded from JPEG of quality 75",
+        "what": "100 test images of CIFAR-10, one class per row, as decoded from JPEG of quality 75",
         "encoding": images.encoding,
         "classes": list(images.classes),
         "indices": chosen.tolist(),

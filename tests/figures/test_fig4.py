@@ -224,7 +224,7 @@ def test_the_method_asked_for_is_taken_and_both_give_one_solution():
     paths, stderr, other, why = fig4.solve(problem, "feynman-kac", N_PATHS, 200, 2)
     assert name == "spectral"
     assert other.startswith(f"Feynman-Kac, {N_PATHS} paths")
-    assert why == "as asked"
+    assert why == "as requested"
     assert not no_error.any()
     # Common paths: the scores are dependent, which Bonferroni does not mind. 31 degrees, one seed in a million.
     assert np.abs((paths - spectral) / stderr).max() < scipy.stats.t(N_PATHS - 1).isf(1e-6 / (2 * N**2))

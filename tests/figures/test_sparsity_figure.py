@@ -69,7 +69,7 @@ def test_networks_that_are_not_there_are_left_out_and_named(quick_runs, tmp_path
     data = sparsity.compute(runs=tmp_path)
     assert data["network"].tolist() == ["adversarial", "en1"]
     lines = sparsity.table(sparsity.findings(data)).splitlines()
-    assert lines[-1] == "No run on the same images, equally long: natural, noiseless, en2, en5."
+    assert lines[-1] == "No run on the same images with as many epochs: natural, noiseless, en2, en5."
     assert len({line.count("|") for line in lines[:4]}) == 1
 
 

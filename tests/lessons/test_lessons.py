@@ -161,7 +161,7 @@ def test_picture_has_a_text_a_white_card_and_nothing_of_the_reader_s_style():
         shown = _drawing.as_image(figure, 'a "slope" < 1').text
     assert figure.get_facecolor() == (1, 1, 1, 1) and right.xaxis.label.get_color() == "black"
     assert 'aria-label="a &quot;slope&quot; &lt; 1"' in shown and "data:image/png;base64," in shown
-    with pytest.raises(ValueError, match="alt must say"):
+    with pytest.raises(ValueError, match="alt must describe"):
         _drawing.as_image(figure, " ")
 
 
