@@ -61,7 +61,7 @@ def make_main(name, doc, *, compute, plot, findings, options=None, of_networks=F
 
     def main(argv=None):
         """Run the command line with these arguments, those of the process by default."""
-        parser = _parser(name, doc, options or {}, of_networks)
+        parser = _parser(name, f"{doc}\n{_files(name, plots)}", options or {}, of_networks)
         arguments = vars(parser.parse_args(argv))
         if of_networks and arguments["runs"] is not None and not arguments["runs"].is_dir():
             parser.error(f"--runs {arguments['runs']} is not a directory")
@@ -74,6 +74,11 @@ def make_main(name, doc, *, compute, plot, findings, options=None, of_networks=F
         return names[compute.__name__], drawn, names[findings.__name__], table and names[table.__name__]
 
     return main
+
+
+def _files(name, suffixes):
+    pictures = ", ".join(f"{name}{suffix}.png" for suffix in suffixes)
+    return f"Writes {pictures}, {name}.npz (the arrays) and {name}.json (findings and provenance) to --out."
 
 
 def _parser(name, doc, options, of_networks):

@@ -13,8 +13,7 @@ sigma: medians over all points, bars from quartile to quartile. `sharp` and `smo
 of strain of v, and f's range and slope; `local` uses all of u.
 The proofs are in docs/certificates.md.
 
-Writes certificates.png, certificates.npz (the arrays) and certificates.json (arguments, versions, seconds, findings)
-to --out and prints a table. Half a minute on one core, seconds with --quick.
+Prints a table. Half a minute on one core, seconds with --quick.
 """
 
 import numpy as np

@@ -11,10 +11,8 @@ zero, which does not change the expectation:
 (b) The error of the mean of N draws, without the control: it falls as 1 / sqrt(N) down to what (a) shows for that
 depth. Laplace noise, of equal variance, has the same limit; at finite depth it is farther from it.
 
-The velocity is that of two crossed shears, sigma = 0.2, T = 1. Writes convergence.png, convergence.npz (the arrays) and
-convergence.json (arguments, versions, seconds, slopes) to --out.
-
-Half a minute on one core, under ten seconds with --quick.
+The velocity is that of two crossed shears, sigma = 0.2, T = 1. Half a minute on one core, under ten
+seconds with --quick.
 """
 
 import math

@@ -18,8 +18,7 @@ Means over test images, members and seeds, with the 10-90 % range; each network'
 over the batch has one sigma for all its images, so that the range of sigma is that over networks. Untrained: the same
 architecture with fresh random weights, its batch normalisation adapted to training images by one pass.
 
-Writes effective_diffusion.png, effective_diffusion.npz (the arrays) and effective_diffusion.json (arguments, versions,
-seconds, findings) to --out. Half a minute on one core, under ten seconds with --quick.
+Half a minute on one core, under ten seconds with --quick.
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.

@@ -8,7 +8,7 @@ their shapes and numbers of parameters; below are all residual mappings of the n
 --model NAME draws another network: resnet20 (default), resnet32, resnet44, resnet56, resnet110, wrn14_2, wrn34_10; the
 network with noise is the member of en1_NAME.
 
-Writes fig1.png, fig1.npz (the boxes) and fig1.json (arguments, versions, parameters) to --out, in seconds.
+Takes seconds.
 """
 
 import numpy as np

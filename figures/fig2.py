@@ -8,7 +8,7 @@ its output and its number of parameters. Equal consecutive rows are merged.
 --model NAME draws another network of `nets.build`: en5_resnet20, en3_wrn34_10, resnet44, en1_resnet20+en1_resnet32
 (default en2_resnet20).
 
-Writes fig2.png, fig2.npz (the boxes) and fig2.json (arguments, versions, parameters) to --out, in seconds.
+Takes seconds.
 """
 
 import numpy as np

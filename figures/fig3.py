@@ -10,10 +10,7 @@
     block. Changes of the state space are not time steps and are not crossed.
 
 The network of (c) is the adversarially trained ResNet-20 that ships, or a finished run of resnet20 or en1_resnet20 in
---runs.
-
-Writes fig3.png, fig3.npz (the arrays) and fig3.json (arguments, versions, seconds, deviations) to --out. Ten seconds on
-one core, also with --quick.
+--runs. Ten seconds on one core, also with --quick.
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.

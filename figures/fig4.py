@@ -8,8 +8,7 @@ this velocity (second picture), so `--method auto` takes it where it resolves th
 Euler-Maruyama paths (Feynman-Kac), or the characteristics for sigma = 0, elsewhere. Beside the panels are the ranges
 of the paper's own colour bars; `python -m figures.fig4_forensics` looks for a reading of the recipe that has them.
 
-Writes fig4.png (panels (a)-(c) and the terminal datum (d)), fig4-evidence.png (why it can be believed), fig4.npz (the
-arrays) and fig4.json (arguments, versions, seconds, captions, and what was found for each sigma) to --out.
+The first picture has panels (a)-(c) and the terminal datum (d), fig4-evidence.png the evidence that they are right.
 
 A quarter of a minute on two cores, five seconds with --quick; the first run also compiles, for eight seconds.
 """

@@ -15,8 +15,7 @@ prediction interval of the 8 seeds, widened by what can be read from the picture
 in (c), 0.15 of a length); a panel if its three numbers are; a reading if all three panels are. A run that leaves
 [-2, 2] blows up.
 
-Writes fig4_forensics.png, fig4_forensics.npz (the arrays) and fig4_forensics.json (arguments, versions, seconds, table)
-to --out, and prints a Markdown table. Four minutes on two cores, half a minute with --quick (2 seeds, n = 32).
+Prints a Markdown table. Four minutes on two cores, half a minute with --quick (2 seeds, n = 32).
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.

@@ -12,8 +12,7 @@ correctly with the smallest margins are taken, of the first 100 in the order of 
 marks where an attack has failed.
 
 --images I ... selects 1 to 6 other test images by their indices in the set. The noisy model is the one with the most
-members, and of several seeds the first is used. Writes fig6.png, fig6.npz (the arrays) and fig6.json (arguments,
-versions, seconds, predictions) to --out. About half a minute on one core, somewhat less with --quick.
+members, and of several seeds the first is used. About half a minute on one core, somewhat less with --quick.
 """
 
 from functools import partial

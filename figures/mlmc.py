@@ -7,10 +7,8 @@ Monte Carlo with the number of steps that is best for it has slope -3, multileve
 `solve_to` (Sobol points, Brownian bridge, stochastic Heun) is flatter, down to 1e-4.
 (b) Variance (order 2) and mean (order 1) of the levels. (c) The gain of each option at equal cost.
 
-The velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. Writes mlmc.png, mlmc.npz (the arrays) and mlmc.json
-(arguments, versions, seconds, slopes) to --out.
-
-A minute and a half on two cores, under ten seconds with --quick.
+The velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. A minute and a half on two cores, under ten
+seconds with --quick.
 """
 
 import math

@@ -9,8 +9,6 @@ fails, over time and over sigma: spectral solution, closed form and bounds. (f) 
 2.1, for Figure 4's problem; error bars are the half-difference of two independent estimates. The proofs are in
 docs/theorem-2-2.md.
 
-Writes theorems.png, theorems.npz (the arrays) and theorems.json (arguments, versions, seconds, findings) to --out.
-
 About a minute on two cores, under ten seconds with --quick; the first run compiles, which takes ten seconds more.
 """
 

@@ -15,8 +15,6 @@ Rows: the data sets. (a), (b) the decision function of one network without and w
 the radius. (d) Accuracy against sigma: natural (r = 0) and exact robust at r = 0.05; error bars and bands are
 standard errors over seeds of the initial weights and the noise.
 
-Writes tradeoff.png, tradeoff.npz (the arrays) and tradeoff.json (arguments, versions, seconds, findings) to --out.
-
 Two minutes of processor time on one core; ten seconds with --quick.
 """
 

@@ -12,7 +12,6 @@ Their difference over its standard error, for the trained network and for the fi
 it. (e) The difference over the layers, by `mean_field`, which draws nothing; order 1 in theory. (f) The error of the
 mean over n draws, against `mean_field`; order 1/2. Errors are rms over points, relative to max |u|.
 
-Writes way_back.png, way_back.npz (the arrays) and way_back.json (arguments, versions, seconds, findings) to --out.
 About a minute on one core, seconds with --quick.
 """
 
