@@ -1,4 +1,4 @@
-"""What the tests of the figures share: a check of a figure's command from its arrays."""
+"""What the tests of the figures share: a check of a figure's command, and of a command that is refused."""
 
 import pytest
 
@@ -31,3 +31,17 @@ def check_command(monkeypatch, tmp_path, capsys):
         return _enresnet.read_record(files[2]), printed, picture
 
     return check
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must end with status 2 and one line on standard error; return the line."""
+
+    def refused(main, *arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([*map(str, arguments)])
+        out, line = capsys.readouterr()
+        assert (stop.value.code, out, line.count("\n")) == (2, "", 1)
+        return line
+
+    return refused

@@ -46,10 +46,6 @@ def member(std_over="batch"):
     return models.build("en1_resnet20", coef=COEF, std_over=std_over, seed=0).eval().net.members[0]
 
 
-def run(*arguments):
-    effective_diffusion.main([str(argument) for argument in arguments])
-
-
 @pytest.mark.parametrize("std_over", ["batch", "sample"])
 def test_sigma_and_drift_are_what_hooks_on_the_blocks_see(std_over):
     net, x = member(std_over), torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -155,11 +151,9 @@ def test_made_up_data_are_sound_and_drawn():
     assert len(effective_diffusion.plot(made_up()).axes) == 4
 
 
-def test_without_runs_the_command_that_makes_them_is_named(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run("--runs", tmp_path, "--out", tmp_path)
-    assert stop.value.code == 2
-    assert "python -m nets.train cpu/en1_resnet20" in capsys.readouterr().err
+def test_without_runs_the_command_that_makes_them_is_named(tmp_path, refused):
+    line = refused(effective_diffusion.main, "--runs", tmp_path, "--out", tmp_path)
+    assert "python -m nets.train cpu/en1_resnet20" in line
 
 
 def test_the_walk_goes_through_the_trained_member_itself(quick_runs):

@@ -46,10 +46,6 @@ def made_up(**changed):
     return data | changed
 
 
-def run(*arguments):
-    fig6.main([str(argument) for argument in arguments])
-
-
 def test_the_images_are_those_of_the_set(data, plain):
     images = _runs.load_data(plain)
     places = data["place"].astype(int)
@@ -208,13 +204,8 @@ def test_command_writes_files_and_replot_draws_the_same_picture(tmp_path, monkey
         (["--images", "one"], "0 to 359, got 'one'"),
     ],
 )
-def test_bad_arguments_end_in_one_line(arguments, message, quick_runs, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments, "--runs", quick_runs, "--out", tmp_path / "new")
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+def test_bad_arguments_end_in_one_line(arguments, message, quick_runs, tmp_path, refused):
+    assert message in refused(fig6.main, *arguments, "--runs", quick_runs, "--out", tmp_path / "new")
 
 
 def test_without_an_ensemble_the_message_names_the_command(tmp_path):

@@ -71,15 +71,11 @@ def test_colours_of_the_file_tell_the_weights(quick_runs, tmp_path):
     assert gap[strong < 0.05].max() < gap[(strong > 0.3) & (strong < 0.5)].min()
 
 
-def test_a_layer_that_is_not_there_is_refused_with_those_that_are(quick_runs, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(fig8, "--runs", quick_runs, "--layer", "stem", "--out", tmp_path)
-    assert stop.value.code == 2
-    assert f"--layer must be one of stages.2.0.2.branch.3, {LAYER}" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stop:
-        run(fig8, "--layer")
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == "python -m figures.fig8: error: argument --layer: expected one argument\n"
+def test_a_layer_that_is_not_there_is_refused_with_those_that_are(quick_runs, tmp_path, refused):
+    line = refused(fig8.main, "--runs", quick_runs, "--layer", "stem", "--out", tmp_path)
+    assert f"--layer must be one of stages.2.0.2.branch.3, {LAYER}" in line
+    line = refused(fig8.main, "--layer")
+    assert line == "python -m figures.fig8: error: argument --layer: expected one argument\n"
 
 
 def test_help_tells_of_the_layer(capsys):

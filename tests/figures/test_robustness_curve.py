@@ -47,10 +47,6 @@ def made_up(**changed):
     } | changed  # fmt: skip
 
 
-def run(*arguments):
-    robustness_curve.main([str(argument) for argument in arguments])
-
-
 def test_no_curve_rises_and_all_begin_at_the_natural_accuracy(data, runs):
     for row in data["accuracy"]:
         assert (np.diff(row[~np.isnan(row)]) <= 0).all()
@@ -185,13 +181,8 @@ def test_picture_is_drawn_from_the_quick_data(data):
         ([], "python -m nets.train cpu/resnet20"),
     ],
 )
-def test_bad_arguments_end_in_one_line(arguments, message, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments, "--runs", tmp_path, "--out", tmp_path / "new")
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+def test_bad_arguments_end_in_one_line(arguments, message, tmp_path, refused):
+    assert message in refused(robustness_curve.main, *arguments, "--runs", tmp_path, "--out", tmp_path / "new")
 
 
 def test_radii_are_in_units_of_the_whitest_byte():
