@@ -200,7 +200,8 @@ def _digest(values):
 @contextlib.contextmanager
 def renamed(path):
     """Yield a temporary path beside `path`, to which it is renamed at the end, after synchronising with the disk."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # With the suffix of the path, by which libraries choose the format.
+    draft = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
         yield draft
         with draft.open("rb+") as file:

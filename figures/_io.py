@@ -8,7 +8,6 @@ import os
 import platform
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -63,22 +62,10 @@ def results_directory():
 def save_all(directory, writers):
     """Write files (name -> function of a path) under temporary names; rename them when all are complete."""
     _check_places(Path(directory), writers)
-    written = {}
-    try:
+    with contextlib.ExitStack() as renamings:
         for name, write in writers.items():
-            handle, temporary = tempfile.mkstemp(dir=directory, prefix=".", suffix=Path(name).suffix)
-            os.close(handle)
-            written[directory / name] = Path(temporary)
-            write(written[directory / name])
-        for target, temporary in written.items():
-            # mkstemp makes files that only their owner can read.
-            temporary.chmod(0o644)
-            temporary.replace(target)
-    finally:
-        for temporary in written.values():
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-    return list(written)
+            write(renamings.enter_context(_enresnet.renamed(directory / name)))
+    return [directory / name for name in writers]
 
 
 def save_data(path, figure, arrays):

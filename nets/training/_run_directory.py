@@ -75,7 +75,7 @@ class Run:
         try:
             self._hold()
             # Drafts of a process that was killed.
-            for draft in self.directory.glob(".*.part"):
+            for draft in self.directory.glob(".*.part*"):
                 draft.unlink()
             existing = self._read_config()
             if existing is not None:
