@@ -24,18 +24,22 @@ __all__ = [
     "__version__",
     "as_typed",
     "check_pde",
+    "commit",
     "complain",
     "in_one_line",
     "name_options",
     "output_path",
+    "portable",
     "prog",
     "quiet_imports",
     "read_record",
+    "renamed",
     "run",
     "sealed",
     "silence_interrupts",
     "unsealed",
     "writable_directory",
+    "write_record",
 ]
 
 __version__ = "0.1.0"
@@ -183,8 +187,48 @@ def read_record(path):
     return unsealed(path.read_text(encoding="utf-8"))
 
 
+def write_record(path, record, **options):
+    """Write `sealed` of a record into a file, completely or not at all."""
+    with renamed(path) as draft:
+        draft.write_text(sealed(record, **options), encoding="utf-8")
+
+
 def _digest(values):
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def renamed(path):
+    """Yield a temporary path beside `path`, to which it is renamed at the end, after synchronising with the disk."""
+    # With the suffix of the path, by which libraries choose the format.
+    draft = path.with_name(f".{os.getpid()}.part.{path.name}")
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        # Some libraries create files that only their owner can read.
+        draft.chmod(0o644)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def commit():
+    """Return the commit of this checkout, or None outside of one."""
+    import subprocess
+
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def portable(word):
+    """Reduce an absolute path to its last name: records are committed, and directories differ between machines."""
+    option, equals, value = word.rpartition("=")
+    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def output_path(word):

@@ -37,6 +37,11 @@ def build(name, seed):
     return model, torch.zeros(1, len(model.mean), SIDE, SIDE)
 
 
+def model_option(default):
+    """The option --model of a figure of networks, for `make_main`."""
+    return {"model": {"default": default, "help": f"network to draw (default {default})"}}
+
+
 def count(module):
     """Number of learned parameters."""
     return sum(parameter.numel() for parameter in module.parameters())

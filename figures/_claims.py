@@ -25,7 +25,7 @@ __all__ = ["CLAIMS", "WORDS", "Gain", "Left", "Record", "decide", "decide_at_mos
 
 WORDS = ("holds", "holds in part", "does not hold", "not reached")
 HOLDS, IN_PART, FAILS, NOT_REACHED = WORDS
-# Of a masked gradient something is left after an attack that has none to follow: the paper has at most 0.03 %.
+# With masked gradients an attack leaves more of the accuracy than this; the paper reports at most 0.03 %.
 LEFT = 0.01
 AVERAGED = ("ifgsm20-eot20", "ifgsm20")
 

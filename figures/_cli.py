@@ -21,11 +21,10 @@ class OneLineParser(_enresnet.OneLineParser):
             "--out", type=_enresnet.output_path, default=Path("out"), help="output directory (default out)"
         )
 
-    def add_networks(self, *, data=True):
+    def add_networks(self):
         """Add the options that choose the trained networks."""
         self.add_argument("--runs", type=Path, help="directory of finished runs (default: the networks that ship)")
-        if data:
-            self.add_argument("--data", help="path of their images (default: those that ship)")
+        self.add_argument("--data", help="path of their images (default: those that ship)")
 
 
 def run(main, prog, arguments):
@@ -62,7 +61,7 @@ def make_main(name, doc, *, compute, plot, findings, options=None, of_networks=F
 
     def main(argv=None):
         """Run the command line with these arguments, those of the process by default."""
-        parser = _parser(name, doc, options or {}, of_networks)
+        parser = _parser(name, f"{doc}\n{_files(name, plots)}", options or {}, of_networks)
         arguments = vars(parser.parse_args(argv))
         if of_networks and arguments["runs"] is not None and not arguments["runs"].is_dir():
             parser.error(f"--runs {arguments['runs']} is not a directory")
@@ -77,13 +76,18 @@ def make_main(name, doc, *, compute, plot, findings, options=None, of_networks=F
     return main
 
 
+def _files(name, suffixes):
+    pictures = ", ".join(f"{name}{suffix}.png" for suffix in suffixes)
+    return f"Writes {pictures}, {name}.npz (the arrays) and {name}.json (findings and provenance) to --out."
+
+
 def _parser(name, doc, options, of_networks):
     parser = OneLineParser(f"python -m figures.{name}", doc)
     if of_networks:
         parser.add_networks()
     for option, described in options.items():
         parser.add_argument(f"--{option}", **described)
-    parser.add_argument("--format", choices=_io.FORMATS, default="png", help="of the picture (default png)")
+    parser.add_argument("--format", choices=_io.FORMATS, default="png", help="file format of the picture (default png)")
     parser.add_argument("--replot", action="store_true", help=f"draw again from {name}.npz, without computing")
     return parser
 

@@ -7,9 +7,7 @@ import importlib.metadata
 import os
 import platform
 import shlex
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +15,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import _enresnet
+from _enresnet import portable
 
 __all__ = ["FORMATS", "load_data", "output_directory", "provenance", "save_all", "save_data", "save_picture",
            "write_json"]  # fmt: skip
 
 PACKAGES = ("numpy", "scipy", "numba", "matplotlib")
-# Listed where a figure has used it.
+# Listed only if the figure has imported it.
 NETWORKS = frozenset({"torch"})
 FORMATS = ("png", "svg", "pdf")
 N_COLOURS = 256
@@ -63,22 +62,10 @@ def results_directory():
 def save_all(directory, writers):
     """Write files (name -> function of a path) under temporary names; rename them when all are complete."""
     _check_places(Path(directory), writers)
-    written = {}
-    try:
+    with contextlib.ExitStack() as renamings:
         for name, write in writers.items():
-            handle, temporary = tempfile.mkstemp(dir=directory, prefix=".", suffix=Path(name).suffix)
-            os.close(handle)
-            written[directory / name] = Path(temporary)
-            write(written[directory / name])
-        for target, temporary in written.items():
-            # mkstemp makes files that only their owner can read.
-            temporary.chmod(0o644)
-            temporary.replace(target)
-    finally:
-        for temporary in written.values():
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-    return list(written)
+            write(renamings.enter_context(_enresnet.renamed(directory / name)))
+    return [directory / name for name in writers]
 
 
 def save_data(path, figure, arrays):
@@ -120,10 +107,10 @@ def provenance(arguments, seconds):
     """Return what is needed to make the same data again: command, arguments, versions, commit, machine, date."""
     return {
         "command": shlex.join(["python", "-m", *_module_arguments()]),
-        "arguments": {key: _portable(str(v)) if isinstance(v, (str, Path)) else v for key, v in arguments.items()},
+        "arguments": {key: portable(str(v)) if isinstance(v, (str, Path)) else v for key, v in arguments.items()},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in (*PACKAGES, *NETWORKS.intersection(sys.modules))},
-        "commit": commit(),
+        "commit": _enresnet.commit(),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
@@ -131,28 +118,7 @@ def provenance(arguments, seconds):
 
 
 def _module_arguments():
-    return [Path(sys.argv[0]).stem and f"figures.{Path(sys.argv[0]).stem}", *map(_portable, sys.argv[1:])]
-
-
-def _portable(word):
-    """Reduce an absolute path to its last name: records are committed, and directories differ between machines."""
-    option, equals, value = word.rpartition("=")
-    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
-
-
-def commit():
-    """The commit of this checkout, or None outside of one."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
+    return [Path(sys.argv[0]).stem and f"figures.{Path(sys.argv[0]).stem}", *map(portable, sys.argv[1:])]
 
 
 def write_json(path, data):

@@ -17,16 +17,16 @@ from nets import sparsity
 __all__ = ["choose", "compute", "findings", "layer_name", "make_command", "plot"]
 
 SHAPE = (64, 64, 3, 3)
-# Of both networks, so that a colour means the same number in both figures; numbers beyond have the colour of the ends.
+# Quantile over both networks, so that colours agree in both figures; larger weights have the colours of the ends.
 QUANTILE = 0.995
 WANTED = {"plain": Wanted(("resnet20",)), "ensemble": fig10.ENSEMBLE}
 NAMES = ("layer", "model", "training", "run", "other_model")
 DPI = 110
-# Pixels of the picture: of a weight, of a weight enlarged, of a tap, and margins. Whole numbers: no weight is wider
-# than another.
+# Sizes in pixels: a weight, an enlarged weight, a tap, and margins. Whole numbers, so that all weights are equally
+# wide.
 SIDE, ENLARGED, TAP, N_KERNELS = 3, 12, 52, 8
 LEFT, BOTTOM, GAP, TOP, BAR, RIGHT = 70, 60, 70, 95, 18, 85
-# Few enough that the palette of the file holds them all, and odd: the middle one is white.
+# Few enough for the palette of the file, and odd, so that the middle one is white.
 N_COLOURS = 63
 
 
@@ -37,7 +37,7 @@ def compute(which, *, seed=0, runs, layer=None):
     """
     chosen = {name: group[0] for name, group in _runs.find(runs, WANTED).items()}
     models = {name: run.load() for name, run in chosen.items()}
-    # The first member: a network without an ensemble is its own.
+    # The first member; a single network is its only member.
     arrays = {name: sparsity.weights(sparsity.members(model)[0]) for name, model in models.items()}
     layers = [key.removesuffix(".weight") for key, array in arrays["plain"].items() if array.shape == SHAPE]
     layer = choose(layers, seed, layer)
@@ -62,8 +62,6 @@ def correlation(weight):
 
 def choose(layers, seed, layer=None):
     """The layer named, or one drawn at random, the same for the same seed >= 0."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     if layer is None:
         return layers[np.random.default_rng(seed).integers(len(layers))]
     if layer not in layers:

@@ -1,4 +1,4 @@
-"""The drawing of the cost of accuracy; computes nothing."""
+"""The panels of the figure `mlmc`; computes nothing."""
 
 import numpy as np
 from matplotlib.figure import Figure

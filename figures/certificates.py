@@ -7,14 +7,13 @@
     local       the ball in which the computed u exceeds twice its error, enclosed
 
 (a) u(., 0) and its decision boundary, for the smooth velocity and the terminal datum of Figure 4. (b) The distance on
-the torus to the nearest point known to be of the other class: the true radius, or up to 1 / 2048 of a period more.
+the torus to the nearest point found in the other class: the true radius, or up to 1 / 2048 of a period more.
 (c)-(e) The radius that each certificate proves, on the same logarithmic scale. (f) Certified over true radius against
-sigma: medians over all points, bars from quartile to quartile. `sharp` and `smoothing` know u at the point, the rate
-of strain of v, and f's range and slope; `local` knows all of u.
+sigma: medians over all points, bars from quartile to quartile. `sharp` and `smoothing` use u at the point, the rate
+of strain of v, and f's range and slope; `local` uses all of u.
 The proofs are in docs/certificates.md.
 
-Writes certificates.png, certificates.npz (the arrays) and certificates.json (arguments, versions, seconds, findings)
-to --out and prints a table. Half a minute on one core, seconds with --quick.
+Prints a table. Half a minute on one core, seconds with --quick.
 """
 
 import numpy as np
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 import pde
 from figures._cli import make_main
+from figures._plane import draw_map, resolved
 from figures._style import BLACK, BLUE, GREEN, PURPLE, RED, letter
 from pde import bounds
 
@@ -51,18 +51,10 @@ def measure(problem, m):
     """u, certified radii of three kinds, and the distance to the other class, each of shape (m, m)."""
     points = pde.grid.points(m, problem.length)
     found = bounds.certificates(problem, points, method="spectral")
-    solution = _solution(problem)
+    n = problem.n
+    solution = resolved(problem, (n, 2 * n, 4 * n), 1e-4)
     _, upper = bounds.boundary_distance(solution.field, points, float(solution.error_estimate), resolution=RESOLUTION)
     return {kind: getattr(found, kind) for kind in KINDS} | {"u": solution.field(points), "distance": upper}
-
-
-def _solution(problem):
-    """The spectral solution on the smallest grid that resolves it to 1e-4."""
-    for n in (problem.n, 2 * problem.n):
-        solution = pde.spectral.solve(problem, n, rtol=1e-6, resolution=1e-4, check=False)
-        if solution.resolved:
-            return solution
-    return pde.spectral.solve(problem, 4 * problem.n, rtol=1e-6, resolution=1e-4)
 
 
 def _shares(data):
@@ -110,32 +102,21 @@ def plot(data):
     figure = Figure(figsize=(12.4, 7.4), layout="constrained")
     above, below = figure.subplots(2, 3)
     shown = int(np.argmin(np.abs(data["sigma"] - SHOWN)))
-    title = f"$u(\\mathbf{{x}}, 0)$, $\\sigma$ = {data['sigma'][shown]:g}"
+    title = f"{letter(0)} $u(\\mathbf{{x}}, 0)$, $\\sigma$ = {data['sigma'][shown]:g}"
     u, distance = data["u"][shown], data["distance"][shown]
     most = np.ceil(10 * np.abs(u).max()) / 10
-    image = _map(above[0], u, u, Normalize(-most, most), "PuOr", 0, title)
+    image = draw_map(above[0], u, u, Normalize(-most, most), "PuOr", title)
     figure.colorbar(image, ax=above[0], label="$u$ (unit of $f$)")
     # On the boundary all radii are 0: darkest.
     scale = LogNorm(LEAST * distance.max(), distance.max(), clip=True)
     maps = {"true distance to the boundary": distance}
     maps |= {f"{kind} certificate": data[kind][shown] for kind in KINDS}
     for place, (axes, (name, values)) in enumerate(zip((*above[1:], *below[:2]), maps.items(), strict=True), 1):
-        image = _map(axes, np.maximum(values, scale.vmin), u, scale, "viridis", place, name)
+        title = f"{letter(place)} {name}"
+        image = draw_map(axes, np.maximum(values, scale.vmin), u, scale, "viridis", title, line="white")
     figure.colorbar(image, ax=(above[2], *below[:2]), label="radius (length)", extend="min")
     _against_sigma(below[2], data)
     return figure
-
-
-def _map(axes, values, u, scale, colours, place, name):
-    """A grid function (m, m) in colours, and the zero line of u."""
-    side = np.arange(len(u) + 1) / len(u)
-    closed, u = (np.pad(array, (0, 1), mode="wrap").T for array in (values, u))
-    image = axes.pcolormesh(side, side, closed, norm=scale, cmap=colours, shading="gouraud", rasterized=True)
-    axes.contour(side, side, u, levels=[0.0], colors=BLACK if colours == "PuOr" else "white", linewidths=1)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
-    axes.set(xlabel="$x$ (length)", ylabel="$y$ (length)")
-    axes.set_title(f"{letter(place)} {name}")
-    return image
 
 
 def _against_sigma(axes, data):

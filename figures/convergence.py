@@ -11,10 +11,7 @@ zero, which does not change the expectation:
 (b) The error of the mean of N draws, without the control: it falls as 1 / sqrt(N) down to what (a) shows for that
 depth. Laplace noise, of equal variance, has the same limit; at finite depth it is farther from it.
 
-The velocity is that of two crossed shears, sigma = 0.2, T = 1. Writes convergence.png, convergence.npz (the arrays) and
-convergence.json (arguments, versions, seconds, slopes) to --out.
-
-Under a minute, seconds with --quick.
+The velocity is that of two crossed shears, sigma = 0.2, T = 1. Under a minute, seconds with --quick.
 """
 
 import math
@@ -35,17 +32,15 @@ __all__ = ["compute", "findings", "main", "plot"]
 SIGMA, AMPLITUDE, HORIZON = 0.2, 0.3, 1.0
 # Points per side: of velocity and terminal datum, which are single modes, and of the solution.
 N_DATA, N = 8, 64
-# A depth is used for the slope if its error is known to this relative accuracy.
+# A depth is used for the slope if the relative standard error of its error is below this.
 LARGEST_NOISE = 0.1
-# Of the draws, a copy of the points each; the mean takes as many forward passes of them.
+# Number of forward passes per mean; each evaluates n_draws / N_PASSES copies of the points.
 N_PASSES = 4
 LAWS = {"gaussian": (BLUE, "o", "Gaussian"), "laplace": (RED, "s", "Laplace")}
 
 
 def compute(*, quick=False, seed=0):
     """`bias` and `bias_stderr` (w, l) of laws and depths, (a); `error` (w, k, d) of laws, depths and draws, (b)."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     n_layers = 2 ** np.arange(2, 6 if quick else 8)
     n_bias_draws = 1000 if quick else 1500
     n_draws = 2 ** np.arange(2, 7 if quick else 9)
@@ -136,27 +131,27 @@ def _mean(net, points, n_draws, generator):
 def findings(data):
     """Return the findings for the JSON file."""
     noise = data["bias_stderr"] / data["bias"]
-    # A root mean square of m normals is known to this part of itself.
+    # Relative standard error of a root mean square of m normal numbers.
     scatter = 1 / math.sqrt(2 * float(data["n_error_points"]))
-    answer = {"order_in_depth": {}, "order_in_draws": {}}
+    found = {"order_in_depth": {}, "order_in_draws": {}}
     for row, law in enumerate(data["law"].tolist()):
         fitted = noise[row] < LARGEST_NOISE
-        answer["order_in_depth"][law] = _fit(1 / data["n_layers"], data["bias"][row], noise[row], fitted) | {
+        found["order_in_depth"][law] = _fit(1 / data["n_layers"], data["bias"][row], noise[row], fitted) | {
             "n_layers": data["n_layers"][fitted].tolist(),
             "largest_relative_noise": float(noise[row][fitted].max(initial=0.0)),
         }
         error, floor = data["error"][row, -1], data["depth_bias"][row, -1]
-        # Errors add in squares: a fifth of the error is two hundredths of it, a bias below the scatter.
+        # Errors add in squares: a bias of a fifth of the error changes it by 2 %, less than the scatter.
         fitted = error > 5 * floor
-        answer["order_in_draws"][law] = _fit(1 / data["n_draws"], error, np.full_like(error, scatter), fitted) | {
+        found["order_in_draws"][law] = _fit(1 / data["n_draws"], error, np.full_like(error, scatter), fitted) | {
             "n_draws": data["n_draws"][fitted].tolist(),
             "n_layers": float(data["depth"][-1]),
         }
-    answer["bias"] = {law: row.tolist() for law, row in zip(data["law"].tolist(), data["bias"], strict=True)}
-    answer["bias_stderr"] = {
+    found["bias"] = {law: row.tolist() for law, row in zip(data["law"].tolist(), data["bias"], strict=True)}
+    found["bias_stderr"] = {
         law: row.tolist() for law, row in zip(data["law"].tolist(), data["bias_stderr"], strict=True)
     }
-    return answer | {key: data[key].tolist() for key in ("n_layers", "n_bias_draws", "sigma", "horizon")}
+    return found | {key: data[key].tolist() for key in ("n_layers", "n_bias_draws", "sigma", "horizon")}
 
 
 def _fit(h, errors, noise, fitted):
@@ -218,7 +213,7 @@ def _over_depth(axes, data, fits):
 def _over_draws(axes, data, fits):
     axes.set_title(f"(b) draws: error of the mean, {data['n_error_points']:g} points", fontsize=10)
     n = data["n_draws"]
-    # The root mean square of m normals is known to this part of itself.
+    # Relative standard error of a root mean square of m normal numbers.
     scatter = 1 / np.sqrt(2 * data["n_error_points"])
     for row, law in enumerate(data["law"].tolist()):
         colour, marker, name = LAWS[law]

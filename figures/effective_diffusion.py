@@ -18,8 +18,7 @@ Means over test images, members and seeds, with the 10-90 % range; each network'
 over the batch has one sigma for all its images, so that the range of sigma is that over networks. Untrained: the same
 architecture with fresh random weights, its batch normalisation adapted to training images by one pass.
 
-Writes effective_diffusion.png, effective_diffusion.npz (the arrays) and effective_diffusion.json (arguments, versions,
-seconds, findings) to --out. Half a minute on one core, under ten seconds with --quick.
+Half a minute on one core, under ten seconds with --quick.
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.
@@ -32,7 +31,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
-from bridge import FeynmanKacMean, NoisyResidual, ResNetSDE, noise_from, noise_off
+from bridge import NoisyResidual, ResNetSDE, noise_from, noise_off
 from figures import _runs, _shipped
 from figures._cli import make_main
 from figures._runs import comparable
@@ -40,6 +39,7 @@ from figures._style import GREY, network
 from nets import data as image_sets
 from nets import models, seeds
 from nets.evaluation import balanced_order
+from nets.sparsity import members
 
 __all__ = ["compute", "findings", "main", "plot", "walk"]
 
@@ -59,8 +59,6 @@ DODGE = 0.16
 
 def compute(*, quick=False, seed=0, runs=None, data=None):
     """`trained_sigma` (m, s, 3): mean, 10 and 90 % of models and time steps; `untrained_sigma` (s, 3); and others."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     if runs is None and data is None and _shipped.is_there("effective_diffusion"):
         return _shipped.load("effective_diffusion")
     n_images = N_QUICK if quick else N_IMAGES
@@ -81,10 +79,10 @@ def compute(*, quick=False, seed=0, runs=None, data=None):
                 fresh = models.build(**run.config["model"], seed=seeds.derive(seed, f"{name} untrained", place))
                 _adapt(fresh, train, seeds.make_generator(seed, f"{name} adapt", place))
                 generator = seeds.make_generator(seed, f"{name} noise", place)
-                found = [_measure(member, model, x, generator) for member in _members(model)]
+                found = [_measure(member, model, x, generator) for member in members(model)]
                 trained[name] += found
                 networks += [(row, one["sigma"].mean(1)) for one in found]
-                untrained += [_measure(member, fresh, x, generator) for member in _members(fresh)]
+                untrained += [_measure(member, fresh, x, generator) for member in members(fresh)]
                 bar.update()
     everybody = [run for group in groups.values() for run in group]
     return _arrays(trained, untrained, networks) | {
@@ -93,10 +91,6 @@ def compute(*, quick=False, seed=0, runs=None, data=None):
         "run": np.array([run.name for run in everybody]),
         "run_model": np.array([name for name, group in groups.items() for _ in group]),
     }  # fmt: skip
-
-
-def _members(model):
-    return model.net.members if isinstance(model.net, FeynmanKacMean) else [model.net]
 
 
 def _adapt(model, x, generator):
@@ -139,7 +133,7 @@ def walk(net, x, *, generator=None):
             sde = ResNetSDE(steps, horizon=len(steps) / n_steps)
             before = generator.get_state()
             rows["sigma"] += sde.effective_sigma(x)
-            # The path is the same once more.
+            # So that the path below is the same.
             generator.set_state(before)
             for layer, block in enumerate(steps):
                 rows["state"].append(_rms(x))

@@ -8,7 +8,7 @@ their shapes and numbers of parameters; below are all residual mappings of the n
 --model NAME draws another network: resnet20 (default), resnet32, resnet44, resnet56, resnet110, wrn14_2, wrn34_10; the
 network with noise is the member of en1_NAME.
 
-Writes fig1.png, fig1.npz (the boxes) and fig1.json (arguments, versions, parameters) to --out, in seconds.
+Takes seconds.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from bridge import NoisyResidual
 from figures import _architecture
-from figures._architecture import from_arrays
+from figures._architecture import from_arrays, model_option
 from figures._boxes import arrow, blank, box, law_of, number, plus, text
 from figures._cli import make_main
 from figures._style import label
@@ -155,14 +155,7 @@ def _mappings(axes, data):
     text(axes, 6 * len(boxes), 0.5, words, fontsize=9, color="#555555")
 
 
-main = make_main(
-    "fig1",
-    __doc__,
-    compute=compute,
-    plot=plot,
-    findings=findings,
-    options={"model": {"default": MODEL, "help": f"network to draw (default {MODEL})"}},
-)
+main = make_main("fig1", __doc__, compute=compute, plot=plot, findings=findings, options=model_option(MODEL))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ the seeds. The paper finds the weights of En5ResNet-20 more concentrated at zero
 gradient of each member by K, and with the same weight decay smaller gradients lead to smaller weights: nets/sparsity.py
 explains what a histogram cannot show, and `python -m figures.sparsity` has numbers that do not depend on the scale.
 
-Writes fig10.png, fig10.npz (the arrays) and fig10.json (arguments, versions, seconds, fractions) to --out in a second,
-from the networks that ship or from those in --runs that were trained on the same images, equally long.
+A second, from the networks that ship or from those in --runs that were trained on the same images for as many epochs.
 """
 
 from figures import _runs, _weights

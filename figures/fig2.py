@@ -8,14 +8,14 @@ its output and its number of parameters. Equal consecutive rows are merged.
 --model NAME draws another network of `nets.build`: en5_resnet20, en3_wrn34_10, resnet44, en1_resnet20+en1_resnet32
 (default en2_resnet20).
 
-Writes fig2.png, fig2.npz (the boxes) and fig2.json (arguments, versions, parameters) to --out, in seconds.
+Takes seconds.
 """
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from figures import _architecture
-from figures._architecture import from_arrays
+from figures._architecture import from_arrays, model_option
 from figures._boxes import arrow, blank, box, number, plus, text
 from figures._cli import make_main
 from figures._style import label
@@ -23,7 +23,7 @@ from figures._style import label
 __all__ = ["compute", "findings", "main", "plot"]
 
 MODEL = "en2_resnet20"
-# Of a column, a row and the box in it; and what is above and below the rows.
+# Width of a column, heights of a row and of its box, and space above and below the rows.
 COLUMN, ROW, HIGH = 9.0, 1.0, 0.66
 TOP, BOTTOM = 3.4, 4.2
 NARROWEST = 12.0
@@ -157,14 +157,7 @@ def _key(axes, boxes, width):
         text(axes, left + size * k + 0.75, 0.3, words, ha="left", fontsize=8.5)
 
 
-main = make_main(
-    "fig2",
-    __doc__,
-    compute=compute,
-    plot=plot,
-    findings=findings,
-    options={"model": {"default": MODEL, "help": f"network to draw (default {MODEL})"}},
-)
+main = make_main("fig2", __doc__, compute=compute, plot=plot, findings=findings, options=model_option(MODEL))
 
 
 if __name__ == "__main__":

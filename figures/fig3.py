@@ -10,10 +10,7 @@
     block. Changes of the state space are not time steps and are not crossed.
 
 The network of (c) is the adversarially trained ResNet-20 that ships, or a finished run of resnet20 or en1_resnet20 in
---runs.
-
-Writes fig3.png, fig3.npz (the arrays) and fig3.json (arguments, versions, seconds, deviations) to --out. Ten seconds on
-one core, also with --quick.
+--runs. Ten seconds on one core, also with --quick.
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.
@@ -50,8 +47,6 @@ SYMBOLS = {"batch norm": ("B", r"\ominus"), "convolution": ("C", r"\otimes")}
 
 def compute(*, quick=False, seed=0, runs=None, data=None):
     """Boxes `block_*` (b,) of (a); `curve` (t, p, 2) and `along` (q, p), u on the curves, of (b); states of (c)."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     model, name, source, x, y, classes = _pictured(runs, data, quick)
     return _characteristics(quick, seed) | _hidden(model, x, y, classes) | {
         "model": np.array(name), "source": np.array(source),

@@ -8,8 +8,7 @@ this velocity (second picture), so `--method auto` takes it where it resolves th
 Euler-Maruyama paths (Feynman-Kac), or the characteristics for sigma = 0, elsewhere. Beside the panels are the ranges
 of the paper's own colour bars; `python -m figures.fig4_forensics` looks for a reading of the recipe that has them.
 
-Writes fig4.png (panels (a)-(c) and the terminal datum (d)), fig4-evidence.png (why it can be believed), fig4.npz (the
-arrays) and fig4.json (arguments, versions, seconds, captions, and what was found for each sigma) to --out.
+The first picture has panels (a)-(c) and the terminal datum (d), fig4-evidence.png the evidence that they are right.
 
 A quarter of a minute on two cores, five seconds with --quick; the first run also compiles, for eight seconds.
 """
@@ -48,17 +47,17 @@ COLOURS, MARKERS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY), "osD^v<"
 def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None, sigmas=(0.0, 0.01, 0.1)):
     """`sigma` (m,), `u` and `stderr` (m, n, n), `terminal` (n, n), `velocity` (2, n, n), and the evidence."""
     n = (48 if quick else 128) if n is None else n
-    sigmas = _check(method, n, sigmas, seed)
+    sigmas = _check(method, n, sigmas)
     n_paths, n_steps, n_sweep_paths = (32, 200, 8) if quick else (256, round(1 / PAPER_DT), 32)
-    # Few steps are sooner taken in double precision, whose loop takes half as long to compile.
+    # With few steps double precision is faster, since its loop compiles in half the time.
     dtype = "float64" if quick else "float32"
     sweep = np.unique([*sigmas, *((0.0, 0.02, 0.1) if quick else (0.0, 0.003, 0.01, 0.03, 0.1, 0.3))])
     problems = {s: pde.problems.figure4(seed, n, s, velocity) for s in dict.fromkeys([*sigmas, *sweep.tolist()])}
     first, solutions = problems[sigmas[0]], {}
-    # An installation's first run: the loops over paths are compiled beside those of the spectral solver.
+    # On the first run after installation, the loops over paths are compiled while the spectral solver runs.
     wait = pde.feynman_kac.precompile(dtype)
     with tqdm(total=3 * len(sigmas) + len(sweep), disable=None, desc="fig4", unit="solve") as bar:
-        # These two run on one core each, the longest first; the loops over paths take all.
+        # Both run on one core each, the longest first; the loops over paths use all cores.
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             runs = threads.map(lambda sigma: _literal(problems[sigma], bar), sigmas[::-1])
             spectral = dict(zip(problems, threads.map(resolved_spectral, problems.values()), strict=True))
@@ -97,13 +96,11 @@ def compute(*, quick=False, seed=0, velocity="grid-noise", method="auto", n=None
     }
 
 
-def _check(method, n, sigmas, seed):
+def _check(method, n, sigmas):
     if method not in METHODS:
         raise ValueError(f"--method must be one of {', '.join(METHODS)}, got {method}")
     if n < 16:
         raise ValueError(f"--n must be >= 16 to hold the terminal datum, got {n}")
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     sigmas = [float(sigma) for sigma in sigmas]
     # A standard deviation of a thousand periods is uniform noise to the last bit.
     if not sigmas or not all(0 <= s <= 1000 for s in sigmas) or len(set(sigmas)) < len(sigmas):
@@ -126,10 +123,10 @@ def solve(problem, method, n_paths, n_steps, seed, spectral=None, dtype="float32
         why = f"resolved on {grid_size} points per side, estimated error {spectral.error_estimate:.1g}"
         return u, np.zeros_like(u), "spectral", why
     e = path_average(problem, n, n_paths, n_steps, seed, dtype)
-    asked = "as asked" if method == "feynman-kac" else f"the spectral solution is {reason}"
+    why = "as requested" if method == "feynman-kac" else f"the spectral solution is {reason}"
     if problem.sigma == 0:
-        return e.mean, e.stderr, "characteristics", asked
-    return e.mean, e.stderr, f"Feynman-Kac, {n_paths} paths, largest standard error {e.stderr.max():.1g}", asked
+        return e.mean, e.stderr, "characteristics", why
+    return e.mean, e.stderr, f"Feynman-Kac, {n_paths} paths, largest standard error {e.stderr.max():.1g}", why
 
 
 def path_average(problem, n, n_paths, n_steps, seed, dtype="float32"):

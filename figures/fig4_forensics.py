@@ -8,15 +8,14 @@ for 8 seeds of velocity and datum: sigma taken as a diffusivity or a variance, t
 velocity that is smooth, scaled, or drawn anew at each step of 1e-3; wavenumbers without their 2 pi; data of other
 modes; and the pseudospectral method itself, with and without the 2/3 rule and with a spectral filter at each step.
 
-Measured of each panel: least and greatest u, and the length of ten contour lines between them, relative to that of the
-datum. The same of the published panels: the ends of the colour bars, and the coloured pixels of the contour lines
+Measured for each panel: minimum and maximum of u, and the length of ten contour lines between them, relative to that of
+the datum. The same for the published panels: the ends of the colour bars, and the coloured pixels of the contour lines
 relative to those of its panel (d). The rule, fixed before the runs: a number is compatible if it lies within the 99 %
 prediction interval of the 8 seeds, widened by what can be read from the picture (0.05 of a range in (a) and (b), 0.01
 in (c), 0.15 of a length); a panel if its three numbers are; a reading if all three panels are. A run that leaves
 [-2, 2] blows up.
 
-Writes fig4_forensics.png, fig4_forensics.npz (the arrays) and fig4_forensics.json (arguments, versions, seconds, table)
-to --out, and prints a Markdown table. Minutes, with --quick a small part of that (2 seeds, n = 32).
+Prints a Markdown table. Minutes, with --quick a small part of that (2 seeds, n = 32).
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.
@@ -149,7 +148,7 @@ def _solution(n, seed, nu, horizon, velocity, scale, n_modes, scheme):
 
 
 def march(f, velocity, nu, n_steps, scheme):
-    """Pseudospectral Runge-Kutta 4 in time to go, nu in an integrating factor; velocity() (2, n, n) once a step."""
+    """Pseudospectral Runge-Kutta 4 in time to go, nu in an integrating factor; velocity() (2, n, n) once per step."""
     n, dt = len(f), PAPER_DT
     k = 2 * np.pi * np.fft.fftfreq(n, 1 / n)
     kx, ky = k[:, None], k[None, : n // 2 + 1]

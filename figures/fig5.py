@@ -9,8 +9,7 @@ images from the attack of the training. Validation accuracy is measured at the e
 natural and under PGD with the number of steps given in the picture. The two attacks need not be equally strong.
 
 All adversarially trained models with the same data set and number of epochs are shown, with a row of panels for each
-kind of ResNet, as in the paper's (a) and (b). Writes fig5.png, fig5.npz (the arrays) and fig5.json
-(arguments, versions, seconds, accuracies) to --out. A second, with --quick or without.
+kind of ResNet, as in the paper's (a) and (b). A second, with --quick or without.
 """
 
 import numpy as np
@@ -168,7 +167,7 @@ def _kinds():
     """One entry per kind of line."""
     grey = {"color": "#555555", "lw": 1.8}
     return [
-        Line2D([], [], ls=TRAINING, label="training, while it goes on", **grey),
+        Line2D([], [], ls=TRAINING, label="training, during the epoch", **grey),
         Line2D([], [], ls=VALIDATION, label="validation, after the epoch", **grey),
     ]
 

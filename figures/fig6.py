@@ -12,8 +12,7 @@ correctly with the smallest margins are taken, of the first 100 in the order of 
 marks where an attack has failed.
 
 --images I ... selects 1 to 6 other test images by their indices in the set. The noisy model is the one with the most
-members, and of several seeds the first is used. Writes fig6.png, fig6.npz (the arrays) and fig6.json (arguments,
-versions, seconds, predictions) to --out. About half a minute on one core, somewhat less with --quick.
+members, and of several seeds the first is used. About half a minute on one core, somewhat less with --quick.
 """
 
 from functools import partial
@@ -39,8 +38,8 @@ WANTED = {
     "ensemble": Wanted(("en5_resnet20", "en2_resnet20", "en1_resnet20")),
 }
 ATTACKS = ("IFGSM^20", "C&W")
-# Section 4: of a noisy model the paper averages the gradients of 5 draws. (3.3): of 8/255 and 2/255.
-N_EOT, STEPS_A_RADIUS, N_ITER = 5, 4, 20
+# Section 4: the paper averages the gradients of a noisy model over 5 draws; (3.3): radius 8/255, step 2/255.
+N_EOT, STEPS_PER_RADIUS, N_ITER = 5, 4, 20
 N_DRAWS = 20
 # For --quick.
 N_EOT_QUICK, N_DRAWS_QUICK = 2, 10
@@ -53,8 +52,6 @@ WHITE = 255
 
 def compute(*, quick=False, seed=0, runs=None, data=None, images=None):
     """`images` (i, h, w, c) and `adversarial` (a, i, h, w, c) in [0, 1], `change` (a, i); predictions."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     n_eot, n_draws = (N_EOT_QUICK, N_DRAWS_QUICK) if quick else (N_EOT, N_DRAWS)
     chosen = [group[0] for group in _runs.find(runs, WANTED).values()]
     dataset = _runs.load_data(chosen[0], data)
@@ -115,14 +112,14 @@ def _nearest(models, dataset, n_draws, seed):
         own = p.gather(1, y[:, None])
         margins.append(own[:, 0] - p.scatter(1, y[:, None], -1.0).amax(1))
     least, largest = torch.stack(margins).amin(0), torch.stack(margins).amax(0)
-    # The wrong ones last.
+    # Misclassified images come last.
     return order[torch.where(least > 0, largest, 2 + largest).argsort(stable=True)][:N_IMAGES].tolist()
 
 
 def _attacks(model, x, y, eps, n_eot, seed):
     """Name and images of each attack, each with its own noise."""
     options = {"n_eot": n_eot}
-    ifgsm = partial(attacks.ifgsm, eps=eps, step_size=eps / STEPS_A_RADIUS, n_iter=N_ITER)
+    ifgsm = partial(attacks.ifgsm, eps=eps, step_size=eps / STEPS_PER_RADIUS, n_iter=N_ITER)
     for name, attack in zip(ATTACKS, (ifgsm, attacks.cw), strict=True):
         yield name, attack(model, x, y, generator=seeds.make_generator(seed, f"attack {name}"), **options)
 
@@ -251,7 +248,7 @@ main = make_main(
     plot=plot,
     findings=findings,
     of_networks=True,
-    options={"images": {"nargs": "*", "metavar": "I", "help": "places of test images (default: four chosen)"}},
+    options={"images": {"nargs": "*", "metavar": "I", "help": "indices of test images (default: four chosen)"}},
 )
 
 

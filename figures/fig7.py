@@ -4,8 +4,7 @@ Weights of all convolutions and of the linear layer with |w| <= 0.3, as densitie
 The paper: 8.66 % of |w| < 1e-3 after natural training, 3.64 % after adversarial training. nets/sparsity.py explains on
 what such a fraction depends, and `python -m figures.sparsity` shows it.
 
-Writes fig7.png, fig7.npz (the arrays) and fig7.json (arguments, versions, seconds, fractions) to --out in a second,
-from the networks that ship or from those in --runs that were trained on the same images, equally long.
+A second, from the networks that ship or from those in --runs that were trained on the same images for as many epochs.
 """
 
 from figures import _runs, _weights

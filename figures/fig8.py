@@ -5,8 +5,7 @@ Figure 9 shows the same one of the EnResNet on the same colour scale, 99.5 % of 
 columns input channels, a 3 x 3 block is a kernel. Only neighbours within a kernel are meaningful, since the order of
 channels is arbitrary: (c) shows a property of smooth kernels, taps that are similar to the one in the middle.
 
-Writes fig8.png, fig8.npz (the arrays) and fig8.json (arguments, versions, seconds, numbers of the layer) to --out in a
-second, from the networks that ship or from those of the smallest seed in --runs.
+A second, from the networks that ship or from those of the smallest seed in --runs.
 """
 
 from figures import _kernels

@@ -3,8 +3,7 @@
 The ensemble is En5ResNet-20, as in the paper, if there is one, else En2 or En1; the picture names it. The layer is
 drawn by --seed or named by --layer NAME, and the colour scale is that of Figure 8.
 
-Writes fig9.png, fig9.npz (the arrays) and fig9.json (arguments, versions, seconds, numbers of the layer) to --out in a
-second, from the networks that ship or from those of the smallest seed in --runs.
+A second, from the networks that ship or from those of the smallest seed in --runs.
 """
 
 from figures import _kernels

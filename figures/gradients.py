@@ -14,7 +14,6 @@ pathwise formula refuses: measured, and by these formulas. (b) Against T, for th
 weight over all of [0, T], over its window of least variance (the default), and pathwise; in grey the gradient itself.
 (c) The error against a closed form over the number of paths: independent ones, antithetic pairs, Sobol points.
 
-Writes gradients.png, gradients.npz (the arrays) and gradients.json (arguments, versions, seconds, findings) to --out.
 Under a minute, seconds with --quick.
 """
 

@@ -9,8 +9,7 @@ cell. `effective_diffusivity` contains all of the method. Known results, with Pe
     shear           v = (A sin ky, 0)                      D / nu = 1 + Pe**2 / 2     (exactly; Taylor dispersion)
     cellular flow   psi = (A / k) sin kx sin ky            D / nu = 1 + Pe**2 / 8 + O(Pe**4),  ~ sqrt(Pe) for Pe >> 1
 
-Writes mixing.png, mixing.npz (the arrays) and mixing.json (arguments, versions, seconds, slopes) to --out. Half a
-minute on one core, seconds with --quick.
+Half a minute on one core, seconds with --quick.
 """
 
 import numpy as np

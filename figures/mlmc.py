@@ -7,10 +7,8 @@ Monte Carlo with the number of steps that is best for it has slope -3, multileve
 `solve_to` (Sobol points, Brownian bridge, stochastic Heun) is flatter, down to 1e-4.
 (b) Variance (order 2) and mean (order 1) of the levels. (c) The gain of each option at equal cost.
 
-The velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. Writes mlmc.png, mlmc.npz (the arrays) and mlmc.json
-(arguments, versions, seconds, slopes) to --out.
-
-A minute and a half on two cores, under ten seconds with --quick.
+The velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. A minute and a half on two cores, under ten
+seconds with --quick.
 """
 
 import math
@@ -40,8 +38,6 @@ def compute(*, quick=False, seed=0):
     `asked`, `error` and `cost` (e,) of multilevel Monte Carlo, the same of plain Monte Carlo (p,) and of `solve_to`
     (s,), the levels (l,), and the options' gains (o,). `quick`: fewer points, and accuracies a few times coarser.
     """
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     problem = _problem(seed)
     n_points, finest, count = (48, 4e-3, 4) if quick else (100, 1e-3, 7)
     points = np.random.default_rng([seed, 1]).random((n_points, 2))
@@ -99,7 +95,7 @@ def _levels(problem, points, n_paths, seed):
         level_key = feynman_kac.level_key(key, level)
         samples = feynman_kac.level_samples(problem, points, int(steps), n_paths, level_key, coupled=level > 0)
         variance.append(samples.var(axis=1, ddof=1).mean())
-        # The noise of the points' means would be counted as a mean; it is known, and subtracted.
+        # Squared means contain the sampling noise of the means, which is estimated and subtracted.
         squares = samples.mean(axis=1) ** 2
         mean.append(math.sqrt(max(squares.mean() - variance[-1] / n_paths, 0.0)))
         noise.append(variance[-1] / n_paths * math.sqrt(2 / len(points)) / (2 * max(mean[-1], 1e-300)))

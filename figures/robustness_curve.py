@@ -16,8 +16,7 @@ The points are kept in RUN/evaluation, those of networks that ship in the cache,
 Without --runs, --data and --n-images the arrays that ship are drawn, and the picture names the commit that made them.
 With --n-images alone, and where no arrays ship, images of the sample of 100 are attacked by fewer steps.
 
-Writes robustness_curve.png, robustness_curve.npz (the arrays) and robustness_curve.json (arguments, versions, seconds,
-findings) to --out. A second from the arrays that ship; an hour on one core for 500 images of ResNet-20, En1 and En2.
+A second from the arrays that ship; an hour on one core for 500 images of ResNet-20, En1 and En2.
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.

@@ -9,8 +9,7 @@ kernels.
 Shown are the adversarially trained ResNet-20, and the naturally trained one, En1, En2 and En5 if there are runs on the
 same images with as many epochs. Bars are 95 % intervals of Student's distribution: 12.7 standard errors for two seeds.
 
-Writes sparsity.png, sparsity.npz (the arrays) and sparsity.json (arguments, versions, seconds, numbers) to --out, and
-prints a Markdown table. Seconds.
+Prints a Markdown table. Seconds.
 """
 
 import math
@@ -134,7 +133,7 @@ def table(found):
     ]
     absent = [name for name in ORDER if name not in networks]
     if absent:
-        lines.append(f"No run on the same images, equally long: {', '.join(absent)}.")
+        lines.append(f"No run on the same images with as many epochs: {', '.join(absent)}.")
     return "\n".join(lines)
 
 

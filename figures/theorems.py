@@ -9,8 +9,6 @@ fails, over time and over sigma: spectral solution, closed form and bounds. (f) 
 2.1, for Figure 4's problem; error bars are the half-difference of two independent estimates. The proofs are in
 docs/theorem-2-2.md.
 
-Writes theorems.png, theorems.npz (the arrays) and theorems.json (arguments, versions, seconds, findings) to --out.
-
 About a minute, seconds with --quick; the first run compiles, too.
 """
 
@@ -23,6 +21,7 @@ from tqdm import tqdm
 import pde
 from figures import fig4
 from figures._cli import make_main
+from figures._plane import resolved
 from figures._style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, letter
 from pde import bounds
 from pde.feynman_kac import gradient
@@ -50,8 +49,6 @@ SIGMA_LABEL = "σ (length / time$^{1/2}$)"
 
 def compute(*, quick=False, seed=0):
     """`smooth_*` (f, m) and `rough_*` (s,); `time_*` (t,) and `wide_*` (w,), the counterexample; `hoelder*` (s, a)."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     smooth = np.array([0.05, 0.1, 0.2, 0.3] if quick else [0.02, 0.03, 0.05, 0.1, 0.2, 0.3])
     rough = np.array([0.003, 0.03, 0.1, 0.3] if quick else [0.003, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3])
     n_times = 5 if quick else 10
@@ -76,7 +73,7 @@ def _smooth(sigmas, quick, seed, bar):
     for row, family in enumerate(SMOOTH):
         for column, sigma in enumerate(sigmas):
             problem = pde.problems.figure4(seed, sigma=float(sigma), velocity=family)
-            solution = _resolved(problem)
+            solution = resolved(problem, (problem.n, 2 * problem.n, 4 * problem.n), RESOLUTION)
             data["smooth_n"][row, column] = len(solution.u)
             data["smooth_measured"][row, column] = bounds.largest_gradient(solution.field).found
             found, gamma = _bounds(problem)
@@ -105,15 +102,6 @@ def _steepest_pair(u):
     axis, *place = np.unravel_index(np.abs(differences).argmax(), differences.shape)
     along = np.eye(2)[axis]
     return (np.array(place) + along / 2) / n, along * np.sign(differences[axis][tuple(place)])
-
-
-def _resolved(problem):
-    """The spectral solution on the smallest grid that resolves it."""
-    for n in (problem.n, 2 * problem.n):
-        solution = pde.spectral.solve(problem, n, rtol=1e-6, resolution=RESOLUTION, check=False)
-        if solution.resolved:
-            return solution
-    return pde.spectral.solve(problem, 4 * problem.n, rtol=1e-6, resolution=RESOLUTION)
 
 
 def _rough(sigmas, quick, seed, bar):

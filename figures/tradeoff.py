@@ -15,8 +15,6 @@ Rows: the data sets. (a), (b) the decision function of one network without and w
 the radius. (d) Accuracy against sigma: natural (r = 0) and exact robust at r = 0.05; error bars and bands are
 standard errors over seeds of the initial weights and the noise.
 
-Writes tradeoff.png, tradeoff.npz (the arrays) and tradeoff.json (arguments, versions, seconds, findings) to --out.
-
 Two minutes of processor time on one core; ten seconds with --quick.
 """
 
@@ -44,7 +42,7 @@ TRAININGS = ("natural", "adversarial")
 SIGMAS = (0.0, 0.1, 0.2, 0.4)
 RADII = np.linspace(0.0, 0.15, 31)
 ATTACK_RADII = np.array([0.025, 0.05, 0.1])
-# At which robust accuracy is stated: that of the adversarial training.
+# Radius at which robust accuracy is reported, that of the adversarial training.
 RADIUS = 0.05
 N_TRAIN, N_ITER, N_EOT, N_ATTACK = 256, 200, 4, 10
 # Points per side on which networks without noise are classified.
@@ -58,8 +56,6 @@ def compute(*, quick=False, seed=0):
     `natural`; `exact_lower`, `exact_upper` and `certified` with an axis of the radii; `attacked` with one of the
     attack's; `field` (d, t, s, n, n), u of the first seed; `x` (d, m, 2) and `y` (d, m), the test points.
     """
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     names, sigmas, n_seeds, n_test = (DATASETS[:1], SIGMAS[:2], 2, 40) if quick else (DATASETS, SIGMAS, 5, 150)
     n_iter, n_attack = (40, 2) if quick else (N_ITER, N_ATTACK)
     found = {key: [] for key in ("natural", "lower", "upper", "certified", "attacked", "field")}
@@ -78,9 +74,9 @@ def compute(*, quick=False, seed=0):
                     train(row, x, y, adversarial=kind == "adversarial", n_iter=n_iter, rng=rng)
                     moved = _attacked(row, *test, n_attack, rng)
                 members = [row.member(index) for index in range(len(row.sigmas))]
-                # These wait for each other seldom: their loops run without Python's lock.
+                # Threads rarely wait for each other: the loops release Python's lock.
                 with ThreadPoolExecutor(os.cpu_count()) as threads:
-                    for accuracies in threads.map(_judged, members, *map(repeat, test), np.moveaxis(moved, 1, 0)):
+                    for accuracies in threads.map(_accuracies, members, *map(repeat, test), np.moveaxis(moved, 1, 0)):
                         for key, value in accuracies.items():
                             found[key].append(value)
                         bar.update()
@@ -100,7 +96,7 @@ def _attacked(row, x, y, n_iter, rng):
     return np.stack([attack(row, x, y, float(eps), n_iter, N_EOT, rng).double().numpy() for eps in ATTACK_RADII])
 
 
-def _judged(net, x, y, moved):
+def _accuracies(net, x, y, moved):
     """All accuracies of one network."""
     if net.blocks[0].is_noisy:
         classify, error, (lower, upper) = _of_mean(net, x)
@@ -166,9 +162,9 @@ def findings(data):
     place = int(np.argmin(np.abs(data["radius"] - RADIUS)))
     attack_place = int(np.argmin(np.abs(data["attack_radius"] - RADIUS)))
     middle = (data["lower"] + data["upper"]) / 2
-    answer = {"sigma": data["sigma"].tolist(), "radius": float(data["radius"][place])}
+    found = {"sigma": data["sigma"].tolist(), "radius": float(data["radius"][place])}
     for d, name in enumerate(data["dataset"].tolist()):
-        answer[name] = {}
+        found[name] = {}
         for t, training in enumerate(data["training"].tolist()):
             robust, natural = middle[d, t, :, :, place], data["natural"][d, t]
             pairs = {
@@ -177,13 +173,13 @@ def findings(data):
                 "gain_of_robust": robust - robust[:1], "price_of_natural": natural - natural[:1],
                 "attacked_less_exact": data["attacked"][d, t, :, :, attack_place] - robust,
             }  # fmt: skip
-            answer[name][training] = {
+            found[name][training] = {
                 key: dict(zip(("mean", "stderr"), (part.tolist() for part in _mean(values)), strict=True))
                 for key, values in pairs.items()
             } | {"largest_gap_of_bounds": float((data["upper"] - data["lower"])[d, t, :, :, place].max())}
             best = int(np.argmax(robust.mean(1)))
-            answer[name][training]["best_sigma"] = float(data["sigma"][best])
-    return answer
+            found[name][training]["best_sigma"] = float(data["sigma"][best])
+    return found
 
 
 def plot(data):

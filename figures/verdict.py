@@ -10,8 +10,7 @@ Networks are identified by the recipes in the evaluations; of several trainings 
 
     python -m figures.verdict --results DIR
 
-Writes verdict.png, verdict.npz (the arrays) and verdict.json (arguments, versions, rows) to --out, and prints the table
-in Markdown. Seconds, with --quick or without; nothing is computed.
+Prints the table in Markdown. Seconds, with --quick or without; nothing is computed.
 """
 
 # Over 300 lines: the computation and the drawing of one figure stay in one file.

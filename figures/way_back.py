@@ -12,12 +12,12 @@ Their difference over its standard error, for the trained network and for the fi
 it. (e) The difference over the layers, by `mean_field`, which draws nothing; order 1 in theory. (f) The error of the
 mean over n draws, against `mean_field`; order 1/2. Errors are rms over points, relative to max |u|.
 
-Writes way_back.png, way_back.npz (the arrays) and way_back.json (arguments, versions, seconds, findings) to --out.
 About a minute on one core, seconds with --quick.
 """
 
 import numpy as np
 import torch
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -25,7 +25,8 @@ import bridge
 import pde
 from figures._cli import make_main
 from figures._planar_training import Row, draw_points, train
-from figures._style import BLACK, BLUE, GREY, RED, letter
+from figures._plane import draw_map, resolved
+from figures._style import BLUE, GREY, RED, letter
 
 __all__ = ["compare", "compute", "findings", "main", "plot"]
 
@@ -40,8 +41,6 @@ LARGE = 3.0
 
 def compute(*, quick=False, seed=0):
     """`network`, `u` (m, m), `z_trained`, `z_finest` (m, m); `layers`, `gap` (r,); `draws`, `error` (d,)."""
-    if seed < 0:
-        raise ValueError(f"--seed must be >= 0, got {seed}")
     net = _trained(40 if quick else N_ITER, seed)
     m, n_draws, substeps = (16, 128, (1, 2, 4)) if quick else (48, 1024, (1, 2, 4, 8, 16))
     return compare(net, m, n_draws, substeps, seed)
@@ -61,7 +60,7 @@ def compare(net, m, n_draws, substeps, seed):
     points = pde.grid.points(m)
     counts = [n for n in 4 ** np.arange(2, 12) if n <= n_draws]
     with tqdm(total=len(substeps) + 3, disable=None, desc="way_back", unit="solve") as bar:
-        u = _solution(bridge.problem_from_network(net, rtol=SAMPLING)).field(points)
+        u = resolved(bridge.problem_from_network(net, rtol=SAMPLING), (64, 128, 256), RESOLUTION).field(points)
         bar.update()
         sde, exact = bridge.ResNetSDE(net.blocks), []
         for number in substeps:
@@ -84,15 +83,6 @@ def compare(net, m, n_draws, substeps, seed):
 
 def _with_output(refined, net):
     return bridge.ResidualNetwork(refined.blocks, net.output)
-
-
-def _solution(problem):
-    """The spectral solution on the smallest grid that resolves it."""
-    for n in (64, 128):
-        solution = pde.spectral.solve(problem, n, rtol=1e-6, resolution=RESOLUTION, check=False)
-        if solution.resolved:
-            return solution
-    return pde.spectral.solve(problem, 256, rtol=1e-6, resolution=RESOLUTION)
 
 
 @torch.no_grad()
@@ -143,10 +133,12 @@ def plot(data):
     found, figure = findings(data), Figure(figsize=(12.4, 7.4), layout="constrained")
     above, below = figure.subplots(2, 3)
     largest = max(np.abs(data["network"]).max(), np.abs(data["u"]).max())
-    for place, (axes, key, name) in enumerate(
-        zip(above, ("network", "u"), ("network, mean over draws", "equation, $u(\\mathbf{x}, 0)$"), strict=False)
+    scale = Normalize(-largest, largest)
+    for axes, key, title in (
+        (above[0], "network", f"{letter(0)} network, mean over draws"),
+        (above[1], "u", f"{letter(1)} equation, $u(\\mathbf{{x}}, 0)$"),
     ):
-        image = _map(axes, data[key], data["u"], largest, "PuOr", f"{letter(place)} {name}")
+        image = draw_map(axes, data[key], data[key], scale, "PuOr", title, unit="period")
     figure.colorbar(image, ax=above[:2], label="$u$ (unit of $f$)")
     titles = [
         f"{letter(2)} trained, {data['layers'][0]:g} layers",
@@ -154,7 +146,8 @@ def plot(data):
     ]
     for axes, key, title in zip((above[2], below[0]), ("z_trained", "z_finest"), titles, strict=True):
         # White within one standard error, full colour from ten on.
-        image = _map(axes, np.clip(data[key], -10, 10), data["u"], 10, "RdBu_r", title)
+        score = np.clip(data[key], -10, 10)
+        image = draw_map(axes, score, data["u"], Normalize(-10, 10), "RdBu_r", title, unit="period")
         figure.colorbar(image, ax=axes, label="difference / standard error", ticks=(-10, -5, 0, 5, 10), extend="both")
     _order(below[1], data["layers"], data["gap"], found["order_in_layers"], found["lines"]["layers"], BLUE, "1")
     below[1].set(xlabel="number of layers", ylabel="rms (network − equation) / max |u|")
@@ -166,18 +159,6 @@ def plot(data):
     below[2].set_ylim(0.6 * data["error"].min(), 6 * max(data["gap"][0], data["error"].max()))
     below[2].legend(loc="upper right")
     return figure
-
-
-def _map(axes, values, u, largest, colours, title):
-    side = np.arange(len(u) + 1) / len(u)
-    closed, u = (np.pad(array, (0, 1), mode="wrap").T for array in (values, u))
-    image = axes.pcolormesh(
-        side, side, closed, cmap=colours, vmin=-largest, vmax=largest, shading="gouraud", rasterized=True
-    )
-    axes.contour(side, side, u if colours != "PuOr" else closed, levels=[0.0], colors=BLACK, linewidths=1)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
-    axes.set(xlabel="$x$ (period)", ylabel="$y$ (period)", title=title)
-    return image
 
 
 def _order(axes, x, errors, fit, constant, colour, theory):

@@ -22,13 +22,13 @@ class Lesson(NamedTuple):
     name : str
         lessons/NAME.py.
     title : str
-        What is learned.
+        Its statement.
     summary : str
         One sentence.
     minutes : int
         Time that a reader needs.
     section : str
-        Of the paper.
+        Section of the paper.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Lesson(NamedTuple):
     section: str
 
 
-# In the order in which they are read. A file that is not in it fails a test.
+# In reading order; a test fails for a file that is missing here.
 LESSONS = (
     Lesson(
         "residual_block_is_euler_step",
@@ -71,7 +71,7 @@ LESSONS = (
     Lesson(
         "trained_networks",
         "What a trained network's step looks like",
-        "The steps and the σ(t) of a trained network, and what a finer or coarser step does to its answers.",
+        "The steps and the σ(t) of a trained network, and what a finer or coarser step does to its predictions.",
         20,
         "2.1",
     ),

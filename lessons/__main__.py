@@ -1,6 +1,6 @@
 """Lessons with sliders, in the browser and offline: python -m lessons [--port P] [--no-browser].
 
-Starts a server on 127.0.0.1 and opens its index of lessons; Ctrl-C ends it. Nothing is asked of another machine.
+Starts a server on 127.0.0.1 and opens its index of lessons; Ctrl-C ends it. No other machine is contacted.
 
 --html DIR writes every lesson as a page that opens from disk, without Python, server or network (some minutes);
 --handout [NAME ...] prints lessons to DIR/NAME.pdf (needs Chromium); --ipynb [NAME ...] writes DIR/NAME.ipynb for
@@ -25,8 +25,10 @@ def main(argv=None):
     """Run the command line and return its exit status; argv defaults to the arguments of the process."""
     parser = _enresnet.OneLineParser(PROG, __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="lessons to print or write (default all)")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"0: any (default {DEFAULT_PORT})")
-    parser.add_argument("--no-browser", action="store_true", help="print the address only")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help=f"port, 0: any free one (default {DEFAULT_PORT})"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="print the address, without opening a browser")
     parser.add_argument("--handout", action="store_true", help="print every lesson to a PDF instead")
     parser.add_argument("--ipynb", action="store_true", help="write every lesson as a Jupyter notebook instead")
     parser.add_argument(
@@ -35,7 +37,7 @@ def main(argv=None):
     parser.add_argument(
         "--out", type=_enresnet.output_path, default=Path("out"), help="directory of PDFs and notebooks (default out)"
     )
-    parser.add_argument("--package", help="what the notebooks' first cell installs by pip where it is missing")
+    parser.add_argument("--package", help="package that a notebook's first cell installs by pip if it is missing")
     arguments = parser.parse_args(argv)
     known = [lesson.name for lesson in LESSONS]
     if unknown := [name for name in arguments.names if name not in known]:
@@ -43,8 +45,8 @@ def main(argv=None):
     if arguments.names and not (arguments.handout or arguments.ipynb or arguments.html):
         parser.error("NAME goes with --handout, --ipynb or --html: the index has all lessons")
     arguments.names = arguments.names or known
-    # Before PyTorch is loaded. The lessons' tensors are small: a second thread of OpenMP brings nothing, and on a busy
-    # machine, where threads wait for each other spinning, it makes a lesson many times slower.
+    # Before PyTorch is loaded. The lessons' tensors are small: a second thread of OpenMP gains nothing, and on a busy
+    # machine, where threads spin while they wait, it makes a lesson many times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     _enresnet.run(lambda: _run(arguments), PROG, also=[(RuntimeError, "")])
     return 0

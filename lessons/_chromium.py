@@ -23,7 +23,7 @@ PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "C:/Program Files/Google/Chrome/Application/chrome.exe",
 )
-# Nothing of the browser's own: no updates, no reports, no pages of its maker.
+# No traffic of the browser itself: no updates, no reports, no start pages.
 OPTIONS = (
     "--headless",
     "--disable-background-networking",
@@ -43,7 +43,7 @@ START_SECONDS = 60
 
 
 def find_chromium():
-    """Return the path of Chromium or a browser of its kind; a ValueError says how to get one."""
+    """Return the path of Chromium or a browser of its kind; the message of the ValueError tells how to install one."""
     for name in (*NAMES, *PLACES):
         if path := shutil.which(name):
             return path
@@ -114,13 +114,13 @@ class Page:
             message["sessionId"] = self._session
         self._connection.send(json.dumps(message))
         while True:
-            answer = json.loads(self._connection.recv(timeout))
-            if answer.get("id") != message["id"]:
-                self._note(answer)
-            elif "error" in answer:
-                raise RuntimeError(f"{method}: {answer['error']['message']}")
+            reply = json.loads(self._connection.recv(timeout))
+            if reply.get("id") != message["id"]:
+                self._note(reply)
+            elif "error" in reply:
+                raise RuntimeError(f"{method}: {reply['error']['message']}")
             else:
-                return answer["result"]
+                return reply["result"]
 
     def _note(self, event):
         values = event.get("params", {})
@@ -140,28 +140,28 @@ class Page:
 
     def open(self, url):
         """Open an address of http or file; `requests` and `complaints` begin anew. RuntimeError if nothing is there."""
-        # Of the page before nothing may be counted, its last events included.
+        # The last events of the previous page must not be counted.
         self.send("Page.navigate", url="about:blank")
         self.evaluate("1")
         self.requests.clear()
         self.complaints.clear()
-        answer = self.send("Page.navigate", url=url)
-        if answer.get("errorText"):
-            raise RuntimeError(f"{url}: {answer['errorText']}")
+        reply = self.send("Page.navigate", url=url)
+        if reply.get("errorText"):
+            raise RuntimeError(f"{url}: {reply['errorText']}")
 
     def evaluate(self, expression):
         """Evaluate JavaScript on the page: a value for JSON, or a promise of it. RuntimeError if it throws."""
-        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in answer:
-            details = answer["exceptionDetails"]
+        reply = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in reply:
+            details = reply["exceptionDetails"]
             raise RuntimeError(details.get("exception", {}).get("description") or details["text"])
-        return answer["result"].get("value")
+        return reply["result"].get("value")
 
     def wait_for(self, expression, *, seconds=60):
         """Wait until a JavaScript expression, evaluated repeatedly, is true; TimeoutError if it stays false."""
         deadline = time.monotonic() + seconds
         while True:
-            # While a page is being replaced there is none to ask.
+            # While a page is being replaced, nothing can be evaluated.
             with contextlib.suppress(RuntimeError):
                 if self.evaluate(f"Boolean({expression})"):
                     return

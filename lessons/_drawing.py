@@ -1,4 +1,4 @@
-"""What the lessons' pictures share: white cards, one per panel, and a text in their place.
+"""Pictures of the lessons: white cards, one per panel, with a description for readers who do not see them.
 
 Panels stand in a row where there is room and below each other on a narrow screen, so that their letters stay readable.
 """
@@ -17,7 +17,7 @@ from PIL import Image
 
 __all__ = ["BLUE", "GREEN", "GREY", "RED", "as_image", "new_figure"]
 
-# Okabe & Ito's, told apart with every kind of colour blindness.
+# Okabe & Ito's, distinguishable with every kind of colour blindness.
 BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 
 # Dots per inch of the bitmap and of the page: a picture of 10 inches is 1000 CSS pixels wide where there is room.
@@ -53,7 +53,7 @@ def as_image(figure, alt):
     readers who do not see it, with the numbers that the sliders change.
     """
     if not alt.strip():
-        raise ValueError("alt must say what the picture shows, got an empty text")
+        raise ValueError("alt must describe the picture, got an empty text")
     pixels, cuts = _drawn(figure)
     images = []
     for left, right in itertools.pairwise(cuts):
@@ -71,8 +71,8 @@ def as_image(figure, alt):
 def _drawn(figure):
     """(pixels, columns between which the panels lie) of a figure.
 
-    Its panels stand where they stood in the last figure of its kind, if all letters have room there: to find places
-    anew takes as long as to draw, and panels need not move with a slider.
+    Its panels keep the places of the last figure of its kind, if all letters have room there: finding new places takes
+    as long as drawing, and panels need not move with a slider.
     """
     canvas, kind = FigureCanvasAgg(figure), _kind(figure)
     if kind in _layouts:
@@ -94,7 +94,7 @@ def _drawn(figure):
 
 
 def _kind(figure):
-    """What the places of panels depend on, but for the size of letters."""
+    """Properties on which the places of panels depend, except the size of letters."""
     panels = (
         (axes.get_label(), axes.get_aspect(), *map(bool, (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())))
         for axes in figure.axes

@@ -1,12 +1,12 @@
 """The lessons on paper, by printing their pages, and as notebooks of Jupyter."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import _enresnet
 from lessons._chromium import chromium
 from lessons._pages import wait_for_lesson
 from lessons._server import lesson_path, running
@@ -62,15 +62,7 @@ def write_notebooks(names, directory, package=PACKAGE):
 
 
 def write(path, data):
-    """Write a file under a temporary name, and rename it when it is complete."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp makes files that only their owner can read.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write a file under a temporary name, rename it when it is complete, and return its path."""
+    with _enresnet.renamed(path) as draft:
+        draft.write_bytes(data)
     return path

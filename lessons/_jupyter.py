@@ -1,6 +1,6 @@
-"""What a lesson's outputs look like in Jupyter and Colab, which know neither marimo's formulas nor its sliders.
+"""Outputs of a lesson in Jupyter and Colab, which support neither marimo's formulas nor its sliders.
 
-A formula becomes LaTeX between dollars, and a slider its label and value: there it is changed in the code.
+A formula becomes LaTeX between dollars, a slider its label with the advice to change its value in the code.
 """
 
 import marimo as mo

@@ -24,5 +24,5 @@ def formula_of(match):
 
 
 def object_id(shown):
-    """What marimo calls a control, given as an object or as HTML."""
+    """The id that marimo gives a control, itself given as an object or as HTML."""
     return re.search(r"object-id='([^']*)'", shown if isinstance(shown, str) else shown.text)[1]

@@ -31,7 +31,7 @@ class OwnOrigin:
 class OwnFiles:
     """ASGI middleware: a request that names a notebook which is not one of `files` gets status 404 (a websocket 403).
 
-    marimo would look for it, and fail in the midst of a handshake.
+    marimo would search for it, and fail in the middle of a handshake.
     """
 
     def __init__(self, app, *, files):
@@ -48,7 +48,7 @@ class OwnFiles:
 
 
 async def _refuse(scope, receive, send, status, words):
-    """Answer in place of the application; a server turns a websocket that is closed before it opens into a 403."""
+    """Respond in place of the application; a server turns a websocket that is closed before it opens into a 403."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": words})
     else:

@@ -1,4 +1,4 @@
-"""What a page of marimo looks like from outside: when it is complete, and where its formulas and controls are."""
+"""A page of marimo seen from outside: when it is complete, and where its formulas and controls are."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A small EnResNet on points of the plane, trained in seconds: what lessons 4 and 5 look at."""
+"""The network of lessons 4 and 5: a small EnResNet on points of the plane, trained in seconds."""
 
 import contextlib
 import functools
@@ -35,7 +35,7 @@ def _member(coef, generator):
     # Without the weights that PyTorch would draw from its own generator.
     linear = functools.partial(nn.utils.skip_init, nn.Linear)
     branches = [nn.Sequential(linear(WIDTH, HIDDEN), nn.Tanh(), linear(HIDDEN, WIDTH)) for _ in range(N_BLOCKS)]
-    # The deviation of each state by itself: the answer at a point does not depend on the others in the batch.
+    # The standard deviation of each state alone: the output at a point does not depend on the rest of the batch.
     blocks = [bridge.NoisyResidual(branch, coef=coef, std_over="sample") for branch in branches]
     net = nn.Sequential(linear(2, WIDTH), bridge.ResidualNetwork(blocks, linear(WIDTH, 2)))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a server does while its index is read: imports, solvers compiled, a network trained. And how far it is."""
+"""Work of the server while its index is read – imports, compiling, training a network – and its progress."""
 
 import contextlib
 import importlib
@@ -16,7 +16,7 @@ SECONDS_BEFORE_TRAINING = 5
 
 
 class Step(NamedTuple):
-    """What is being done, in words and as a function; whether lessons wait for it."""
+    """A step of the preparation: a description, a function, and whether lessons wait for it."""
 
     text: str
     run: Callable

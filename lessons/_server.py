@@ -26,7 +26,7 @@ from lessons._sessions import FewSessions
 __all__ = ["HOST", "TOKEN", "address_of", "lesson_path", "listen", "running", "serve"]
 
 HOST = "127.0.0.1"
-# In every address, new for every server: who does not know it, another user of the machine say, gets nothing.
+# Part of every address, new for every server: without it, another user of the machine gets nothing.
 TOKEN = secrets.token_urlsafe(16)
 
 # A kernel each, of some 100 MB once a lesson has run.
@@ -72,7 +72,7 @@ def address_of(connection):
 def serve(connection, *, ready):
     """Serve the lessons until interrupted, and end the process; ready() is called when pages can be requested.
 
-    What takes seconds, and longer the first time, goes on behind them: `Preparation`.
+    Imports and compiling, which take seconds and longer the first time, run behind them: `Preparation`.
     """
     preparation, status = Preparation(), 0
     with _own_settings():
@@ -99,7 +99,7 @@ def running():
             raise RuntimeError("the server of the lessons did not start")
         yield words[2]
     finally:
-        # What a lesson is at need not be waited for.
+        # A lesson need not finish its computation.
         server.kill()
         server.communicate()
 
@@ -124,7 +124,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets=None):
         await super().shutdown(sockets)
-        # Of an application under another one nobody ends the sessions, and Python waits for their threads.
+        # The sessions of a mounted application are not ended otherwise, and Python would wait for their threads.
         for manager in self.managers:
             await manager.shutdown()
 
@@ -168,7 +168,7 @@ def _routes(lessons, preparation):
 
 @contextlib.contextmanager
 def _own_settings():
-    """Let marimo read our settings, not the reader's: pages follow the colour scheme that the browser asks for."""
+    """Let marimo read our settings, not the reader's: pages follow the colour scheme of the browser."""
     before = os.environ.get("XDG_CONFIG_HOME")
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "marimo", "marimo.toml")

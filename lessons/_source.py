@@ -1,4 +1,4 @@
-"""The code that is a formula, shown from the source itself: a lesson cannot quote what is no longer there."""
+"""Lines of code that are a formula, read from the source itself, so that a lesson never quotes old code."""
 
 import ast
 import inspect

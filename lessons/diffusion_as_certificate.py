@@ -13,7 +13,7 @@ with app.setup:
     from lessons._drawing import as_image
     from lessons._exercise import verdict
     from lessons._figures.balls import DISTANCE, INPUTS, SPACING, draw_balls, draw_noise, problem_of
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._source import show_source
 
 
@@ -31,8 +31,8 @@ def _():
     Here $a \le f \le b$, $p_0 = -a / (b - a)$ is the boundary, and $\gamma$ is the largest rate at which $v$ stretches.
     For $v = 0$ this is randomized smoothing (Cohen et al. 2019): $s = \sigma \sqrt{T}$.
 
-    Below: the decision boundary, an input, the ball that the smoothing certificate proves (blue), and the ball that
-    fits in truth (dashed). A third one (green) is local: it looks at all of $u$ and encloses where $u$ is surely not 0.
+    Below: the decision boundary, an input, the ball that the smoothing certificate proves (blue), and the
+    largest ball that fits (dashed). A third one (green) is local: it uses all of $u$ and proves where $u$ is not 0.
     """)
     return
 
@@ -51,7 +51,7 @@ def _():
 def _(sigma, speed):
     _problem = problem_of(sigma.value, speed.value)
     solution = pde.spectral.solve(_problem, n=128, rtol=1e-6)
-    # For all positions of the input at once: what takes time is the boundary, not the distance to it.
+    # For all positions of the input at once: finding the boundary takes the time, not the distance to it.
     _found = pde.bounds.certificates(_problem, INPUTS, method="spectral")
     _, _true = pde.bounds.boundary_distance(solution.field, INPUTS, solution.error_estimate, resolution=DISTANCE)
     # The theorem: no certificate reaches a point of the other class.
@@ -78,8 +78,8 @@ def _():
     _text = mo.md(r"""
     ## Break it
     Randomized smoothing on its own, $v = 0$: an input at distance $d$ from the edge of a half-plane, $f = \pm 1$. Here
-    the certificate is the distance itself – if $u$ is known. From $n$ draws it is not: take few draws without a
-    confidence interval, and the radius is false in half of all runs.
+    the certificate is the distance itself – if $u$ is known exactly. From $n$ draws it is estimated: with few draws and
+    no confidence interval, the radius is false in half of all runs.
     """)
     draws = mo.ui.slider(steps=[16, 64, 256, 1024], value=64, label="Draws $n$", show_value=True)
     mo.vstack([_text, draws])
@@ -89,7 +89,7 @@ def _():
 @app.cell
 def _(draws):
     _figure, _naive, _safe = draw_noise(draws.value)
-    # 400 runs: a share of 1/2 is known to 5 * 0.025; the interval fails in one run of a thousand, 6 of 400 never.
+    # 400 runs: a share of 1/2 has the standard error 0.025, times five; the interval fails in one run of a thousand.
     assert 0.3 < _naive < 0.7 and _safe <= 6 / 400
     _text = f"radius too large in {_naive:.0%} of the runs without an interval, in {_safe:.1%} with one of 99.9 %"
     mo.vstack([as_image(_figure, f"Radii from {draws.value} draws: {_text}."), mo.md(f"**{_text}.**")])
@@ -129,13 +129,7 @@ def _(answer):
 @app.cell
 def _():
     _source = show_source(pde.bounds.smoothing_radius)
-    mo.vstack(
-        [
-            mo.md("## The lines of our code\nThe radius of a smoothed classifier:"),
-            _source,
-            links("diffusion_as_certificate"),
-        ]
-    )
+    closing("diffusion_as_certificate", "The radius of a smoothed classifier:", _source)
     return
 
 

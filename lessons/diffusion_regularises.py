@@ -13,7 +13,7 @@ with app.setup:
     from lessons._drawing import as_image
     from lessons._exercise import verdict
     from lessons._figures.boundary import FINE, crossing, draw, field_at_zero, in_units
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._source import show_source
 
     VELOCITIES = {"smooth, four modes": "band-limited", "the paper's: random on each grid point": "grid-noise"}
@@ -68,7 +68,7 @@ def _(method, sharp, sigma, steepest, u, x, y):
     way = crossing(u, _point)
     _radius = abs(way.height) / sharp.bound
     if method == "spectral":
-        # The solver's error, 1e-3 at most, is no part of the theorem; grid points are 1 / FINE apart.
+        # The theorem does not include the solver's error, at most 1e-3; grid points are 1 / FINE apart.
         assert steepest <= 1.01 * sharp.bound
         assert _radius - 2e-3 / sharp.bound <= way.distance <= way.step + 2 / FINE
     _text = (
@@ -85,7 +85,7 @@ def _():
     _text = mo.md(r"""
     ## Break it
     Measure lengths in another unit, $c$ times as small: $\sigma$ and $v$ become $c$ times as large, slopes $c$ times as
-    small, and nothing else happens. Raise $c$, and watch what the printed bound says of the very same picture.
+    small, and nothing else happens. Raise $c$, and watch what the printed bound claims for the very same picture.
     """)
     unit = mo.ui.slider(1, 80, value=1, label="Units per side of the square, $c$", show_value=True)
     mo.vstack([_text, unit])
@@ -116,7 +116,7 @@ def _():
     _text = mo.md(r"""
     **Why.** Two paths that start apart may meet, and from then on agree: $u(x) - u(y)$ is at most $\mathrm{osc}\, f$
     times the chance that they do not, which noise lowers in every unit of length. The printed proof drops a condition,
-    $\lambda \ge 0$, and claims a decay $e^{-\sigma^2}$ that there is not (`docs/theorem-2-2.md`).
+    $\lambda \ge 0$, and claims a decay $e^{-\sigma^2}$ that does not exist (`docs/theorem-2-2.md`).
 
     ## Exercise
     A flatter $u$ is not yet a more robust one. Let $v = 0$ and $f = \cos 2\pi x$: the slope falls like $e^{-2 \pi^2
@@ -147,9 +147,7 @@ def _(answer):
 @app.cell
 def _():
     _source = show_source(pde.bounds.sharp_gradient_bound, first="oscillation, spread", last="return SharpBound")
-    mo.vstack(
-        [mo.md("## The lines of our code\nThe sharp bound, in logarithms:"), _source, links("diffusion_regularises")]
-    )
+    closing("diffusion_regularises", "The sharp bound, in logarithms:", _source)
     return
 
 

@@ -22,7 +22,7 @@ with app.setup:
         one_draw_allowed,
         paired_difference,
     )
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._planar import noise_scaled, spirals, train
     from lessons._source import show_source
     from nets.attacks import Objective
@@ -60,7 +60,7 @@ def _():
 def _(members):
     model = train(members.value)
     x, y = spirals(400, seed=1000)
-    # 0.99 and more where it was tried, with the first weights shaken too; a straight line would be right for 0.6.
+    # 0.99 and more in all trials, also with perturbed initial weights; a straight line would reach 0.6.
     assert accuracy(model, x, y, 32) > 0.9, "the training has failed"
     return model, x, y
 
@@ -103,8 +103,8 @@ def _(eps, model, noise):
             _robust.append(is_right(model, _moved, _y, 32))
     _gain, _error = paired_difference(_robust[0], _robust[-1])
     _shares = [float(each.mean()) for each in _robust]
-    _left = (f"without attack, a = {noise.value:g}", "draws n of the answer", _natural)
-    _right = (f"under attack, ε = {eps.value:g}; answers: mean of 32", "draws m of the attack", _shares)
+    _left = (f"without attack, a = {noise.value:g}", "draws n per prediction", _natural)
+    _right = (f"under attack, ε = {eps.value:g}; predictions: mean of 32", "draws m per gradient", _shares)
     _text = (
         f"under attack {_shares[0]:.1%} if it sees one draw, {_shares[-1]:.1%} if it averages {_counts[-1]}: one draw "
         f"flatters by {100 * _gain:.1f} ± {100 * _error:.1f} points"
@@ -118,7 +118,7 @@ def _(eps, model, noise):
 def _(model, x):
     _samples = torch.stack([logit_differences(model, _point, 1.0, 2048, 3) for _point in x[:64]])
     _ratio = _samples.mean(dim=1).abs() / _samples.std(dim=1)
-    # Where a draw's mean is about 0.3 deviations from 0, so that a thousand draws are needed.
+    # A point where the mean is about 0.3 standard deviations from 0, so that a thousand draws are needed.
     point = x[torch.where(_ratio < 0.3, torch.inf, _ratio).argmin()]
     _samples = logit_differences(model, point, 1.0, 32768, 4)
     mean, deviation = float(_samples.mean()), float(_samples.std())
@@ -142,7 +142,7 @@ def _(answer, deviation, mean, model, point):
     _needed = (10 * deviation / mean) ** 2
     _n = answer.value or round(_needed)
     _means = logit_differences(model, point, 1.0, 200 * _n, 5).reshape(200, _n).mean(dim=1)
-    # The spread of 200 means is known to 1 / sqrt(2 * 199) = 5 %; five of these, one false alarm in a million.
+    # The spread of 200 means is accurate to 1 / sqrt(2 * 199) = 5 %; five of these: one false alarm in a million.
     assert _n < 20 or abs(float(_means.std()) * _n**0.5 / deviation - 1) < 0.26
     verdict(
         answer.value or None,
@@ -157,14 +157,7 @@ def _(answer, deviation, mean, model, point):
 def _():
     _mean = show_source(bridge.FeynmanKacMean.forward, first="return self._sum(member")
     _eot = show_source(Objective.gradient, first="for _ in range(self.n_eot)", last="return tuple")
-    mo.vstack(
-        [
-            mo.md("## The lines of our code\nThe mean over members and draws; the gradient of an attack:"),
-            _mean,
-            _eot,
-            links("ensemble_is_expectation"),
-        ]
-    )
+    closing("ensemble_is_expectation", "The mean over members and draws; the gradient of an attack:", _mean, _eot)
     return
 
 

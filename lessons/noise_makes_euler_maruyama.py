@@ -14,7 +14,7 @@ with app.setup:
     import pde
     from lessons._drawing import BLUE, RED, as_image, new_figure
     from lessons._exercise import verdict
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._source import show_source
 
 
@@ -23,8 +23,8 @@ def _():
     mo.md(r"""
     # 2. Noise makes it Euler–Maruyama
 
-    **Statement.** With noise in every block a row of them is a step of the Euler–Maruyama method for an Itô equation,
-    and the average of the answers over the noise solves a convection–diffusion equation – the Feynman–Kac formula,
+    **Statement.** A block with noise is a step of the Euler–Maruyama method for an Itô equation, and the average of the
+    network's output over the noise solves a convection–diffusion equation – the Feynman–Kac formula,
     (2.8) and (3.1) of the paper. An average over $N$ paths has an error bar that shrinks like $N^{-1/2}$.
 
     $$x_{l+1} = x_l + \Delta t \, v(x_l, t_l) + \sigma \, \Delta B_l, \quad \Delta B_l \sim N(0, \Delta t \, I)$$
@@ -46,7 +46,7 @@ def _():
     problem = pde.problems.doob(weight, sigma=sigma, n=8)
 
     def paths(n_paths, n_layers, seed=0):
-        """States of all paths after each block, and the answers f of the network at their ends."""
+        """States of all paths after each block, and the outputs f of the network at their ends."""
         net, states = bridge.network_from_velocity(problem, n_layers), [torch.as_tensor(x0).expand(n_paths, 2)]
         with torch.no_grad(), bridge.noise_from(net, torch.Generator().manual_seed(seed)):
             for block in net.blocks:
@@ -61,7 +61,7 @@ def _():
 
 @app.cell
 def _(n_layers, n_paths, paths, problem, sigma, weight, x0):
-    _states, _answers = paths(n_paths.value, n_layers.value)
+    _states, _outputs = paths(n_paths.value, n_layers.value)
     _figure, (_left, _middle, _right) = new_figure(3, width=10.5, height=3.9)
     for _path in _states[:, :24].swapaxes(0, 1):
         _left.plot(*_path.T, color=BLUE, lw=0.5)
@@ -81,8 +81,8 @@ def _(n_layers, n_paths, paths, problem, sigma, weight, x0):
     _middle.margins(y=0.3)
     _middle.legend(loc="upper left")
     _counts = np.unique(np.geomspace(16, n_paths.value, 9).astype(int))
-    _means = np.array([_answers[:n].mean() for n in _counts])
-    _bars = np.array([_answers[:n].std(ddof=1) / np.sqrt(n) for n in _counts])
+    _means = np.array([_outputs[:n].mean() for n in _counts])
+    _bars = np.array([_outputs[:n].std(ddof=1) / np.sqrt(n) for n in _counts])
     _u, _slope = problem.exact(x0), -pde.convergence.observed_order(_counts, _bars).order
     _right.errorbar(_counts, _means, _bars, fmt="o", color=BLUE, capsize=3, label="mean ± standard error")
     _right.axhline(_u, color="black", label=f"u(x, 0) = {_u:.4f}")
@@ -104,9 +104,9 @@ def _():
     _text = mo.md(r"""
     ## Break it
     Take one block, and then more and more paths. The error bar shrinks – about a wrong number, and no average over more
-    paths repairs it. The ends lie on a plain Gaussian: at the start $v = 0$, and the only block never looks again.
+    paths repairs it. The ends have a plain Gaussian density: $v = 0$ at the start, where the only block evaluates it.
 
-    **Why.** The mean of $N$ independent answers of variance $s^2$ has the variance $s^2 / N$. What is left is the error
+    **Why.** The mean of $N$ independent outputs of variance $s^2$ has the variance $s^2 / N$. What is left is the error
     of the step: $\mathbb E[f(x_L)] - u(x, 0) = O(\Delta t)$. Paths cure the first, blocks the second.
 
     ## Exercise
@@ -122,7 +122,8 @@ def _(answer, paths, problem, x0):
     _, _fine = paths(16384, 32)
     _, _one = paths(16384, 1)
     _few, _many = (_fine[:n].std(ddof=1) / np.sqrt(n) for n in (1024, 16384))
-    # The deviation of 1024 answers of kurtosis < 3 is known to 1 / sqrt(2 * 1024) = 2 %, five of which are 0.44 of 4.
+    # The standard deviation of 1024 outputs, kurtosis < 3, is accurate to 1 / sqrt(2 * 1024) = 2 %; five of these are
+    # 0.44 of 4.
     assert abs(_few / _many - 4) < 0.44, (_few, _many)
     # One block is wrong by 0.19, 26 error bars; 32 by 0.01, which leaves 3.5 error bars to chance, one seed in 2000.
     assert abs(_one.mean() - problem.exact(x0)) > 10 * _many > 2 * abs(_fine.mean() - problem.exact(x0))
@@ -140,14 +141,7 @@ def _(answer, paths, problem, x0):
 def _():
     _step = show_source(bridge.NoisyResidual._add, first='scale == "additive"', last="return torch.add")
     _mean = show_source(bridge.FeynmanKacMean.forward, first="draws = self.draws", last="return mean")
-    mo.vstack(
-        [
-            mo.md("## The lines of our code\nThe noise of a block, and the average over draws of it:"),
-            _step,
-            _mean,
-            links("noise_makes_euler_maruyama"),
-        ]
-    )
+    closing("noise_makes_euler_maruyama", "The noise of a block, and the average over draws of it:", _step, _mean)
     return
 
 

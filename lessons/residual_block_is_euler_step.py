@@ -14,7 +14,7 @@ with app.setup:
     import pde
     from lessons._drawing import BLUE, GREEN, GREY, RED, as_image, new_figure
     from lessons._exercise import verdict
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._source import show_source
 
 
@@ -28,7 +28,7 @@ def _():
 
     $$x_{l+1} = x_l + \Delta t \, F(x_l) \qquad\text{is a step of}\qquad \frac{dx}{dt} = F(x), \quad 0 \le t \le T$$
 
-    The network answers $f(x_L)$, which tends to $f(x(T)) = u(x, 0)$, the solution of the transport equation
+    The network returns $f(x_L)$, which tends to $f(x(T)) = u(x, 0)$, the solution of the transport equation
     $u_t + F \cdot \nabla u = 0$, $u(x, T) = f(x)$ (2.6). Below, $F$ turns in cells; thin lines are levels of $f$.
     """)
     return
@@ -43,8 +43,8 @@ def _():
     _u, _points = pde.spectral.solve(problem, n=192, rtol=1e-6).u[::12, ::12], torch.as_tensor(pde.grid.points(16))
     sizes = np.array([4, 8, 16, 32, 64, 128, 256])
     with torch.no_grad():
-        _answers = [bridge.network_from_velocity(problem, n_layers=n)(_points).numpy() for n in sizes]
-    errors = np.array([pde.convergence.sup_norm(answer - _u) for answer in _answers])
+        _outputs = [bridge.network_from_velocity(problem, n_layers=n)(_points).numpy() for n in sizes]
+    errors = np.array([pde.convergence.sup_norm(output - _u) for output in _outputs])
     order = pde.convergence.observed_order(1 / sizes, errors).order
     # The next term of the error is about Lip(F) dt times the first: a quarter of it on average, so of the slope too.
     assert abs(order - 1) < 0.25, order
@@ -68,7 +68,7 @@ def _(errors, n_layers, order, problem, sizes):
     _right.loglog(1 / sizes, errors, "o-", color=BLUE, label=f"measured, order {order:.2f}")
     _right.loglog(1 / sizes, errors[-1] * sizes[-1] / sizes, "--", color=GREY, label="order 1")
     _right.axvline(1 / _n, color=RED, label=f"Δt = 1/{_n}")
-    _right.set(xlabel="step Δt = T / L", ylabel="max |network − u(·, 0)|", title="error of the answer")
+    _right.set(xlabel="step Δt = T / L", ylabel="max |network − u(·, 0)|", title="error of the output")
     _right.legend()
     as_image(_figure, f"Four trajectories and the polygons of {_n} blocks; error against step, of order {order:.2f}.")
     return
@@ -114,8 +114,8 @@ def _(decay, n_layers, stiffness):
 def _():
     _text = mo.md(r"""
     **Why.** A block multiplies by $1 - \lambda\Delta t$. For $\lambda\Delta t > 1$ it overshoots 0; for
-    $\lambda\Delta t > 2$ it ends farther from 0 than it started, $|1 - \lambda\Delta t| > 1$, whatever the equation
-    says. A trained block, $\Delta t = 1$, whose branch contracts with a constant above 2 follows no such equation.
+    $\lambda\Delta t > 2$ it ends farther from 0 than it started, $|1 - \lambda\Delta t| > 1$, unlike the exact
+    solution. A trained block, $\Delta t = 1$, whose branch contracts with a constant above 2 follows no such equation.
 
     ## Exercise
     For $\lambda = 50$ and $T = 1$, what is the smallest number of blocks for which $|x_l|$ never grows?
@@ -142,7 +142,7 @@ def _(answer, decay):
 @app.cell
 def _():
     _source = show_source(bridge.NoisyResidual.forward, first="start, branch", last="y = torch.add")
-    mo.vstack([mo.md("## The line of our code"), _source, links("residual_block_is_euler_step")])
+    closing("residual_block_is_euler_step", "The step of a residual block:", _source)
     return
 
 

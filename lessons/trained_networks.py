@@ -13,7 +13,7 @@ with app.setup:
     from lessons._drawing import as_image
     from lessons._exercise import verdict
     from lessons._figures.steps import draw_refinement, draw_steps, largest_slopes, noiseless, other_steps
-    from lessons._links import links
+    from lessons._links import closing
     from lessons._planar import noise_scaled, spirals, train
     from lessons._source import show_source
 
@@ -24,14 +24,15 @@ def _():
     # 5. What a trained network's step looks like
 
     **Statement.** Any row of residual blocks *is* the Euler–Maruyama method for some equation, with $L$ steps of length
-    $\Delta t = T / L$. Whether it is also a *good* approximation of it is a question to the trained network:
+    $\Delta t = T / L$. Whether it is also a *good* approximation of it depends on the training:
 
     $$x_{l+1} = x_l + F_l(x_l) + a\, s_l\, \xi_l \ \text{ is a step of }
     dX = \tfrac{1}{\Delta t} F_l(X)\, dt + \sigma\, dB$$
 
-    with $\sigma(t_l) = a\, s_l / \sqrt{\Delta t} = a\, s_l \sqrt{L / T}$, $s_l$ the deviation of the components of the
-    block's output. A step is small if $|F_l(x_l)| \ll |x_l|$, and safe if $\mathrm{Lip}(F_l)$, $\Delta t$ times the
-    Lipschitz constant of the drift, is well below 2 (lesson 1). Below: eight blocks trained on two spirals (lesson 4).
+    with $\sigma(t_l) = a\, s_l / \sqrt{\Delta t} = a\, s_l \sqrt{L / T}$, $s_l$ the standard deviation of the
+    components of the block's output. A step is small if $|F_l(x_l)| \ll |x_l|$, and safe if $\mathrm{Lip}(F_l)$,
+    $\Delta t$ times the Lipschitz constant of the drift, is well below 2 (lesson 1). Below: eight blocks trained on two
+    spirals (lesson 4).
     """)
     return
 
@@ -79,7 +80,7 @@ def _():
     ## Break it
     Refine the step above: each block in $k$ parts, $x + \frac1k F_l(x)$, the same equation and closer to it. Or coarsen
     it: every $m$-th block alone, with $m F_l$. If the blocks were small steps of one smooth equation, neither would
-    change the answer by much.
+    change the predictions by much.
     """)
     m = mo.ui.slider(steps=[1, 2, 4, 8], value=1, label="One block in place of $m$", show_value=True)
     mo.vstack([_text, m])
@@ -101,7 +102,7 @@ def _(errors, k, m, right, shares, steps):
         f"right: {shares[steps.index(_chosen)]:.1%} at {_chosen:g} of the trained step, "
         f"{right:.1%} as trained, {shares[-1]:.1%} in the limit of small steps"
     )
-    _image = as_image(draw_refinement(steps, errors, shares, _chosen), f"Distance to the limit and answers: {_text}.")
+    _image = as_image(draw_refinement(steps, errors, shares, _chosen), f"Distance to the limit and accuracy: {_text}.")
     mo.vstack([_image, mo.md(f"**{_text}.**")])
     return
 
@@ -109,13 +110,13 @@ def _(errors, k, m, right, shares, steps):
 @app.cell
 def _():
     _text = mo.md(r"""
-    **Why.** Training minimises the loss at one step size. Nothing asks neighbouring blocks to be alike, or their slopes
-    to be small: the equation exists, and this network is no approximation of it. It lives on the errors of its steps,
-    jumps across from one side to the other included. Only as far as refining leaves the answers alone do statements on
-    the equation – its bounds, its limit – speak of the network.
+    **Why.** Training minimises the loss at one step size. Nothing forces neighbouring blocks to be alike, or their
+    slopes to be small: the equation exists, but this network does not approximate it. It depends on the errors of its
+    steps, including jumps from one side to the other. Statements on the equation – its bounds, its limit – apply to the
+    network only as far as refining leaves its predictions unchanged.
 
     ## Exercise
-    Each of $L = 16$ blocks adds noise of deviation 0.1 to every component ($T = 1$). What is $\sigma$?
+    Each of $L = 16$ blocks adds noise of standard deviation 0.1 to every component ($T = 1$). What is $\sigma$?
     """)
     answer = mo.ui.number(start=0, stop=10, step=0.01, value=0, label=r"$\sigma$")
     mo.vstack([_text, answer])
@@ -130,7 +131,7 @@ def _(answer):
     _sigma, _network = float(_sde.g(0.0, torch.zeros(1, 1))), _sde.refined(4)
     with bridge.noise_from(_network, torch.Generator().manual_seed(0)):
         _variance = float(_network(torch.zeros(20000, 1)).var())
-    # Of 20000 ends the variance is known to sqrt(2 / 20000) = 1 %; five of these, one false alarm in a million.
+    # The variance of 20000 ends is known to sqrt(2 / 20000) = 1 %; five of these: one false alarm in a million.
     assert abs(_sigma - 0.4) < 1e-6 and abs(_variance / _sigma**2 - 1) < 0.05
     verdict(
         answer.value or None,
@@ -145,14 +146,7 @@ def _(answer):
 def _():
     _rate = show_source(bridge.ResNetSDE._coefficients, first="rate = ", last="return")
     _part = show_source(bridge.NoisyResidual.substep, first="part = ", last="part._whole_dt")
-    mo.vstack(
-        [
-            mo.md("## The lines of our code\nThe drift and the diffusion of a block, and a part of it:"),
-            _rate,
-            _part,
-            links("trained_networks"),
-        ]
-    )
+    closing("trained_networks", "The drift and the diffusion of a block, and a part of it:", _rate, _part)
     return
 
 

@@ -104,11 +104,8 @@ def run(main, name, *, options, others=(), interrupted=None, also=()):
 
 def write_json(path, content):
     """Write a file of results, with a digest, completely or not at all; ValueError if it cannot be written."""
-    from nets import checkpoint
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with checkpoint.renamed(path) as draft:
-            draft.write_text(_enresnet.sealed(content, indent=2), encoding="utf-8")
+        _enresnet.write_record(path, content, indent=2)
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None

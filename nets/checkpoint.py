@@ -4,7 +4,6 @@ A file is written under another name, synchronised with the disk and renamed, so
 process dies. Its header contains its format and kind, the record, and a digest of the record and of every tensor.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import nets.models
+from _enresnet import renamed
 
 __all__ = ["digest", "load_model", "read", "save_model", "write"]
 
@@ -31,21 +31,6 @@ def digest(tensors, text=""):
         state.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         state.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return state.hexdigest()
-
-
-@contextlib.contextmanager
-def renamed(path):
-    """Yield a temporary path in the same directory, which is renamed to `path` at the end."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield draft
-        with draft.open("rb+") as file:
-            os.fsync(file.fileno())
-        # safetensors creates files that only their owner can read.
-        draft.chmod(0o644)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def write(path, kind, tensors, record):

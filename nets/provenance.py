@@ -5,13 +5,13 @@ import hashlib
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from _enresnet import commit, portable
 from nets import checkpoint
 
 __all__ = ["commit", "environment", "epochs_done", "load_run"]
@@ -54,22 +54,7 @@ def environment(device, module):
         "device": torch.cuda.get_device_name(device) if cuda else cpu,
         "n_threads": torch.get_num_threads(),
         "n_cores": os.cpu_count(),
-        "command": shlex.join(["python", "-m", module, *map(_portable, sys.argv[1:])]),
+        "command": shlex.join(["python", "-m", module, *map(portable, sys.argv[1:])]),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _portable(word):
-    """Reduce an absolute path to its last name: results are committed, and directories differ between machines."""
-    return Path(word).name if Path(word).is_absolute() else word
-
-
-def commit():
-    """Return the commit of this checkout, or None outside of one."""
-    try:
-        command = ["git", "describe", "--always", "--dirty"]
-        result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None

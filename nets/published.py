@@ -10,16 +10,9 @@ __all__ = ["MASK", "NOTES", "Note", "PARAMETERS", "ROWS", "Row"]
 
 
 class Row(NamedTuple):
-    """A row of a table.
+    """A row of a table: a model, named as for `nets.build`, and its accuracies in per cent.
 
-    Attributes
-    ----------
-    model : str
-        Name of the model, as for `nets.build`.
-    natural, fgsm, ifgsm20, cw : float or None
-        Accuracies in per cent.
-    oracle : str or None
-        For a blind attack (Tables 3 and 6), the model on which it was made.
+    `oracle` is the model on which a blind attack (Tables 3 and 6) was made.
     """
 
     model: str
@@ -31,15 +24,7 @@ class Row(NamedTuple):
 
 
 class Note(NamedTuple):
-    """Two places of the paper that do not agree.
-
-    Attributes
-    ----------
-    tables : tuple of str
-        Keys of ROWS to which the note belongs.
-    one, other : str
-        The two statements, each beginning with its place.
-    """
+    """Two statements of the paper that disagree, each with its place, and the keys of ROWS that the note is about."""
 
     tables: tuple
     one: str

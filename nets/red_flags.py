@@ -255,7 +255,7 @@ def _batch_coupling(model, x):
     half = (len(x) + 1) // 2
     batch = torch.cat([x, x[: 2 * half - len(x)]])
     first = _same_noise(model, batch)
-    # A state, or noise that no seed governs: what changes the logits cannot be told.
+    # A state, or noise that no seed governs: the cause of a change cannot be determined.
     if _gaps(first, _same_noise(model, batch)).max() > COUPLED:
         return None
     # Black images are valid images, with another spread.

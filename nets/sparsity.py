@@ -55,38 +55,19 @@ MEANS = ("below", "gaussian", "relative", "kurtosis", "smoothness", "picture")
 
 
 class Numbers(NamedTuple):
-    """Sparsity and smoothness of a layer, or of all layers together.
-
-    Attributes
-    ----------
-    n : int
-        Number of weights.
-    rms : float
-        Root mean square of the weights.
-    below : float
-        Fraction of |w| < t, the paper's number for t = 1e-3.
-    gaussian : float
-        The same fraction for normal weights with the same rms, layer by layer.
-    relative : float or None
-        Fraction of |w| < q rms, with the rms of the layer. This and the following are None if undefined; relative,
-        kurtosis and hoyer are undefined if all weights are 0.
-    kurtosis : float or None
-        mean w**4 / rms**4, about 0 and with the rms of the layer; 1 for weights of equal size.
-    hoyer : float or None
-        0 for weights of equal size, 1 for a single non-zero weight; each weight in units of its layer's rms.
-    smoothness : float or None
-        Geary's ratio of the taps of kernels with more than one tap, see `nets._geary`.
-    picture : float or None
-        Geary's ratio of the picture of all kernels (Figures 8 and 9).
-    """
+    """Sparsity and smoothness of a layer, or of all layers together; None where a measure is undefined."""
 
     n: int
     rms: float
+    # Fraction of |w| < t, the paper's number for t = 1e-3, and the same for normal weights with each layer's rms.
     below: float
     gaussian: float
+    # With the rms of the layer; undefined if all weights are 0. kurtosis is 1 and hoyer 0 for weights of equal size,
+    # hoyer is 1 for a single non-zero weight.
     relative: float | None
     kurtosis: float | None
     hoyer: float | None
+    # Geary's ratios of the taps of kernels with more than one tap, and of the picture of all kernels (Figures 8 and 9).
     smoothness: float | None
     picture: float | None
 

@@ -14,10 +14,10 @@ import csv
 import io
 import re
 import shlex
-import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
+
+from PIL import Image
 
 import _enresnet
 from figures import _io
@@ -29,7 +29,6 @@ from figures.gallery._summary import lines_of
 __all__ = ["main", "write"]
 
 PROG = "python -m figures.gallery"
-PNG = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 TABLE = re.compile(r"table(\d+)|section([\d-]+)")
 # Number of findings that are shown; the file contains all.
@@ -131,29 +130,26 @@ def _docstring(name):
 
 def _picture(path, name, title, record, faults):
     content = path.read_bytes()
-    if not _is_whole(content):
+    size = _size(content)
+    if size is None:
         faults.append(f"{path.name} is damaged")
         return None
     part = path.stem.removeprefix(name).strip("-")
     captions = record.get("captions")
     caption = str(captions.get(part, "")) if isinstance(captions, dict) else ""
-    alternative = f"{title.rstrip('.')}{f': {part}' if part else ''}. Its numbers stand below the picture."
-    width, height = struct.unpack(">II", content[16:24])
-    return Picture(base64.b64encode(content).decode("ascii"), width, height, caption, alternative)
+    alternative = f"{title.rstrip('.')}{f': {part}' if part else ''}. Its numbers are listed below the picture."
+    return Picture(base64.b64encode(content).decode("ascii"), *size, caption, alternative)
 
 
-def _is_whole(content):
-    """Whether a PNG has all of its chunks, each of them as its own checksum says."""
-    if not (content.startswith(PNG) and content.endswith(PNG_END)):
-        return False
-    at = len(PNG)
-    while at < len(content):
-        (length,) = struct.unpack_from(">I", content, at)
-        end = at + 8 + length
-        if content[end : end + 4] != struct.pack(">I", zlib.crc32(content[at + 4 : end])):
-            return False
-        at = end + 4
-    return True
+def _size(content):
+    """Width and height of a PNG; None if a part is missing or does not match its checksum."""
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.verify()
+            return image.size if content.endswith(PNG_END) else None
+    except Exception:  # noqa: BLE001
+        # Damaged pictures raise errors of many types.
+        return None
 
 
 def _record(path, faults):

@@ -7,8 +7,8 @@
 Nothing is computed: the evaluations that `nets.evaluate` wrote into results/*.json and runs/*/evaluation.json are read,
 in seconds, with --quick or without. A missing number is reported as missing, with the commands that compute it for the
 seed of --seed. A network trained by a smaller recipe than that of its row, or on lossily compressed images, is shown
-where there is no better one, and called a stand-in. One of another kind of training, data set or
-noise is not shown.
+if there is no better one, and called a stand-in. Networks of another kind of training, data set or noise are not
+shown.
 """
 
 import sys
@@ -43,19 +43,19 @@ TITLES = {
 }
 HEAD = (
     "Accuracies in per cent; difference: ours less the paper's, in points.",
-    "Ours is the paper's measure: all images are attacked, and it counts which "
-    "of the attacked images are right in a single pass, in the mean over all passes made.",
-    "n: test images × networks trained with different seeds; the standard error covers images, draws and, of two or "
-    "more networks, seeds; of one network it does not cover the seed.",
+    "Ours uses the paper's measure: all images are attacked, and a single pass decides whether an attacked image is "
+    "classified correctly; means over all passes.",
+    "n: test images × networks trained with different seeds; the standard error covers images, draws and, for two or "
+    "more networks, seeds; for one network it does not cover the seed.",
 )
 ATTACKED = (
-    "FGSM and IFGSM^20 by the paper's text, eps 8/255 and step 2/255; C-W as printed, not as released; of a network "
-    "that draws the gradient is the mean of 5 draws.",
+    "FGSM and IFGSM^20 by the paper's text, eps 8/255 and step 2/255; C-W as printed, not as released; the gradient "
+    "of a noisy network is the mean of 5 draws.",
 )
 NATURAL = ("table1", "table4")
 CW_KEEPS = (
-    "the iterate of C-W that counts: the nearest that deceives; of a network that draws, the one with the greatest "
-    "margin over fresh draws"
+    "the iterate of C-W that counts: the nearest that deceives; for a noisy network, the one with the greatest margin "
+    "over fresh draws"
 )
 COUNTED = "Parameters in millions: ours are counted in nets.build's networks with 100 outputs."
 

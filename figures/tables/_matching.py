@@ -74,7 +74,7 @@ def judge(evaluation, wanted, library):
 
 
 def _judge_recipe(recipe, wanted):
-    """By the fields alone. The name proves nothing: every field can be overridden."""
+    """Judge by the fields; the name proves nothing, since every field can be overridden."""
     if recipe["model"] != wanted.model or recipe["members"]:
         return OTHER
     expected = asdict(wanted)

@@ -11,7 +11,7 @@ var a + var e. Hence
 
     stderr**2 = p (1 - p) / n + s**2 / K,   s**2 = sum_k (p_k - p)**2 / (K - 1)
 
-is in the mean above var p by (p (1 - p) - var a) / n, which is var e / n or more: files hold accuracies, not the
+exceeds var p on average by (p (1 - p) - var a) / n, which is at least var e / n: files hold accuracies, not the
 predictions of single images, from which var a could be estimated. For K = 2 networks s**2 is a poor estimate; for one
 there is none, and the standard error is that of images and draws alone.
 """
@@ -30,7 +30,7 @@ from nets.training import RECIPES
 __all__ = ["HONEST", "Line", "Target", "make_lines", "pooled", "targets"]
 
 ATTACKS = ("natural", "fgsm", "ifgsm20", "cw")
-# Averages over 20 draws of a noisy network; for one that draws nothing they are the plain attacks.
+# Attacks averaged over 20 draws of a noisy network, and the same attacks on a deterministic one.
 HONEST = {"ifgsm20-eot20": "ifgsm20", "apgd-ce-eot20": "apgd-ce", "apgd-dlr-eot20": "apgd-dlr"}
 
 
@@ -120,7 +120,7 @@ def _line(target, attack, source, paper, judged, command, left_out):
         if score is not None:
             remarks = verdict.remarks + score.remarks
             rank = not remarks, score.n, evaluation.date
-            # What was evaluated twice counts once.
+            # A network that was evaluated twice counts once.
             if evaluation.weights not in found or rank > found[evaluation.weights][0]:
                 found[evaluation.weights] = rank, evaluation, score, remarks
     if not found:

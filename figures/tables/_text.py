@@ -25,7 +25,7 @@ class Document(NamedTuple):
     """The contents of a table, a key of `published.ROWS`.
 
     `head`: sentences that explain the columns; `lines`: the paper's numbers and ours; `honest`: ours alone; `notes`:
-    on the paper; `unsaid`: what it leaves open, and what is taken here; `left_out`: evaluations not used.
+    on the paper; `unsaid`: settings that the paper does not state, and our choices; `left_out`: evaluations not used.
     """
 
     table: str

@@ -13,9 +13,9 @@ __all__ = ["DISTANCE", "INPUTS", "SPACING", "draw_balls", "draw_noise", "problem
 # Positions of the input, x[i] and y[j] at [i, j]: shape (51, 51, 2).
 SPACING = 0.02
 INPUTS = np.stack(np.meshgrid(*[np.arange(51) * SPACING] * 2, indexing="ij"), axis=-1)
-# Squares that the decision boundary is covered by.
+# Side of the squares that cover the decision boundary.
 DISTANCE = 2.0**-10
-# Of randomized smoothing: the input's distance to the edge of the half-plane, the noise, the runs, the risk of a bound.
+# Randomized smoothing: distance of the input to the half-plane's edge, noise, number of runs, risk of a bound.
 EDGE, NOISE, N_RUNS, ALPHA = 0.1, 0.2, 400, 1e-3
 
 

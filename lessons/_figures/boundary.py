@@ -9,7 +9,7 @@ from lessons._drawing import BLUE, GREEN, GREY, new_figure
 
 __all__ = ["FINE", "Crossing", "crossing", "draw", "field_at_zero", "in_units"]
 
-# Points per side on which the other class is looked for.
+# Points per side of the grid on which the other class is sought.
 FINE = 384
 
 
@@ -34,7 +34,7 @@ def field_at_zero(problem):
     try:
         return pde.spectral.solve(problem, n=128, rtol=1e-6).field, "spectral"
     except pde.UnresolvedError:
-        # The same noise for every point, so that the error is smooth in space; half a cell a step for a rough velocity.
+        # Common noise for all points, so that the error is smooth in space; half a cell per step for a rough velocity.
         n_steps = 20 if problem.velocity.interpolation == "trigonometric" else 128
         options = {"scheme": "heun"} if problem.sigma else {}
         e = pde.feynman_kac.estimate(problem, pde.grid.points(64), 32, n_steps, 0, common_paths=True, **options)
@@ -67,7 +67,7 @@ def draw(u, point, way, bound, title):
     figure, (left, right) = new_figure(2, width=9.6, height=4.2)
     side, values = np.arange(FINE + 1) / FINE, u.on_grid(FINE)
     closed = np.pad(values, ((0, 1), (0, 1)), mode="wrap").T
-    # Purple to orange, told apart with every kind of colour blindness; between grid points |f| exceeds 1 a little.
+    # Purple to orange, distinguishable with every kind of colour blindness; between grid points |f| exceeds 1 a little.
     shades = left.contourf(side, side, np.clip(closed, -1, 1), levels=np.linspace(-1, 1, 21), cmap="PuOr")
     if values.min() < 0 < values.max():
         left.contour(side, side, closed, levels=[0], colors="black", linewidths=1.2)

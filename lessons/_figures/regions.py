@@ -1,4 +1,4 @@
-"""The pictures of lesson 4: decision regions in the square, and shares of right answers against numbers of draws."""
+"""The pictures of lesson 4: decision regions in the square, and accuracy against the number of draws."""
 
 import contextlib
 import warnings
@@ -22,13 +22,13 @@ __all__ = [
 ]
 
 
-def accuracy(model, x, y, n_draws, seed=0):
+def accuracy(model, x, y, n_draws):
     """Return the share of points x (n, 2) whose mean output over n_draws draws is in the class y (n,)."""
-    return float(is_right(model, x, y, n_draws, seed).mean())
+    return float(is_right(model, x, y, n_draws).mean())
 
 
 def is_right(model, x, y, n_draws, seed=0):
-    """Tensor of shape (n,): 1 where the mean of n_draws answers is the right class, otherwise 0; see `accuracy`."""
+    """Tensor of shape (n,): 1 where the mean output over n_draws draws is right, otherwise 0; see `accuracy`."""
     with bridge.noise_from(model, torch.Generator().manual_seed(seed)):
         return (nets.attacks.mean_logits(model, x, n_draws).argmax(1) == y).float()
 
@@ -70,7 +70,7 @@ def draw_regions(model, x, y, cases):
         with noise_scaled(model, coef), bridge.noise_from(model, torch.Generator().manual_seed(1)):
             logits = nets.attacks.mean_logits(model, square, n_draws)
             titles.append(f"{name}: {accuracy(model, x, y, n_draws):.1%} right")
-        # Orange and purple are told apart with every kind of colour blindness; white is the boundary.
+        # Orange and purple are distinguishable with every kind of colour blindness; white is the boundary.
         chance = logits.softmax(1)[:, 1].reshape(len(side), len(side))
         axes.pcolormesh(side, side, chance, cmap="PuOr", vmin=0, vmax=1, shading="nearest", rasterized=True)
         for label, marker, colour in ((0, "o", RED), (1, "^", BLUE)):

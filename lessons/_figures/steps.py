@@ -1,4 +1,4 @@
-"""What lesson 5 measures and draws of a trained row of blocks: paths, slopes, and other steps than the trained one."""
+"""Measurements and pictures of lesson 5, on a trained row of blocks: paths, slopes, and steps of other lengths."""
 
 import copy
 
@@ -105,7 +105,7 @@ def draw_refinement(steps, errors, shares, marked):
     left.set(ylabel="distance to the limit / |limit|", title="ends of the paths")
     right.semilogx(steps, shares, "o-", color=BLUE)
     right.axhline(0.5, color=GREY, ls="--", label="by chance")
-    right.set(ylabel="share right", ylim=(0.3, 1.05), title="answers")
+    right.set(ylabel="share right", ylim=(0.3, 1.05), title="predictions")
     for axes in (left, right):
         axes.axvline(1, color=GREEN, lw=2.5, alpha=0.6, label="as trained")
         axes.axvline(marked, color=RED, lw=1.5, ls="--", label=f"chosen: {marked:g}")

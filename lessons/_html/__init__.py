@@ -1,7 +1,7 @@
 """Lessons as pages that open from disk: no Python, no server, no network.
 
-What the cells show is computed beforehand, for every combination of the positions that a page offers, and stands in the
-page; a script of some lines shows the part that belongs to the sliders.
+The outputs of the cells are computed beforehand, for every combination of positions that a page offers, and are part of
+the page; a short script shows those that belong to the sliders.
 """
 
 import concurrent.futures
@@ -15,7 +15,7 @@ from lessons._index import index_page
 
 __all__ = ["MOST_BYTES", "write_pages"]
 
-# Of one page.
+# Largest size of a page.
 MOST_BYTES = 4_000_000
 
 

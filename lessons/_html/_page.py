@@ -5,12 +5,11 @@ import json
 import re
 from importlib import resources
 
-import jinja2
 from pygments.formatters import HtmlFormatter
 
 from lessons import LESSONS
 from lessons._html._markup import to_html
-from lessons._index import style
+from lessons._index import render, style
 
 __all__ = ["lesson_page"]
 
@@ -28,7 +27,7 @@ def lesson_page(name, states):
         }
         first = outputs[",".join(str(controls[control].first) for control in cell.controls)]
         keys = {}
-        # What a cell without controls shows stands in the page alone.
+        # The output of a cell without controls is only in the page itself.
         for key, text in outputs.items() if cell.controls else ():
             keys[key] = texts[IMAGE.sub(lambda match: f'src="#{images[match[1]]}"', text)]
         cells.append({"controls": cell.controls, "texts": keys, "first": first})
@@ -41,7 +40,13 @@ def lesson_page(name, states):
             for name, control in controls.items()
         },
     }
-    return _template().render(
+    files = resources.files(__package__)
+    css, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return render(
+        __package__,
+        "page.html.j2",
+        style=style() + _font_of_formulas(files.joinpath("math.woff").read_bytes()) + css + _colours_of_code(),
+        script=script,
         lesson=next(lesson for lesson in LESSONS if lesson.name == name),
         cells=cells,
         # No "</script>" inside the script.
@@ -55,23 +60,6 @@ class _Numbered(dict):
     def __missing__(self, key):
         self[key] = len(self)
         return self[key]
-
-
-def _template():
-    files = resources.files(__package__)
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: files.joinpath(name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.globals |= {
-        "style": style()
-        + _font_of_formulas(files.joinpath("math.woff").read_bytes())
-        + files.joinpath("page.css").read_text(encoding="utf-8")
-        + _colours_of_code(),
-        "script": files.joinpath("page.js").read_text(encoding="utf-8"),
-    }
-    return environment.get_template("page.html.j2")
 
 
 def _font_of_formulas(data):

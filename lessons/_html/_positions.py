@@ -1,4 +1,4 @@
-"""The positions of the controls that a page offers; all those of the lesson where nothing is said.
+"""The positions of the controls that a page offers; for controls not listed, all those of the lesson.
 
 A page holds one picture per combination, so that a second slider gets fewer positions than the lesson that computes.
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 __all__ = ["POSITIONS"]
 
-# Numbers of draws: near to the answer, a thousand, close enough to tell what is within 10 per cent.
+# Numbers of draws: dense near the right answer, about a thousand, where 10 per cent decide.
 DRAWS = [0, 10, 20, 50, 100, 200, 400, *np.round(700 * 1.08 ** np.arange(10)).astype(int).tolist(), 2000, 4000]
 
 POSITIONS = {

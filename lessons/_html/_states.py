@@ -1,4 +1,4 @@
-"""What the cells of a lesson show at every position of its controls."""
+"""The outputs of a lesson's cells at every position of its controls."""
 
 import importlib
 import itertools
@@ -23,7 +23,7 @@ class Control(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a cell shows: the names of the controls it depends on, and an object of marimo for each of their positions.
+    """The outputs of a cell: names of the controls it depends on, and an object of marimo for each of their positions.
 
     `outputs` maps a tuple of positions, one for each of the names, to the object, which may be None.
     """

@@ -8,7 +8,7 @@ import jinja2
 
 from lessons import LESSONS
 
-__all__ = ["THUMBNAILS", "index_page", "style", "waiting_page"]
+__all__ = ["THUMBNAILS", "index_page", "render", "style", "waiting_page"]
 
 # NAME.png, written by `python -m lessons._thumbnails`.
 THUMBNAILS = Path(__file__).resolve().parents[1] / "data"
@@ -34,10 +34,14 @@ def style():
 
 
 def _render(name, **values):
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_read), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template(name).render(style=style(), script=_read("progress.js"), **values)
+    return render(__package__, name, style=style(), script=_read("progress.js"), **values)
+
+
+def render(package, name, **values):
+    """Render a template among the files of a package; a value that is missing is an error."""
+    loader = jinja2.FunctionLoader(lambda name: resources.files(package).joinpath(name).read_text(encoding="utf-8"))
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template(name).render(**values)
 
 
 def _read(name):

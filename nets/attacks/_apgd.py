@@ -141,13 +141,10 @@ def apgd(
             total=len(targets) * n_restarts * n_iter, disable=None if progress else True, unit="step", desc="apgd"
         )
         with bar:
-            for target in (target for target in targets for _ in range(n_restarts)):
-                images = best.right.nonzero().flatten()
-                if not len(images):
-                    break
-                value = loss if target is None else functools.partial(loss, target=target[images])
+            for _, target, images in best.runs(targets, n_restarts):
+                value = loss if target is None else functools.partial(loss, target=target)
                 objective = Objective(model, y[images], loss=value, n_eot=n_eot, eot=eot, targeted=targeted)
-                # At the surface of the ball, before the cube cuts it: the authors' choice.
+                # On the surface of the ball, before clipping to the cube: the authors' choice.
                 direction = ball.random_direction(streams, images, x[images])
                 start = ball.around(x[images])(x[images] + ball.eps * direction)
                 for candidate in _ascend(objective, ball, x[images], start, n_iter, bar):

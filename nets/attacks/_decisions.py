@@ -15,7 +15,7 @@ __all__ = ["N_DRAWS", "check_classes", "draws_differ", "is_noisy", "n_images_dif
 N_DRAWS = 10
 # Number of passes, and of images in each, that show whether a model is noisy.
 N_PASSES, N_SHOWN = 5, 16
-# auto-attack's: more than equal passes on a GPU differ by the order of summation.
+# auto-attack's; above the rounding differences between equal passes on a GPU.
 SAME = 1e-4
 # Of logits as large as these, in single precision.
 ROUNDING = 1e-6
@@ -159,6 +159,15 @@ class Best:
 
     def deceives(self, logits, y):
         return (logits.argmax(1) == y) == self.targeted
+
+    def runs(self, targets, n_restarts):
+        """Yield restart, target classes (or None) and indices of the images to be attacked, until none is left."""
+        for target in targets:
+            for restart in range(n_restarts):
+                images = self.right.nonzero().flatten()
+                if not len(images):
+                    return
+                yield restart, None if target is None else target[images], images
 
     def offer(self, images, candidates, logits):
         """Take the better of the candidates (n_chosen, ...) for the images with these indices (n_chosen,)."""

@@ -117,13 +117,10 @@ def fab(
             total=len(targets) * n_restarts * n_iter, disable=None if progress else True, unit="step", desc="fab"
         )
         with bar:
-            for run, target in ((run, target) for target in targets for run in range(n_restarts)):
-                images = best.right.nonzero().flatten()
-                if not len(images):
-                    break
-                boundaries = _Boundaries(model, y[images], None if target is None else target[images], n_eot)
+            for restart, target, images in best.runs(targets, n_restarts):
+                boundaries = _Boundaries(model, y[images], target, n_eot)
                 start = x[images]
-                if run > 0:
+                if restart > 0:
                     # At half the radius, the authors' choice.
                     direction = ball.random_direction(streams, images, x[images])
                     start = (start + ball.eps / 2 * direction).clamp_(0, 1)

@@ -238,7 +238,7 @@ class _L2Search(_Search):
         return image.scatter_(2, places, values.flatten(2)).view(-1, self.n_channels, self.height, self.width)
 
     def _on_sphere(self, images, step):
-        # The cube cut off a part of the norm: the step is scaled back to all of eps.
+        # Clipping to the cube has shortened the step: it is scaled to length eps again.
         length = torch.linalg.vector_norm(step.flatten(1), dim=1)[:, None, None, None]
         return (self.x[images] + step * (self.ball.eps / length.clamp(min=torch.finfo(step.dtype).tiny))).clamp_(0, 1)
 

@@ -43,7 +43,7 @@ def read_images(path, *, mode=None, progress=True):
                 formats.add(kind)
             total += getattr(image, "nbytes", 0)
             if total > MAX_TOTAL:
-                raise ValueError(f"{path}: holds more than {MAX_TOTAL / 2**30:.0f} GiB of pixels, more than is kept")
+                raise ValueError(f"{path}: contains more than {MAX_TOTAL / 2**30:.0f} GiB of pixels, the limit")
             if key in found:
                 notes["paths that occur twice, of which the last was read, as tar does"] += 1
             # If a path occurs twice, the later image replaces the earlier one.
@@ -51,7 +51,7 @@ def read_images(path, *, mode=None, progress=True):
     found = _followed(found, notes)
     roots = {key.removesuffix("/".join(place)) for place, key, _ in found}
     if len(roots) > 1:
-        notes["folders of the archive with a train or a test in them, all of which were read"] = len(roots)
+        notes["folders of the archive that contain train or test, all of which were read"] = len(roots)
     sets = _assemble(path, {part: [each for each in found if each[0][0] == part] for part in PARTS})
     texts = [f"{what}: {count}" for what, count in notes.items()] + _twice(found)
     return sets | {"encoding": "+".join(sorted(formats)), "notes": texts}
@@ -76,7 +76,7 @@ def _followed(found, notes):
             passed.add(image.target)
             image = found[image.target][1]
         if isinstance(image, Link):
-            notes["links in the archive to what is no image of it, left out: unpacked, as a folder, they are read"] += 1
+            notes["links in the archive to no image of it, left out: extract the archive to read them"] += 1
         else:
             followed.append((place, key, image))
     return followed
@@ -100,12 +100,14 @@ def _assemble(path, found):
     names = {part: sorted({label for (_, label, _), _, _ in found[part]}) for part in PARTS}
     for part in PARTS:
         if not found[part]:
-            raise ValueError(f"{path}: holds no images {part}/<class>/*, the layout that is read")
+            raise ValueError(f"{path}: contains no images {part}/<class>/*, the layout that is read")
     if names["train"] != names["test"]:
         differing = sorted(set(names["train"]) ^ set(names["test"]))
-        raise ValueError(f"{path}: train and test must hold the same classes: {', '.join(differing[:5])} is in one")
+        raise ValueError(
+            f"{path}: train and test must have the same classes, {', '.join(differing[:5])} is in only one"
+        )
     if len(names["train"]) < 2:
-        raise ValueError(f"{path}: there must be 2 classes at least, got {names['train'][0]!r} alone")
+        raise ValueError(f"{path}: there must be at least 2 classes, got only {names['train'][0]!r}")
     sets = {"classes": names["train"]}
     for part in PARTS:
         # The order of the members of an archive is arbitrary.

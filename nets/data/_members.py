@@ -81,7 +81,7 @@ def _note(notes, name):
         notes[ELSEWHERE] += 1
     elif len(below) == 2:
         kind = PurePosixPath(below[-1]).suffix or "no suffix"
-        notes[f"files of a kind that is not read ({kind}), left out"] += 1
+        notes[f"files of another type ({kind}), left out"] += 1
 
 
 def _files(folder, notes=None):
@@ -107,7 +107,7 @@ def _note_of(file, name, place, notes):
     elif not place:
         _note(notes, name)
     elif file.is_symlink():
-        notes["links that lead nowhere, left out"] += 1
+        notes["broken links, left out"] += 1
 
 
 def _opened(folder, notes):
@@ -135,16 +135,16 @@ def _archived(path, notes):
                     yield place, key, Link(str(PurePosixPath(member.linkname)), is_hard=True)
                 elif place and member.isfile():
                     if member.size > MAX_FILE:
-                        raise ValueError(f"{path}: {member.name} has {member.size} bytes, which is no small image")
+                        raise ValueError(f"{path}: {member.name} has {member.size} bytes, more than {MAX_FILE}")
                     yield place, key, io.BytesIO(archive.extractfile(member).read())
                 elif member.issym() and {*PurePosixPath(member.name).parts[-2:]} & {*PARTS}:
-                    notes["links to folders in the archive, left out: unpacked, as a folder, they are read"] += 1
+                    notes["links to folders in the archive, left out: extract the archive to read them"] += 1
                 elif not place and not member.isdir():
                     _note(notes, member.name)
     except ValueError:
         raise
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged, or no tar archive ({error or type(error).__name__})") from None
+        raise ValueError(f"{path} is damaged, or not a tar archive ({error or type(error).__name__})") from None
 
 
 def _ends_in_zeros(path):

@@ -29,7 +29,7 @@ def decode(file, name, path, mode, notes):
         with warnings.catch_warnings(record=True) as caught, Image.open(file, formats=FORMATS) as image:
             warnings.simplefilter("always")
             if max(image.size) > MAX_SIDE:
-                raise ValueError(f"it is {image.size[0]} x {image.size[1]}, sides over {MAX_SIDE} are not read")
+                raise ValueError(f"it is {image.size[0]} x {image.size[1]}, the limit is {MAX_SIDE} per side")
             _check_depth(image)
             kind = image.format
             if getattr(image, "n_frames", 1) > 1:
@@ -40,9 +40,7 @@ def decode(file, name, path, mode, notes):
                 notes[f"images in {image.mode}, converted without a colour profile"] += 1
             pixels = np.array(_opaque(image, notes).convert(mode or ("L" if image.mode in GREY else "RGB")))
     except UnidentifiedImageError:
-        raise ValueError(
-            f"{path}: {name} cannot be read: it is damaged, or no image of a format that is read"
-        ) from None
+        raise ValueError(f"{path}: {name} cannot be read: it is damaged, or not in a supported image format") from None
     except Exception as error:  # noqa: BLE001
         # Damaged images raise errors of many types.
         raise ValueError(f"{path}: {name} cannot be read: {' '.join(str(error).split())}") from None

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 import _enresnet
-from nets import checkpoint, red_flags, seeds
+from nets import red_flags, seeds
 from nets.evaluation._report import gradient_mask, notes
 from nets.evaluation._rows import accuracies_for_flags, differing_flags, make_row, worst_rows
 from nets.evaluation._setup import Options, exact, prepare
@@ -47,7 +47,7 @@ def evaluate(run, options=None, *, progress=True):
     """
     began = time.perf_counter()
     setup = prepare(run, options, progress=progress)
-    runner, record = setup.runner, setup.record
+    runner, record = setup.runner, setup.network.record
     with exact(setup.device):
         bar = tqdm(setup.attacks, unit="attack", disable=None if progress else True)
         outcomes = [runner.run(attack) for attack in bar]
@@ -75,22 +75,22 @@ def evaluate(run, options=None, *, progress=True):
 
 
 def _run(run, setup, n_epochs):
-    record = setup.record
+    record = setup.network.record
     return {
         "path": str(run),
         **{name: record[name] for name in ("name", "recipe", "model", "seed", "epoch")},
         "epochs_done": n_epochs,
         "validation": record["accuracy"],
-        "weights": setup.weights,
+        "weights": setup.network.weights,
         "versions": record["versions"],
     }
 
 
 def _oracle(setup):
-    if setup.oracle_record is None:
+    if setup.oracle is None:
         return None
-    record = {name: setup.oracle_record[name] for name in ("name", "recipe", "seed")}
-    return {"path": str(setup.options.oracle), **record, "weights": setup.oracle_weights}
+    record = {name: setup.oracle.record[name] for name in ("name", "recipe", "seed")}
+    return {"path": str(setup.options.oracle), **record, "weights": setup.oracle.weights}
 
 
 def _control(options):
@@ -100,7 +100,7 @@ def _control(options):
 def _data(setup):
     order, labels = setup.runner.order.cpu(), setup.images.test_labels
     return setup.provenance | {
-        "trained_on": setup.record["data"]["digest"],
+        "trained_on": setup.network.record["data"]["digest"],
         "subset": f"the first {len(order)} of the {len(labels)} test images in a random order in which "
         f"the classes take turns, subset_seed={setup.options.subset_seed}",
         "n_each_class": torch.bincount(labels[order], minlength=len(setup.images.classes)).tolist(),
@@ -118,7 +118,7 @@ def _protocol(setup):
         "n_draws": runner.n_draws if runner.is_noisy else 1,
         "n_repeats": runner.n_repeats if runner.is_noisy else 1,
         "batch_size": runner.batch_size,
-        "std_over": setup.record["model"]["std_over"] if runner.is_noisy else None,
+        "std_over": setup.network.record["model"]["std_over"] if runner.is_noisy else None,
         "dtype": "float32",
         "norm": setup.options.norm,
         "eps": setup.eps,
@@ -146,6 +146,5 @@ def _red_flags(setup, outcomes):
         found = red_flags.check(runner.model, x, y, **options, generator=generator)
         flags = {"n_images": len(x), "n_eot": n_eot, **compared, "found": [asdict(flag) for flag in found]}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with checkpoint.renamed(path) as draft:
-            draft.write_text(_enresnet.sealed(flags), encoding="utf-8")
+        _enresnet.write_record(path, flags)
     return flags | {"found": [asdict(flag) for flag in differing_flags(outcomes)] + flags["found"]}

@@ -75,7 +75,7 @@ def identify(model, x):
     """Return a digest of a model, and whether passes from equal seeds are equal.
 
     The digest is of its name, modes, settings and weights, and of its logits and gradients on the images: weights alone
-    tell neither two defences of one network apart nor one function from another.
+    distinguish neither two defences of one network nor two functions.
     """
     parts = [
         (name, type(m).__qualname__, sorted((k, v) for k, v in vars(m).items() if isinstance(v, SETTINGS)))

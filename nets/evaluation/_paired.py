@@ -111,7 +111,7 @@ def compare(first, second, options=None, *, inject=None, progress=True):
         same = setup.provenance["digest"] == reference.provenance["digest"] and setup.eps == reference.eps
         if not same or not torch.equal(setup.runner.order, reference.runner.order):
             raise ValueError(
-                f"{setup.record['name']} is evaluated on other images or with another eps than the first run"
+                f"{setup.network.record['name']} is evaluated on other images or with another eps than the first run"
             )
     with exact(reference.device):
         return _rows(*sides), reference.device

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nets import checkpoint
+import _enresnet
 from nets.published import MASK
 from nets.red_flags import NOTHING
 
@@ -147,7 +147,7 @@ class Report:
         """
         text = json.dumps({k: v for k, v in vars(self).items() if k != "x_adv"}, indent=2, allow_nan=False) + "\n"
         if path is not None:
-            with checkpoint.renamed(Path(path)) as draft:
+            with _enresnet.renamed(Path(path)) as draft:
                 draft.write_text(text, encoding="utf-8")
         return text
 

@@ -3,8 +3,10 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from bridge import checks
 from nets import data, zoo
@@ -108,20 +110,26 @@ class Options:
     list: bool = False
 
 
+class Network(NamedTuple):
+    """A trained network, its record, and the digests of its weights."""
+
+    model: nn.Module
+    record: dict
+    weights: dict
+
+
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """A run that can be evaluated: the options as given, the run's record and the digests of its weights, the same of
-    the oracle, the images on the CPU and their provenance, the attacks, "natural" first, and their runner.
+    """A run that can be evaluated: the options as given, the networks of the run and of the oracle, the images on the
+    CPU and their provenance, the attacks, "natural" first, and their runner.
     """
 
     options: Options
     preset_name: str
     preset: Preset
     device: torch.device
-    record: dict
-    weights: dict
-    oracle_record: dict | None
-    oracle_weights: dict | None
+    network: Network
+    oracle: Network | None
     images: data.Dataset
     provenance: dict
     eps: float
@@ -137,29 +145,27 @@ def prepare(run, options=None, *, progress=True):
     options = Options() if options is None else options
     device = device_of(options.device)
     preset_name, preset = preset_of(options, device)
-    model, record, weights = load_network(run, device)
+    network = load_network(run, device)
     control = {} if options.inject is None else {"inject": options.inject, "coef": options.coef}
     if control:
-        inject(model, options.inject, options.coef)
-    oracle, oracle_record, oracle_weights = (
-        load_network(options.oracle, device) if options.oracle else (None, None, None)
-    )
-    recipe = record["recipe"]
+        inject(network.model, options.inject, options.coef)
+    oracle = load_network(options.oracle, device) if options.oracle else None
+    recipe = network.record["recipe"]
     set_threads(given(options.n_threads, recipe.get("n_threads")))
     if options.data is None and zoo.of_the_zoo(run):
         raise ValueError(f"data must be given for {run}, which came without the images of its training: --data PATH")
     images = data.load(options.data or recipe["data"], progress=progress)
-    provenance = _check_data(images, record, oracle_record, options)
+    provenance = _check_data(images, network, oracle, options)
     n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)
     eps = radius(given(options.eps, recipe["eps"] if options.norm == "linf" else EPS_L2), options.norm)
     runner = AttackRunner(
-        model,
+        network.model,
         data.Batches(images.test_images.to(device), images.test_labels.to(device), images.white),
         balanced_order(images.test_labels, options.subset_seed)[:n_images],
         directory_of(run) / DIRECTORY,
-        {"weights": weights["digest"], "data": provenance["digest"], **control},
+        {"weights": network.weights["digest"], "data": provenance["digest"], **control},
         norm=options.norm,
-        oracle=None if oracle is None else (oracle, oracle_weights["digest"]),
+        oracle=None if oracle is None else (oracle.model, oracle.weights["digest"]),
         seed=checks.integer("seed", options.seed, at_least=0),
         n_draws=checks.integer("draws", options.draws, at_least=1),
         n_repeats=checks.integer("repeats", given(options.repeats, preset.n_repeats), at_least=1),
@@ -171,10 +177,8 @@ def prepare(run, options=None, *, progress=True):
         preset_name=preset_name,
         preset=preset,
         device=device,
-        record=record,
-        weights=weights,
-        oracle_record=oracle_record,
-        oracle_weights=oracle_weights,
+        network=network,
+        oracle=oracle,
         images=images,
         provenance=provenance,
         eps=eps,
@@ -184,8 +188,8 @@ def prepare(run, options=None, *, progress=True):
 
 
 def load_network(run, device):
-    """`provenance.load_run` of a directory, a file, or zoo:NAME."""
-    return load_run(zoo.path(run) if zoo.of_the_zoo(run) else run, device)
+    """Load the network of a directory, a file, or zoo:NAME."""
+    return Network(*load_run(zoo.path(run) if zoo.of_the_zoo(run) else run, device))
 
 
 def directory_of(run):
@@ -266,9 +270,9 @@ def given(value, default):
     return default if value is None else value
 
 
-def _check_data(images, record, oracle_record, options):
+def _check_data(images, network, oracle, options):
     provenance = images.provenance()
-    trained_on = record["data"]
+    trained_on = network.record["data"]
     if provenance["n_classes"] != trained_on["n_classes"] or provenance["shape"][0] != trained_on["shape"][0]:
         raise ValueError(
             f"the run was trained on {trained_on['n_classes']} classes of images with {trained_on['shape'][0]} "
@@ -276,6 +280,6 @@ def _check_data(images, record, oracle_record, options):
         )
     if options.data is None and provenance["digest"] != trained_on["digest"]:
         raise ValueError(f"{images.name} is no longer what the run was trained on: give --data to evaluate on it")
-    if oracle_record is not None and oracle_record["data"]["n_classes"] != trained_on["n_classes"]:
+    if oracle is not None and oracle.record["data"]["n_classes"] != trained_on["n_classes"]:
         raise ValueError(f"the oracle {options.oracle} has other classes than the run")
     return provenance

@@ -44,7 +44,7 @@ def evaluate_target(target, options):
     model = find_model(target, device)
     if options.inject is not None:
         inject(model, options.inject, options.coef)
-    oracle = None if options.oracle is None else load_network(options.oracle, device)[0]
+    oracle = None if options.oracle is None else load_network(options.oracle, device).model
     _, preset = preset_of(options, device)
     set_threads(options.n_threads)
     n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)

@@ -205,9 +205,9 @@ class Recipe:
         for name in ("n_train", "n_validation", "n_threads"):
             if getattr(self, name) is not None:
                 checks.integer(name, getattr(self, name), at_least=1)
-        for name, least, most in (("validation", 0, 1), ("peak", 0, 1)):
-            if not least < getattr(self, name) < most:
-                raise ValueError(f"{name} must be in ({least}, {most}), got {name}={getattr(self, name)}")
+        for name in ("validation", "peak"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in (0, 1), got {name}={getattr(self, name)}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got label_smoothing={self.label_smoothing}")
         if not self.average < 1:

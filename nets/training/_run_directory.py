@@ -8,7 +8,7 @@ best.safetensors   weights of the best epoch, of the last epoch, or their averag
                    arguments that build the model
 
 Only last.safetensors determines the progress of the run. It is replaced as a whole, and the metrics are written from
-it. A directory without it, and without the mean of finished runs, contains no run, and remains of an interrupted start
+it. A directory without it, and without the mean of finished runs, contains no run; the remains of an interrupted start
 are overwritten.
 """
 
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 import _enresnet
 from nets import checkpoint, provenance
 from nets.training._precision import precisions
-from nets.training._schedule import SCHEDULE, by_schedule_of, cannot_go_on, changes
+from nets.training._schedule import SCHEDULE, by_schedule_of, changes, reason_not_to_resume
 from nets.training._writable import make_directory, remove_empty
 
 __all__ = ["Run", "configuration"]
@@ -75,7 +75,7 @@ class Run:
         try:
             self._hold()
             # Drafts of a process that was killed.
-            for draft in self.directory.glob(".*.part"):
+            for draft in self.directory.glob(".*.part*"):
                 draft.unlink()
             existing = self._read_config()
             if existing is not None:
@@ -192,7 +192,7 @@ class Run:
     def _check_identity(self, existing, recipe, path, history):
         differing = recipe.differences(existing["recipe"], execution=False)
         if differing and {text.partition("=")[0] for text in differing} <= {*SCHEDULE}:
-            reason = cannot_go_on(recipe, by_schedule_of(recipe, existing["recipe"]), len(history))
+            reason = reason_not_to_resume(recipe, by_schedule_of(recipe, existing["recipe"]), len(history))
             differing = [f"{' and '.join(differing)}, which cannot be changed: {reason}"] if reason else []
         for name in IDENTITY:
             if existing.get(name) != self.config[name]:
@@ -202,7 +202,7 @@ class Run:
             raise ValueError(f"{path} belongs to another run, with {'; '.join(differing[:3])}")
 
     def _write_text(self, name, text):
-        with checkpoint.renamed(self.directory / name) as draft:
+        with _enresnet.renamed(self.directory / name) as draft:
             draft.write_text(text, encoding="utf-8", newline="")
 
     def _write_metrics(self):

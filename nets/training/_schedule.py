@@ -39,7 +39,7 @@ def changes(recipe, before):
     return [f"{name} was {old} and is {new}" for name, old, new in pairs if old != new]
 
 
-def cannot_go_on(recipe, before, n_done):
+def reason_not_to_resume(recipe, before, n_done):
     """Return why a run of the recipe `before` with n_done epochs cannot be resumed by this recipe, or None.
 
     It can be resumed if the learning rates of the finished epochs are those of this recipe.
@@ -58,7 +58,7 @@ def cannot_go_on(recipe, before, n_done):
 
 def _first_change(recipe, before, n_done):
     """Return the first finished epoch whose learning rates differ, or None."""
-    # Milestones lie where they lie in units of the epochs: a fine grid, for whatever number of steps.
+    # Milestones are fractions of the training: a fine grid of steps serves any number of steps per epoch.
     for step in range(n_done * N_PER_EPOCH):
         rates = [learning_rate(each, step, each.epochs * N_PER_EPOCH) for each in (before, recipe)]
         if abs(rates[0] - rates[1]) > 1e-12 * rates[0]:

@@ -258,6 +258,7 @@ class Training:
         """
         recipe, world = self.recipe, self.world
         n_right = torch.zeros(2, dtype=torch.float64, device=world.device)
+        options = {"eps": recipe.eps, "step_size": recipe.step_size, "n_iter": recipe.validation_n_iter}
         attacked = self._attacked if model is None else model
         model = self.model if model is None else model
         with self._drawing("validation", number, model):
@@ -269,16 +270,7 @@ class Training:
                     # In training mode, in which one draw per step raises no NoisyModelWarning.
                     model.train()
                     with self.precision["crafting"]():
-                        x_adv = attacks.pgd(
-                            attacked,
-                            x,
-                            y,
-                            eps=recipe.eps,
-                            step_size=recipe.step_size,
-                            n_iter=recipe.validation_n_iter,
-                            random_start=True,
-                            generator=self._attack_generator,
-                        )
+                        x_adv = attacks.pgd(attacked, x, y, generator=self._attack_generator, **options)
                     n_right[1] += self._n_right(model, x_adv, y)
         model.train()
         clean, adversarial = (world.sum(n_right) / self.n_held_out).tolist()

@@ -56,7 +56,7 @@ def pack(run, name, *, differs=(), commit=None):
         "commit": commit,
         "began": config["began"],
     }
-    _write(file.with_suffix(".json"), card)
+    _enresnet.write_record(file.with_suffix(".json"), card, indent=1)
     return card
 
 
@@ -85,7 +85,7 @@ def add_accuracies(report, name, *, source):
     }
     flags = report.get("red_flags") or {}
     card["red_flags"] = flags.get("found")
-    _write(file, card)
+    _enresnet.write_record(file, card, indent=1)
 
 
 def pack_sample(source):
@@ -100,19 +100,14 @@ def pack_sample(source):
     sheet = tiles.permute(0, 3, 1, 4, 2).reshape(10 * SAMPLE_SIDE, 10 * SAMPLE_SIDE, 3)
     Image.fromarray(np.ascontiguousarray(sheet.numpy())).save(SAMPLE, optimize=True)
     about = {
-        "what": "100 test images of CIFAR-10, a class per row, as decoded from JPEG of quality 75",
+        "what": "100 test images of CIFAR-10, one class per row, as decoded from JPEG of quality 75",
         "encoding": images.encoding,
         "classes": list(images.classes),
         "indices": chosen.tolist(),
         "data": images.provenance(),
         "licence": LICENCES["images"],
     }
-    _write(SAMPLE.with_suffix(".json"), about)
-
-
-def _write(path, value):
-    with checkpoint.renamed(path) as draft:
-        draft.write_text(_enresnet.sealed(value, indent=1), encoding="utf-8")
+    _enresnet.write_record(SAMPLE.with_suffix(".json"), about, indent=1)
 
 
 def main(argv=None):

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-import figures.__main__
 import pde
 from figures import _style, certificates
 
@@ -84,8 +83,3 @@ def test_quick_run_certifies_no_more_than_the_truth(tmp_path, capsys):
         assert row["most"] <= 1
         assert row["local"]["median"] > 0.9
         assert 0 < row["sharp"]["median"] <= row["largest"]["median"]
-
-
-def test_the_figure_is_listed(capsys):
-    figures.__main__.main(["--list"])
-    assert "certificates " in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """The figure of the convergence: networks against the equation's own solvers, slopes of known errors, files, errors."""
 
-import json
 import math
 
 import numpy as np
@@ -32,10 +31,6 @@ def made_up(**changed):
         "n_draws": n_draws, "error": np.tile(1 / np.sqrt(n_draws), (2, 2, 1)), "depth_bias": bias[:, [0, -1]],
         "n_error_points": np.array(64.0), "sigma": np.array(0.2), "horizon": np.array(1.0),
     } | changed  # fmt: skip
-
-
-def run(*arguments):
-    convergence.main([str(argument) for argument in arguments])
 
 
 def test_quick_run_shows_both_orders_for_both_laws(data):
@@ -119,23 +114,10 @@ def test_errors_that_drown_in_noise_are_left_out():
     assert texts == ["Gaussian: slope −1.000 ± 0.020 (theory −1)", "Laplace: no slope: too noisy"]
 
 
-def test_command_writes_files_and_replot_draws_the_same_picture(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(convergence, "compute", lambda **_: made_up())
-    run("--quick", "--seed", 3, "--out", tmp_path)
-    assert capsys.readouterr().out.split() == [str(tmp_path / f"convergence.{end}") for end in ("png", "npz", "json")]
-    record = json.loads((tmp_path / "convergence.json").read_text())
+def test_command_writes_files_and_replot_draws_the_same_picture(check_command):
+    record, _, _ = check_command(convergence, "--quick", "--seed", 3, data=made_up())
     assert record["arguments"]["seed"] == 3
     assert record["order_in_depth"]["laplace"]["order"] == pytest.approx(1)
-    first = (tmp_path / "convergence.png").read_bytes()
-    (tmp_path / "convergence.png").unlink()
-    monkeypatch.setattr(convergence, "compute", None)
-    run("--replot", "--out", tmp_path)
-    assert (tmp_path / "convergence.png").read_bytes() == first
-
-
-def test_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="--seed must be >= 0, got -2"):
-        convergence.compute(quick=True, seed=-2)
 
 
 def test_picture_is_drawn_from_the_quick_data(data, tmp_path):

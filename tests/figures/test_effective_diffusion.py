@@ -1,6 +1,5 @@
 """The figure of the effective diffusion: sigma against hooks on the blocks, its scaling, the files, the errors."""
 
-import json
 import math
 
 import numpy as np
@@ -45,10 +44,6 @@ def made_up(**changed):
 
 def member(std_over="batch"):
     return models.build("en1_resnet20", coef=COEF, std_over=std_over, seed=0).eval().net.members[0]
-
-
-def run(*arguments):
-    effective_diffusion.main([str(argument) for argument in arguments])
 
 
 @pytest.mark.parametrize("std_over", ["batch", "sample"])
@@ -145,17 +140,10 @@ def test_findings_of_made_up_data():
     assert found["untrained"]["sigma"]["q90"] == [4.0] * 4
 
 
-def test_command_writes_and_replots_the_same_picture(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(effective_diffusion, "compute", lambda **_: data)
-    run("--quick", "--runs", tmp_path, "--out", tmp_path)
-    names = [f"effective_diffusion.{end}" for end in ("png", "npz", "json")]
-    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in names]
-    assert json.loads((tmp_path / names[2]).read_text())["n_steps"] == 7
-    picture = (tmp_path / names[0]).read_bytes()
+def test_command_writes_files_and_replot_draws_the_same_picture(data, tmp_path, check_command):
+    record, _, picture = check_command(effective_diffusion, "--quick", "--runs", tmp_path, data=data)
+    assert record["n_steps"] == 7
     assert 20_000 < len(picture) < 200_000
-    monkeypatch.setattr(effective_diffusion, "compute", None)
-    run("--replot", "--out", tmp_path)
-    assert (tmp_path / names[0]).read_bytes() == picture
 
 
 def test_made_up_data_are_sound_and_drawn():
@@ -163,16 +151,9 @@ def test_made_up_data_are_sound_and_drawn():
     assert len(effective_diffusion.plot(made_up()).axes) == 4
 
 
-def test_without_runs_the_command_that_makes_them_is_named(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run("--runs", tmp_path, "--out", tmp_path)
-    assert stop.value.code == 2
-    assert "python -m nets.train cpu/en1_resnet20" in capsys.readouterr().err
-
-
-def test_negative_seed_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="--seed must be >= 0, got -1"):
-        effective_diffusion.compute(seed=-1, runs=tmp_path)
+def test_without_runs_the_command_that_makes_them_is_named(tmp_path, refused):
+    line = refused(effective_diffusion.main, "--runs", tmp_path, "--out", tmp_path)
+    assert "python -m nets.train cpu/en1_resnet20" in line
 
 
 def test_the_walk_goes_through_the_trained_member_itself(quick_runs):

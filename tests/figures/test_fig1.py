@@ -1,7 +1,6 @@
 """Figures 1 and 2: boxes that are the modules of the network, whichever it is, with all of its parameters."""
 
 import itertools
-import json
 
 import pytest
 
@@ -109,16 +108,9 @@ def test_noise_of_another_law_is_named_and_none_is_drawn():
 
 
 @pytest.mark.parametrize(("figure", "model"), [(fig1, "resnet32"), (fig2, "resnet20")])
-def test_command_writes_files_and_replot_draws_the_same_picture(figure, model, tmp_path, monkeypatch, capsys):
-    name = figure.__name__.rpartition(".")[2]
-    figure.main(["--model", model, "--out", str(tmp_path)])
-    assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.{end}") for end in ("png", "npz", "json")]
-    record = json.loads((tmp_path / f"{name}.json").read_text())
+def test_command_writes_files_and_replot_draws_the_same_picture(figure, model, check_command):
+    record, _, _ = check_command(figure, "--model", model)
     assert (record["model"], record["n_parameters"]) == (model, n_parameters(model))
-    first = (tmp_path / f"{name}.png").read_bytes()
-    monkeypatch.setattr(figure, "compute", None)
-    figure.main(["--replot", "--out", str(tmp_path)])
-    assert (tmp_path / f"{name}.png").read_bytes() == first
 
 
 @pytest.mark.parametrize(
@@ -129,13 +121,8 @@ def test_command_writes_files_and_replot_draws_the_same_picture(figure, model, t
         (fig2, "en0_resnet20", "--model must be BASE"),
     ],
 )
-def test_bad_models_end_in_one_line(figure, model, message, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        figure.main(["--model", model, "--out", str(tmp_path)])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+def test_bad_models_end_in_one_line(figure, model, message, tmp_path, refused):
+    assert message in refused(figure.main, "--model", model, "--out", tmp_path)
 
 
 def test_bars_of_colour_say_which_block_is_no_time_step():

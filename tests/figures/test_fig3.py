@@ -1,6 +1,5 @@
 """Figure 3: the block against its formula, curves against closed forms, states against the network's own."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -133,19 +132,7 @@ def test_a_directory_that_was_asked_for_must_hold_a_run(tmp_path):
         fig3._pictured(tmp_path, None, True)
 
 
-def test_command_shows_a_run_and_replot_draws_the_same_picture(runs, tmp_path, monkeypatch, capsys):
-    out = str(tmp_path)
-    fig3.main(["--quick", "--runs", str(runs), "--out", out])
-    assert capsys.readouterr().out.split() == [str(tmp_path / f"fig3.{end}") for end in ("png", "npz", "json")]
-    stage = json.loads((tmp_path / "fig3.json").read_text())["stage"]
-    assert stage["model"] == "en1_resnet20"
-    assert stage["source"].startswith("fast adversarial training, 1 epoch, digits; ")
-    first = (tmp_path / "fig3.png").read_bytes()
-    monkeypatch.setattr(fig3, "compute", None)
-    fig3.main(["--replot", "--out", out])
-    assert (tmp_path / "fig3.png").read_bytes() == first
-
-
-def test_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="--seed must be >= 0, got -2"):
-        fig3.compute(quick=True, seed=-2)
+def test_command_shows_a_run_and_replot_draws_the_same_picture(runs, check_command):
+    record, _, _ = check_command(fig3, "--quick", "--runs", runs)
+    assert record["stage"]["model"] == "en1_resnet20"
+    assert record["stage"]["source"].startswith("fast adversarial training, 1 epoch, digits; ")

@@ -1,6 +1,5 @@
 """Figure 6: images, attacks and answers against forward passes and a step of our own; the picture; errors."""
 
-import json
 from functools import partial
 from types import SimpleNamespace
 
@@ -45,10 +44,6 @@ def made_up(**changed):
         "change": np.array([[0.1, 0.1], [0, 0], [0.05, 0.05], [0, 0]]), "eps": np.array(8 / 255),
     }  # fmt: skip
     return data | changed
-
-
-def run(*arguments):
-    fig6.main([str(argument) for argument in arguments])
 
 
 def test_the_images_are_those_of_the_set(data, plain):
@@ -193,17 +188,10 @@ def test_grey_images_are_drawn_grey():
     assert fig6.WHITE == 255
 
 
-def test_command_writes_picture_data_and_provenance_and_replot_draws_the_same(tmp_path, monkeypatch):
+def test_command_writes_files_and_replot_draws_the_same_picture(tmp_path, monkeypatch, check_command):
     monkeypatch.setattr(fig6, "compute", lambda *, images, **_: made_up(place=np.array([float(i) for i in images])))
-    run("--images", 5, 6, "--runs", tmp_path, "--out", tmp_path / "out")
-    out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["fig6.json", "fig6.npz", "fig6.png"]
-    assert json.loads((out / "fig6.json").read_text())["images"] == [5, 6]
-    before = (out / "fig6.png").read_bytes()
-    (out / "fig6.png").unlink()
-    monkeypatch.setattr(fig6, "compute", None)
-    run("--replot", "--out", out)
-    assert (out / "fig6.png").read_bytes() == before
+    record, _, _ = check_command(fig6, "--images", 5, 6, "--runs", tmp_path)
+    assert record["images"] == [5, 6]
 
 
 @pytest.mark.parametrize(
@@ -216,13 +204,8 @@ def test_command_writes_picture_data_and_provenance_and_replot_draws_the_same(tm
         (["--images", "one"], "0 to 359, got 'one'"),
     ],
 )
-def test_bad_arguments_end_in_one_line(arguments, message, quick_runs, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments, "--runs", quick_runs, "--out", tmp_path / "new")
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+def test_bad_arguments_end_in_one_line(arguments, message, quick_runs, tmp_path, refused):
+    assert message in refused(fig6.main, *arguments, "--runs", quick_runs, "--out", tmp_path / "new")
 
 
 def test_without_an_ensemble_the_message_names_the_command(tmp_path):

@@ -1,7 +1,5 @@
 """Figures 8 and 9: one layer and one scale for both, weights where the picture shows them, files, errors."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,15 +71,11 @@ def test_colours_of_the_file_tell_the_weights(quick_runs, tmp_path):
     assert gap[strong < 0.05].max() < gap[(strong > 0.3) & (strong < 0.5)].min()
 
 
-def test_a_layer_that_is_not_there_is_refused_with_those_that_are(quick_runs, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(fig8, "--runs", quick_runs, "--layer", "stem", "--out", tmp_path)
-    assert stop.value.code == 2
-    assert f"--layer must be one of stages.2.0.2.branch.3, {LAYER}" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stop:
-        run(fig8, "--layer")
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == "python -m figures.fig8: error: argument --layer: expected one argument\n"
+def test_a_layer_that_is_not_there_is_refused_with_those_that_are(quick_runs, tmp_path, refused):
+    line = refused(fig8.main, "--runs", quick_runs, "--layer", "stem", "--out", tmp_path)
+    assert f"--layer must be one of stages.2.0.2.branch.3, {LAYER}" in line
+    line = refused(fig8.main, "--layer")
+    assert line == "python -m figures.fig8: error: argument --layer: expected one argument\n"
 
 
 def test_help_tells_of_the_layer(capsys):
@@ -91,20 +85,12 @@ def test_help_tells_of_the_layer(capsys):
 
 
 @BOTH
-def test_command_writes_files_and_replot_draws_the_same_picture(name, figure, quick_runs, tmp_path, capsys):
-    run(figure, "--quick", "--runs", quick_runs, "--layer", LAYER, "--out", tmp_path)
-    assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.{end}") for end in ("png", "npz", "json")]
-    assert json.loads((tmp_path / f"{name}.json").read_text())["layer"] == LAYER
-    first = (tmp_path / f"{name}.png").read_bytes()
-    assert len(first) < 200_000
-    (tmp_path / f"{name}.png").unlink()
-    run(figure, "--replot", "--out", tmp_path)
-    assert (tmp_path / f"{name}.png").read_bytes() == first
+def test_command_writes_files_and_replot_draws_the_same_picture(
+    name, figure, quick_runs, tmp_path, capsys, check_command
+):
+    record, _, picture = check_command(figure, "--quick", "--runs", quick_runs, "--layer", LAYER)
+    assert record["layer"] == LAYER
+    assert len(picture) < 200_000
     with pytest.raises(SystemExit):
-        run(figure, "--replot", "--layer", "stages.2.2.branch.2", "--out", tmp_path)
+        run(figure, "--replot", "--layer", "stages.2.2.branch.2", "--out", tmp_path / "out")
     assert "--layer needs other data: run without --replot" in capsys.readouterr().err
-
-
-def test_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="--seed must be >= 0, got -1"):
-        _kernels.choose(["a"], -1)

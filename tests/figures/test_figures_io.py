@@ -1,6 +1,7 @@
 """What the figures share: one line for every error, and files that appear whole or not at all."""
 
 import contextlib
+import importlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -354,6 +355,14 @@ def test_a_figure_that_does_not_exist_is_one_line_and_status_2(capsys, monkeypat
         figures_main(["fig4", "fig99"])
     assert stop.value.code == 2
     assert one_line(capsys) == f"python -m figures: error: no figure fig99; there are {', '.join(FIGURES)}"
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_refuses_a_negative_seed(name, tmp_path, refused):
+    pytest.importorskip("torch")
+    figure = importlib.import_module(f"figures.{name}")
+    assert refused(figure.main, "--seed", -1, "--out", tmp_path / "new").endswith("--seed must be >= 0, got -1\n")
     assert names(tmp_path) == []
 
 

@@ -263,11 +263,8 @@ def test_the_page_is_written_alone_and_whole_or_not_at_all(tmp_path, capsys, mon
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fig9.json", "fig9.png", "index.html"]
 
 
-def test_no_directory_is_one_line(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        gallery.main(["--out", str(tmp_path / "none")])
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == (
+def test_no_directory_is_one_line(tmp_path, refused):
+    assert refused(gallery.main, "--out", tmp_path / "none") == (
         f"python -m figures.gallery: error: --out {tmp_path / 'none'} is not a directory: python -m figures makes it\n"
     )
 

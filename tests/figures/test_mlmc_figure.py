@@ -1,11 +1,8 @@
-"""The figure of cost against accuracy: slopes as in theory, files whole or not at all, errors in one line."""
-
-import json
+"""The figure of cost against accuracy: slopes as in theory, and its files."""
 
 import numpy as np
 import pytest
 
-import figures.__main__
 from figures import _io as common
 from figures import _style, mlmc
 
@@ -28,10 +25,6 @@ def made_up(**changed):
         "gain_per_second": np.array([1.5, 20.0]), "n_points": np.array(48.0), "option_n_steps": np.array(64.0),
         "option_n_paths": np.array(1024.0),
     } | changed  # fmt: skip
-
-
-def run(*arguments):
-    mlmc.main([str(argument) for argument in arguments])
 
 
 def test_quick_run_has_the_shapes_and_slopes(data):
@@ -73,48 +66,10 @@ def test_bars_of_gains_begin_at_no_gain():
     assert bars == [(1, 2), (1, 30), (1, 0.5), (1, 20)]
 
 
-def test_command_writes_picture_data_and_provenance(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(mlmc, "compute", lambda **_: made_up())
-    run("--quick", "--seed", 3, "--out", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlmc.json", "mlmc.npz", "mlmc.png"]
-    assert capsys.readouterr().out.split() == [str(tmp_path / f"mlmc.{end}") for end in ("png", "npz", "json")]
-    record = json.loads((tmp_path / "mlmc.json").read_text())
+def test_command_writes_files_and_replot_draws_the_same_picture(check_command):
+    record, _, _ = check_command(mlmc, "--quick", "--seed", 3, data=made_up())
     assert record["arguments"]["seed"] == 3
     assert record["slopes"]["plain_cost"]["order"] == pytest.approx(-3)
-
-
-def test_replot_draws_the_same_picture_and_computes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(mlmc, "compute", lambda **_: made_up())
-    run("--out", tmp_path)
-    first = (tmp_path / "mlmc.png").read_bytes()
-    (tmp_path / "mlmc.png").unlink()
-    monkeypatch.setattr(mlmc, "compute", None)
-    run("--replot", "--out", tmp_path)
-    assert (tmp_path / "mlmc.png").read_bytes() == first
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--seed", "-1"], "--seed must be >= 0, got -1"), (["--replot"], "run without --replot first")],
-)
-def test_bad_arguments_end_in_one_line(arguments, message, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments, "--out", tmp_path / "new")
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "new").exists()
-
-
-def test_negative_seed_is_refused_by_compute():
-    with pytest.raises(ValueError, match="--seed must be >= 0, got -2"):
-        mlmc.compute(quick=True, seed=-2)
-
-
-def test_the_figure_is_listed(capsys):
-    figures.__main__.main(["--list"])
-    assert "mlmc " in capsys.readouterr().out
 
 
 def test_picture_is_drawn_from_the_quick_data(data, tmp_path):

@@ -47,10 +47,6 @@ def made_up(**changed):
     } | changed  # fmt: skip
 
 
-def run(*arguments):
-    robustness_curve.main([str(argument) for argument in arguments])
-
-
 def test_no_curve_rises_and_all_begin_at_the_natural_accuracy(data, runs):
     for row in data["accuracy"]:
         assert (np.diff(row[~np.isnan(row)]) <= 0).all()
@@ -162,22 +158,12 @@ def test_findings_of_made_up_data():
     assert masked["models"]["en1_resnet20"]["may_be_masked"]
 
 
-def test_command_writes_and_replots_the_same_picture(tmp_path, monkeypatch, capsys):
-    asked = {}
-    monkeypatch.setattr(robustness_curve, "compute", lambda **options: asked.update(options) or made_up())
-    run("--n-images", 30, "--runs", tmp_path, "--out", tmp_path)
-    names = [f"robustness_curve.{end}" for end in ("png", "npz", "json")]
-    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in names]
-    assert (asked["n_images"], asked["quick"], asked["runs"]) == ("30", False, tmp_path)
-    picture = (tmp_path / names[0]).read_bytes()
+def test_command_writes_files_and_replot_draws_the_same_picture(tmp_path, monkeypatch, check_command):
+    options = {}
+    monkeypatch.setattr(robustness_curve, "compute", lambda **given: options.update(given) or made_up())
+    _, _, picture = check_command(robustness_curve, "--n-images", 30, "--runs", tmp_path)
+    assert (options["n_images"], options["quick"], options["runs"]) == ("30", False, tmp_path)
     assert 10_000 < len(picture) < 200_000
-
-    def compute(**_):
-        raise AssertionError("--replot computes")
-
-    monkeypatch.setattr(robustness_curve, "compute", compute)
-    run("--replot", "--out", tmp_path)
-    assert (tmp_path / names[0]).read_bytes() == picture
 
 
 def test_picture_is_drawn_from_the_quick_data(data):
@@ -195,13 +181,8 @@ def test_picture_is_drawn_from_the_quick_data(data):
         ([], "python -m nets.train cpu/resnet20"),
     ],
 )
-def test_bad_arguments_end_in_one_line(arguments, message, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments, "--runs", tmp_path, "--out", tmp_path / "new")
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+def test_bad_arguments_end_in_one_line(arguments, message, tmp_path, refused):
+    assert message in refused(robustness_curve.main, *arguments, "--runs", tmp_path, "--out", tmp_path / "new")
 
 
 def test_more_images_than_there_are_are_refused(runs, tmp_path, capsys, monkeypatch):

@@ -1,6 +1,5 @@
 """The figure of section 7: numbers of the runs, which of them are compared, the table, files and errors."""
 
-import json
 import math
 import shutil
 
@@ -70,7 +69,7 @@ def test_networks_that_are_not_there_are_left_out_and_named(quick_runs, tmp_path
     data = sparsity.compute(runs=tmp_path)
     assert data["network"].tolist() == ["adversarial", "en1"]
     lines = sparsity.table(sparsity.findings(data)).splitlines()
-    assert lines[-1] == "No run on the same images, equally long: natural, noiseless, en2, en5."
+    assert lines[-1] == "No run on the same images with as many epochs: natural, noiseless, en2, en5."
     assert len({line.count("|") for line in lines[:4]}) == 1
 
 
@@ -102,18 +101,8 @@ def test_table_has_the_papers_numbers_and_ours_in_per_cent(data):
     assert natural.startswith("| ResNet-20, natural training | 2 |")
 
 
-def test_command_prints_the_table_and_replot_draws_the_same_picture(quick_runs, tmp_path, capsys):
-    run("--quick", "--runs", quick_runs, "--out", tmp_path)
-    printed = capsys.readouterr().out
-    paths, _, text = printed.partition("\n\n")
-    assert paths.split() == [str(tmp_path / f"sparsity.{end}") for end in ("png", "npz", "json")]
-    assert text.startswith("| network | n |")
-    assert set(json.loads((tmp_path / "sparsity.json").read_text())["networks"]) == {
-        "natural", "adversarial", "en1", "en2",
-    }  # fmt: skip
-    first = (tmp_path / "sparsity.png").read_bytes()
-    assert 15_000 < len(first) < 200_000
-    (tmp_path / "sparsity.png").unlink()
-    run("--replot", "--out", tmp_path)
-    assert (tmp_path / "sparsity.png").read_bytes() == first
-    assert capsys.readouterr().out.partition("\n\n")[2] == text
+def test_command_prints_the_table_and_replot_draws_the_same_picture(quick_runs, check_command):
+    record, printed, picture = check_command(sparsity, "--quick", "--runs", quick_runs)
+    assert printed.startswith("| network | n |")
+    assert set(record["networks"]) == {"natural", "adversarial", "en1", "en2"}
+    assert 15_000 < len(picture) < 200_000

@@ -1,11 +1,8 @@
-"""The figure of the two theorems: bounds above what they bound, files whole or not at all, errors in one line."""
-
-import json
+"""The figure of the two theorems: bounds above what they bound, and its files."""
 
 import numpy as np
 import pytest
 
-import figures.__main__
 from figures import _io as common
 from figures import _style, theorems
 
@@ -45,10 +42,6 @@ def made_up(**changed):
     return numbers | texts | {key: np.array(value) for key, value in axes.items()} | changed
 
 
-def run(*arguments):
-    theorems.main([str(argument) for argument in arguments])
-
-
 def test_quick_run_shows_the_bounds_kept_and_the_printed_one_broken(data):
     # Monte Carlo, for two sigma: the half-difference of two runs stands for the noise, twice for the pairs' maximum.
     assert set(data["rough_method"]) == {"spectral", "Feynman-Kac"}
@@ -83,48 +76,10 @@ def test_findings_of_made_up_data():
     assert found["counterexample"]["largest_relative_error"] == pytest.approx(0.25)
 
 
-def test_command_writes_picture_data_and_provenance(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(theorems, "compute", lambda **_: made_up())
-    run("--quick", "--seed", 3, "--out", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["theorems.json", "theorems.npz", "theorems.png"]
-    assert capsys.readouterr().out.split() == [str(tmp_path / f"theorems.{end}") for end in ("png", "npz", "json")]
-    record = json.loads((tmp_path / "theorems.json").read_text())
+def test_command_writes_files_and_replot_draws_the_same_picture(check_command):
+    record, _, _ = check_command(theorems, "--quick", "--seed", 3, data=made_up())
     assert record["arguments"]["seed"] == 3
     assert record["counterexample"]["exact"] == 2.0
-
-
-def test_replot_draws_the_same_picture_and_computes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(theorems, "compute", lambda **_: made_up())
-    run("--out", tmp_path)
-    first = (tmp_path / "theorems.png").read_bytes()
-    (tmp_path / "theorems.png").unlink()
-    monkeypatch.setattr(theorems, "compute", None)
-    run("--replot", "--out", tmp_path)
-    assert (tmp_path / "theorems.png").read_bytes() == first
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--seed", "-1"], "--seed must be >= 0, got -1"), (["--replot"], "run without --replot first")],
-)
-def test_bad_arguments_end_in_one_line(arguments, message, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments, "--out", tmp_path / "new")
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "new").exists()
-
-
-def test_negative_seed_is_refused_by_compute():
-    with pytest.raises(ValueError, match="--seed must be >= 0, got -2"):
-        theorems.compute(quick=True, seed=-2)
-
-
-def test_the_figure_is_listed(capsys):
-    figures.__main__.main(["--list"])
-    assert "theorems " in capsys.readouterr().out
 
 
 def test_picture_is_drawn_from_the_quick_data(data, tmp_path):

@@ -50,7 +50,7 @@ def test_accuracies_of_a_network_are_those_of_brute_force(row):
     for index in (0, 1):
         net = row.member(index)
         moved = np.stack([x + 0.01, x - 0.05])
-        found = tradeoff._judged(net, x, y, moved)
+        found = tradeoff._accuracies(net, x, y, moved)
         double = row.member(index).double()
         if index:
             classify, _ = bridge.mean_field(double, rtol=1e-4)

@@ -8,7 +8,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import bridge
-import figures.__main__
 import pde
 from figures import _style, way_back
 
@@ -93,8 +92,3 @@ def test_quick_run_converges_to_the_equation(tmp_path):
     assert found["gap_of_the_finest_network"] < 0.5 * found["gap_of_the_trained_network"]
     shares = found["share_beyond_3_standard_errors"]
     assert shares["finest"] < shares["trained"]
-
-
-def test_the_figure_is_listed(capsys):
-    figures.__main__.main(["--list"])
-    assert "way_back " in capsys.readouterr().out

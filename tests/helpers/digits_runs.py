@@ -40,4 +40,4 @@ def check_same(one, other):
     assert weights(one) == weights(other)
     assert weights(one, "best.safetensors", "model") == weights(other, "best.safetensors", "model")
     assert deterministic(rows(one)) == deterministic(rows(other))
-    assert not [*one.glob(".*.part"), *other.glob(".*.part")]
+    assert not [*one.glob(".*.part*"), *other.glob(".*.part*")]

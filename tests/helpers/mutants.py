@@ -357,7 +357,7 @@ MUTANTS = [
     Mutant(
         "files written in place",
         "figures/_io.py",
-        "write(written[directory / name])",
+        "write(renamings.enter_context(_enresnet.renamed(directory / name)))",
         "write(directory / name)",
         "figures/test_figures_io",
     ),

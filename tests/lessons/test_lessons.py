@@ -93,7 +93,7 @@ def test_lesson_is_short_and_has_every_part_of_the_pattern(name):
     ]
     assert places == sorted(places), "statement, formula, slider, figure, break it, why, exercise: in this order"
     assert "show_source(" in cells(name)[-1], "the last cell shows our code"
-    assert f"links('{name}')" in cells(name)[-1], "the last cell leads on"
+    assert f"closing('{name}', " in cells(name)[-1], "the last cell leads on"
     assert any("assert " in cell and "verdict(" in cell for cell in cells(name)), "the exercise checks its own facts"
     # The screen reader's name of each control.
     for call in re.findall(r"mo\.ui\.\w+\((?:[^()]|\([^()]*\))*\)", source):
@@ -161,7 +161,7 @@ def test_picture_has_a_text_a_white_card_and_nothing_of_the_reader_s_style():
         shown = _drawing.as_image(figure, 'a "slope" < 1').text
     assert figure.get_facecolor() == (1, 1, 1, 1) and right.xaxis.label.get_color() == "black"
     assert 'aria-label="a &quot;slope&quot; &lt; 1"' in shown and "data:image/png;base64," in shown
-    with pytest.raises(ValueError, match="alt must say"):
+    with pytest.raises(ValueError, match="alt must describe"):
         _drawing.as_image(figure, " ")
 
 

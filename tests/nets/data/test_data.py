@@ -237,7 +237,7 @@ def test_source_that_is_not_there_or_no_archive_is_refused(tmp_path):
         assert "data must be digits, cifar10, cifar100, a folder, or" in refused(name)
     path = tmp_path / "no.tar.xz"
     path.write_bytes(b"no archive at all")
-    assert "is damaged, or no tar archive" in refused(path)
+    assert "is damaged, or not a tar archive" in refused(path)
 
 
 @pytest.mark.parametrize("suffix", [".tar.xz", ".tar.gz", ".tar"])
@@ -253,23 +253,23 @@ def test_images_that_do_not_belong_together_are_refused(tmp_path):
         "shape": ({"train/dog/0001.png": pictures(side=6)["train/dog/0001.png"]}, "must be of one shape"),
         "cut": ({"train/dog/0001.png": files["train/dog/0001.png"][:50]}, "train/dog/0001.png cannot be read"),
         "text": ({"test/dog/0001.png": b"hello"}, "test/dog/0001.png cannot be read"),
-        "class": ({"test/bird/0.png": files["test/dog/0001.png"]}, "the same classes: bird"),
+        "class": ({"test/bird/0.png": files["test/dog/0001.png"]}, "the same classes, bird is in only one"),
     }
     for name, (change, message) in bad.items():
         assert message in refused(write_tar(tmp_path / f"{name}.tar", files | change))
     train_only = {place: content for place, content in files.items() if place.startswith("train")}
-    assert "holds no images test/<class>/*" in refused(write_folder(tmp_path / "train-only", train_only))
-    assert "2 classes at least" in refused(write_folder(tmp_path / "one", pictures(classes=["cat"])))
-    assert "sides over 512" in refused(write_folder(tmp_path / "large", pictures(side=513)))
+    assert "contains no images test/<class>/*" in refused(write_folder(tmp_path / "train-only", train_only))
+    assert "at least 2 classes, got only" in refused(write_folder(tmp_path / "one", pictures(classes=["cat"])))
+    assert "the limit is 512 per side" in refused(write_folder(tmp_path / "large", pictures(side=513)))
 
 
 def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "set.tar", pictures())
     with monkeypatch.context() as patch:
         patch.setattr(_members, "MAX_FILE", 10)
-        assert "which is no small image" in refused(path)
+        assert "bytes, more than" in refused(path)
     monkeypatch.setattr(_image_folder, "MAX_TOTAL", 100)
-    assert "more than is kept" in refused(path)
+    assert "pixels, the limit" in refused(path)
 
 
 def test_without_a_network_cifar_is_refused_with_the_remedy(monkeypatch):

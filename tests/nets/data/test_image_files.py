@@ -236,7 +236,7 @@ def test_a_name_does_not_make_the_format(tmp_path):
     assert (read_one(tmp_path / "jpeg", jpeg, ".png") == wanted).all()
     # JPEG 2000 may have 12 bits, of which Pillow drops four.
     folder = write(tmp_path / "jp2", files() | {"train/a/x.png": encoded(COLOUR, "JPEG2000")})
-    assert "no image of a format that is read" in refused(folder)
+    assert "not in a supported image format" in refused(folder)
 
 
 def test_what_lies_in_the_layout_and_is_not_read_is_told(tmp_path, capsys):
@@ -252,8 +252,8 @@ def test_what_lies_in_the_layout_and_is_not_read_is_told(tmp_path, capsys):
         "README.md": b"",
     }
     wanted = [
-        "files of a kind that is not read (.avif), left out: 1",
-        "files of a kind that is not read (.txt), left out: 1",
+        "files of another type (.avif), left out: 1",
+        "files of another type (.txt), left out: 1",
         "images not in train/<class>/* or test/<class>/*, left out: 2",
     ]
     folder = write(tmp_path / "set", files() | others)
@@ -299,8 +299,8 @@ def test_links_that_lead_to_no_image_are_told(tmp_path, capsys):
     ]
     assert len(data.load(tar(tmp_path / "set.tar", entries), progress=False).train_images) == 2
     assert sorted(told(capsys)) == [
-        "set.tar: links in the archive to what is no image of it, left out: unpacked, as a folder, they are read: 3",
-        "set.tar: links to folders in the archive, left out: unpacked, as a folder, they are read: 1",
+        "set.tar: links in the archive to no image of it, left out: extract the archive to read them: 3",
+        "set.tar: links to folders in the archive, left out: extract the archive to read them: 1",
     ]
 
 
@@ -313,7 +313,7 @@ def test_links_in_a_folder_are_followed(tmp_path, capsys):
     assert torch.equal(shown.train_images[0], shown.train_images[1])
     assert torch.equal(shown.train_images[2], shown.train_images[3])
     # The link shows a picture of b among those of a.
-    assert told(capsys) == ["set: links that lead nowhere, left out: 1", "set: images with two labels or more: 1"]
+    assert told(capsys) == ["set: broken links, left out: 1", "set: images with two labels or more: 1"]
 
 
 def test_of_a_path_that_occurs_twice_the_last_is_read(tmp_path, capsys):
@@ -342,7 +342,7 @@ def test_two_sets_in_one_archive_are_told(tmp_path, capsys):
     forwards = tar(tmp_path / "other.tar", entries)
     first, second = (data.load(path, progress=False) for path in (backwards, forwards))
     assert torch.equal(first.train_images, second.train_images) and len(first.train_images) == 4
-    line = "folders of the archive with a train or a test in them, all of which were read: 2"
+    line = "folders of the archive that contain train or test, all of which were read: 2"
     assert told(capsys) == [f"set.tar: {line}", f"other.tar: {line}"]
 
 

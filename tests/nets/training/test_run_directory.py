@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 import nets
 from nets import checkpoint
 from nets.training import Run, check_directory, recipe
-from nets.training._schedule import cannot_go_on
+from nets.training._schedule import reason_not_to_resume
 
 ROW = {"epoch": 1, "lr": 0.1, "selected": 0.5, "time": 0.0}
 
@@ -143,14 +143,14 @@ def test_finished_run_goes_on_by_the_milestones_that_the_refusal_names(tmp_path,
 
 def test_constant_rate_goes_on_for_as_long_as_one_likes():
     constant = made(milestones=())
-    assert cannot_go_on(replace(constant, epochs=11), constant, 10) is None
+    assert reason_not_to_resume(replace(constant, epochs=11), constant, 10) is None
 
 
 def test_cyclic_rate_depends_on_the_number_of_epochs():
     cyclic = made(schedule="cyclic")
-    reason = cannot_go_on(replace(cyclic, epochs=11), cyclic, 1)
+    reason = reason_not_to_resume(replace(cyclic, epochs=11), cyclic, 1)
     assert "with schedule=cyclic, the finished epoch 1" in reason and "milestones" not in reason
-    assert cannot_go_on(replace(cyclic, epochs=11), cyclic, 0) is None
+    assert reason_not_to_resume(replace(cyclic, epochs=11), cyclic, 0) is None
 
 
 def test_directory_is_tried_beforehand_and_left_as_it_was(tmp_path):

@@ -364,7 +364,7 @@ def test_run_holds_its_configuration_and_metrics(finished):
     best = max(lines, key=lambda row: float(row["selected"]))
     assert (record["epoch"], record["accuracy"]) == (int(best["epoch"]), float(best["selected"]))
     assert best["selected"] == best["validation_adversarial"]
-    assert not list(finished.glob(".*.part"))
+    assert not list(finished.glob(".*.part*"))
 
 
 def test_tensorboard_shows_what_the_metrics_say(finished):
