@@ -192,7 +192,7 @@ def test_more_images_than_there_are_are_refused(runs, tmp_path, capsys, monkeypa
     n_own = len(_runs.load_data(group[0]).test_labels)
     for arguments, n in ((["--quick"], n_sample), ([], n_sample), (["--runs", runs], n_own)):
         with pytest.raises(SystemExit) as stop:
-            run("--n-images", n + 1, *arguments, "--out", tmp_path / "new")
+            robustness_curve.main([*map(str, ("--n-images", n + 1, *arguments, "--out", tmp_path / "new"))])
         error = capsys.readouterr().err
         assert stop.value.code == 2
         assert f"--n-images must be at most {n}, the test images" in error and f"got {n + 1}" in error
@@ -200,7 +200,7 @@ def test_more_images_than_there_are_are_refused(runs, tmp_path, capsys, monkeypa
         assert error.count("\n") == 1
         # As many as there are are accepted.
         with pytest.raises(TypeError, match="NoneType"):
-            run("--n-images", n, *arguments, "--out", tmp_path / "new")
+            robustness_curve.main([*map(str, ("--n-images", n, *arguments, "--out", tmp_path / "new"))])
 
 
 def test_radii_are_in_units_of_the_whitest_byte():
