@@ -120,10 +120,10 @@ def compare(first, second, options=None, *, inject=None, progress=True):
 def _check_side(name, runs, side):
     """Refuse what is not several networks of one training: their spread is the error of the training."""
     known = {field.name for field in fields(Recipe)}
-    recipes = [{key: value for key, value in setup.record["recipe"].items() if key in known} for setup in side]
+    recipes = [{key: value for key, value in setup.network.record["recipe"].items() if key in known} for setup in side]
     seen = {}
     for run, setup, recipe in zip(runs, side, recipes, strict=True):
-        digest = setup.weights["digest"]
+        digest = setup.network.weights["digest"]
         if digest in seen:
             raise ValueError(f"{name} must name each network once, got {seen[digest]} and {run}")
         seen[digest] = run

@@ -139,10 +139,9 @@ def solve(
     Notes
     -----
     The error estimate adds up bounds and estimates. Bounded: modes of f and of the residual that are not kept, damped
-    by diffusion. Estimated: aliases of callables, on grids of several sizes; the integration in time.
-    Coefficients of fields, bilinear and bicubic ones included, are exact. A callable velocity is read at irregular
-    times beside the steps, to see events that these pass over: an event of an eighth of a step of "ifrk4" (a quarter,
-    for v(t)), or of T / 500 of "krylov" (T / 120), is seen; shorter ones may be missed.
+    by diffusion. Estimated: aliases of callables, on grids of several sizes; the integration in time. Coefficients of
+    fields are exact. A callable velocity is read at irregular times beside the steps: an event of an eighth of a step
+    of "ifrk4" (a quarter, for v(t)), or of T / 500 of "krylov" (T / 120), is seen; shorter ones may be missed.
 
     References
     ----------
