@@ -133,7 +133,8 @@ def _check_side(name, runs, side):
 
 def _rows(first, second):
     rows, compared_names = [], []
-    for of_plain, of_noisy in PAIRS:
+    others = [(attack.name, attack.name) for attack in first[0].attacks]
+    for of_plain, of_noisy in (*PAIRS, *others):
         attacks = [[_attack(setup, of_plain, of_noisy) for setup in side] for side in (first, second)]
         names = [attack.name if attack else None for side in attacks for attack in side]
         # For deterministic networks, the attacks with more draws are the same attacks.

@@ -120,6 +120,20 @@ def test_an_attack_asked_for_on_more_images_is_compared_on_them(runs):
     assert [row["n"] for row in rows if row["attack"].startswith("worst")] == [20, 15, 12]
 
 
+def test_every_attack_of_both_sides_is_compared_once(runs):
+    options = Options(attacks=("natural", "fgsm@10", "square@10"), quick=True)
+    rows, _ = comparison.compare([runs[0]], [runs[2]], options, progress=False)
+    names = ["natural", "fgsm", "square", "worst case of 2"]
+    assert [(row["attack"], row["attack_on_first"]) for row in rows] == [(name, name) for name in names]
+    accuracies = [
+        {row["name"]: row["accuracy"] for row in evaluate(run, options, progress=False)["rows"]}
+        for run in (runs[0], runs[2])
+    ]
+    square = rows[2]
+    assert (square["first"], square["second"]) == tuple(each["square"] for each in accuracies)
+    assert square["n"] == 10
+
+
 def test_runs_of_other_images_or_none_are_one_line(runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         compare.main(["--first", str(runs[0]), "--quick"])
