@@ -9,7 +9,8 @@ A claim on accuracies is a gain g = second - first, measured on the same images 
     not reached        too few images or seeds to exclude either, or nothing was measured
 
 If a pair has several comparisons, the one with the most networks counts, then the one on the most images, then the one
-by the most attacks; of worst cases, before that, the one of the most attacks.
+by the most attacks; of worst cases, before that, the one of the most attacks. Of the attacks of a claim, the one on the
+most images counts, then the first; this sentence was added when comparisons came to have several of them.
 
 A claim without a printed number only has a direction: it holds if g > 2 s, does not hold if g < -2 s, else not reached.
 A claim that something is at most c holds if x + 2 s <= c, does not hold if x - 2 s > c, else not reached. A claim that
@@ -31,7 +32,7 @@ AVERAGED = ("ifgsm20-eot20", "ifgsm20")
 
 
 class Gain(NamedTuple):
-    """A gain in accuracy (fraction) from one kind of network to another, under the first available of these attacks."""
+    """A gain in accuracy (fraction) from one kind of network to another, under one of these attacks."""
 
     claim: str
     what: str
@@ -43,7 +44,7 @@ class Gain(NamedTuple):
 
 
 class Left(NamedTuple):
-    """An accuracy of a kind of network that must be at most LEFT under the first available of these attacks."""
+    """An accuracy of a kind of network that must be at most LEFT under one of these attacks."""
 
     claim: str
     what: str

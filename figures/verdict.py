@@ -67,12 +67,11 @@ MISSING = Measured(NOT_REACHED)
 
 
 def _row(rows, attacks, key="name"):
-    """The first available attack, on the most images; the worst case of the most attacks."""
+    """The row on the most images, of these the first available attack; the worst case of the most attacks."""
+    found = []
     for attack in attacks:
-        found = [row for row in rows if row[key] == attack or (attack == "worst case" and row[key].startswith(attack))]
-        if found:
-            return max(found, key=lambda row: (_n_attacks(row[key]), row["n"]))
-    return None
+        found += [row for row in rows if row[key] == attack or (attack == "worst case" and row[key].startswith(attack))]
+    return max(found, key=lambda row: (_n_attacks(row[key]), row["n"]), default=None)
 
 
 def _n_attacks(name):

@@ -3,6 +3,8 @@
 ducc0 is by the author of scipy's transforms, vectorises them and takes about half their time.
 """
 
+import os
+
 import numpy as np
 import scipy.fft
 
@@ -12,6 +14,22 @@ except ImportError:
     ducc0 = None
 
 __all__ = ["both_halves", "to_spectrum", "to_values", "transforms_of"]
+
+
+def _read_number_of_threads():
+    """Make ducc0 read its number of threads, once and for all, where a list such as OMP_NUM_THREADS=4,2 is an error."""
+    omp, own = os.environ.get("OMP_NUM_THREADS"), "DUCC0_NUM_THREADS"
+    if ducc0 is None or omp is None or omp.strip().isdigit() or own in os.environ:
+        return
+    first = omp.split(",")[0].strip()
+    os.environ[own] = first if first.isdigit() else "0"
+    try:
+        ducc0.fft.r2c(np.zeros((2, 2)), axes=(0, 1), nthreads=1)
+    finally:
+        del os.environ[own]
+
+
+_read_number_of_threads()
 
 
 def to_values(spectrum, n):

@@ -333,10 +333,10 @@ def test_the_comparisons_on_the_page_are_the_committed_ones():
         assert (*pair, *cells) in committed, (name, cells)
         if committed[(*pair, *cells)]:
             large.append((name, cells[0], cells[3]))
-    assert f"Three of these {len(rows)} differences exceed two standard errors" in PAGE.read_text(encoding="utf-8")
-    assert large == [
+    assert f"Beside those of Square, three of these {len(rows)} differences exceed" in PAGE.read_text(encoding="utf-8")
+    assert [cells for cells in large if cells[1] != "square"] == [
         ("the same, two each", "cw", "+1.6 ± 0.6"),
-        ("ResNet-20, En2ResNet-20 without noise", "fgsm", "+1.6 ± 0.8"),
+        ("ResNet-20, En2ResNet-20 without noise", "fgsm", "+1.7 ± 0.7"),
         ("En1ResNet-20, En2ResNet-20", "cw", "-2.0 ± 0.7"),
     ]
 

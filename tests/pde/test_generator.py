@@ -1,5 +1,9 @@
 """Modes and generator against sums written out term by term."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -180,6 +184,21 @@ def test_both_transforms_are_the_same_to_rounding(n, n_columns, monkeypatch):
     assert np.abs(back - transforms.to_values(fast[..., :n_columns], n)).max() <= 100 * EPS
     if n_columns == n // 2 + 1:
         assert np.abs(back - values).max() <= 100 * EPS
+
+
+@pytest.mark.parametrize("threads", ["4,2", "", "auto"])
+def test_transforms_where_the_number_of_threads_is_no_number(threads):
+    # OpenMP takes a list, one number per level of nesting.
+    code = "import numpy as np; from pde import transforms; print(transforms.to_spectrum(np.ones((4, 4)))[0, 0].real)"
+    kept = {name: value for name, value in os.environ.items() if name != "DUCC0_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=kept | {"OMP_NUM_THREADS": threads},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "1.0", done.stderr
 
 
 def test_small_product_grid_spoils_the_edge_alone():
