@@ -11,7 +11,7 @@ figure, so that an interrupted call leaves one as well; python -m figures.galler
 figure for which a package or finished runs are missing is skipped with a line that says how to get them. The exit
 status is 1 if a figure failed, or if one that was named was skipped.
 
-About ten minutes on two cores, one to three with --quick; with --runs those of attacks may take an hour: see their
+About eight minutes on two cores, one to three with --quick; with --runs those of attacks may take an hour: see their
 --help.
 """
 

@@ -6,7 +6,8 @@ A claim on accuracies is a gain g = second - first, measured on the same images 
     holds              g > 2 s, and the paper's gain is within two standard errors: |p - g| <= 2 s
     holds in part      g > 2 s, but the paper's gain is not within two standard errors
     does not hold      g <= 2 s, and the paper's gain is excluded: p > g + 2 s
-    not reached        too few images or seeds to exclude either, or nothing was measured
+    not reached        too few images or seeds to exclude either, one network on a side, whose error leaves out the
+                       training (added after the first numbers), or nothing was measured
 
 If a pair has several comparisons, the one with the most networks counts, then the one on the most images, then the one
 by the most attacks; of worst cases, before that, the one of the most attacks. Of the attacks of a claim, the one on the

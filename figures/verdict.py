@@ -92,16 +92,17 @@ def _measure_gain(claim, library):
         )
         if row:
             sides = (row["n_first"], row["n_second"])[::sign]
-            return _gained(claim, sign * row["difference"], row["stderr"], f"{row['n']} × {sides[0]} and {sides[1]}")
+            return _gained(claim, sign * row["difference"], row["stderr"], row["n"], sides)
     sides = [_pooled(library.evaluations.get(kind, ()), claim.attacks) for kind in (claim.first, claim.second)]
     if None in sides:
         return MISSING
     (p, s, n, k), (q, t, m, j) = sides
-    return _gained(claim, q - p, math.hypot(s, t), f"{min(n, m)} × {k} and {j}, unpaired")
+    return _gained(claim, q - p, math.hypot(s, t), min(n, m), (k, j), ", unpaired")
 
 
-def _gained(claim, gain, stderr, n):
-    word = decide(gain, stderr, claim.published)
+def _gained(claim, gain, stderr, n, networks, paired=""):
+    word = decide(gain, stderr, claim.published) if min(networks) > 1 else NOT_REACHED
+    n = f"{n} × {networks[0]} and {networks[1]}{paired}"
     return Measured(word, f"{100 * gain:+.2f} ± {100 * stderr:.2f}", 100 * gain, 100 * stderr, n)
 
 

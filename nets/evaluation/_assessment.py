@@ -68,7 +68,9 @@ def evaluate(run, options=None, *, progress=True):
         "gradient_mask": mask,
         "notes": notes(mask, record, setup.provenance, n_epochs, is_noisy=runner.is_noisy),
         **environment(setup.device, "nets.evaluate"),
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(setup.options).items()},
+        "options": {
+            k: _enresnet.portable(str(v)) if isinstance(v, (str, Path)) else v for k, v in asdict(setup.options).items()
+        },
         "seconds": round(time.perf_counter() - began, 2),
         "seconds_of_attacks": round(sum(outcome.seconds for outcome in outcomes), 2),
     }

@@ -257,9 +257,9 @@ def test_worst_cases_of_different_numbers_of_attacks_are_not_pooled():
 
 def test_a_comparison_the_other_way_round_changes_the_sign_of_the_gain():
     row = {"attack": "natural", "attack_on_first": "natural", "difference": -0.03, "stderr": 0.01, "n": 500}
-    library = _results.Library({}, {("b", "a"): [{"rows": [row | {"n_first": 3, "n_second": 1}]}]}, {})
+    library = _results.Library({}, {("b", "a"): [{"rows": [row | {"n_first": 3, "n_second": 2}]}]}, {})
     found = verdict._measure_gain(Gain("", "", "a", "b", ("natural",), None, ""), library)
-    assert (found.text, found.n, found.verdict) == ("+3.00 ± 1.00", "500 × 1 and 3", "holds")
+    assert (found.text, found.n, found.verdict) == ("+3.00 ± 1.00", "500 × 2 and 3", "holds")
 
 
 def test_verdicts_on_bounds_and_recipes_take_the_worst_case():

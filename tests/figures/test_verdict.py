@@ -84,10 +84,15 @@ def results(tmp_path):
         "e": evaluation("runs/q0", recipe("en2_resnet20"), [("natural", 0.75, 1000)]),
         # Fewer epochs: not pooled with the others of its kind.
         "f": evaluation("runs/old", recipe("resnet20", epochs=4), [("natural", 0.1, 1000)]),
-        "z": compared(["runs/p0"], ["runs/e0"], [("natural", "natural", 0.021, 0.005),
-                                                 ("ifgsm20-eot20", "ifgsm20", -0.01, 0.004)]),
+        "z": compared(["runs/p0", "runs/p1"], ["runs/e0", "runs/e1"], [("natural", "natural", 0.021, 0.005),
+                                                                       ("ifgsm20-eot20", "ifgsm20", -0.01, 0.004)]),
         "other": [1],
     }  # fmt: skip
+    # A second network of each training, with the same numbers.
+    for name in "abce":
+        report = reports[name]
+        run = report["run"] | {"path": report["run"]["path"].replace("0", "1")}
+        reports[f"{name}1"] = report | {"run": run}
     for name, report in reports.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(report))
     return tmp_path
@@ -105,7 +110,7 @@ def rows_of(results):
 def test_rows_are_the_paired_differences_where_there_are_some(results):
     rows = rows_of(results)
     natural = rows["Noise raises natural accuracy", "En1ResNet-20 − ResNet-20, natural images"]
-    assert (natural["measured"], natural["paper"], natural["n"]) == ("+2.10 ± 0.50", "+2.10", "1000 × 1 and 1")
+    assert (natural["measured"], natural["paper"], natural["n"]) == ("+2.10 ± 0.50", "+2.10", "1000 × 2 and 2")
     assert natural["verdict"] == HOLDS
     # The attack that averages goes before the plain one.
     robust = rows["Noise raises robust accuracy", "En1ResNet-20 − ResNet-20, IFGSM²⁰"]
@@ -122,35 +127,51 @@ def test_rows_without_a_comparison_are_differences_of_evaluations(results):
     assert row["verdict"] == HOLDS
 
 
+def test_one_network_decides_nothing(results):
+    put(results, "z", compared(["runs/p0"], ["runs/e0", "runs/e1"], [("natural", "natural", 0.3, 0.001)]))
+    row = rows_of(results)["Noise raises natural accuracy", "En1ResNet-20 − ResNet-20, natural images"]
+    assert (row["n"], row["verdict"]) == ("1000 × 1 and 2", NOT_REACHED)
+
+
+def test_the_attack_on_the_most_images_counts_then_the_first(results):
+    sides = ["runs/p0", "runs/p1"], ["runs/e0", "runs/e1"]
+    rows = [("ifgsm20", "ifgsm20", 0.02, 0.004), ("ifgsm20-eot20", "ifgsm20", -0.01, 0.004)]
+    for n, measured in ((1000, "-1.00 ± 0.40"), (300, "+2.00 ± 0.40")):
+        report = compared(*sides, rows)
+        report["rows"][1]["n"] = n
+        put(results, "z", report)
+        row = rows_of(results)["Noise raises robust accuracy", "En1ResNet-20 − ResNet-20, IFGSM²⁰"]
+        assert row["measured"] == measured
+
+
 def test_the_worst_case_of_all_attacks_is_the_one_of_the_most_attacks():
     rows = [{"name": f"worst case of {k}", "n": n} for k, n in ((2, 1000), (4, 200), (3, 300), (4, 100))]
     assert verdict._row([{"name": "fgsm", "n": 2000}, *rows], ("worst case",)) == rows[1]
 
 
 def test_of_several_comparisons_the_one_of_most_networks_counts_then_the_one_on_most_images(results):
-    put(results, "f1", evaluation("runs/p1", recipe("resnet20"), [("natural", 0.7, 1000)]))
-    put(results, "y", compared(["runs/p0", "runs/p1"], ["runs/e0"], [("natural", "natural", 0.01, 0.02)]))
-    fewer = compared(["runs/p0", "runs/p1"], ["runs/e0"], [("natural", "natural", 0.5, 0.02)])
+    put(results, "f1", evaluation("runs/p2", recipe("resnet20"), [("natural", 0.7, 1000)]))
+    first, second = ["runs/p0", "runs/p1", "runs/p2"], ["runs/e0", "runs/e1"]
+    fewer = compared(first, second, [("natural", "natural", 0.5, 0.02)])
     fewer["rows"][0]["n"] = 10
     put(results, "a0", fewer)
     # As many networks and images, but fewer attacks, and first by its name.
-    more = compared(
-        ["runs/p0", "runs/p1"], ["runs/e0"], [("natural", "natural", 0.01, 0.02), ("fgsm", "fgsm", 0, 0.02)]
-    )
+    more = compared(first, second, [("natural", "natural", 0.01, 0.02), ("fgsm", "fgsm", 0, 0.02)])
     put(results, "y", more)
-    put(results, "a1", compared(["runs/p0", "runs/p1"], ["runs/e0"], [("natural", "natural", 0.4, 0.02)]))
+    put(results, "a2", compared(first, second, [("natural", "natural", 0.4, 0.02)]))
     row = rows_of(results)["Noise raises natural accuracy", "En1ResNet-20 − ResNet-20, natural images"]
-    assert (row["measured"], row["n"]) == ("+1.00 ± 2.00", "1000 × 2 and 1")
+    assert (row["measured"], row["n"]) == ("+1.00 ± 2.00", "1000 × 3 and 2")
 
 
 def test_a_network_of_the_zoo_is_known_by_its_report(results):
     for name, model in (("p-seed0", "resnet20"), ("e-seed0", "en1_resnet20")):
         put(results, f"cifar10-{name}", evaluation(f"runs/{name}", recipe(model), [("natural", 0.7, 1000)]))
-    report = compared(["zoo:cifar10/p-seed0"], ["zoo:cifar10/e-seed0"], [("natural", "natural", 0.03, 0.02)])
+    sides = ["zoo:cifar10/p-seed0"] * 2, ["zoo:cifar10/e-seed0"] * 2
+    report = compared(*sides, [("natural", "natural", 0.03, 0.02)])
     report["rows"][0]["n"] = 2000
     put(results, "y", report)
     row = rows_of(results)["Noise raises natural accuracy", "En1ResNet-20 − ResNet-20, natural images"]
-    assert (row["measured"], row["n"]) == ("+3.00 ± 2.00", "2000 × 1 and 1")
+    assert (row["measured"], row["n"]) == ("+3.00 ± 2.00", "2000 × 2 and 2")
 
 
 def test_a_control_is_a_kind_of_its_own(results):
@@ -158,7 +179,7 @@ def test_a_control_is_a_kind_of_its_own(results):
     control = evaluation("runs/p0", recipe("resnet20"), [("natural", 0.1, 2000), ("ifgsm20", 0.1, 2000)])
     put(results, "p0-blocks-noise", control | {"control": {"inject": "blocks", "coef": 0.1}})
     rows = [("natural", "natural", -0.03, 0.01), ("ifgsm20", "ifgsm20", 0.0, 0.02)]
-    put(results, "w", compared(["runs/p0"], ["runs/p0"], rows) | {"inject": "blocks"})
+    put(results, "w", compared(["runs/p0", "runs/p1"], ["runs/p0", "runs/p1"], rows) | {"inject": "blocks"})
     after = rows_of(results)
     claim = "Noise at evaluation alone is enough"
     natural = after.pop((claim, "ResNet-20 with En1's noise − ResNet-20, natural images"))

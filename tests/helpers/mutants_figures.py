@@ -46,8 +46,8 @@ MUTANTS = [
     (
         "errors of independent accuracies added",
         "figures/verdict.py",
-        "q - p, math.hypot(s, t), f",
-        "q - p, s + t, f",
+        "q - p, math.hypot(s, t), min",
+        "q - p, s + t, min",
         "figures/test_verdict::test_rows_without_a_comparison_are_differences_of_evaluations",
     ),
     (
