@@ -162,6 +162,7 @@ def test_pages_open_from_disk_and_their_sliders_move(page, tmp_path):
         assert page.evaluate("data.controls.answer.values[data.controls.answer.first]") not in right
         assert page.evaluate("document.querySelectorAll('nav a[href$=\".html\"]').length") >= 1
     page.open(written[-1].as_uri())
+    page.wait_for("document.readyState === 'complete'")
     links = page.evaluate("[...document.querySelectorAll('li a')].map(link => link.href)")
     assert links == [path.as_uri() for path in written[:-1]]
     assert page.complaints == []
