@@ -77,7 +77,7 @@ def estimate_cuda(
     without a device or numba-cuda, FloatingPointError if the result or its standard error is not finite.
     """
     points, starts = _arguments.places(problem, points)
-    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points)
+    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, antithetic=antithetic)
     n = points_per_side(problem, n)
     problem.refuse("device='cuda'")
     if checks.one_of("dtype", dtype, DTYPES) == "float32":
@@ -85,8 +85,6 @@ def estimate_cuda(
     n_layers = problem.n_layers or 1
     if n_steps % n_layers:
         raise ValueError(f"n_steps must be a multiple of the {n_layers} layers on device='cuda', got n_steps={n_steps}")
-    if antithetic and n_paths % 2:
-        raise ValueError(f"n_paths must be even with antithetic pairs, got n_paths={n_paths}")
     if reason := _why_no_device():
         raise RuntimeError(f'device="cuda" needs a CUDA device and numba-cuda (pip install "enresnet[gpu]"): {reason}')
     if problem.sigma == 0:

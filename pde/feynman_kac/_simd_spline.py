@@ -19,7 +19,7 @@ __all__ = ["LANES", "bicubic_lanes", "bilinear_lanes"]
 # Points at once: arrays are as long as a multiple of it.
 LANES = 4
 _I32, _I64, _F64 = ir.IntType(32), ir.IntType(64), ir.DoubleType()
-_V32, _VF, _VB = (ir.VectorType(kind, LANES) for kind in (_I32, _F64, ir.IntType(1)))
+_V32, _VF = (ir.VectorType(kind, LANES) for kind in (_I32, _F64))
 _FLAGS = ["contract", "nsz"]
 
 
