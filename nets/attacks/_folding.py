@@ -13,8 +13,8 @@ import contextlib
 import torch
 from torch import nn
 
+from nets.attacks._convolution import Convolution
 from nets.attacks._forward import Forward, is_plain
-from nets.attacks._layout import Convolution
 
 __all__ = ["folded"]
 

@@ -498,6 +498,20 @@ MUTANTS = [
         "nets/attacks/test_apgd",
     ),
     Mutant(
+        "matrix of a small image without the padding",
+        "nets/attacks/_convolution.py",
+        "[s * at - p for s, at, p in",
+        "[s * at for s, at, p in",
+        "nets/attacks/test_convolution",
+    ),
+    Mutant(
+        "phases of a strided convolution not reversed",
+        "nets/attacks/_convolution.py",
+        "phases.flip(2, 3).contiguous",
+        "phases.contiguous",
+        "nets/attacks/test_convolution",
+    ),
+    Mutant(
         "one draw decides",
         "nets/attacks/_passes.py",
         "return draw_logits(model, x, n_draws).mean(0)",
