@@ -1,5 +1,7 @@
 """B-splines on the periodic grid: weights, prefilter, Fourier transform; and maxima of grid functions."""
 
+import math
+
 import numpy as np
 import scipy.fft
 
@@ -44,11 +46,21 @@ def lengths(values, axis=0):
     return np.ldexp(np.sqrt((np.ldexp(values, -exponent) ** 2).sum(axis=axis)), exponent)
 
 
-def largest_singular_value(jacobian, scalar):
-    """Largest singular value of J[..., a, i, j, b] over all points; for a scalar field the length of the gradient."""
-    exponent = np.frexp(np.abs(jacobian).max(initial=0.0))[1]
-    jacobian = np.ldexp(jacobian, -exponent)
-    x, y = (jacobian[None, ..., b] if scalar else jacobian[..., b] for b in (0, 1))
-    # The largest eigenvalue of the 2 x 2 matrix J^T J.
-    xx, xy, yy = ((p * q).sum(axis=-3) for p, q in ((x, x), (x, y), (y, y)))
-    return float(np.ldexp(np.sqrt(((xx + yy + np.hypot(xx - yy, 2 * xy)) / 2).max()), exponent))
+def largest_singular_value(along_x, along_y, scalar):
+    """Largest singular value of the Jacobians whose columns (..., a, i, j) are one of along_x and one of along_y each.
+
+    For a scalar field, columns (..., i, j), the length of the gradient.
+    """
+    exponent = np.frexp(max(np.abs(column).max(initial=0.0) for column in (*along_x, *along_y)))[1]
+    along_x, along_y = (
+        [np.ldexp(column[None] if scalar else column, -exponent) for column in columns]
+        for columns in (along_x, along_y)
+    )
+    squares_x, squares_y = ([(column**2).sum(axis=-3) for column in columns] for columns in (along_x, along_y))
+    largest = 0.0
+    for x, xx in zip(along_x, squares_x, strict=True):
+        for y, yy in zip(along_y, squares_y, strict=True):
+            # The largest eigenvalue of the 2 x 2 matrix J^T J.
+            xy = (x * y).sum(axis=-3)
+            largest = max(largest, float((xx + yy + np.sqrt((xx - yy) ** 2 + 4 * xy**2)).max()))
+    return float(np.ldexp(math.sqrt(largest / 2), exponent))

@@ -174,15 +174,16 @@ class PeriodicField:
         the cells, with the derivatives from inside each cell.
         """
         if self.interpolation == "bilinear":
-            jacobians = self._corner_jacobians()
+            columns = self._corner_slopes()
         else:
-            jacobians = [self.jacobian_on_grid(4 * self.n if n is None else n)]
-        return max(_splines.largest_singular_value(jacobian, self.values.ndim == 2) for jacobian in jacobians)
+            jacobian = self.jacobian_on_grid(4 * self.n if n is None else n)
+            columns = [jacobian[..., 0]], [jacobian[..., 1]]
+        return _splines.largest_singular_value(*columns, self.values.ndim == 2)
 
-    def _corner_jacobians(self):
-        """Derivatives of a bilinear field at the four corners of its cells, from inside: arrays (..., n, n, 2)."""
+    def _corner_slopes(self):
+        """Derivatives of a bilinear field by x and by y, two of each that meet at the corners of its cells."""
         dx, dy = ((np.roll(self.values, -1, axis) - self.values) * (self.n / self.length) for axis in (-2, -1))
-        return [np.stack([a, b], axis=-1) for a in (dx, np.roll(dx, -1, -1)) for b in (dy, np.roll(dy, -1, -2))]
+        return (dx, np.roll(dx, -1, -1)), (dy, np.roll(dy, -1, -2))
 
     def jacobian_on_grid(self, n):
         """Evaluate the derivatives on the grid of n per side: shape (..., n, n, 2), last the direction."""

@@ -14,6 +14,7 @@ Isolated maxima are enclosed to 1e-7. Where the maximum is attained along a line
 very many nearly equal ones, the search ends after a fixed effort with what is proved by then.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -117,7 +118,8 @@ def _largest_singular_value(matrices):
 
 def _at_corners(field, quantity):
     """Maximum over the four corners of every cell, with the slopes that hold inside the cell."""
-    best = max(float(quantity(_components_last(jacobian)).max()) for jacobian in field._corner_jacobians())
+    jacobians = (np.stack(columns, axis=-1) for columns in itertools.product(*field._corner_slopes()))
+    best = max(float(quantity(_components_last(jacobian)).max()) for jacobian in jacobians)
     return Maximum(best, best)
 
 

@@ -18,6 +18,8 @@ _FEW_POINTS = 64
 _BATCH = 2**20
 # Error of the table of f, relative to the error requested.
 _SHARE = 0.02
+# The pilot takes paths of three numbers of steps in turn: the tables of so many are kept, unless they are large.
+_N_KEPT, _KEPT_BYTES = 3, 2**27
 _NO_KEY = np.zeros(2, np.uint64)
 
 
@@ -27,6 +29,13 @@ def make_means(problem, n, error):
     if _arguments.is_plain(problem) and error >= 1e-5 * size and _arguments.fits_single(problem):
         return SharedMeans(problem, n, error)
     return GeneralMeans(problem, n)
+
+
+def _keep(kept, key, value):
+    """Keep a value, and of the others the last ones."""
+    kept.setdefault(key, value)
+    if len(kept) > _N_KEPT:
+        del kept[next(iter(kept))]
 
 
 class SharedMeans:
@@ -44,7 +53,7 @@ class SharedMeans:
             size = max(np.abs(table.coefficients).max(), size)
             self.terminal = cell_table(table.scaled(_REACH / size)), table.degree, table.n
             self.unit = size / _REACH * 2.0**-32
-        self._base = None
+        self._base, self._kept = None, {}
 
     def _sampled(self):
         problem = self.problem
@@ -70,7 +79,9 @@ class SharedMeans:
         `starts` (n_points, 2) in periods; `increments` (n_steps, 2, n_paths) of variance 1 / n_steps.
         """
         problem, n_steps = self.problem, len(increments)
-        tables, layers = self._tables(TimeSteps(problem, n_steps))
+        tables, layers = self._kept.get(n_steps) or self._tables(TimeSteps(problem, n_steps))
+        if tables.nbytes <= _KEPT_BYTES:
+            _keep(self._kept, n_steps, (tables, layers))
         degree, n = self.velocity.size
         unit = problem.sigma * np.sqrt(problem.horizon) / problem.length * 2.0**32
         x, y = (starts * 2.0**32).astype(np.uint64).astype(np.uint32).T
@@ -132,9 +143,8 @@ class GeneralMeans:
     def __call__(self, starts, increments, n_per_mean):
         """As `SharedMeans.__call__`."""
         n_steps, n_paths = len(increments), increments.shape[-1]
-        if n_steps not in self._paths:
-            self._paths = {n_steps: GeneralPaths(self.problem, TimeSteps(self.problem, n_steps), self.n)}
-        paths = self._paths[n_steps]
+        paths = self._paths.get(n_steps) or GeneralPaths(self.problem, TimeSteps(self.problem, n_steps), self.n)
+        _keep(self._paths, n_steps, paths)
         given = increments * np.sqrt(self.problem.horizon)
         means = np.empty((n_paths // n_per_mean, len(starts)))
         block = max(1, _BATCH // n_paths)

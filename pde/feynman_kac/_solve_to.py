@@ -194,9 +194,13 @@ class _Route:
         means = self._means(sequences[0], per_scramble)
         # One per cent more would change the error by half a per cent: not worth another round.
         while True:
-            variance = _WIDER**2 * np.mean(means.var(axis=0, ddof=1))
+            mean = means.mean(axis=0)
+            apart = means - mean
+            squares = np.square(apart, out=apart).sum(axis=0) / (len(means) - 1)
+            variance = _WIDER**2 * np.mean(squares)
             scrambles = math.ceil(1.02 * variance / target)
-            rare, one_path = self._rare(means, len(means) * per_scramble)
+            stderr = np.sqrt(squares / len(means))
+            rare, one_path = self._rare(mean, stderr, len(means) * per_scramble)
             if variance <= 1.01 * target * len(means) and (not rare.any() or _ENOUGH * one_path < self.stderr):
                 break
             if len(means) < scrambles <= 2 * _N_SCRAMBLES:
@@ -207,16 +211,15 @@ class _Route:
             means = (means + np.concatenate([self._means(each, per_scramble) for each in sequences])) / 2
             per_scramble *= 2
         self.n_scrambles, self.n_paths = len(means), len(means) * per_scramble
-        error = _WIDER * means.std(axis=0, ddof=1) / math.sqrt(len(means))
-        return means.mean(axis=0), np.where(rare, np.hypot(error, _UNSEEN * one_path), error)
+        error = _WIDER * stderr
+        return mean, np.where(rare, np.hypot(error, _UNSEEN * one_path), error)
 
-    def _rare(self, means, n_paths):
+    def _rare(self, mean, stderr, n_paths):
         """Where too few paths hit an event for a standard error, and the weight of one path in n_paths."""
         lowest, highest = self.range
         if not highest > lowest:
-            return np.zeros(means.shape[1], bool), 0.0
-        stderr = means.std(axis=0, ddof=1) / math.sqrt(len(means))
-        agree, few = rare_points(means.mean(axis=0), stderr, n_paths, lowest, highest)
+            return np.zeros(len(mean), bool), 0.0
+        agree, few = rare_points(mean, stderr, n_paths, lowest, highest)
         return agree | few, (highest - lowest) / n_paths
 
     def _means(self, paths, n_points):

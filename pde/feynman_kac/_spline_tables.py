@@ -41,7 +41,7 @@ def finest_size(field, tolerance):
     mode, with r(q) = (23 cos(q / 2) + cos(3 q / 2)) / 24 / ((2 + cos q) / 3).
     """
     n, m = field.n, field.n_modes
-    c, k = grid.coefficients(field.values, m), np.arange(-m, m + 1)
+    c, k = field.fourier_coefficients(m), np.arange(-m, m + 1)
     allowed = tolerance * np.abs(field.values).max()
     while 2 * n <= _LARGEST:
         q = 2 * np.pi / n * k
@@ -70,11 +70,11 @@ def make_table(field, scale, *, tolerance, n=None):
 
 def _spline_of_modes(field, n):
     """Coefficients of the bicubic spline that interpolates a trigonometric field on n points per side."""
-    m = min(field.n_modes, field.n // 2)
+    m = field.n_modes
     if n <= 2 * m:
         return PeriodicField(field.on_grid(n), field.length, "bicubic").spline_coefficients
     symbol = (2 + np.cos(2 * np.pi / n * np.arange(-m, m + 1))) / 3
-    return grid.from_coefficients(grid.coefficients(field.values, m) / (symbol[:, None] * symbol), n)
+    return grid.from_coefficients(field.fourier_coefficients(m) / (symbol[:, None] * symbol), n)
 
 
 def make_tables(fields, scale, *, tolerance, size=None):
