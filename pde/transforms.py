@@ -57,17 +57,17 @@ def to_spectrum(values):
 
 
 def transforms_of(n):
-    """Return `to_values` and `to_spectrum` for (n, n) alone: spectrum, out -> values; values -> spectrum.
+    """Return `to_values` for stacks (k, n, n) and `to_spectrum` for (n, n): spectra, out -> values; values -> spectrum.
 
     For thousands of small transforms, where handling the arguments would take a tenth of the time.
     """
     if ducc0 is None:
-        return (lambda spectrum, out: to_values(spectrum, n)), to_spectrum
-    c2r, r2c, axes = ducc0.fft.c2r, ducc0.fft.r2c, (0, 1)
+        return (lambda spectra, out: to_values(spectra, n)), to_spectrum
+    c2r, r2c, stacked, axes = ducc0.fft.c2r, ducc0.fft.r2c, (1, 2), (0, 1)
 
-    def values(spectrum, out):
+    def values(spectra, out):
         # axes, lastsize, forward, inorm, out, nthreads
-        return c2r(spectrum, axes, n, False, 0, out, 1)
+        return c2r(spectra, stacked, n, False, 0, out, 1)
 
     def spectrum(values):
         return r2c(values, axes, True, 2, None, 1)

@@ -18,15 +18,14 @@ _DEPENDENT = 1e-3
 # Every entry is in a bin of each of so many blocks. In one block alone, two of the few entries of a sparse vector that
 # share a bin could not be distinguished.
 _BLOCKS = 4
-_SHIFT = 101
 # Status of a new vector, if not 0: the space is invariant, the sketch misses the vector, it is not finite.
 INVARIANT, BLIND, NOT_FINITE = 1, 2, -1
 
 
 @functools.lru_cache(16)
 def signs_of(size):
-    """Random signs: those of the entries in block b begin at b * _SHIFT. One array for all stays in the cache."""
-    return np.random.default_rng(160).choice([-1.0, 1.0], size + (_BLOCKS - 1) * _SHIFT)
+    """Random signs of the entries, the same in all blocks: hardly any two entries share a bin of more than one."""
+    return np.random.default_rng(160).choice([-1.0, 1.0], size)
 
 
 @functools.lru_cache(16)
@@ -49,36 +48,34 @@ def dot(a, b):
 
 
 @inlined(fastmath=_FAST)
-def _sketch(v, blocks, signs, out):
-    """Sum the entries of v, with their signs, into bins by index, block by block; a copy if there are enough bins."""
+def _sketch(v, blocks, out):
+    """Sum the entries of v into bins by index, block by block; a copy if there are enough bins."""
     if out.size >= v.size:
         copy(out, v)
         return
     first = 0
     for block in range(blocks.size):
         n = blocks[block]
-        bins, sign = out[first : first + n], signs[block * _SHIFT : block * _SHIFT + v.size]
+        bins = out[first : first + n]
         first += n
         for k in range(n):
             bins[k] = 0.0
         # Rows of n entries, four at a time: single rows are too short for a loop of their own.
         rows, i = v.size // n, 0
-        whole = rows * n
-        w, s = v[:whole].reshape(rows, n), sign[:whole].reshape(rows, n)
+        w = v[: rows * n].reshape(rows, n)
         while i + 4 <= rows:
             a, b, c, d = w[i], w[i + 1], w[i + 2], w[i + 3]
-            p, q, x, y = s[i], s[i + 1], s[i + 2], s[i + 3]
             for k in range(n):
-                bins[k] += p[k] * a[k] + q[k] * b[k] + x[k] * c[k] + y[k] * d[k]
+                bins[k] += a[k] + b[k] + c[k] + d[k]
             i += 4
         while i < rows:
-            a, p = w[i], s[i]
+            a = w[i]
             for k in range(n):
-                bins[k] += p[k] * a[k]
+                bins[k] += a[k]
             i += 1
-        a, p = v[whole:], sign[whole:]
-        for k in range(v.size - whole):
-            bins[k] += p[k] * a[k]
+        a = v[rows * n :]
+        for k in range(a.size):
+            bins[k] += a[k]
 
 
 @inlined(fastmath=_FAST)
@@ -162,7 +159,7 @@ def _take_last_four(vectors, size, v, h):
 def extend(v, size, blocks, signs, vectors, q, r, g):
     """Make v = A (row size - 1 of vectors) row `size`; return INVARIANT, BLIND, NOT_FINITE or 0. Row 0: v itself.
 
-    Rows of r and g are columns of R and G.
+    v is overwritten. Rows of r and g are columns of R and G.
     """
     h, column = np.empty(size + 1), np.empty(size + 1)
     for k in range(size + 1):
@@ -180,10 +177,13 @@ def extend(v, size, blocks, signs, vectors, q, r, g):
             new[:] = 0.0
             r[size] = 0.0
             break
-        scale = 1 / norm if attempt == 0 else 1.0
+        if attempt == 0:
+            scale = 1 / norm
+            for k in range(v.size):
+                new[k] = scale * v[k]
         for k in range(v.size):
-            new[k] = scale * (v[k] if attempt == 0 else new[k])
-        _sketch(new, blocks, signs, q[size])
+            v[k] = signs[k] * new[k]
+        _sketch(v, blocks, q[size])
         _orthonormalise(q, size, r[size])
         if r[size, size] > _DEPENDENT or size == 0:
             break

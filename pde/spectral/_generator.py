@@ -36,8 +36,7 @@ class Generator:
         self._decay = np.repeat(nu * modes.k_squared, 2)
         # Work arrays: what is returned is never one of them.
         self._spectra = np.zeros((2, self.n_grid, self.n_grid // 2 + 1), dtype=complex)
-        self._slopes = tuple(np.empty((2, self.n_grid, self.n_grid)))
-        self._pairs, self._halves = self._spectra.view(float), tuple(self._spectra)
+        self._slopes, self._pairs = np.empty((2, self.n_grid, self.n_grid)), self._spectra.view(float)
         self._to_values, self._to_spectrum = transforms_of(self.n_grid)
         self._fine, self._fine_velocity = None, None
         # Largest |v_1 k_1| + |v_2 k_2| of a mode kept: the imaginary reach of the spectrum.
@@ -57,10 +56,9 @@ class Generator:
     def _product(self, pairs):
         """The transform of v . grad w, formed on the grid of products; `pairs` is a state as pairs of reals."""
         _fill_gradient(pairs, self.modes.layout, self.modes.unit, self._pairs)
-        slope_x = self._to_values(self._halves[0], self._slopes[0])
-        slope_y = self._to_values(self._halves[1], self._slopes[1])
-        _dot(slope_x, slope_y, self._velocity)
-        return self._to_spectrum(slope_x)
+        slopes = self._to_values(self._spectra, self._slopes)
+        _dot(slopes, self._velocity)
+        return self._to_spectrum(slopes[0])
 
     def with_velocity(self, velocity):
         """Return the same operator with another velocity (2, n, n), on the same modes and grid."""
@@ -115,11 +113,11 @@ def _fill_gradient(state, layout, unit, spectra):
 
 
 @njit()
-def _dot(slope_x, slope_y, velocity):
-    """Leave v . (slope_x, slope_y) in slope_x."""
-    for i in range(slope_x.shape[0]):
-        for j in range(slope_x.shape[1]):
-            slope_x[i, j] = slope_x[i, j] * velocity[0, i, j] + slope_y[i, j] * velocity[1, i, j]
+def _dot(slopes, velocity):
+    """Leave v . slopes in the first slope."""
+    for i in range(slopes.shape[1]):
+        for j in range(slopes.shape[2]):
+            slopes[0, i, j] = slopes[0, i, j] * velocity[0, i, j] + slopes[1, i, j] * velocity[1, i, j]
 
 
 @njit()

@@ -212,15 +212,17 @@ def test_few_entries_that_differ_from_zero_are_all_seen(spacing, n_entries):
 
 
 def test_what_the_sketch_does_not_see_is_computed_without_it(monkeypatch):
-    # All entries in one bin per block: a sketch of rank 4 of a space of 21 dimensions.
+    # All entries in one bin per block: a sketch of rank 1 of a space of 21 dimensions.
     monkeypatch.setattr(_arnoldi, "blocks_of", lambda n_bins: np.array([13, 13, 13, 13]))
     rates, w = np.zeros(400), np.zeros(400, dtype=complex)
     places = 13 * np.arange(21)
     rates[places], w[places] = -np.geomspace(1e-2, 30, 21), 1.0
-    step = exponential_step(lambda v: rates * v, w, 1.0, 1e-10)
+    calls, kinds, make = [], [], _krylov._Basis
+    monkeypatch.setattr(_krylov, "_Basis", lambda *args, **options: kinds.append(options) or make(*args, **options))
+    step = exponential_step(lambda v: calls.append(1) or rates * v, w, 1.0, 1e-10)
     assert np.linalg.norm(step.state - np.exp(step.tau * rates) * w) <= 10 * step.error + 100 * EPS
     # The vectors that were given up are counted.
-    assert step.n_products > 21
+    assert kinds == [{"sketched": True}, {"sketched": False}] and step.n_products == len(calls)
 
 
 @pytest.mark.slow
