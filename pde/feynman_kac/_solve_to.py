@@ -19,10 +19,8 @@ from pde.feynman_kac.quasi import bridge_order
 
 # Number of independent scrambles: Student's t with 31 degrees of freedom exceeds 3 with a probability of 0.5 %.
 _N_SCRAMBLES = 32
-# The variance of Student's t over the normal one, by which a standard error from so few scrambles is widened.
-_WIDER = math.sqrt((_N_SCRAMBLES - 1) / (_N_SCRAMBLES - 3))
 # Points and paths per scramble on which the bias of the steps is read, and its share of the error.
-_PILOT_POINTS, _PILOT_PATHS, _MOST_PILOT_PATHS = 128, 4, 256
+_PILOT_POINTS, _PILOT_PATHS, _MOST_PILOT_PATHS = 128, 8, 256
 _BIAS_SHARE = 0.5
 # Largest number of steps of the pilot's coarsest paths for a steep velocity, and for one that varies fast in time.
 _STEEPEST, _FASTEST = 256, 1024
@@ -197,11 +195,13 @@ class _Route:
             mean = means.mean(axis=0)
             apart = means - mean
             squares = np.square(apart, out=apart).sum(axis=0) / (len(means) - 1)
-            variance = _WIDER**2 * np.mean(squares)
-            scrambles = math.ceil(1.02 * variance / target)
+            variance = np.mean(squares)
+            scrambles = 1.02 * variance / target
+            scrambles = math.ceil(scrambles * _wider(max(scrambles, len(means))))
             stderr = np.sqrt(squares / len(means))
             rare, one_path = self._rare(mean, stderr, len(means) * per_scramble)
-            if variance <= 1.01 * target * len(means) and (not rare.any() or _ENOUGH * one_path < self.stderr):
+            seen = not rare.any() or _ENOUGH * one_path < self.stderr
+            if seen and _wider(len(means)) * variance <= 1.01 * target * len(means):
                 break
             if len(means) < scrambles <= 2 * _N_SCRAMBLES:
                 sequences.append(_paths(self.rng, scrambles - len(means), self.n_steps))
@@ -211,7 +211,7 @@ class _Route:
             means = (means + np.concatenate([self._means(each, per_scramble) for each in sequences])) / 2
             per_scramble *= 2
         self.n_scrambles, self.n_paths = len(means), len(means) * per_scramble
-        error = _WIDER * stderr
+        error = math.sqrt(_wider(len(means))) * stderr
         return mean, np.where(rare, np.hypot(error, _UNSEEN * one_path), error)
 
     def _rare(self, mean, stderr, n_paths):
@@ -254,6 +254,11 @@ def _resolving(problem, n, fewest):
             stacklevel=5,
         )
     return n_steps
+
+
+def _wider(n_scrambles):
+    """Variance of Student's t over the normal one, by which variances from so few scrambles are widened."""
+    return (n_scrambles - 1) / (n_scrambles - 3)
 
 
 def _paths(rng, n_scrambles, n_steps):
