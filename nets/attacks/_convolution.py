@@ -89,18 +89,18 @@ def _sizes(sizes, kernel, stride, padding):
 
 
 def _dense(weight, bias, stride, padding, shape):
-    """Return the maps by the matrix of shape (h w channels, h' w' channels')."""
+    """Return the maps by the matrix of shape (h' w' channels', h w channels)."""
     kernel, image = weight.shape[2:], shape[2:]
     sizes = _sizes(image, kernel, stride, padding)
-    matrix = weight.new_zeros(*image, weight.shape[1], *sizes, weight.shape[0])
-    kernels = weight.permute(2, 3, 1, 0)
+    matrix = weight.new_zeros(*sizes, weight.shape[0], *image, weight.shape[1])
+    kernels = weight.permute(0, 2, 3, 1)
     for i in range(sizes[0]):
         for j in range(sizes[1]):
             # The kernel's first row lies on row i s - p of the image.
             starts = [s * at - p for s, at, p in zip(stride, (i, j), padding, strict=True)]
             pixels = tuple(slice(max(a, 0), max(a + k, 0)) for a, k in zip(starts, kernel, strict=True))
             rows = tuple(slice(max(-a, 0), max(n - a, 0)) for a, n in zip(starts, image, strict=True))
-            matrix[(*pixels, slice(None), i, j)] = kernels[rows]
+            matrix[(i, j, slice(None), *pixels)] = kernels[(slice(None), *rows)]
     matrix = matrix.flatten(3).flatten(0, 2)
     bias = None if bias is None else bias.repeat(sizes[0] * sizes[1])
 
@@ -112,9 +112,9 @@ def _dense(weight, bias, stride, padding, shape):
 
     def affine(x):
         rows = rows_of(x)
-        return images_of(rows @ matrix if bias is None else torch.addmm(bias, rows, matrix), sizes)
+        return images_of(rows @ matrix.T if bias is None else torch.addmm(bias, rows, matrix.T), sizes)
 
-    return affine, lambda g: images_of(rows_of(g) @ matrix.T, image), lambda x: images_of(rows_of(x) @ matrix, sizes)
+    return affine, lambda g: images_of(rows_of(g) @ matrix, image), lambda x: images_of(rows_of(x) @ matrix.T, sizes)
 
 
 def _shuffled(weight, bias, stride, padding, shape):

@@ -100,6 +100,11 @@ def quantile_factor(confidence, n_samples):
     return float(scipy.special.stdtrit(n_samples - 1, (1 + confidence) / 2))
 
 
+def student_variance(n_samples):
+    """Variance of Student's t, n_samples - 1 degrees of freedom, by which squared standard errors are widened."""
+    return (n_samples - 1) / (n_samples - 3)
+
+
 def refuse_unless_finite(mean, stderr, n_samples):
     """Raise a FloatingPointError unless means are finite and standard errors known (inf for one sample)."""
     if not np.isfinite(mean).all():

@@ -10,7 +10,7 @@ from pde._histories import steps_in_time
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._estimate import estimate
 from pde.feynman_kac._levels import NotConvergedError
-from pde.feynman_kac._moments import rare_points, refuse_unless_finite
+from pde.feynman_kac._moments import rare_points, refuse_unless_finite, student_variance
 from pde.feynman_kac._result import Solution
 from pde.feynman_kac._shared_paths import make_means
 from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
@@ -197,11 +197,11 @@ class _Route:
             squares = np.square(apart, out=apart).sum(axis=0) / (len(means) - 1)
             variance = np.mean(squares)
             scrambles = 1.02 * variance / target
-            scrambles = math.ceil(scrambles * _wider(max(scrambles, len(means))))
+            scrambles = math.ceil(scrambles * student_variance(max(scrambles, len(means))))
             stderr = np.sqrt(squares / len(means))
             rare, one_path = self._rare(mean, stderr, len(means) * per_scramble)
             seen = not rare.any() or _ENOUGH * one_path < self.stderr
-            if seen and _wider(len(means)) * variance <= 1.01 * target * len(means):
+            if seen and student_variance(len(means)) * variance <= 1.01 * target * len(means):
                 break
             if len(means) < scrambles <= 2 * _N_SCRAMBLES:
                 sequences.append(_paths(self.rng, scrambles - len(means), self.n_steps))
@@ -211,7 +211,7 @@ class _Route:
             means = (means + np.concatenate([self._means(each, per_scramble) for each in sequences])) / 2
             per_scramble *= 2
         self.n_scrambles, self.n_paths = len(means), len(means) * per_scramble
-        error = math.sqrt(_wider(len(means))) * stderr
+        error = math.sqrt(student_variance(len(means))) * stderr
         return mean, np.where(rare, np.hypot(error, _UNSEEN * one_path), error)
 
     def _rare(self, mean, stderr, n_paths):
@@ -254,11 +254,6 @@ def _resolving(problem, n, fewest):
             stacklevel=5,
         )
     return n_steps
-
-
-def _wider(n_scrambles):
-    """Variance of Student's t over the normal one, by which variances from so few scrambles are widened."""
-    return (n_scrambles - 1) / (n_scrambles - 3)
 
 
 def _paths(rng, n_scrambles, n_steps):

@@ -34,7 +34,7 @@ class Modes:
                 np.arange(self.size) - np.repeat(self.layout[:, 3] - first, stop - first),
             ]
         )
-        self.unit = 2 * math.pi / length
+        self.unit, self._last = 2 * math.pi / length, (None, None)
         self.k_squared = self.unit**2 * (self.k**2).sum(axis=0)
 
     def gather(self, spectrum):
@@ -48,10 +48,16 @@ class Modes:
         _scatter(state, self.layout, spectrum)
 
     def to_grid(self, state, n):
-        """Evaluate a state (size,) on the grid of n points per side: (n, n), n > 2 k_max."""
-        spectrum = np.zeros((n, self.k_max + 1), dtype=complex)
-        self.scatter(state, spectrum)
-        return to_values(spectrum, n)
+        """Evaluate a state (size,) on the grid of n points per side: (n, n), n > 2 k_max, not to be written to."""
+        # Several callers want the same values: the last ones are kept. A state is never changed in place.
+        last, values = self._last
+        if last is not state or len(values) != n:
+            spectrum = np.zeros((n, self.k_max + 1), dtype=complex)
+            self.scatter(state, spectrum)
+            values = to_values(spectrum, n)
+            values.flags.writeable = False
+            self._last = state, values
+        return values
 
     def change(self, state, modes):
         """Return a state (size,) on other modes, (modes.size,): new ones are zero, surplus ones are dropped."""

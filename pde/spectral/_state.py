@@ -57,7 +57,7 @@ class March:
         data = data.scaled(-self.exponent)
         self.data = data
         self.modes = Modes(self.largest_radius, k_max, problem.length)
-        self.state, self._last_values = self._kept(data.c), (None, None)
+        self.state = self._kept(data.c)
         self.error, self.time_error, self.tail_error, self._follower = 0.0, 0.0, 0.0, 0.0
         self._measure(data)
         self.tolerance = resolution * self.sup_f
@@ -85,7 +85,7 @@ class March:
         values = data.values
         reach = min(self.radius_of(self.state, 1e-12 * float(np.abs(values).max())), self.n)
         m = min(2 * self.n, grid.fast_size(max(32 * reach, self.n)))
-        kept = self._on_grid(m)
+        kept = self.modes.to_grid(self.state, m)
         self.sup_f = float(np.abs(values).max())
         high, low = (max(values.max(), kept.max()), min(values.min(), kept.min()))
         self.centre, self.half_range = float(high + low) / 2, float(high - low) / 2
@@ -121,7 +121,7 @@ class March:
         fading = Fading(
             self.problem.nu, self.problem.horizon, self.problem.length, *self.velocity.spectra(), potentials=potentials
         )
-        kept = self._on_grid(m) if (m := len(data.values)) > 2 * k_max else np.inf
+        kept = self.modes.to_grid(self.state, m) if (m := len(data.values)) > 2 * k_max else np.inf
         # The maximum principle: no more than it is now.
         now = 1.2 * float(np.abs(kept - data.values).max())
         beyond = _data.shells(beyond)
@@ -268,15 +268,7 @@ class March:
 
     def values(self):
         """u on the grid, in units of f."""
-        return np.ldexp(self._on_grid(self.n), self.exponent)
-
-    def _on_grid(self, n):
-        """The state on the grid of n points per side; the last one is kept, since several callers want it."""
-        state, values = self._last_values
-        if state is not self.state or len(values) != n:
-            values = self.modes.to_grid(self.state, n)
-            self._last_values = self.state, values
-        return values
+        return np.ldexp(self.modes.to_grid(self.state, self.n), self.exponent)
 
     def overflow(self):
         """End the march after an overflow."""
@@ -292,7 +284,7 @@ class March:
 
     def record(self):
         """Note the time and max |u|, and whether the maximum principle holds."""
-        u = self._on_grid(self.n)
+        u = self.modes.to_grid(self.state, self.n)
         self.times.append(self.problem.horizon - self.s)
         low, high = float(u.min()), float(u.max())
         self.sup_norms.append(max(-low, high))

@@ -76,8 +76,8 @@ MUTANTS = [
     Mutant(
         "sign of the convection",
         "pde/spectral/_generator.py",
-        "slope_x[i, j] = slope_x[i, j] * velocity[0, i, j] +",
-        "slope_x[i, j] = -slope_x[i, j] * velocity[0, i, j] -",
+        "slopes[0, i, j] = slopes[0, i, j] * velocity[0, i, j] +",
+        "slopes[0, i, j] = -slopes[0, i, j] * velocity[0, i, j] -",
         "pde/test_spectral",
     ),
     Mutant(
@@ -301,8 +301,8 @@ MUTANTS = [
     Mutant(
         "a corner of the cells not looked at",
         "pde/fields.py",
-        "for b in (dy, np.roll(dy, -1, -2))",
-        "for b in (dy,)",
+        "(dy, np.roll(dy, -1, -2))",
+        "(dy,)",
         "pde/test_bounds",
     ),
     Mutant(
