@@ -1,5 +1,6 @@
 """Checks of the arguments that all attacks share: a model, images in [0, 1] and their labels."""
 
+import collections
 import contextlib
 import dataclasses
 import math
@@ -140,7 +141,9 @@ def _fingerprint(model, x):
         state += [id(module), *module._forward_hooks, *module._forward_pre_hooks]
         # Parameters and buffers among them.
         for value in vars(module).values():
-            state += _marks(value, DEPTH)
+            # A module has a dozen of them.
+            empty = type(value) in (dict, collections.OrderedDict) and not value
+            state += [id(value)] if empty else _marks(value, DEPTH)
     return state
 
 
@@ -151,13 +154,19 @@ def _marks(value, depth):
     marks = [id(value)]
     if isinstance(value, torch.Tensor):
         return marks + [value._version, value.data_ptr(), _checksum(value)] if _is_read(value) else marks
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-    if isinstance(value, types.SimpleNamespace) or dataclasses.is_dataclass(value):
-        inner = getattr(value, "__dict__", {}).values()
     # Modules are seen one by one.
-    if depth and not isinstance(value, nn.Module):
-        for one in inner:
-            marks += _marks(one, depth - 1)
+    if not depth or isinstance(value, nn.Module):
+        return marks
+    if isinstance(value, dict):
+        inner = value.values()
+    elif isinstance(value, (list, tuple)):
+        inner = value
+    elif isinstance(value, types.SimpleNamespace) or dataclasses.is_dataclass(value):
+        inner = getattr(value, "__dict__", {}).values()
+    else:
+        return marks
+    for one in inner:
+        marks += _marks(one, depth - 1)
     return marks
 
 
