@@ -29,6 +29,9 @@ def pack(run, name, *, differs=(), commit=None):
     """Write the file and the card of a run; `differs` are sentences on deviations that its command does not show."""
     tensors, record = checkpoint.read(Path(run) / "best.safetensors", "model")
     config = _enresnet.read_record(Path(run) / "config.json")
+    if "data" in record["recipe"]:
+        # By name: a directory belongs to the machine of the training.
+        record["recipe"]["data"] = Path(record["recipe"]["data"]).name
     half = {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in tensors.items()}
     lost = [key for key, tensor in half.items() if not tensor.isfinite().all()]
     if lost:
