@@ -157,14 +157,10 @@ def _marks(value, depth):
     # Modules are seen one by one.
     if not depth or isinstance(value, nn.Module):
         return marks
-    if isinstance(value, dict):
-        inner = value.values()
-    elif isinstance(value, (list, tuple)):
-        inner = value
-    elif isinstance(value, types.SimpleNamespace) or dataclasses.is_dataclass(value):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    # A container may be one of these as well: its attributes count.
+    if isinstance(value, types.SimpleNamespace) or dataclasses.is_dataclass(value):
         inner = getattr(value, "__dict__", {}).values()
-    else:
-        return marks
     for one in inner:
         marks += _marks(one, depth - 1)
     return marks
