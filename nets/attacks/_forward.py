@@ -89,16 +89,14 @@ def is_compiled(module):
 
 def is_plain(module, kind):
     """Whether a module is of exactly this type, frozen and without hooks."""
-    return (
-        type(module) is kind
-        and "forward" not in vars(module)
-        and not any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks))
-        and not module._backward_pre_hooks
-        and not nn.modules.module._has_any_global_hook()
-        and not any(parameter.requires_grad for parameter in module.parameters())
-        # Those of inference mode have no versions.
-        and not any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers()))
-    )
+    if type(module) is not kind or "forward" in vars(module) or nn.modules.module._has_any_global_hook():
+        return False
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return False
+    # Of PyTorch's own kinds, which have no submodules. Those of inference mode have no versions.
+    weights = [weight for weight in module._parameters.values() if weight is not None]
+    tensors = weights + [buffer for buffer in module._buffers.values() if buffer is not None]
+    return not any(w.requires_grad for w in weights) and not any(tensor.is_inference() for tensor in tensors)
 
 
 def stand_in_for(module, forward):

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import math
 import types
@@ -18,6 +19,11 @@ from nets.attacks._state import attacked
 # What was true of each module when its passes were found to be equal.
 _QUIET = weakref.WeakKeyDictionary()
 PLAIN = (bool, int, float, str, type(None))
+CONTAINERS = (dict, collections.OrderedDict, list, tuple, set)
+# Sets of the same: a look into one takes less than a search of a tuple.
+_PLAIN, _CONTAINERS = frozenset(PLAIN), frozenset(CONTAINERS)
+# A tensor of at most so many bytes is read whole; of a larger one, 64-bit words.
+N_BYTES, N_SAMPLED = 4096, 2048
 # Of containers within containers, as of an object of settings.
 DEPTH = 3
 
@@ -50,7 +56,8 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
     Warns with NoisyModelWarning if n_eot is 1 and a model in evaluation mode is noisy, as five passes show; with
     TrainingModeWarning if a function, or an attribute of the model, leads to a network in training mode, which keeps
     its mode (see `attacked`); and with UserWarning if eps is larger than the cube of images. A module whose passes were
-    equal is not tried again for images of the same shape until one of its modes, attributes or tensors changes.
+    equal is not tried again for images of the same shape until one of its modes, attributes or tensors changes (writes
+    through `.data` are seen on a CPU, in large tensors by a sample of their numbers).
 
     Parameters
     ----------
@@ -93,9 +100,9 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
     x, y = check_images(x, y)
     if as_images and (x.dim() != 4 or not min(x.shape[1:])):
         raise ValueError(f"x must be of shape (n_images, n_channels, height, width), got {tuple(x.shape)}")
-    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
-    if parameters and not any(p.device == x.device for p in parameters):
-        raise ValueError(f"x must be on the device of the model, {parameters[0].device}, got {x.device}")
+    first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    if first is not None and all(p.device != x.device for p in model.parameters()):
+        raise ValueError(f"x must be on the device of the model, {first.device}, got {x.device}")
     if eps is not None and x.numel() and eps > (1 if norm == "linf" else math.sqrt(x[0].numel())):
         warnings.warn(
             f"eps={eps:g} is larger than the cube of images: it is in units of images in [0, 1], 8/255 and not 8",
@@ -140,38 +147,53 @@ def _fingerprint(model, x):
         # A hook that replaces another one has a number of its own.
         state += [id(module), *module._forward_hooks, *module._forward_pre_hooks]
         # Parameters and buffers among them.
-        for value in vars(module).values():
-            # A module has a dozen of them.
-            empty = type(value) in (dict, collections.OrderedDict) and not value
-            state += [id(value)] if empty else _marks(value, DEPTH)
+        _mark(state, vars(module).values(), DEPTH)
     return state
 
 
-def _marks(value, depth):
-    """What tells a value from another one, and from itself when it has been changed in place."""
-    if isinstance(value, PLAIN):
-        return [value]
-    marks = [id(value)]
-    if isinstance(value, torch.Tensor):
-        return marks + [value._version, value.data_ptr(), _checksum(value)] if _is_read(value) else marks
-    # Modules are seen one by one.
-    if not depth or isinstance(value, nn.Module):
-        return marks
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+def _mark(state, values, depth):
+    """Append what tells these values from others, and from themselves when they have been changed in place."""
+    for value in values:
+        kind = type(value)
+        if kind in _PLAIN:
+            state.append(value)
+            continue
+        state.append(id(value))
+        if kind in _CONTAINERS:
+            # A module has a dozen empty ones.
+            if value and depth:
+                _mark(state, value if kind in (tuple, list, set) else value.values(), depth - 1)
+        elif isinstance(value, torch.Tensor):
+            if _is_read(value):
+                state += (value._version, value.data_ptr(), _checksum(value))
+        elif isinstance(value, PLAIN):
+            state.append(value)
+        # Modules are seen one by one.
+        elif depth and not isinstance(value, nn.Module):
+            _mark(state, _inner(value), depth - 1)
+
+
+def _inner(value):
     # A container may be one of these as well: its attributes count.
     if isinstance(value, types.SimpleNamespace) or dataclasses.is_dataclass(value):
-        inner = getattr(value, "__dict__", {}).values()
-    for one in inner:
-        marks += _marks(one, depth - 1)
-    return marks
+        return getattr(value, "__dict__", {}).values()
+    return value.values() if isinstance(value, dict) else value if isinstance(value, CONTAINERS) else ()
 
 
 def _checksum(tensor):
-    """Sum of the numbers' bits on a CPU, where it takes no longer than reading them: `.data` changes no version."""
-    if tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.is_quantized:
+    """The numbers' bits, or a sum of a sample of them, on a CPU: writing through `.data` changes no version.
+
+    A sample, since reading all weights of a ResNet-18 takes as long as two images: what it misses is a write to single
+    numbers of a large tensor.
+    """
+    size = tensor.nbytes
+    if tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.is_quantized or not size:
         return None
-    bits = tensor.detach().reshape(-1).view(torch.uint8)
-    return int((bits.view(torch.int64) if len(bits) % 8 == 0 else bits).sum()) if len(bits) else 0
+    if size <= N_BYTES and type(tensor) in (torch.Tensor, nn.Parameter):
+        return ctypes.string_at(tensor.data_ptr(), size)
+    bits = tensor.detach().reshape(-1).view(torch.uint8 if size % 8 else torch.int64)
+    # An odd step meets all places of a kernel.
+    return int((bits if len(bits) <= 2 * N_SAMPLED else bits[:: len(bits) // N_SAMPLED | 1]).sum())
 
 
 def _is_read(tensor):

@@ -155,12 +155,15 @@ class Switched(nn.Module):
         super().__init__()
         self.net, self.dropout, self.size, self.tensor = linear(), nn.Dropout(0.0), 0.0, torch.zeros(())
         self.register_buffer("buffer", torch.zeros(()))
-        self.settings, self.options = SimpleNamespace(size=0.0), {"noise": [0.0]}
+        self.settings, self.options, self.names = SimpleNamespace(size=0.0), {"noise": [0.0]}, {"x"}
+        # Of which a sample is looked at.
+        self.large, self.odd = torch.zeros(100_000), torch.zeros(100_001)
         self.handle = self.net.register_forward_hook(lambda *_: None)
         self.training = False
 
     def forward(self, x):
         size = self.size + self.tensor + self.buffer + self.settings.size + sum(self.options["noise"])
+        size = size + self.large.mean() + self.odd.mean() + ("noise" in self.names)
         return self.net(self.dropout(x) + size * torch.randn(x.shape))
 
 
@@ -181,6 +184,10 @@ def hook(module, inputs, output):
         lambda m: m.buffer.fill_(1.0),
         lambda m: m.buffer.data.fill_(1.0),
         lambda m: m.tensor.numpy().fill(1.0),
+        lambda m: m.large.data.fill_(1.0),
+        lambda m: m.odd.numpy().fill(1.0),
+        lambda m: m.names.add("noise"),
+        lambda m: setattr(m, "size", np.float64(1.0)),
         lambda m: setattr(m, "buffer", torch.ones(())),
         lambda m: setattr(m, "settings", SimpleNamespace(size=1.0)),
         lambda m: setattr(m.settings, "size", 1.0),
