@@ -124,8 +124,8 @@ def philox(c0, c1, c2, c3, k0, k1):
     return _round(c0, c1, c2, c3, k0 + _K0[9], k1 + _K1[9])
 
 
-# Threefry4x32: rotations of eight rounds, and the parity of the key schedule (Salmon et al. 2011). As numbers of one
-# type: a round is compiled once, not for each constant.
+# Threefry4x32: rotations of eight rounds, and the parity of the key schedule (Salmon et al. 2011). All have one type,
+# so that a round is compiled once, not for each constant.
 _W = np.uint32
 _EARLY = tuple(map(_W, (10, 26, 11, 21, 13, 27, 23, 5)))
 _LATE = tuple(map(_W, (6, 20, 17, 11, 25, 10, 18, 20)))
