@@ -4,7 +4,8 @@
 
 With n x n images, k x k kernels and stride s, W and its adjoint W^T are computed in one of these ways:
 
-- **dense**, n^2 <= k^2 / 2: one product with the whole matrix W, most of whose kernels would multiply padding
+- **pointwise**, k = 1 and weights outnumber pixels or s > 1: a product for each of the pixels that count
+- **dense**, n^2 <= 2 k^2: one product with the whole matrix W, in which many kernels would multiply padding
 - **shuffled**, s > 1 and at most four channels (the first layer): W^T is a convolution of stride 1 and of kernel
   ceil(k / s) for each of the s^2 phases of the pixels, which are interleaved afterwards
 - **packed**, weights outnumber pixels: W^T at s = 1 is a convolution with flipped weights, and both are packed once
@@ -18,13 +19,15 @@ from torch.nn import functional
 
 # An adjoint by phases computes few channels at once; with more of them PyTorch's own is as fast.
 MOST_CHANNELS = 4
-# Entries of the dense matrix per weight.
-MOST_COPIES = 8
 
 # Internal operations that inductor calls as well. In a PyTorch without them, weights are laid out in every pass.
 _CAN_PACK = hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight") and hasattr(
     torch.ops.mkldnn, "_convolution_pointwise"
 )
+_CAN_MULTIPLY = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+# A dense matrix: its columns per entry of a kernel, and its entries per weight.
+MOST_COLUMNS, MOST_COPIES = 2 if _CAN_MULTIPLY else 0.5, 8
 
 
 class Convolution:
@@ -77,11 +80,14 @@ class Convolution:
         n_kernel, n_in, n_out = kernel.numel(), x.shape[2:].numel(), sizes[0] * sizes[1]
         if x.shape[1] != self.weight.shape[1] or min(sizes) < 1:
             return None
-        if 2 * n_in <= n_kernel and n_in * n_out <= MOST_COPIES * n_kernel:
+        is_heavy = self.weight.numel() >= x.numel()
+        if n_kernel == 1 and not any(padding) and (is_heavy or max(stride) > 1):
+            return _pointwise
+        if n_in <= MOST_COLUMNS * n_kernel and n_in * n_out <= MOST_COPIES * n_kernel:
             return _dense
         if max(stride) > 1 and x.shape[1] <= MOST_CHANNELS:
             return _shuffled
-        return _packed if self.weight.numel() >= x.numel() and _CAN_PACK else None
+        return _packed if is_heavy and _CAN_PACK else None
 
 
 def _sizes(sizes, kernel, stride, padding):
@@ -102,6 +108,7 @@ def _dense(weight, bias, stride, padding, shape):
             rows = tuple(slice(max(-a, 0), max(n - a, 0)) for a, n in zip(starts, image, strict=True))
             matrix[(i, j, slice(None), *pixels)] = kernels[(slice(None), *rows)]
     matrix = matrix.flatten(3).flatten(0, 2)
+    forward, backward = _product(matrix), _product(matrix.T.contiguous())
     bias = None if bias is None else bias.repeat(sizes[0] * sizes[1])
 
     def rows_of(x):
@@ -110,11 +117,44 @@ def _dense(weight, bias, stride, padding, shape):
     def images_of(rows, sizes):
         return rows.view(len(rows), *sizes, -1).permute(0, 3, 1, 2)
 
-    def affine(x):
-        rows = rows_of(x)
-        return images_of(rows @ matrix.T if bias is None else torch.addmm(bias, rows, matrix.T), sizes)
+    def linear(x, bias=None):
+        return images_of(forward(rows_of(x), bias), sizes)
 
-    return affine, lambda g: images_of(rows_of(g) @ matrix, image), lambda x: images_of(rows_of(x) @ matrix.T, sizes)
+    return lambda x: linear(x, bias), lambda g: images_of(backward(rows_of(g), None), image), linear
+
+
+def _product(matrix):
+    """Return (rows, bias) -> rows @ matrix.T + bias, with a matrix that is packed once.
+
+    By oneDNN, as convolutions: MKL's product uses half of what a processor of another maker can do.
+    """
+    if not _CAN_MULTIPLY:
+        return lambda rows, bias: functional.linear(rows, matrix, bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(matrix)
+    return lambda rows, bias: torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "none", [], "")
+
+
+def _pointwise(weight, bias, stride, padding, shape):
+    """Return the maps of a 1 x 1 kernel without padding, by rows of channels."""
+    forward, backward = _product(weight.flatten(1)), _product(weight.flatten(1).T.contiguous())
+    counts = (slice(None), *(slice(None, None, s) for s in stride))
+
+    def images_of(product, images, bias=None):
+        # (n, h, w, channels)
+        return product(images.flatten(0, 2), bias).view(*images.shape[:3], -1)
+
+    def linear(x, bias=None):
+        return images_of(forward, x.permute(0, 2, 3, 1)[counts], bias).permute(0, 3, 1, 2)
+
+    def adjoint(g):
+        images = images_of(backward, g.permute(0, 2, 3, 1))
+        if max(stride) > 1:
+            x = g.new_zeros(len(g), *shape[2:], shape[1])
+            x[counts] = images
+            images = x
+        return images.permute(0, 3, 1, 2)
+
+    return lambda x: linear(x, bias), adjoint, linear
 
 
 def _shuffled(weight, bias, stride, padding, shape):

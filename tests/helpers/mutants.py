@@ -505,6 +505,13 @@ MUTANTS = [
         "nets/attacks/test_convolution",
     ),
     Mutant(
+        "pointwise convolution on the last pixel of each stride",
+        "nets/attacks/_convolution.py",
+        "(slice(None, None, s) for s in stride)",
+        "(slice(s - 1, None, s) for s in stride)",
+        "nets/attacks/test_convolution",
+    ),
+    Mutant(
         "phases of a strided convolution not reversed",
         "nets/attacks/_convolution.py",
         "phases.flip(2, 3).contiguous",

@@ -13,9 +13,15 @@ CASES = {
     "dense, one pixel": (6, 5, 3, 1, 1, (1, 1), "_dense"),
     "dense, two by two": (6, 5, 3, 1, 1, (2, 2), "_dense"),
     "dense, stride": (6, 5, 3, 2, 1, (2, 2), "_dense"),
+    "dense, stride, four by four": (6, 5, 3, 2, 1, (4, 4), "_dense"),
     "dense, not square": (6, 5, (3, 5), (1, 2), (2, 1), (2, 3), "_dense"),
     "dense, image beyond the kernel": (6, 5, (1, 9), 1, (0, 4), (2, 2), "_dense"),
     "far too much padding": (6, 5, 3, 1, 9, (2, 2), "_packed"),
+    "pointwise": (40, 50, 1, 1, 0, (4, 3), "_pointwise"),
+    "pointwise, one pixel": (6, 5, 1, 1, 0, (1, 1), "_pointwise"),
+    "pointwise, stride": (5, 6, 1, 2, 0, (8, 7), "_pointwise"),
+    "pointwise, stride of one side": (3, 6, 1, (1, 3), 0, (5, 7), "_pointwise"),
+    "a pixel and padding": (40, 50, 1, 1, 1, (2, 2), "_packed"),
     "stem of a ResNet": (3, 8, 7, 2, 3, (16, 16), "_shuffled"),
     "stem, odd image": (3, 8, 7, 2, 3, (17, 15), "_shuffled"),
     "stem, no padding": (3, 8, 5, 2, 0, (16, 13), "_shuffled"),
@@ -26,7 +32,7 @@ CASES = {
     "stride of one side": (4, 8, 3, (1, 3), (1, 0), (9, 10), "_shuffled"),
     "padding beyond the kernel": (2, 8, 3, 2, 5, (6, 5), "_shuffled"),
     "packed": (40, 50, 3, 1, 1, (4, 4), "_packed"),
-    "packed, stride": (40, 50, 3, 2, 1, (4, 4), "_packed"),
+    "packed, stride": (40, 50, 3, 2, 1, (5, 5), "_packed"),
     "packed, padding beyond the kernel": (40, 50, 3, 1, 4, (4, 4), "_packed"),
     "plain": (5, 6, 3, 1, 1, (8, 8), None),
     "plain, stride": (5, 6, 3, 2, 1, (8, 8), None),
@@ -65,7 +71,7 @@ def test_values_and_derivatives_are_those_of_the_convolution_in_double_precision
         assert (found - expected).abs().max() <= 100 * EPS * expected.abs().max()
 
 
-@pytest.mark.parametrize("case", ["dense, two by two", "stem of a ResNet", "packed"])
+@pytest.mark.parametrize("case", ["dense, two by two", "pointwise, stride", "stem of a ResNet", "packed"])
 def test_maps_follow_the_shape_of_the_images(case):
     module, step, x, _ = prepared(case)
     for images in (x, x[:1], x.repeat(2, 1, 2, 1), x):
@@ -73,7 +79,7 @@ def test_maps_follow_the_shape_of_the_images(case):
         torch.testing.assert_close(step(images), expected, rtol=0, atol=100 * EPS * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("case", ["dense, two by two", "stem of a ResNet"])
+@pytest.mark.parametrize("case", ["dense, two by two", "pointwise, stride", "stem of a ResNet"])
 def test_maps_are_not_made_again_for_another_number_of_images(case, monkeypatch):
     _, step, x, way = prepared(case)
     made = []
@@ -85,8 +91,18 @@ def test_maps_are_not_made_again_for_another_number_of_images(case, monkeypatch)
     assert len(made) == 1
 
 
+@pytest.mark.parametrize("case", ["dense, one pixel", "dense, stride", "pointwise, stride"])
+def test_products_without_onednn_are_the_same(case, monkeypatch):
+    _, step, x, way = prepared(case)
+    expected = step(x)
+    monkeypatch.setattr(_convolution, "_CAN_MULTIPLY", False)
+    _, step, _, _ = prepared(case)
+    assert step._way(x).__name__ == way
+    torch.testing.assert_close(step(x), expected)
+
+
 def test_wrong_images_are_refused_by_pytorch():
-    for case in ("dense, two by two", "stem of a ResNet", "packed"):
+    for case in ("dense, two by two", "pointwise, stride", "stem of a ResNet", "packed"):
         _, step, x, _ = prepared(case)
         with pytest.raises(RuntimeError, match="channels"):
             step(x[:, 1:])
