@@ -13,6 +13,12 @@ try:
 except ImportError:
     ducc0 = None
 
+try:
+    # What scipy.fft calls once it has handled the arguments, which are those of ducc0.fft.
+    from scipy.fft._pocketfft import pypocketfft
+except ImportError:
+    pypocketfft = None
+
 __all__ = ["both_halves", "to_spectrum", "to_values", "transforms_of"]
 
 
@@ -61,9 +67,10 @@ def transforms_of(n):
 
     For thousands of small transforms, where handling the arguments would take a tenth of the time.
     """
-    if ducc0 is None:
+    engine = pypocketfft if ducc0 is None else ducc0.fft
+    if engine is None:
         return (lambda spectra, out: to_values(spectra, n)), to_spectrum
-    c2r, r2c, stacked, axes = ducc0.fft.c2r, ducc0.fft.r2c, (1, 2), (0, 1)
+    c2r, r2c, stacked, axes = engine.c2r, engine.r2c, (1, 2), (0, 1)
 
     def values(spectra, out):
         # axes, lastsize, forward, inorm, out, nthreads

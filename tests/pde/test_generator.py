@@ -186,6 +186,25 @@ def test_both_transforms_are_the_same_to_rounding(n, n_columns, monkeypatch):
         assert np.abs(back - values).max() <= 100 * EPS
 
 
+@pytest.mark.parametrize("n", [12, 15, 80])
+@pytest.mark.parametrize("engine", ["ducc0", "pypocketfft", None])
+def test_transforms_of_one_size_are_those_of_any_size(engine, n, monkeypatch):
+    for name in ("ducc0", "pypocketfft"):
+        if name == engine and getattr(transforms, name) is None:
+            pytest.skip(f"{name} is not there")
+        if engine != "ducc0" and name != engine:
+            monkeypatch.setattr(transforms, name, None)
+    values, spectrum = transforms.transforms_of(n)
+    own = np.random.default_rng(n).standard_normal((2, n, n))
+    spectra = np.stack([spectrum(one) for one in own])
+    kept, out = spectra.copy(), np.empty((2, n, n))
+    assert np.abs(spectra - np.fft.rfft2(own, norm="forward")).max() <= 100 * EPS / n
+    for given in (out, None):
+        assert np.abs(values(spectra, given) - own).max() <= 100 * EPS
+    assert np.array_equal(spectra, kept)
+    assert engine is None or np.abs(out - own).max() <= 100 * EPS
+
+
 @pytest.mark.parametrize("threads", ["4,2", "", "auto"])
 def test_transforms_where_the_number_of_threads_is_no_number(threads):
     # OpenMP takes a list, one number per level of nesting.
