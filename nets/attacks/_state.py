@@ -80,10 +80,7 @@ def _is_whole(module):
 @contextlib.contextmanager
 def _still(model, batch_norm):
     # Parameters of inference mode cannot be changed, and a pass that needs their gradient is an error of PyTorch's.
-    modules = list(model.modules())
-    # Shared ones once.
-    parameters = {id(p): p for m in modules for p in m._parameters.values() if p is not None and not p.is_inference()}
-    parameters = list(parameters.values())
+    modules, parameters = list(model.modules()), [p for p in model.parameters() if not p.is_inference()]
     modes = [module.training for module in modules]
     needs = [parameter.requires_grad for parameter in parameters]
     try:
