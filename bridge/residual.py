@@ -244,22 +244,31 @@ class _AddStdNoise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, y, z, coef, over):
-        # Formed once, for s and the gradient; `torch.std` is a recurrence, not vectorised on a CPU, six times slower.
-        deviation = y - y.mean(dim=over, keepdim=True)
-        # Sums over many numbers leave the range of float16.
-        wide = torch.promote_types(y.dtype, torch.float32)
-        std = torch.linalg.vector_norm(deviation, dim=over, keepdim=True, dtype=wide)
-        n = y.numel() // std.numel()
-        std /= math.sqrt(n - 1)
-        ctx.save_for_backward(deviation, z, std)
-        ctx.coef, ctx.over, ctx.n = coef, over, n
+        # `torch.std` is a recurrence, not vectorised on a CPU, six times slower.
+        mean = y.mean(dim=over, keepdim=True)
+        std = _deviation(y - mean, over)
+        ctx.save_for_backward(y, z, mean, std)
+        ctx.coef, ctx.over = coef, over
         return torch.addcmul(y, z, std.to(y.dtype), value=coef)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, g):
-        deviation, z, std = ctx.saved_tensors
+        y, z, mean, std = ctx.saved_tensors
+        # Where the gradient is differentiated itself, as functions of y.
+        is_differentiated = torch.is_grad_enabled()
+        deviation = y - (y.mean(dim=ctx.over, keepdim=True) if is_differentiated else mean)
+        std = _deviation(deviation, ctx.over) if is_differentiated else std
         dot = (g * z).sum(dim=ctx.over, keepdim=True, dtype=std.dtype)
         # A constant y has no direction in which its deviation grows: the subgradient 0, as torch.std has it.
-        slope = torch.where(std > 0, ctx.coef * dot / ((ctx.n - 1) * std), 0)
-        return torch.addcmul(g, deviation, slope.to(g.dtype)), None, None, None
+        others = y.numel() // std.numel() - 1
+        slope = torch.where(std > 0, ctx.coef * dot / (others * torch.where(std > 0, std, 1)), 0)
+        to_increment = ctx.coef * std.to(g.dtype) * g if ctx.needs_input_grad[1] else None
+        return torch.addcmul(g, deviation, slope.to(g.dtype)), to_increment, None, None
+
+
+def _deviation(apart, over):
+    """Standard deviation of numbers that have mean 0 over these dimensions."""
+    # Sums over many numbers leave the range of float16.
+    wide = torch.promote_types(apart.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(apart, dim=over, keepdim=True, dtype=wide)
+    return norm / math.sqrt(apart.numel() // norm.numel() - 1)

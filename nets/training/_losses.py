@@ -4,7 +4,8 @@ natural    L(f(x), y)                                                           
 pgd, fast  L(f(x'), y),  x' = argmax over the ball of L(f(x'), y), by 10 steps or few    (paper: Algorithm 3.1)
 trades     L(f(x), y) + beta KL(p(x) || p(x')),  x' = argmax over the ball of the KL     (Zhang et al. 2019)
 
-x' is computed in evaluation mode with frozen weights, and is a constant in the minimisation.
+x' is computed in evaluation mode with frozen weights, and is a constant in the minimisation. GradAlign adds to any of
+these grad_align (1 - cos(g(x), g(x + eta))), g(x) the gradient of L(f(x), y) with respect to x.
 """
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from nets.attacks import Objective, ascend, attacked, check_finite, make_ball, single
 
-__all__ = ["adversarial_images", "empirical_risk"]
+__all__ = ["adversarial_images", "empirical_risk", "misalignment"]
 
 
 def adversarial_images(model, x, y, recipe, generator=None):
@@ -60,6 +61,26 @@ def empirical_risk(net, x, y, recipe, x_adv=None):
     clean = single(net(x))
     risk = functional.cross_entropy(clean, y, label_smoothing=recipe.label_smoothing)
     return risk + recipe.beta * _kl(clean.log_softmax(1), logits).mean(), logits.detach()
+
+
+def misalignment(net, x, y, eps, generator=None):
+    """Return the mean of 1 - cos(g(x), g(x + eta)), of shape (), eta uniform in the ball (Andriushchenko et al. 2020).
+
+    g(x) is a constant, as in the authors' code: the gradient with respect to the weights is that of g(x + eta) alone.
+    """
+    near = make_ball("linf", eps).random_point(x, generator)
+    here = _input_gradient(net, x, y, create_graph=False)
+    there = _input_gradient(net, near, y, create_graph=True)
+    # Gradients of confident networks are small, and their cosine is not.
+    tiny = torch.finfo(there.dtype).tiny ** 0.5
+    return 1 - functional.cosine_similarity(here, there, eps=tiny).mean()
+
+
+def _input_gradient(net, x, y, **options):
+    x = x.detach().requires_grad_()
+    # The sum: the gradient of each image's own loss.
+    loss = functional.cross_entropy(single(net(x)), y, reduction="sum")
+    return torch.autograd.grad(loss, x, **options)[0].flatten(1)
 
 
 def _kl(log_p, logits):

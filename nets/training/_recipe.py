@@ -64,6 +64,10 @@ class Recipe:
         Radius of the random start of "fast" in units of eps. N-FGSM (de Jorge et al. 2022): 2, with fast_step 1.
     fast_projection : bool
         Whether to project the images of "fast" onto the ball. N-FGSM does not: it only clips to [0, 1].
+    grad_align : float
+        Weight of GradAlign (Andriushchenko & Flammarion 2020) in the risk, against a collapse of "fast": of
+        1 - cos between the gradients of the loss at an image and at a uniform random point of its ball. 0: none.
+        Theirs: 0.2. A step takes about three times as long.
     crafting_batch_norm : {"running", "batch"}
         Statistics used by batch normalisation while adversarial images are made. Not in the paper: our choice.
         Released code: those of the batch, which also update the running statistics.
@@ -157,6 +161,7 @@ class Recipe:
     fast_n_iter: int = 1
     fast_start: float = 1.0
     fast_projection: bool = True
+    grad_align: float = 0.0
     crafting_batch_norm: Literal["running", "batch"] = "running"
     beta: float = 6.0
     epochs: int = 200
@@ -194,7 +199,7 @@ class Recipe:
         for name, kind in get_type_hints(Recipe).items():
             if get_origin(kind) is Literal:
                 checks.one_of(name, getattr(self, name), get_args(kind))
-        for name in ("coef", "eps", "beta", "weight_decay", "momentum", "fast_start", "average"):
+        for name in ("coef", "eps", "beta", "weight_decay", "momentum", "fast_start", "grad_align", "average"):
             checks.real(name, getattr(self, name), positive=False)
         for name in ("weights_step_size", "step_size", "fast_step", "lr", "decay"):
             checks.real(name, getattr(self, name), positive=True)
@@ -216,6 +221,10 @@ class Recipe:
             raise ValueError('average must be > 0 for keep="average", got average=0')
         if not self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got momentum={self.momentum}")
+        if self.grad_align and (self.method != "fast" or self.compile != "off"):
+            raise ValueError(
+                f'grad_align must be 0 unless method="fast" and compile="off", got grad_align={self.grad_align:g}'
+            )
         if self.nesterov and not self.momentum:
             raise ValueError("momentum must be > 0 for nesterov=True, got momentum=0")
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m < 1 for m in self.milestones):

@@ -14,7 +14,7 @@ import torch
 from bridge import FeynmanKacMean, noise_from
 from nets import attacks, seeds
 from nets.data import Batches, draw_shifts, split
-from nets.training._losses import adversarial_images, empirical_risk
+from nets.training._losses import adversarial_images, empirical_risk, misalignment
 from nets.training._precision import Precision, precisions
 from nets.training._schedule import average_decay, learning_rate
 
@@ -56,6 +56,8 @@ class Training:
         self.recipe, self.world, self.seed = recipe, world, seed
         if recipe.batch_size % world.n_ranks:
             raise ValueError(f"batch_size must be a multiple of the {world.n_ranks} processes, got {recipe.batch_size}")
+        if recipe.grad_align and world.n_ranks > 1:
+            raise ValueError(f"grad_align must be 0 in several processes, got grad_align={recipe.grad_align:g}")
         device = world.device
         self.precision = {name: Precision(dtype, device) for name, dtype in precisions(recipe, device).items()}
         data = data.to(device)
@@ -191,6 +193,9 @@ class Training:
         self._optimizer.zero_grad()
         with self.precision["training"]():
             loss, logits = empirical_risk(self._net, x, y, self.recipe, x_adv)
+            if self.recipe.grad_align:
+                apart = misalignment(self._net, x, y, self.recipe.eps, self._attack_generator)
+                loss = loss + self.recipe.grad_align * apart
         loss.backward()
         self._optimizer.step()
         return loss.detach(), (logits.argmax(1) == y).sum()

@@ -184,6 +184,9 @@ def test_gradient_is_that_of_differences(scale, std_over, n_substeps):
     block = NoisyResidual(nn.Tanh(), dt=0.5, coef=0.7, scale=scale, std_over=std_over).substep(n_substeps)
     x, dB = images(3, 4).requires_grad_(), images(3, 4, seed=1)
     assert torch.autograd.gradcheck(block, (x, dB))
+    assert torch.autograd.gradcheck(block, (x, dB.requires_grad_()))
+    # Second derivatives: of defences that compute gradients, and of trainings that compare them.
+    assert torch.autograd.gradgradcheck(block, (x, dB))
 
 
 def test_gradient_is_finite_where_all_numbers_are_equal():

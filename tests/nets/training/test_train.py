@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch", reason="nets needs PyTorch")
 pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
 
 from digits_runs import SIZES, TINY, command, deterministic, rows, weights
+from torch import nn
 from torch.nn import functional
 
 import _enresnet
@@ -301,6 +302,61 @@ def test_n_fgsm_is_one_step_from_twice_the_ball_that_is_not_projected(model, bat
     assert (x_adv - x).abs().max() > 0.2
 
 
+def test_gradients_of_a_linear_network_are_aligned(batch):
+    x, y = batch
+    torch.manual_seed(0)
+    # Of two classes: w_1 - w_0 times a positive number for every image of a class.
+    net = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 2))
+    assert abs(risks.misalignment(net, x, y % 2, 0.1).item()) < 1e-6
+
+
+def test_misalignment_is_the_mean_of_one_less_the_cosine_and_moves_the_second_gradient_alone(batch):
+    x, y = batch[0][:4].double(), batch[1][:4]
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 7), nn.Tanh(), nn.Linear(7, 10)).double()
+    with torch.no_grad():
+        # Curved enough that the gradients turn.
+        net[1].weight *= 10
+    weights = dict(net.named_parameters())
+    found = risks.misalignment(net, x, y, 0.3, torch.Generator().manual_seed(3))
+    eta = torch.empty_like(x).uniform_(-0.3, 0.3, generator=torch.Generator().manual_seed(3))
+    near = (x + eta).clamp(0, 1)
+
+    def gradient(image, label, weights):
+        loss = lambda z: functional.cross_entropy(torch.func.functional_call(net, weights, z[None]), label[None])  # noqa: E731
+        return torch.func.grad(loss)(image).flatten()
+
+    here = [gradient(*one, weights) for one in zip(x, y, strict=True)]
+
+    def value(weights):
+        there = [gradient(*one, weights) for one in zip(near, y, strict=True)]
+        cosines = [(a @ b) / (a.norm() * b.norm()) for a, b in zip(here, there, strict=True)]
+        return 1 - torch.stack(cosines).mean()
+
+    assert found.item() == pytest.approx(value(weights).item(), rel=1e-9)
+    assert 0.01 < found.item() < 1
+    slopes = torch.autograd.grad(found, weights["1.weight"])[0]
+    direction = torch.randn(slopes.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    h = 1e-5
+    up, down = (value(weights | {"1.weight": weights["1.weight"] + s * direction}).item() for s in (h, -h))
+    assert (slopes * direction).sum().item() == pytest.approx((up - down) / (2 * h), rel=1e-6)
+
+
+def test_grad_align_adds_to_the_loss_of_an_epoch_and_is_refused_where_it_has_no_effect(digits):
+    losses = {}
+    for weight in (0.0, 0.5):
+        made = tiny(method="fast", grad_align=weight, epochs=1, lr=1e-9)
+        model = made.build(10, [0.1], [0.3], seed=0)
+        losses[weight] = Training(model, digits, made, CPU, seed=0).epoch(1)["loss"]
+    assert losses[0.0] < losses[0.5] < losses[0.0] + 0.5
+    with pytest.raises(ValueError, match='grad_align must be 0 unless method="fast" and compile="off"'):
+        tiny(method="pgd", grad_align=0.2)
+    with pytest.raises(ValueError, match="grad_align"):
+        tiny(method="fast", compile="graph", grad_align=0.2)
+    with pytest.raises(ValueError, match="in several processes"):
+        Training(model, digits, made, World(torch.device("cpu"), 0, 2))
+
+
 def test_natural_and_adversarial_risk_are_cross_entropies(model, batch):
     x, y = batch
     with torch.no_grad():
@@ -445,7 +501,15 @@ def test_run_gives_the_weights_that_the_recipe_keeps(tmp_path, digits, keep):
 def test_run_made_before_a_field_was_there_goes_on(copy):
     config = _enresnet.read_record(copy / "config.json")
     state, record = checkpoint.read(copy / "last.safetensors", "training")
-    for name in ("fast_start", "fast_projection", "average", "keep", "stop_at_collapse", "label_smoothing"):
+    for name in (
+        "fast_start",
+        "fast_projection",
+        "grad_align",
+        "average",
+        "keep",
+        "stop_at_collapse",
+        "label_smoothing",
+    ):
         del config["recipe"][name], record["recipe"][name]
     (copy / "config.json").write_text(json.dumps(config))
     checkpoint.write(copy / "last.safetensors", "training", state, record)
