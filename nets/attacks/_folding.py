@@ -12,26 +12,33 @@ import contextlib
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from nets.attacks._convolution import Convolution
 from nets.attacks._forward import Forward, is_plain
 
 __all__ = ["folded"]
 
+# Weights of a layer that are folded faster than two passes of eight images gain.
+N_SMALL = 2**17
 # In half precision the folded weights would be rounded where the originals are not.
 DTYPES = (torch.float32, torch.float64)
 
 
 @contextlib.contextmanager
-def folded(model):
+def folded(model, *, small_only=False):
     """Fold the batch normalisations of a model in evaluation mode within a `with` block.
 
     Inside `Sequential`, convolution and normalisation become one convolution, normalisation and ReLU one function;
-    elsewhere a normalisation becomes an affine map. Modules in training mode, trainable or with hooks are left alone.
+    elsewhere a normalisation becomes an affine map. small_only: only the former, and only in a model of small layers.
+    Modules in training mode, trainable or with hooks are left alone.
     """
     changed, taken = [], set()
     try:
-        for module in model.modules():
+        modules = list(model.modules())
+        if small_only and any(map(_is_large, modules)):
+            modules = []
+        for module in modules:
             # Only the exact type: a subclass may have a `forward` of its own.
             if type(module) is nn.Sequential and "forward" not in vars(module):
                 steps, parts = _steps(module)
@@ -40,13 +47,18 @@ def folded(model):
                     module.forward = Forward(module, _chain(steps), parts, convolutions)
                     changed.append(module)
                     taken.update(map(id, parts))
-            elif _is_affine(module) and id(module) not in taken:
+            elif not small_only and _is_affine(module) and id(module) not in taken:
                 module.forward = Forward(module, _alone(module), (module,))
                 changed.append(module)
         yield model
     finally:
         for module in changed:
             vars(module).pop("forward", None)
+
+
+def _is_large(module):
+    weights = [weight for weight in module._parameters.values() if weight is not None and not is_lazy(weight)]
+    return any(weight.numel() > N_SMALL for weight in weights)
 
 
 def _steps(sequence):

@@ -4,7 +4,6 @@
 methods, `functools.partial`, attributes and containers; what a function takes from elsewhere is not seen.
 """
 
-import collections
 import dis
 import functools
 import types
@@ -30,16 +29,22 @@ def hidden_networks(model):
     """Return the networks, outermost modules, that a callable leads to and that are not among its submodules."""
     own = {id(module) for module in model.modules()} if isinstance(model, nn.Module) else set()
     # The nearest first.
-    found, seen, ahead = {}, set(), collections.deque([(model, 0)])
-    while ahead and len(seen) < N_OBJECTS:
-        value, depth = ahead.popleft()
-        if id(value) in seen or depth > DEPTH:
-            continue
-        seen.add(id(value))
-        if isinstance(value, nn.Module) and id(value) not in own:
-            found[id(value)] = value
-            own.update(id(module) for module in value.modules())
-        ahead += [(one, depth + 1) for one in _next(value) if not isinstance(one, _ENDS)]
+    found, seen, level = {}, set(), [model]
+    for _ in range(DEPTH + 1):
+        ahead = []
+        for value in level:
+            if id(value) in seen or len(seen) >= N_OBJECTS:
+                continue
+            seen.add(id(value))
+            if isinstance(value, nn.Module):
+                if id(value) not in own:
+                    found[id(value)] = value
+                    own.update(id(module) for module in value.modules())
+                if _is_plain_part(value):
+                    ahead += [part for part in value._modules.values() if part is not None]
+                    continue
+            ahead += [one for one in _next(value) if not isinstance(one, _ENDS)]
+        level = ahead
     # One that is part of another, found later, is not outermost.
     inner = {id(part) for network in found.values() for part in network.modules() if part is not network}
     return [network for key, network in found.items() if key not in inner]
@@ -54,6 +59,12 @@ def changed_by_training(network):
 
 _PRIVATE = set(vars(nn.Module()))
 _ENDS = (bool, int, float, complex, str, bytes, type(None), type, types.ModuleType, types.CodeType)
+
+
+def _is_plain_part(module):
+    """Whether a module is of a library's kind and leads to its submodules alone, as most parts of a network."""
+    is_changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return not is_changed and _is_library(type(module))
 
 
 def _next(value):

@@ -41,10 +41,11 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
     batch_norm : {"running", "batch"}
         Whether to normalise by the running statistics, or by those of the batch, as the released code does in training.
         The running statistics are not updated in either case.
-    fold : bool, default=True
+    fold : bool or "small", default=True
         Whether to fold normalisations into their neighbours and to compute convolutions in channels-last order where
-        the model allows it: faster, and equal up to rounding. Where a forward pass changes weights, the model's own
-        operations are called; on a GPU, however, values written through `.data` are not seen:
+        the model allows it: faster, and equal up to rounding. "small", for few passes: to fold alone, and only
+        sequences of small convolutions. Where a forward pass changes weights, the model's own operations are called;
+        on a GPU, however, values written through `.data` are not seen:
         write under `torch.no_grad()` instead.
 
     Yields
@@ -67,8 +68,9 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
             if generator is not None:
                 stack.enter_context(noise_from(model, generator))
             if fold and batch_norm == "running" and not any(map(_is_whole, model.modules())):
-                stack.enter_context(folded(model))
-                stack.enter_context(channels_last(model))
+                stack.enter_context(folded(model, small_only=fold == "small"))
+                if fold != "small":
+                    stack.enter_context(channels_last(model))
         yield model
 
 

@@ -59,6 +59,25 @@ def test_folding_changes_neither_results_nor_gradients(name, dtype):
         np.testing.assert_allclose(one, other, rtol=0, atol=200 * torch.finfo(dtype).eps * plain[1].abs().max())
 
 
+@pytest.mark.parametrize(("channels", "is_folded"), [(4, True), (200, False)])
+def test_for_few_passes_only_sequences_of_small_layers_are_folded(channels, is_folded):
+    last = nn.Conv2d(4, channels, 9), nn.Conv2d(channels, channels, 2)
+    norm = nn.BatchNorm2d(channels)
+    model = randomised(
+        nn.ModuleList([nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4)), *last, norm]), torch.float32
+    )
+    with folded(model, small_only=True):
+        assert ("forward" in vars(model[0])) == is_folded
+        assert "forward" not in vars(norm)
+    # 8 images and two steps, which are prepared in this way.
+    x, _ = images(8, seed=1)
+    net = residual_net().requires_grad_(False)
+    with attacked(net, fold="small"):
+        few = passes(net, x)
+    for one, other in zip(few, passes(net, x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
+
+
 def test_the_networks_of_the_paper_fold_all_their_normalisations():
     model = residual_net().requires_grad_(False)
     x, _ = images(4, seed=1)
