@@ -130,10 +130,10 @@ class Row:
         return N_POINTS_SIDE**2 * N_PATHS * self.n_steps / self.rate
 
 
-def save_fields(folder):
-    """Write the problem for every tool to read; returns the path, u and the variance of f(X_T) at the points."""
+def save_fields(folder, side=N_POINTS_SIDE):
+    """Write the problem for every tool to read; returns the path, u and the variance of f(X_T) at side**2 points."""
     velocity, terminal = pinned.make_fields(N)
-    points, stride = pde.grid.points(N_POINTS_SIDE).reshape(-1, 2), N // N_POINTS_SIDE
+    points, stride = pde.grid.points(side).reshape(-1, 2), N // side
 
     def at_points(values):
         problem = pde.ConvectionDiffusion(velocity, values, sigma=pinned.SIGMA, horizon=pinned.HORIZON)

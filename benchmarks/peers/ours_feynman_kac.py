@@ -1,5 +1,6 @@
-"""This project: `pde.feynman_kac.estimate`, or `solve_to` if an error is prescribed, timed from arrays to means."""
+"""This project: `pde.feynman_kac.estimate`, or `solve_to` or `multilevel` to a given error, from arrays to means."""
 
+import numpy as np
 from worker import serve
 
 import pde
@@ -12,10 +13,12 @@ def make_solve(fields, n_paths, n_steps, **options):
         velocity = pde.PeriodicField(fields["velocity"], physics["length"], "bilinear")
         problem = pde.ConvectionDiffusion(velocity, fields["terminal"], **physics)
         if "stderr" in options:
-            found = pde.feynman_kac.solve_to(problem, fields["points"], options["stderr"], 1)
+            way = getattr(pde.feynman_kac, options.get("way", "solve_to"))
+            found = way(problem, fields["points"], stderr=options["stderr"], rng=1)
         else:
             found = pde.feynman_kac.estimate(problem, fields["points"], n_paths, n_steps, 1, **options)
-        return found.mean, found.n_steps
+        # Of multilevel, those of the finest paths.
+        return found.mean, np.max(found.n_steps)
 
     return solve
 
