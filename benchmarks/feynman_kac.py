@@ -130,10 +130,10 @@ class Row:
         return N_POINTS_SIDE**2 * N_PATHS * self.n_steps / self.rate
 
 
-def save_fields(folder, side=N_POINTS_SIDE):
+def save_fields(folder, side=N_POINTS_SIDE, n=N):
     """Write the problem for every tool to read; returns the path, u and the variance of f(X_T) at side**2 points."""
-    velocity, terminal = pinned.make_fields(N)
-    points, stride = pde.grid.points(side).reshape(-1, 2), N // side
+    velocity, terminal = pinned.make_fields(n)
+    points, stride = pde.grid.points(side).reshape(-1, 2), n // side
 
     def at_points(values):
         problem = pde.ConvectionDiffusion(velocity, values, sigma=pinned.SIGMA, horizon=pinned.HORIZON)
