@@ -5,15 +5,15 @@
                                         [--picture docs/work_precision.png]
 
 The problem is that of `feynman_kac.py`: sigma = 0.1, T = 1, here from 256 points and with a velocity that is bilinear
-on 512 x 512, 3e-5 from the smooth one of the reference. For each error requested the Euler-Maruyama rows take the numbers of steps and of paths that are best for them
-(Giles 2015):
+on 512 x 512, 3e-5 from the smooth one of the reference. For each error requested the Euler-Maruyama rows take the
+numbers of steps and of paths that are best for them (Giles 2015):
 
     c / n_steps = eps / sqrt(3),  n_paths = 1.5 Var f(X_T) / eps**2
 
 with the constant c of the bias and the variance measured here beforehand and given to them; `solve_to` and `multilevel`
 are given the error alone. "error" is the root-mean-square error over the points against the spectral solution. A row is
-left out where, by the one before, it would take more than half a minute. Compilation is outside of the timer; tools take
-turns, and the time is the median of three rounds, or one of more than a second. Three minutes on two cores.
+left out where, by the one before, it would take more than half a minute. Compilation is outside of the timer; tools
+take turns, and the time is the median of three rounds, or one of more than a second. A minute or two on two cores.
 """
 
 import contextlib

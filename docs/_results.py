@@ -82,6 +82,20 @@ def feynman_kac():
     ) + made_by(content)
 
 
+def work_precision():
+    """Time of each method at each error requested."""
+    content = read("benchmark_work_precision")
+    requested = sorted({row["requested"] for row in content["rows"]}, reverse=True)
+    methods = dict.fromkeys((row["tool"], row["method"]) for row in content["rows"])
+    times = {(row["tool"], row["method"], row["requested"]): row["time"] for row in content["rows"]}
+    rows = [
+        (f"{tool}: {method}", *(f"{1e3 * times[key]:.3g} ms" if (key := (tool, method, eps)) in times else "–"
+                                for eps in requested))
+        for tool, method in methods
+    ]  # fmt: skip
+    return table(("rms error requested", *(f"{eps:.0e}" for eps in requested)), rows) + made_by(content)
+
+
 def ensemble():
     """Ratios of medians beside the released design."""
     content = read("benchmark_ensemble")
@@ -208,6 +222,7 @@ def lesson_pages():
 TABLES = {
     "spectral": spectral,
     "feynman_kac": feynman_kac,
+    "work_precision": work_precision,
     "ensemble": ensemble,
     "attacks": attacks,
     "strength": strength,
