@@ -89,7 +89,7 @@ def work_precision():
     methods = dict.fromkeys((row["tool"], row["method"]) for row in content["rows"])
     times = {(row["tool"], row["method"], row["requested"]): row["time"] for row in content["rows"]}
     rows = [
-        (f"{tool}: {method}", *(f"{1e3 * times[key]:.3g} ms" if (key := (tool, method, eps)) in times else "–"
+        (f"{tool}: {method}", *(f"{times[key]:.3g} s" if (key := (tool, method, eps)) in times else "–"
                                 for eps in requested))
         for tool, method in methods
     ]  # fmt: skip
