@@ -4,8 +4,8 @@ natural    L(f(x), y)                                                           
 pgd, fast  L(f(x'), y),  x' = argmax over the ball of L(f(x'), y), by 10 steps or few    (paper: Algorithm 3.1)
 trades     L(f(x), y) + beta KL(p(x) || p(x')),  x' = argmax over the ball of the KL     (Zhang et al. 2019)
 
-x' is computed in evaluation mode with frozen weights, and is a constant in the minimisation. GradAlign adds to any of
-these grad_align (1 - cos(g(x), g(x + eta))), g(x) the gradient of L(f(x), y) with respect to x.
+x' is computed in evaluation mode with frozen weights, and is a constant in the minimisation. GradAlign adds to
+"fast" grad_align (1 - cos(g(x), g(x + eta))), g(x) the gradient of L(f(x), y) with respect to x.
 """
 
 import torch
