@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from nets.attacks import Objective, ascend, attacked, check_finite, make_ball, single
+from nets.training._batch_norm import TwiceDifferentiable
 
 __all__ = ["adversarial_images", "empirical_risk", "misalignment"]
 
@@ -70,7 +71,8 @@ def misalignment(net, x, y, eps, generator=None):
     """
     near = make_ball("linf", eps).random_point(x, generator)
     here = _input_gradient(net, x, y, create_graph=False)
-    there = _input_gradient(net, near, y, create_graph=True)
+    with TwiceDifferentiable():
+        there = _input_gradient(net, near, y, create_graph=True)
     # Gradients of confident networks are small, and their cosine is not.
     tiny = torch.finfo(there.dtype).tiny ** 0.5
     return 1 - functional.cosine_similarity(here, there, eps=tiny).mean()

@@ -3,6 +3,7 @@
 Runs are real ones on the digits, of 64 images and en1_resnet20 or resnet20, by the command itself.
 """
 
+import contextlib
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from nets import checkpoint, data, seeds, train
 from nets.data._augmentation import draw_shifts
 from nets.training import _losses as risks
 from nets.training import recipe
+from nets.training._batch_norm import TwiceDifferentiable
 from nets.training._distributed import World
 from nets.training._precision import Precision
 from nets.training._run_directory import Run
@@ -340,6 +343,46 @@ def test_misalignment_is_the_mean_of_one_less_the_cosine_and_moves_the_second_gr
     h = 1e-5
     up, down = (value(weights | {"1.weight": weights["1.weight"] + s * direction}).item() for s in (h, -h))
     assert (slopes * direction).sum().item() == pytest.approx((up - down) / (2 * h), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (5, 2), (3, 2, 4)])
+def test_twice_differentiable_batch_normalisation_is_that_of_pytorch_to_the_second_derivative(shape):
+    generator = torch.Generator().manual_seed(1)
+    x, *wb = (torch.randn(s, dtype=torch.float64, generator=generator) for s in (shape, shape[1], shape[1]))
+    inputs = [t.requires_grad_() for t in (x, *wb)]
+
+    def normalise(x, weight, bias):
+        # eps is no smaller than the variances, so that a formula without it would be seen.
+        with TwiceDifferentiable():
+            return functional.batch_norm(x, None, None, weight, bias, True, 0.1, 0.5)
+
+    y = normalise(*inputs)
+    assert type(y.grad_fn).__name__ == "_NormaliseBackward"
+    assert torch.equal(y, functional.batch_norm(*inputs[:1], None, None, *inputs[1:], True, 0.1, 0.5))
+    assert torch.autograd.gradcheck(normalise, inputs)
+    assert torch.autograd.gradgradcheck(normalise, inputs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_misalignment_of_a_network_moves_weights_and_statistics_as_by_pytorch_alone(model, batch, dtype, monkeypatch):
+    x, y = batch
+    x = x.contiguous(memory_format=torch.channels_last)
+
+    def found():
+        net = deepcopy(model).to(memory_format=torch.channels_last).train()
+        with Precision(dtype, CPU.device)():
+            value = risks.misalignment(net, x, y, 0.1, torch.Generator().manual_seed(3))
+        value.backward()
+        slopes = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+        return value.item(), slopes, torch.cat([b.flatten().double() for b in net.buffers()])
+
+    ours = found()
+    monkeypatch.setattr(risks, "TwiceDifferentiable", contextlib.nullcontext)
+    theirs = found()
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-6) and torch.equal(ours[2], theirs[2])
+    # bfloat16: 2**-9 in each of forty operations one after the other.
+    tolerance = 1e-4 if dtype == "float32" else 40 * 2**-9
+    assert (ours[1] - theirs[1]).norm() < tolerance * theirs[1].norm()
 
 
 def test_grad_align_adds_to_the_loss_of_an_epoch_and_is_refused_where_it_has_no_effect(digits):
