@@ -52,11 +52,11 @@ def _check_places(directory, names):
             raise ValueError(f"--out {directory} cannot be written: {name} is a directory there")
 
 
-def results_directory():
-    """`results` in this directory; elsewhere the numbers that came with the package."""
+def results_directory(name=""):
+    """`results` in this directory, if it has a file of this name; elsewhere the numbers that came with the package."""
     package = Path(__file__).resolve().parent
     places = (Path("results"), package / "results", package.parent / "results")
-    return next((place for place in places if place.is_dir()), places[0])
+    return next((place for place in places if (place / name).exists()), places[0])
 
 
 def save_all(directory, writers):

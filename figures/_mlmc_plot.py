@@ -10,12 +10,13 @@ __all__ = ["panels"]
 
 
 def panels(data, found):
-    """Draw three panels: cost against accuracy, the levels, and the options' gains, from `compute` and `findings`."""
-    figure = Figure(figsize=(14.5, 4.7), layout="constrained")
-    cost, levels, gains = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 1.15]})
+    """Draw four panels: cost against accuracy, the levels, the options' gains, and seconds beside other packages."""
+    figure = Figure(figsize=(11.5, 9.2), layout="constrained")
+    (cost, levels), (gains, seconds) = figure.subplots(2, 2)
     _cost(cost, data, found)
     _levels(levels, data, found)
     _gains(gains, data)
+    _seconds(seconds, data)
     return figure
 
 
@@ -126,3 +127,23 @@ def _gains(axes, data):
     axes.set(xscale="log", xlim=(low, high), ylim=(-1.4, len(place) - 0.5))
     axes.set_xlabel(f"gain, {data['option_n_paths']:g} paths of {data['option_n_steps']:g} steps per point")
     axes.legend(loc="lower right", fontsize=8.5, frameon=False)
+
+
+def _seconds(axes, data):
+    axes.set_title("(d) seconds against accuracy, beside other packages", fontsize=10)
+    lines = ((PURPLE, "D"), (BLUE, "o"), (RED, "s"), (GREEN, "^"), (GREY, "v"))
+    methods = dict.fromkeys(data["timed_method"].tolist())
+    for (colour, marker), method in zip(lines, methods, strict=True):
+        mine = data["timed_method"] == method
+        axes.plot(data["timed_error"][mine], data["timed_time"][mine], marker, ls="-", color=colour, ms=6, label=method)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel=f"rms error over {data['timed_n_points']:g} points, against the spectral solution\n"
+        f"(benchmarks/work_precision.py, commit {data['timed_at']}); accuracy grows →",
+        ylabel="seconds",
+    )
+    axes.invert_xaxis()
+    axes.legend(loc="upper left", fontsize=8.5, frameon=False)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.2)

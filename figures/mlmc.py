@@ -5,9 +5,10 @@
 (a) Path-steps against the root-mean-square error over random points, measured against the spectral solution: plain
 Monte Carlo with the number of steps that is best for it has slope -3, multilevel Monte Carlo (Giles 2008) slope -2;
 `solve_to` (Sobol points, Brownian bridge, stochastic Heun) is flatter, down to 1e-4.
-(b) Variance (order 2) and mean (order 1) of the levels. (c) The gain of each option at equal cost.
+(b) Variance (order 2) and mean (order 1) of the levels. (c) The gain of each option at equal cost. (d) Seconds against
+the error, beside diffrax and torchsde, as `benchmarks/work_precision.py` measured them for the record in results/.
 
-The velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. A minute and a half on two cores, under ten
+In (a) to (c) the velocity is smooth (modes up to 4), sigma = 0.1, T = 0.5. A minute and a half on two cores, under ten
 seconds with --quick.
 """
 
@@ -17,8 +18,9 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+import _enresnet
 import pde
-from figures import _mlmc_plot
+from figures import _io, _mlmc_plot
 from figures._cli import make_main
 from pde import feynman_kac
 from pde.feynman_kac import key_from
@@ -30,14 +32,17 @@ __all__ = ["compute", "findings", "main", "plot"]
 SIGMA, HORIZON = 0.1, 0.5
 # Points per side: splines on them differ from the smooth fields by 1e-5, far below the errors shown.
 N = 128
+RECORD = "benchmark_work_precision.json"
 
 
 def compute(*, quick=False, seed=0):
     """Measure costs, errors and variances.
 
     `asked`, `error` and `cost` (e,) of multilevel Monte Carlo, the same of plain Monte Carlo (p,) and of `solve_to`
-    (s,), the levels (l,), and the options' gains (o,). `quick`: fewer points, and accuracies a few times coarser.
+    (s,), the levels (l,), the options' gains (o,), and the recorded times (t,). `quick`: fewer points, and accuracies a
+    few times coarser.
     """
+    timed = _timed()
     problem = _problem(seed)
     n_points, finest, count = (48, 4e-3, 4) if quick else (100, 1e-3, 7)
     points = np.random.default_rng([seed, 1]).random((n_points, 2))
@@ -72,7 +77,24 @@ def compute(*, quick=False, seed=0):
         "solve_asked": solve_asked, "solve_error": solve_error, "solve_cost": solve_cost,
         "asked": asked, "error": error, "cost": cost.astype(float), "n_levels": n_levels.astype(float),
         "plain_asked": plain_asked, "plain_error": plain_error, "plain_cost": plain_cost.astype(float),
-        "plain_n_steps": plain_n_steps.astype(float), **levels, **options, "n_points": np.array(float(n_points)),
+        "plain_n_steps": plain_n_steps.astype(float), **levels, **options, **timed,
+        "n_points": np.array(float(n_points)),
+    }  # fmt: skip
+
+
+def _timed():
+    """Error requested, error and seconds of each method, as recorded; ValueError for a record that cannot be read."""
+    path = _io.results_directory(RECORD) / RECORD
+    try:
+        record = _enresnet.read_record(path)
+        rows, commit, n_points = record["rows"], record["machine"]["commit"], record["problem"]["n_points"]
+        columns = {key: np.array([row[key] for row in rows], dtype=float) for key in ("requested", "error", "time")}
+        methods = [f"{row['tool']}: {row['method']}" for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = f"python benchmarks/work_precision.py --out results/{RECORD}"
+        raise ValueError(f"{path.name} cannot be read ({type(error).__name__}: {error}): {remedy}") from None
+    return {f"timed_{key}": column for key, column in columns.items()} | {
+        "timed_method": np.array(methods), "timed_n_points": np.array(n_points), "timed_at": np.array(commit[:9]),
     }  # fmt: skip
 
 
@@ -166,9 +188,21 @@ def findings(data):
             "plain_over_multilevel": _line(plain, eps) / _line(multi, eps),
             "multilevel_over_solve_to": _line(multi, eps) / _line(slopes["solve_cost"], eps),
         },
+        "time_over_solve_to": _time_ratios(data),
         "gain_per_step": dict(zip(data["option"].tolist(), data["gain_per_step"].tolist(), strict=True)),
         "gain_per_second": dict(zip(data["option"].tolist(), data["gain_per_second"].tolist(), strict=True)),
     }
+
+
+def _time_ratios(data):
+    """Each method's time over that of `solve_to` at the smallest error that it was asked for."""
+    ratios = {}
+    for method in dict.fromkeys(data["timed_method"].tolist()):
+        error = data["timed_requested"][data["timed_method"] == method].min()
+        at = data["timed_requested"] == error
+        seconds = dict(zip(data["timed_method"][at].tolist(), data["timed_time"][at].tolist(), strict=True))
+        ratios[method] = {"error": float(error), "ratio": seconds[method] / seconds["ours: solve_to"]}
+    return ratios
 
 
 def _line(fit, error):
@@ -176,7 +210,7 @@ def _line(fit, error):
 
 
 def plot(data):
-    """Draw the three panels."""
+    """Draw the four panels."""
     return _mlmc_plot.panels(data, findings(data))
 
 

@@ -1,5 +1,8 @@
 """The figure of cost against accuracy: slopes as in theory, and its files."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -24,6 +27,12 @@ def made_up(**changed):
         "option": np.array(["pairs", "control"]), "gain_per_step": np.array([2.0, 30.0]),
         "gain_per_second": np.array([1.5, 20.0]), "n_points": np.array(48.0), "option_n_steps": np.array(64.0),
         "option_n_paths": np.array(1024.0),
+        # A factor of ten per line: after solve_to, every method is asked for one error less.
+        "timed_method": np.array(["ours: solve_to"] * 5 + ["a"] * 4 + ["b"] * 3 + ["c"] * 2 + ["d"]),
+        "timed_requested": 10.0 ** -np.concatenate([np.arange(n) for n in (5, 4, 3, 2, 1)]),
+        "timed_error": 10.0 ** -np.concatenate([np.arange(n) for n in (5, 4, 3, 2, 1)]),
+        "timed_time": np.concatenate([10.0**k * 4.0 ** np.arange(5 - k) for k in range(5)]),
+        "timed_n_points": np.array(64), "timed_at": np.array("0123abc"),
     } | changed  # fmt: skip
 
 
@@ -58,10 +67,37 @@ def test_findings_recover_the_slopes_of_made_up_data():
         "multilevel_over_solve_to": pytest.approx(3 * np.sqrt(128)),
     }
     assert found["gain_per_second"] == {"pairs": 1.5, "control": 20.0}
+    ratios = {name: (value["error"], value["ratio"]) for name, value in found["time_over_solve_to"].items()}
+    assert ratios == {
+        "ours: solve_to": (1e-4, 1), "a": (1e-3, 10), "b": (1e-2, 100), "c": (0.1, 1000), "d": (1, 10_000),
+    }  # fmt: skip
+
+
+def test_times_are_those_of_the_record(data):
+    rows = json.loads((Path(__file__).resolve().parents[2] / "results" / mlmc.RECORD).read_text())["rows"]
+    assert data["timed_time"].tolist() == [np.median(row["seconds"]) for row in rows]
+    assert data["timed_method"].tolist() == [f"{row['tool']}: {row['method']}" for row in rows]
+    # The record reaches the error that the figure is for.
+    assert data["timed_requested"].min() == 1e-4
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"rows": []}', '{"rows": [{"tool": 1}], "machine": 3}'])
+def test_record_of_times_that_cannot_be_read_is_refused_before_anything_is_computed(content, tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / mlmc.RECORD).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"work_precision.json cannot be read .*: python benchmarks/work_precision"):
+        mlmc.compute(quick=True)
+
+
+def test_results_of_another_project_in_this_directory_do_not_hide_the_record(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert len(mlmc._timed()["timed_time"]) > 10
 
 
 def test_bars_of_gains_begin_at_no_gain():
-    _, _, gains = mlmc.plot(made_up(gain_per_second=np.array([0.5, 20.0]))).axes
+    _, _, gains, _ = mlmc.plot(made_up(gain_per_second=np.array([0.5, 20.0]))).axes
     bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for container in gains.containers for bar in container]
     assert bars == [(1, 2), (1, 30), (1, 0.5), (1, 20)]
 
