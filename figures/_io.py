@@ -90,7 +90,7 @@ def load_data(path, figure, *, remedy="run without --replot"):
     try:
         # Opened here: numpy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            data = {key: archive[key] for key in archive.files}
+            data = _Arrays({key: archive[key] for key in archive.files})
         written, digest = (str(data.pop(key, "")) for key in ("format", "digest"))
         is_whole = digest == _digest(data)
     except Exception as error:  # noqa: BLE001
@@ -100,7 +100,15 @@ def load_data(path, figure, *, remedy="run without --replot"):
         raise ValueError(f"{path} is not of this figure and format ({written or 'none'}): {remedy}")
     if not is_whole:
         raise ValueError(f"{path} is damaged (its digest differs): {remedy}")
+    data.lack = f"{path} lacks {{}}, as the arrays of another version do: {remedy}"
     return data
+
+
+class _Arrays(dict):
+    """Arrays by name; one that a figure asks for and the file lacks is a ValueError."""
+
+    def __missing__(self, key):
+        raise ValueError(self.lack.format(key))
 
 
 def provenance(arguments, seconds):

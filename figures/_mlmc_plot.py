@@ -139,8 +139,8 @@ def _seconds(axes, data):
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel=f"rms error over {data['timed_n_points']:g} points, against the spectral solution\n"
-        f"(benchmarks/work_precision.py, commit {data['timed_at']}); accuracy grows →",
+        xlabel=f"rms error over {data['timed_n_points']:g} points, of benchmarks/work_precision.py\n"
+        f"at commit {data['timed_at']}; accuracy grows →",
         ylabel="seconds",
     )
     axes.invert_xaxis()

@@ -4,7 +4,7 @@
 
 (a) Path-steps against the root-mean-square error over random points, measured against the spectral solution: plain
 Monte Carlo with the number of steps that is best for it has slope -3, multilevel Monte Carlo (Giles 2008) slope -2;
-`solve_to` (Sobol points, Brownian bridge, stochastic Heun) is flatter, down to 1e-4.
+`solve_to` (Sobol points, Brownian bridge, stochastic Heun) costs a tenth of that, down to 1e-4.
 (b) Variance (order 2) and mean (order 1) of the levels. (c) The gain of each option at equal cost. (d) Seconds against
 the error, beside diffrax and torchsde, as `benchmarks/work_precision.py` measured them for the record in results/.
 

@@ -112,3 +112,13 @@ def test_picture_is_drawn_from_the_quick_data(data, tmp_path):
     _style.use_style()
     common.save_picture(mlmc.plot(data), tmp_path / "mlmc.png")
     assert (tmp_path / "mlmc.png").stat().st_size > 20_000
+
+
+def test_replot_of_arrays_from_before_a_panel_says_what_they_lack(tmp_path, capsys):
+    arrays = made_up()
+    del arrays["timed_method"]
+    common.save_data(tmp_path / "mlmc.npz", "mlmc", arrays)
+    with pytest.raises(SystemExit):
+        mlmc.main(["--replot", "--out", str(tmp_path)])
+    assert "mlmc.npz lacks timed_method" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mlmc.npz"]
