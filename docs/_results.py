@@ -164,18 +164,18 @@ def scaling():
 
 
 def cuda():
-    """Registers and instructions of the kernels, as compiled; the ranges over the three architectures."""
+    """Registers and instructions of the kernels, as compiled; the ranges over architectures, noise and increments."""
     groups = {}
     for row in read("cuda_kernels")["rows"]:
-        key = (row["dtype"], row["degree"], row["table_shared"], row["noise_shared"])
+        key = (row["dtype"], row["degree"], row["table_shared"], row["heun"])
         groups.setdefault(key, []).append(row)
     names = ("registers", "step_instructions", "step_local_accesses")
     rows = [
-        (dtype, {1: "bilinear", 3: "bicubic"}[degree], "shared" if shared else "global", "yes" if common else "no")
+        (dtype, {1: "bilinear", 3: "bicubic"}[degree], "shared" if shared else "global", "Heun" if heun else "Euler")
         + tuple("–".join(map(str, sorted({min(v), max(v)}))) for v in ([r[name] for r in group] for name in names))
-        for (dtype, degree, shared, common), group in groups.items()
+        for (dtype, degree, shared, heun), group in groups.items()
     ]
-    head = ("numbers", "velocity", "table in memory", "common noise", "registers", "instructions per step",
+    head = ("numbers", "velocity", "table in memory", "scheme", "registers", "instructions per step",
             "local accesses per step")  # fmt: skip
     return table(head, rows)
 

@@ -1,16 +1,17 @@
 """The Monte-Carlo solver on a CUDA device: tables on the device, launches, and the merging of what they return.
 
-Results depend on the seed alone: each thread adds its samples in order, threads are merged by a fixed tree (Chan,
-Golub & LeVeque 1983), in float64, and nothing is added atomically.
+Random numbers are those of the CPU in float64; with float32 the law is the same and paths differ by about 1e-6 of the
+period. Terminal data given as a callable are evaluated on the CPU, at the end points. Results depend on the seed
+alone: each thread adds its samples in order, threads are merged by a fixed tree (Chan, Golub & LeVeque 1983), in
+float64, and nothing is added atomically.
 """
 
 import math
 import warnings
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from pde import checks
 from pde.feynman_kac import _arguments, _spline_tables
 from pde.feynman_kac._cuda_kernel import (
     THREADS_AROUND_A_TABLE,
@@ -21,16 +22,12 @@ from pde.feynman_kac._cuda_kernel import (
     n_blocks_with_table,
     simulated,
 )
-from pde.feynman_kac._moments import Moments, merge_neighbours, refuse_unless_finite, warn_if_rare
-from pde.feynman_kac._paths import follow_characteristics
-from pde.feynman_kac._random import key_from
-from pde.feynman_kac._result import Estimate
-from pde.feynman_kac._velocity_tables import points_per_side, size_of_tables
+from pde.feynman_kac._moments import merge_neighbours
+from pde.feynman_kac._shards import Blocks
+from pde.feynman_kac._velocity_tables import size_of_tables
 from pde.fields import PeriodicField
 
-__all__ = ["estimate_cuda"]
-
-DTYPES = ("float64", "float32")
+__all__ = ["Walk", "blocks_of", "layout_of", "refuse_unless_possible"]
 
 _U, _W = np.uint64, np.uint32
 _LOW = _U(0xFFFFFFFF)
@@ -54,50 +51,53 @@ _LAUNCH = 2**36
 _TABLE_BYTES, _DEVICE_TABLE_BYTES = 2**27, 2**32
 
 
-def estimate_cuda(
-    problem,
-    points,
-    n_paths=1024,
-    n_steps=1000,
-    rng=0,
-    *,
-    common_paths=False,
-    antithetic=False,
-    dtype="float64",
-    n=None,
-    progress=False,
-):
-    """Estimate u(x, 0) = E[f(X_T) | X_0 = x] at points (..., 2), on a CUDA device: an `Estimate`, as from `estimate`.
+class Layout(NamedTuple):
+    """How samples are spread over threads: `width` threads of `depth` samples each; or blocks that share the noise."""
 
-    X_(k+1) = X_k + v(X_k, t_k) dt + sigma dB_k,  dB_k ~ N(0, dt I)                       (Euler-Maruyama)
+    noise_shared: bool
+    width: int
+    depth: int
 
-    The random numbers are those of the CPU in float64; with float32 the law is the same and paths differ by about 1e-6
-    of the period. Without diffusion there is one path per point and nothing to gain: the characteristics are then
-    followed on the CPU. Terminal data given as a callable are evaluated on the CPU, at the end points. RuntimeError
-    without a device or numba-cuda, FloatingPointError if the result or its standard error is not finite.
-    """
-    points, starts = _arguments.places(problem, points)
-    n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, antithetic=antithetic)
-    n = points_per_side(problem, n)
+
+def refuse_unless_possible(problem, n_steps, ways):
+    """Raise a ValueError for what the kernel does not do, a RuntimeError without a device or numba-cuda."""
     problem.refuse("device='cuda'")
-    if checks.one_of("dtype", dtype, DTYPES) == "float32":
+    if ways.bias:
+        raise ValueError("bias=True needs device='cpu', got device='cuda'")
+    if ways.dtype == "float32":
         _arguments.needs_single(problem)
     n_layers = problem.n_layers or 1
     if n_steps % n_layers:
         raise ValueError(f"n_steps must be a multiple of the {n_layers} layers on device='cuda', got n_steps={n_steps}")
     if reason := _why_no_device():
         raise RuntimeError(f'device="cuda" needs a CUDA device and numba-cuda (pip install "enresnet[gpu]"): {reason}')
-    if problem.sigma == 0:
-        mean = follow_characteristics(problem, points, n_steps, n)
-        return Estimate(mean, np.zeros_like(mean), 1, n_steps)
-    run = _Run(problem, n_steps, n, key_from(rng), bool(common_paths), 2 if antithetic else 1, np.dtype(dtype))
-    with tqdm(total=len(starts) * n_paths, disable=None if progress else True, unit="path", unit_scale=True) as bar:
-        mean, stderr = run.estimate(starts, n_paths, bar)
-    n_samples = n_paths // (2 if antithetic else 1)
-    refuse_unless_finite(mean, stderr, n_samples)
-    warn_if_rare(mean, stderr, n_samples, *_arguments.terminal_range(problem, n), pairs=antithetic)
-    shape = points.shape[:-1]
-    return Estimate(mean.reshape(shape), stderr.reshape(shape), n_paths, n_steps, n_samples)
+
+
+def layout_of(n_points, n_paths, ways):
+    """The layout of a whole call."""
+    n_samples = n_paths // _members(ways)
+    # One path for a whole block of points, where there are that many.
+    if ways.common_paths and n_points >= _WIDTH:
+        return Layout(True, 1, min(_DEPTH, max(1, n_points * n_samples // _SPREAD)))
+    return Layout(False, min(_WIDTH, 1 << (n_samples - 1).bit_length()), 1)
+
+
+def blocks_of(problem, n_points, n_paths, n_steps, ways):
+    """The blocks of a call, each of one launch per chunk of tables."""
+    members, (_, width, depth) = _members(ways), layout_of(n_points, n_paths, ways)
+    limit = _LAUNCH // n_steps
+    if not isinstance(problem.terminal, PeriodicField):
+        limit = min(limit, _HOST_PARTICLES)
+    elif problem.n_layers is None:
+        limit = min(limit, _PARTICLES)
+    chunk = width * depth
+    batch = min(n_paths // members, max(1, limit // members // chunk) * chunk)
+    points_per_block = max(1, min(limit // (batch * members), _PARTIALS // -(-batch // chunk)))
+    return Blocks(n_points, n_paths, points_per_block, batch * members)
+
+
+def _members(ways):
+    return 2 if ways.antithetic else 1
 
 
 def _why_no_device():
@@ -119,8 +119,8 @@ def _packed(coefficients, dtype):
 class _Velocity:
     """The tables of a velocity, in chunks of steps, on the device."""
 
-    def __init__(self, problem, n_steps, n, dtype):
-        self.problem, self.n_steps, self.n, self.dtype = problem, n_steps, n, dtype
+    def __init__(self, problem, n_steps, n, dtype, *, heun=False):
+        self.problem, self.n_steps, self.n, self.dtype, self.heun = problem, n_steps, n, dtype, heun
         self.dt = problem.horizon / n_steps
         self.kept = None
         if problem.n_layers is None:
@@ -144,7 +144,7 @@ class _Velocity:
         return _spline_tables.make_tables(fields, scale, tolerance=tolerance, size=self.table_size)
 
     def __iter__(self):
-        """Yield (tables, (table, number of steps) of each run of steps with one table, first step)."""
+        """Yield (tables, runs, first step): `runs` (3, n_runs) as `make_kernel` reads them."""
         if self.kept is not None:
             return iter(self.kept)
         if self.keep:
@@ -157,58 +157,37 @@ class _Velocity:
         for step in range(0, self.n_steps, self.chunk):
             count = min(self.chunk, self.n_steps - step)
             if problem.n_layers is None:
-                fields = (problem.velocity_field((step + k) * self.dt, self.n) for k in range(count))
-                runs = np.stack([np.arange(count), np.ones(count, dtype=np.int64)])
+                # For a scheme of two stages, the table at the end of the last step as well.
+                times = (step + np.arange(count + self.heun)) * self.dt
+                fields = (problem.velocity_field(min(float(t), problem.horizon), self.n) for t in times)
+                steps = np.arange(count)
+                runs = np.stack([steps, np.ones_like(steps), steps + self.heun])
             else:
                 fields = (problem.layer_field(layer) for layer in range(problem.n_layers))
                 layers, lengths = np.unique(np.arange(count) * problem.n_layers // count, return_counts=True)
-                runs = np.stack([layers, lengths])
+                runs = np.stack([layers, lengths, layers])
             stack = np.stack([_packed(self._tables([field])[0].coefficients, self.dtype) for field in fields])
             yield cuda.to_device(stack), cuda.to_device(runs.astype(np.int64)), step
 
 
-class _Run:
-    """One estimate: its tables on the device, and the launches."""
+class Walk:
+    """The paths of one problem: tables on the device, and the launches; as the walks of the CPU."""
 
-    def __init__(self, problem, n_steps, n, key, common, members, dtype):
-        self.problem, self.n_steps, self.dtype = problem, n_steps, dtype
-        self.common, self.members = common, members
+    def __init__(self, problem, n_steps, n, key, ways, layout):
+        self.problem, self.n_steps, self.ways, self.layout = problem, n_steps, ways, layout
+        self.dtype, self.members = np.dtype(ways.dtype), _members(ways)
         self.key = _W(key[0]), _W(key[1])
-        self.velocity = _Velocity(problem, n_steps, n, dtype)
+        self.velocity = _Velocity(problem, n_steps, n, self.dtype, heun=ways.scheme == "heun")
         self.terminal = None
         if isinstance(problem.terminal, PeriodicField):
             table = _spline_tables.make_table(problem.terminal, 1.0, tolerance=_spline_tables.TERMINAL_TOLERANCE)
-            self.terminal = cuda.to_device(_packed(table.coefficients, dtype)), table
-        self.scale = dtype.type(problem.sigma * math.sqrt(problem.horizon / n_steps) / problem.length)
+            self.terminal = cuda.to_device(_packed(table.coefficients, self.dtype)), table
+        self.scale = self.dtype.type(problem.sigma * math.sqrt(problem.horizon / n_steps) / problem.length)
 
-    def estimate(self, starts, n_paths, bar):
-        """Mean and standard error at starts (n_points, 2), in fractions of the period."""
-        n_samples = n_paths // self.members
-        # One path for a whole block of points, where there are that many.
-        noise_shared = self.common and len(starts) >= _WIDTH
-        width = 1 if noise_shared else min(_WIDTH, 1 << (n_samples - 1).bit_length())
-        depth = min(_DEPTH, max(1, len(starts) * n_samples // _SPREAD)) if noise_shared else 1
-        limit = _LAUNCH // self.n_steps
-        if self.terminal is None:
-            limit = min(limit, _HOST_PARTICLES)
-        elif self.velocity.n_chunks > 1:
-            limit = min(limit, _PARTICLES)
-        chunk = width * depth
-        batch = min(n_samples, max(1, limit // self.members // chunk) * chunk)
-        n_points = max(1, min(limit // (batch * self.members), _PARTIALS // -(-batch // chunk)))
-        mean, stderr = np.empty(len(starts)), np.empty(len(starts))
-        for start in range(0, len(starts), n_points):
-            chosen = slice(start, start + n_points)
-            moments = Moments(*np.zeros((2, len(starts[chosen]))))
-            for sample in range(0, n_samples, batch):
-                count = min(batch, n_samples - sample)
-                moments.merge(*self._moments(starts[chosen], start, sample, count, noise_shared, width, depth))
-                bar.update(len(starts[chosen]) * count * self.members)
-            mean[chosen], stderr[chosen] = moments.mean, moments.stderr
-        return mean, stderr
-
-    def _moments(self, starts, first_point, first_sample, n_samples, noise_shared, width, depth):
-        """Count, mean and sum of squared deviations of some samples of some points."""
+    def moments(self, starts, block):
+        """Number of samples per point, and (1, n_points) their means and sums of squared deviations, of one block."""
+        n_samples, first_sample = block.n_paths // self.members, block.first_path // self.members
+        noise_shared, width, depth = self.layout
         positions = [self._to_positions(starts[:, axis]) for axis in (0, 1)]
         stores = self.velocity.n_chunks > 1 or self.terminal is None
         n_state = n_samples * self.members * len(starts) if stores else 1
@@ -222,24 +201,25 @@ class _Run:
                 table, noise_shared, width, n_chunks,
                 (
                     *starts_there, *state, index > 0, stack, runs, _W(self.velocity.size), self.scale, step,
-                    first_sample, n_samples, -1 if self.common else first_point, *self.key,
+                    first_sample, n_samples, -1 if self.ways.common_paths else block.first_point, *self.key,
                     self.terminal[0] if table else stack[0], _W(table.n if table else 1), width, depth, *partial,
                 ),
             )  # fmt: skip
         if self.terminal is not None:
             counts = np.minimum(width * depth, n_samples - np.arange(n_chunks) * (width * depth))
-            return merge_neighbours(counts, *(array.copy_to_host() for array in partial))
+            count, mean, squares = merge_neighbours(counts, *(array.copy_to_host() for array in partial))
+            return count, mean[None], squares[None]
         x, y = (self._from_positions(array.copy_to_host()) for array in state)
         values = self.problem.terminal_at(np.stack([x, y], axis=-1) * self.problem.length)
         values = values.reshape(n_samples, self.members, len(starts)).mean(axis=1)
         mean = values.mean(axis=0)
-        return n_samples, mean, ((values - mean) ** 2).sum(axis=0)
+        return n_samples, mean[None], ((values - mean) ** 2).sum(axis=0)[None]
 
     def _launch(self, terminal, noise_shared, width, n_chunks, arguments):
         """Run the kernel; with the velocity's table in shared memory where that fits and pays."""
         kind = Kind(
             self.dtype, self.velocity.degree, terminal.degree if terminal else 0, self.members, False, noise_shared,
-            max(8, width) if simulated() else _THREADS,
+            max(8, width) if simulated() else _THREADS, self.velocity.heun, self.ways.increments == "two-point",
         )  # fmt: skip
         around, n_bytes = kind._replace(table_shared=True), self.velocity.bytes
         if not simulated():

@@ -5,8 +5,8 @@
 Needs numba-cuda with a CUDA toolkit from pip (the extra `gpu`), ptxas, and nvdisasm for the instructions of the step
 loop; those that triton brings are found, too. For each of sm_75, sm_80 and sm_90: registers per thread, bytes spilled,
 and in the loop over the steps of a path the number of instructions, of reads of the table, and of accesses to local
-memory, of which there should be none. It proves that the kernels compile, not that they run. About two minutes;
-`--quick` (sm_90, table in global memory) a quarter of one.
+memory, of which there should be none. It proves that the kernels compile, not that they run. Three minutes;
+`--quick` (sm_90, table in global memory, a part of the variants) a quarter of one.
 """
 
 import argparse
@@ -59,12 +59,15 @@ def missing():
     return next((f"{name} is not found" for name in ("ptxas", "nvdisasm") if not tool(name)), None)
 
 
-def kinds():
-    """All variants: precision, degree of the velocity, table and noise in shared memory or not."""
-    variants = itertools.product(("float32", "float64"), (1, 3), (False, True), (False, True))
-    for dtype, degree, table_shared, noise_shared in variants:
+def kinds(*, quick=False):
+    """All variants: precision, degree, table and noise in shared memory or not, scheme, increments. `quick`: some."""
+    variants = itertools.product(("float32", "float64"), (1, 3), *[(False, True)] * 4)
+    for dtype, degree, table_shared, noise_shared, heun, two_point in variants:
+        # Each scheme and each kind of increments once more, beside the eight of Euler-Maruyama.
+        if quick and (table_shared or ((heun or two_point) and (degree, noise_shared) != (1, False))):
+            continue
         n_threads = THREADS_AROUND_A_TABLE if table_shared else 256
-        yield Kind(np.dtype(dtype), degree, 1, 1, table_shared, noise_shared, n_threads)
+        yield Kind(np.dtype(dtype), degree, 1, 1, table_shared, noise_shared, n_threads, heun, two_point)
 
 
 def signature_of(kind):
@@ -159,10 +162,9 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for capability in ARCHITECTURES[-1:] if args.quick else ARCHITECTURES:
-            for kind in kinds():
-                if not (args.quick and kind.table_shared):
-                    rows.append(compile_kind(kind, capability, folder))
-                    print(json.dumps(rows[-1]), flush=True)
+            for kind in kinds(quick=args.quick):
+                rows.append(compile_kind(kind, capability, folder))
+                print(json.dumps(rows[-1]), flush=True)
     if args.out:
         names = ("numba", "numba-cuda")
         versions = {name: importlib.metadata.version(name) for name in names}

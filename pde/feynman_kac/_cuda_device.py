@@ -18,7 +18,9 @@ try:
 except ImportError:  # a numba without its CUDA target, which numba-cuda replaces
     cuda = None
 
-__all__ = ["cuda", "make_normals", "make_philox", "make_spline", "make_torus", "simulated"]
+from pde.feynman_kac._random import GAUSSIAN64, SIGNS
+
+__all__ = ["cuda", "make_normals", "make_philox", "make_signs", "make_spline", "make_torus", "simulated"]
 
 _U, _W = np.uint64, np.uint32
 _LOW, _32 = _U(0xFFFFFFFF), _U(32)
@@ -69,13 +71,13 @@ def make_philox():
 
 
 @functools.cache
-def make_words():
+def make_words(stream):
     """Return the device function (step, path, point, key) -> two words: a call of Philox serves two steps."""
-    philox = make_philox()
+    philox, stream = make_philox(), _W(stream)
 
     @cuda.jit(device=True)
     def words(step, path, point, k0, k1):
-        a, b, c, d = philox(_W(step >> _W(1)), path, point, _W(0), k0, k1)
+        a, b, c, d = philox(_W(step >> _W(1)), path, point, stream, k0, k1)
         odd = step & _W(1)
         return (c if odd else a), (d if odd else b)
 
@@ -85,7 +87,7 @@ def make_words():
 @functools.cache
 def make_normals(dtype):
     """Return the device function (step, path, point, key) -> two normals, those of `_random`."""
-    words, functions = make_words(), _functions_of(dtype)
+    words, functions = make_words(GAUSSIAN64), _functions_of(dtype)
     real = dtype.type
 
     if dtype == np.float64:
@@ -117,6 +119,20 @@ def make_normals(dtype):
         return radius * cos(angle), radius * sin(angle)
 
     return normals
+
+
+@functools.cache
+def make_signs(dtype):
+    """Return the device function (step, path, point, key) -> two numbers, each 1 or -1, those of `_random`."""
+    words, real = make_words(SIGNS), dtype.type
+    one, two = real(1), real(2)
+
+    @cuda.jit(device=True)
+    def signs(step, path, point, k0, k1):
+        a, b = words(step, path, point, k0, k1)
+        return one - two * real(_W(a) >> _W(31)), one - two * real(_W(b) >> _W(31))
+
+    return signs
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from pde.feynman_kac._cuda_device import cuda, make_normals, make_spline, make_torus, simulated
+from pde.feynman_kac._cuda_device import cuda, make_normals, make_signs, make_spline, make_torus, simulated
 
 __all__ = [
     "REGISTERS",
@@ -42,18 +42,22 @@ class Kind(NamedTuple):
     table_shared: bool  # the velocity's table is copied to shared memory
     noise_shared: bool  # all threads of a block follow one path, from different points
     n_threads: int
+    heun: bool = False
+    two_point: bool = False
 
 
 @functools.cache
 def make_kernel(kind):
     """Compile the kernel of a kind.
 
+    `runs` (3, n_runs): the table at the beginning of the steps of a run, their number, and the table at their end.
     An item of work is a chunk of samples of a point: `width` threads take `depth` samples each. Or, with shared
     noise, a chunk of samples of as many points as the block has threads; width is then 1.
     """
-    dtype, degree, terminal_degree, members, table_shared, noise_shared, n_threads = kind
+    dtype, degree, terminal_degree, members, table_shared, noise_shared, n_threads, heun, two_point = kind
     number, word = (numba.float64, numba.float64) if dtype == np.float64 else (numba.float32, numba.uint64)
-    normals, spline, (_, moved) = make_normals(dtype), make_spline(dtype, degree), make_torus(dtype)
+    draw = make_signs(dtype) if two_point else make_normals(dtype)
+    spline, (_, moved), half_of = make_spline(dtype, degree), make_torus(dtype), dtype.type(0.5)
     terminal_spline = make_spline(dtype, terminal_degree or 1)
     n_noise = n_threads if noise_shared else 1
     options = {"max_registers": REGISTERS} if n_threads == THREADS_AROUND_A_TABLE else {}
@@ -114,16 +118,20 @@ def make_kernel(kind):
                                 slot = done % n_noise
                                 if slot == 0:
                                     cuda.syncthreads()
-                                    noise[0, thread], noise[1, thread] = normals(
+                                    noise[0, thread], noise[1, thread] = draw(
                                         _W(step + done + thread), path, _W(0), k0, k1
                                     )
                                     cuda.syncthreads()
                                 z1, z2 = noise[0, slot], noise[1, slot]
                             else:
-                                z1, z2 = normals(_W(step + done), path, point, k0, k1)
+                                z1, z2 = draw(_W(step + done), path, point, k0, k1)
                             dx, dy = spline(table, n, x, y)
-                            # A scheme of two stages (Heun) would take the table of the step's end at the particle
-                            # moved so far here, and replace (dx, dy) by the average.
+                            if heun:
+                                # Only layers have their table in shared memory: one, from begin to end of a step.
+                                last = held_table if table_shared else stack[runs[2, r]]
+                                ahead_x, ahead_y = moved(x, dx + signed * z1), moved(y, dy + signed * z2)
+                                ex, ey = spline(last, n, ahead_x, ahead_y)
+                                dx, dy = half_of * (dx + ex), half_of * (dy + ey)
                             x, y = moved(x, dx + signed * z1), moved(y, dy + signed * z2)
                             done += 1
                     if terminal_degree:

@@ -8,6 +8,7 @@ however the blocks are spread over threads, processes and machines of one kind, 
 import contextlib
 import uuid
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -93,8 +94,9 @@ def estimate(
         bias of one step, and less of more. Not with a potential, a source or a sigma that depends on x. With sigma = 0
         it is not used.
     device : {"cpu", "cuda"}
-        "cuda": the same paths on a GPU (extra "gpu"); for Gaussian Euler-Maruyama, in one shard, with as many steps in
-        each layer of the velocity, and without a checkpoint, a potential or a source.
+        "cuda": the same paths on a GPU (extra "gpu"), in float32 those of "float64" to about 1e-6 of the period; with
+        as many steps in each layer of the velocity, and without bias, a potential, a source or a sigma that depends
+        on x. A worker of several shards takes the first device that it sees: set CUDA_VISIBLE_DEVICES for each.
     n : int, optional
         Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
         default those of the problem's fields, or 128, refined up to 512 until they are resolved. A RuntimeWarning if
@@ -155,36 +157,29 @@ def estimate(
         dtype_name(dtype),
         bool(bias),
     )
+    cuda = None
     if checks.one_of("device", device, DEVICES) == "cuda":
-        return _on_cuda(problem, points, n_paths, n_steps, rng, ways, n_shards, checkpoint, n, progress)
+        from pde.feynman_kac import _cuda as cuda  # Loads numba's CUDA target.
+
+        cuda.refuse_unless_possible(problem, n_steps, ways)
     key = key_from(rng)
     if _arguments.is_noiseless(problem):
-        n_paths, ways = 1, ways._replace(antithetic=False)
-    job = _Job((problem, n_steps, n, key, ways))
+        # Too few paths for a GPU.
+        n_paths, ways, cuda = 1, ways._replace(antithetic=False), None
+    call = problem, n_steps, n, key, ways
+    job = _CudaJob((*call, cuda.layout_of(len(starts), n_paths, ways))) if cuda else _Job(call)
     share = 2 if ways.antithetic else 1
-    blocks = _blocks(problem, len(starts), n_paths, n_steps, ways)
+    blocks = (cuda.blocks_of if cuda else _blocks)(problem, len(starts), n_paths, n_steps, ways)
     moments = _merged(job, starts, blocks, share, n_shards, _saved(checkpoint, job, points, blocks), progress)
     return result_of(problem, moments, points.shape[:-1], n_paths, n_steps, ways, n)
-
-
-def _on_cuda(problem, points, n_paths, n_steps, rng, ways, n_shards, checkpoint, n, progress):
-    if (ways.scheme, ways.increments, n_shards, checkpoint, ways.bias) != ("euler", "gaussian", 1, None, False):
-        raise ValueError(
-            "device='cuda' needs scheme='euler', increments='gaussian', n_shards=1, bias=False and no checkpoint"
-        )
-    problem.refuse("device='cuda'")
-    from pde.feynman_kac import _cuda  # Loads numba's CUDA target.
-
-    options = {"common_paths": ways.common_paths, "antithetic": ways.antithetic, "dtype": ways.dtype}
-    return _cuda.estimate_cuda(problem, points, n_paths, n_steps, rng, **options, n=n, progress=progress)
 
 
 def _saved(path, job, points, blocks):
     """The checkpoint of a call; None without a path."""
     if path is None:
         return None
-    problem, n_steps, n, key, ways = job.arguments
-    sizes = {"n_paths": blocks.n_paths, "n_steps": n_steps, "n": n}
+    problem, n_steps, n, key, ways, *_ = job.arguments
+    sizes = {"n_paths": blocks.n_paths, "n_steps": n_steps, "n": n} | job.place
     block = {"block": [blocks.points_per_block, blocks.paths_per_block], "rng": " ".join(map(str, key))}
     return Checkpoint(path, describe(problem, points.reshape(-1, 2), n) | sizes | block | ways._asdict())
 
@@ -247,6 +242,8 @@ class _Job:
 
     arguments: tuple = field(compare=False)
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    # What a checkpoint says of the device: nothing of the first one that there was.
+    place: ClassVar[dict] = {}
 
     def prepare(self):
         return make_walk(*self.arguments).moments
@@ -255,3 +252,14 @@ class _Job:
     def n_results(self):
         """Number of results per point: terminal data, and their differences for the bias."""
         return (self.arguments[0].n_terminals or 1) * (1 + self.arguments[4].bias)
+
+
+class _CudaJob(_Job):
+    """The same on the first CUDA device that a worker sees."""
+
+    place: ClassVar[dict] = {"device": "cuda"}
+
+    def prepare(self):
+        from pde.feynman_kac import _cuda
+
+        return _cuda.Walk(*self.arguments).moments

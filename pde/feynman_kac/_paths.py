@@ -9,7 +9,6 @@ import numpy as np
 from pde._histories import histories, misses
 from pde.feynman_kac import _arguments, _kernels32, _kernels64
 from pde.feynman_kac._general_paths import GeneralWalk, moments_of
-from pde.feynman_kac._shards import Block
 from pde.feynman_kac._spline_tables import VELOCITY_TOLERANCE
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VelocityTables
@@ -122,12 +121,3 @@ class Walk:
         # From data along the last axis to the first.
         values = np.moveaxis(values.reshape(*x.shape, -1), -1, 0)
         return np.ascontiguousarray(values.swapaxes(1, 2)) if self.common else values
-
-
-def follow_characteristics(problem, points, n_steps, n):
-    """f at the ends of the characteristics from points (..., 2) of a problem without noise: shape (...)."""
-    options = Options(False, False, "euler", "gaussian", "float64")
-    starts = np.mod(points.reshape(-1, 2) / problem.length, 1.0)
-    walk = Walk(problem, n_steps, n, np.zeros(2, np.uint64), options)
-    _, mean, _ = walk.moments(starts, Block(0, len(starts), 0, 1))
-    return mean[0].reshape(points.shape[:-1])

@@ -13,6 +13,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import scipy.stats
@@ -22,6 +23,8 @@ from pde import convergence, feynman_kac, problems
 from pde.feynman_kac import _cuda as fk_cuda
 from pde.feynman_kac import _cuda_device, _increments, _moments
 from pde.feynman_kac._cuda import cuda
+from pde.feynman_kac._random import DTYPES
+from pde.feynman_kac._shards import Blocks
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 
@@ -39,6 +42,10 @@ ANSWERS = np.array(
     dtype=np.uint32,
 )
 N_NORMALS = 500
+
+
+def on_cuda(problem, points, n_paths=1024, n_steps=1000, rng=0, **options):
+    return feynman_kac.estimate(problem, points, n_paths, n_steps, rng, device="cuda", **options)
 
 
 def random_points(count, length=1.0):
@@ -100,9 +107,28 @@ CASES = {
         SHARED_NOISE | {"_TABLE_BYTES": 3 * 100 * 16},
     ),
     "batches": (make_problem(), 3, {"n_paths": 22, "n_steps": 3}, {"_LAUNCH": 3 * 9, "_WIDTH": 4}),
+    "heun": (make_problem(), 3, {"n_paths": 20, "n_steps": 6, "scheme": "heun"}, {}),
+    "heun, table in shared memory": (
+        make_problem(n_layers=2), 2, {"n_paths": 4, "n_steps": 34, "scheme": "heun", "antithetic": True}, {},
+    ),
+    "heun, layers": (make_problem("bicubic", n_layers=3), 2, {"n_paths": 5, "n_steps": 6, "scheme": "heun"}, {}),
+    "heun, callable velocity": (changing(), 4, {"n_paths": 8, "n_steps": 7, "scheme": "heun"}, {}),
+    "heun, callable velocity, in chunks": (
+        changing("bicubic"), 3, {"n_paths": 6, "n_steps": 7, "scheme": "heun"}, {"_TABLE_BYTES": 3 * 144 * 16},
+    ),
+    "heun, shared noise": (
+        make_problem(), 9, {"n_paths": 4, "n_steps": 10, "scheme": "heun", "common_paths": True}, SHARED_NOISE,
+    ),
+    "two-point": (make_problem(), 3, {"n_paths": 20, "n_steps": 6, "increments": "two-point"}, {}),
+    "two-point, heun, antithetic, shared noise": (
+        make_problem(), 9,
+        {"n_paths": 4, "n_steps": 9, "increments": "two-point", "scheme": "heun", "common_paths": True,
+         "antithetic": True},
+        SHARED_NOISE,
+    ),
     "several periods in a step": (problems.constant_velocity(sigma=2.0), 3, {"n_paths": 8, "n_steps": 1}, {}),
 }  # fmt: skip
-RESULTS = [f"{name}, {dtype}" for name in CASES for dtype in fk_cuda.DTYPES]
+RESULTS = [f"{name}, {dtype}" for name in CASES for dtype in DTYPES]
 # The simulator takes half a second for each: by default the precisions take turns.
 FEW = {result for i, result in enumerate(RESULTS) if i < 2 or i % 4 in (0, 3)}
 
@@ -120,7 +146,7 @@ def arguments_of(case):
 def on_device():
     """Philox and the normals of both precisions, by a kernel."""
     philox = _cuda_device.make_philox()
-    normals = {name: _cuda_device.make_normals(np.dtype(name)) for name in fk_cuda.DTYPES}
+    normals = {name: _cuda_device.make_normals(np.dtype(name)) for name in DTYPES}
     double, single = normals["float64"], normals["float32"]
 
     @cuda.jit
@@ -150,21 +176,51 @@ def compute_all(path, wanted):
         vars(fk_cuda).update(
             {key: defaults[key] for key in defaults if key[:1] == "_" and key[1:2].isupper()} | constants
         )
-        for dtype in fk_cuda.DTYPES:
+        for dtype in DTYPES:
             if (result := f"{name}, {dtype}") in wanted:
-                e = fk_cuda.estimate_cuda(problem, points, dtype=dtype, **options)
+                e = on_cuda(problem, points, dtype=dtype, **options)
                 found[result] = np.stack([e.mean, e.stderr])
     vars(fk_cuda).update(defaults)
     problem, points, options, _ = arguments_of("bilinear")
     for index in range(2):
-        found[f"again {index}"] = fk_cuda.estimate_cuda(problem, points, **options).mean
-    found["generator"] = fk_cuda.estimate_cuda(problem, points, **options | {"rng": np.random.default_rng(8)}).mean
+        found[f"again {index}"] = on_cuda(problem, points, **options).mean
+    found["generator"] = on_cuda(problem, points, **options | {"rng": np.random.default_rng(8)}).mean
     still = make_problem(sigma=0.0)
-    found["characteristics"] = fk_cuda.estimate_cuda(still, points, n_paths=4, n_steps=5).mean
-    found["empty"] = fk_cuda.estimate_cuda(problem, np.empty((0, 2)), 4, 2).mean
+    found["characteristics"] = on_cuda(still, points, n_paths=4, n_steps=5).mean
+    found["empty"] = on_cuda(problem, np.empty((0, 2)), 4, 2).mean
     found["words"], found["normals"] = on_device()
     found["errors"] = json.dumps(failures())
+    found["shards"] = np.stack(list(in_shards(Path(path).parent)))
     np.savez(path, **found)
+
+
+def in_shards(directory):
+    """The same estimate in one piece, in three shards of this process, of two processes, and from a checkpoint."""
+    problem, points, _, _ = arguments_of("heun, callable velocity")
+    options = {"n_paths": 12, "n_steps": 3, "rng": 2, "scheme": "heun", "increments": "two-point",
+               "antithetic": True}  # fmt: skip
+    # Blocks of four paths of all points, in workers as well, which import the module anew.
+    blocks = fk_cuda.blocks_of
+
+    def small(problem, n_points, n_paths, *_):
+        return Blocks(n_points, n_paths, 3, 4)
+
+    fk_cuda.blocks_of = small
+    saved = directory / "moments.npz"
+    results = [on_cuda(problem, points, **options), on_cuda(problem, points, **options, n_shards=3)]
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        results.append(on_cuda(problem, points, **options, n_shards=3, checkpoint=saved))
+    results.append(on_cuda(problem, points, **options, checkpoint=saved))
+    try:
+        feynman_kac.estimate(problem, points, **options, checkpoint=saved)
+    except ValueError as error:
+        # The CPU does not go on with what the device began.
+        assert "another computation, with another device" in str(error) or "device=cuda" in str(error), error
+    else:
+        raise AssertionError("the CPU took a checkpoint of the device")
+    fk_cuda.blocks_of = blocks
+    for e in results:
+        yield np.stack([e.mean, e.stderr])
 
 
 def failures():
@@ -183,7 +239,7 @@ def failures():
             # A device overflows in silence; the simulator's NumPy does not.
             warnings.simplefilter("ignore", RuntimeWarning)
             try:
-                fk_cuda.estimate_cuda(problem, [0.1, 0.2], 4, 4, dtype=dtype)
+                on_cuda(problem, [0.1, 0.2], 4, 4, dtype=dtype)
             except (ValueError, FloatingPointError) as error:
                 raised[name] = f"{type(error).__name__}: {error}"
     return raised
@@ -260,6 +316,14 @@ def test_simulated_results_repeat(simulated):
     np.testing.assert_allclose(simulated["generator"], e.mean, atol=1e-11)
 
 
+def test_shards_workers_and_checkpoints_change_nothing(simulated):
+    whole, *others = simulated["shards"]
+    assert all((other == whole).all() for other in others)
+    problem, points, _, _ = arguments_of("heun, callable velocity")
+    e = feynman_kac.estimate(problem, points, 12, 3, 2, scheme="heun", increments="two-point", antithetic=True)
+    np.testing.assert_allclose(whole, np.stack([e.mean, e.stderr]), atol=1e-11)
+
+
 def test_without_diffusion_characteristics_are_followed(simulated):
     points = arguments_of("bilinear")[1]
     e = feynman_kac.estimate(make_problem(sigma=0.0), points, n_steps=5)
@@ -291,7 +355,7 @@ def test_import_of_pde_leaves_numba_cuda_alone():
 def test_without_a_device_the_error_says_what_to_install(target, reason, monkeypatch):
     monkeypatch.setattr(fk_cuda, "cuda", target)
     with pytest.raises(RuntimeError, match=rf'device="cuda" needs .*enresnet\[gpu\].*{reason}'):
-        fk_cuda.estimate_cuda(make_problem(), [0.1, 0.2], 4, 2)
+        on_cuda(make_problem(), [0.1, 0.2], 4, 2)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +365,9 @@ def test_without_a_device_the_error_says_what_to_install(target, reason, monkeyp
         ({"n_paths": 2**32}, "must be < 2\\*\\*32"),
         ({"n_steps": 2.5}, "n_steps must be an integer, got n_steps=2.5"),
         ({"n_paths": 3, "antithetic": True}, "n_paths must be even with antithetic pairs, got n_paths=3"),
+        ({"bias": True}, "bias=True needs device='cpu', got device='cuda'"),
+        ({"n_shards": 0}, "n_shards must be an integer >= 1, got n_shards=0"),
+        ({"scheme": "milstein"}, "scheme must be one of 'euler', 'heun', got scheme='milstein'"),
         ({"dtype": "float16"}, "dtype must be one of 'float64', 'float32', got dtype='float16'"),
         ({"n": 0}, "n must be an integer >= 1, got n=0"),
         ({"points": [0.1, 0.2, 0.3]}, "points must have shape \\(..., 2\\), got \\(3,\\)"),
@@ -309,12 +376,12 @@ def test_without_a_device_the_error_says_what_to_install(target, reason, monkeyp
 def test_bad_input_is_refused_at_the_door(changed, message):
     arguments = {"points": [[0.1, 0.2]], "n_paths": 4, "n_steps": 2} | changed
     with pytest.raises(ValueError, match=message):
-        fk_cuda.estimate_cuda(make_problem(), **arguments)
+        on_cuda(make_problem(), **arguments)
 
 
 def test_layers_that_do_not_divide_the_steps_are_refused():
     with pytest.raises(ValueError, match="n_steps must be a multiple of the 4 layers on device='cuda', got n_steps=13"):
-        fk_cuda.estimate_cuda(make_problem(n_layers=4), [0.1, 0.2], 4, 13)
+        on_cuda(make_problem(n_layers=4), [0.1, 0.2], 4, 13)
 
 
 def sharp(x, t):
@@ -342,17 +409,17 @@ def two_layers(rule):
 def test_callables_are_sampled_and_tabulated_as_on_the_cpu(velocity, n, monkeypatch):
     found = []
 
-    class Run:
-        def __init__(self, problem, n_steps, n, key, common, members, dtype):
-            found.append((n, fk_cuda._Velocity(problem, n_steps, n, dtype)))
+    class Walk:
+        def __init__(self, problem, n_steps, n, key, ways, layout):
+            found.append((n, fk_cuda._Velocity(problem, n_steps, n, np.dtype(ways.dtype))))
 
-        def estimate(self, starts, n_paths, bar):
-            return np.zeros(len(starts)), np.ones(len(starts))
+        def moments(self, starts, block):
+            return block.n_paths, np.zeros((1, len(starts))), np.ones((1, len(starts)))
 
     monkeypatch.setattr(fk_cuda, "_why_no_device", lambda: None)
-    monkeypatch.setattr(fk_cuda, "_Run", Run)
+    monkeypatch.setattr(fk_cuda, "Walk", Walk)
     problem = pde.ConvectionDiffusion(velocity, make_problem(n=32).terminal, sigma=0.1)
-    fk_cuda.estimate_cuda(problem, [0.1, 0.2], 4, 4, n=n)
+    on_cuda(problem, [0.1, 0.2], 4, 4, n=n)
     tables = VelocityTables(problem, n)
     steps = TimeSteps(problem, 4)
     next(iter(tables.pieces(steps)))
@@ -363,22 +430,22 @@ def test_callables_are_sampled_and_tabulated_as_on_the_cpu(velocity, n, monkeypa
 
 
 def test_what_samples_cannot_show_is_said_as_on_the_cpu(monkeypatch):
-    class Run:
+    class Walk:
         def __init__(self, *arguments):
             pass
 
-        def estimate(self, starts, n_paths, bar):
-            return np.full(len(starts), -1.0), np.full(len(starts), self.stderr)
+        def moments(self, starts, block):
+            return block.n_paths, np.full((1, len(starts)), -1.0), np.full((1, len(starts)), self.squares)
 
     monkeypatch.setattr(fk_cuda, "_why_no_device", lambda: None)
-    monkeypatch.setattr(fk_cuda, "_Run", Run)
+    monkeypatch.setattr(fk_cuda, "Walk", Walk)
     problem = make_problem(f=pde.PeriodicField(np.where(np.eye(8) > 0, 1.0, -1.0), 1.0, "bilinear"))
-    Run.stderr = 0.0
+    Walk.squares = 0.0
     with pytest.warns(RuntimeWarning, match="all 64 samples agree"):
-        fk_cuda.estimate_cuda(problem, [0.1, 0.2], 64, 4)
-    Run.stderr = np.inf
+        on_cuda(problem, [0.1, 0.2], 64, 4)
+    Walk.squares = np.inf
     with pytest.raises(FloatingPointError, match="the standard error is not finite"):
-        fk_cuda.estimate_cuda(problem, [0.1, 0.2], 64, 4)
+        on_cuda(problem, [0.1, 0.2], 64, 4)
 
 
 @pytest.mark.parametrize("shape", [(1,), (2, 3), (7, 2), (16, 1)])
@@ -411,7 +478,7 @@ def test_kernel_equals_the_cpu(result, device, monkeypatch):
     for constant, value in constants.items():
         monkeypatch.setattr(fk_cuda, constant, value)
     e = feynman_kac.estimate(problem, points, **options)
-    ours = fk_cuda.estimate_cuda(problem, points, dtype=dtype, **options)
+    ours = on_cuda(problem, points, dtype=dtype, **options)
     # As in the simulator; the device's own logarithm, sine and cosine have errors of 2**-21, thrice those of float32.
     tolerance = 1e-11 if dtype == "float64" else 4 * single_precision_tolerance(problem, options["n_steps"])
     np.testing.assert_allclose(ours.mean, e.mean, rtol=0, atol=tolerance)
@@ -427,25 +494,25 @@ def test_philox_and_normals_of_the_device(device):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", fk_cuda.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", [{}, {"common_paths": True}, {"antithetic": True}])
 def test_rough_problem_agrees_with_the_cpu_within_error_bars(dtype, options, device):
     problem, points = problems.figure4(seed=1, sigma=0.1), random_points(512)
-    ours = fk_cuda.estimate_cuda(problem, points, 4096, 200, rng=1, dtype=dtype, **options)
+    ours = on_cuda(problem, points, 4096, 200, rng=1, dtype=dtype, **options)
     cpu = feynman_kac.estimate(problem, points, 1024, 200, rng=2, **options)
     z = (ours.mean - cpu.mean) / np.hypot(ours.stderr, cpu.stderr)
     assert np.abs(z).max() < convergence.z_threshold(512, 1e-6)
     # Twice on the device: the same bits.
-    again = fk_cuda.estimate_cuda(problem, points, 4096, 200, rng=1, dtype=dtype, **options)
+    again = on_cuda(problem, points, 4096, 200, rng=1, dtype=dtype, **options)
     assert (again.mean == ours.mean).all()
     assert (again.stderr == ours.stderr).all()
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", fk_cuda.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_unbiased_on_the_device_where_euler_maruyama_is_exact_in_law(dtype, device):
     problem, points = problems.constant_velocity(sigma=0.3), random_points(1000)
-    e = fk_cuda.estimate_cuda(problem, points, 100_000, 7, rng=21, dtype=dtype)
+    e = on_cuda(problem, points, 100_000, 7, rng=21, dtype=dtype)
     z = convergence.z_scores(e.mean, e.stderr, problem.exact(points))
     assert np.abs(z).max() < convergence.z_threshold(1000, 1e-6)
     low, high = scipy.stats.chi2.isf([1 - 5e-7, 5e-7], 1000)
@@ -455,9 +522,9 @@ def test_unbiased_on_the_device_where_euler_maruyama_is_exact_in_law(dtype, devi
 @pytest.mark.gpu
 def test_table_in_shared_memory_changes_nothing(device, monkeypatch):
     problem, points = problems.figure4(seed=1, sigma=0.1), random_points(100)
-    around = fk_cuda.estimate_cuda(problem, points, 512, 100, dtype="float32")
+    around = on_cuda(problem, points, 512, 100, dtype="float32")
     monkeypatch.setattr(fk_cuda, "_STEPS_A_TABLE", 10**9)
-    cached = fk_cuda.estimate_cuda(problem, points, 512, 100, dtype="float32")
+    cached = on_cuda(problem, points, 512, 100, dtype="float32")
     # The compiler may fuse products and sums differently: rounding, 2**-24 a step, where |grad v| ~ 200 parts paths.
     assert np.abs(around.mean - cached.mean).max() < 0.1 * around.stderr.min()
 
