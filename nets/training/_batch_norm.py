@@ -10,8 +10,8 @@ and dh = r P dx,
     d/dx = -w r^2 / n (q h + P(v <g, h> + g <v, h>)),  q = <v, g> - <v, 1> <g, 1> / n - <v, h> <g, h> / n
     d/dw = r q
 
-PyTorch's formula for the second derivative returns contiguous images among channels-last ones, which makes every
-operation between them ten times as slow: on a CPU, four fifths of the time of a second derivative of ResNet-20.
+PyTorch's formula for the second derivative returns contiguous images among channels-last ones, and operations between
+the two are many times as slow: on a CPU, two thirds of the time of a second derivative of ResNet-20.
 """
 
 import inspect

@@ -67,7 +67,7 @@ class Recipe:
     grad_align : float
         Weight of GradAlign (Andriushchenko & Flammarion 2020) in the risk, against a collapse of "fast": of
         1 - cos between the gradients of the loss at an image and at a uniform random point of its ball. 0: none.
-        Theirs: 0.2. On a CPU a step takes five times as long or more.
+        Theirs: 0.2. On a CPU a step takes three and a half times as long.
     crafting_batch_norm : {"running", "batch"}
         Statistics used by batch normalisation while adversarial images are made. Not in the paper: our choice.
         Released code: those of the batch, which also update the running statistics.
