@@ -56,7 +56,7 @@ def results_directory(name=""):
     """`results` in this directory, if it has a file of this name; elsewhere the numbers that came with the package."""
     package = Path(__file__).resolve().parent
     places = (Path("results"), package / "results", package.parent / "results")
-    return next((place for place in places if (place / name).exists()), places[0])
+    return next((place for place in places if place.is_dir() and (place / name).exists()), places[0])
 
 
 def save_all(directory, writers):
@@ -90,7 +90,7 @@ def load_data(path, figure, *, remedy="run without --replot"):
     try:
         # Opened here: numpy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            data = _Arrays({key: archive[key] for key in archive.files})
+            data = _Arrays(path, remedy, {key: archive[key] for key in archive.files})
         written, digest = (str(data.pop(key, "")) for key in ("format", "digest"))
         is_whole = digest == _digest(data)
     except Exception as error:  # noqa: BLE001
@@ -100,15 +100,18 @@ def load_data(path, figure, *, remedy="run without --replot"):
         raise ValueError(f"{path} is not of this figure and format ({written or 'none'}): {remedy}")
     if not is_whole:
         raise ValueError(f"{path} is damaged (its digest differs): {remedy}")
-    data.lack = f"{path} lacks {{}}, as the arrays of another version do: {remedy}"
     return data
 
 
 class _Arrays(dict):
-    """Arrays by name; one that a figure asks for and the file lacks is a ValueError."""
+    """The arrays of a file by name; one that a figure asks for and the file lacks is a ValueError."""
+
+    def __init__(self, path, remedy, arrays):
+        super().__init__(arrays)
+        self.path, self.remedy = path, remedy
 
     def __missing__(self, key):
-        raise ValueError(self.lack.format(key))
+        raise ValueError(f"{self.path} lacks {key}, as the arrays of another version do: {self.remedy}")
 
 
 def provenance(arguments, seconds):

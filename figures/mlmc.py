@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import _enresnet
 import pde
-from figures import _io, _mlmc_plot
+from figures import _io, _mlmc_plot, _results
 from figures._cli import make_main
 from pde import feynman_kac
 from pde.feynman_kac import key_from
@@ -33,6 +33,8 @@ SIGMA, HORIZON = 0.1, 0.5
 # Points per side: splines on them differ from the smooth fields by 1e-5, far below the errors shown.
 N = 128
 RECORD = "benchmark_work_precision.json"
+NUMBERS = "requested", "error", "time"
+ROW = {"tool": _results.word, "method": _results.word} | dict.fromkeys(NUMBERS, _results.positive)
 
 
 def compute(*, quick=False, seed=0):
@@ -87,13 +89,14 @@ def _timed():
     path = _io.results_directory(RECORD) / RECORD
     try:
         record = _enresnet.read_record(path)
-        rows, commit, n_points = record["rows"], record["machine"]["commit"], record["problem"]["n_points"]
-        columns = {key: np.array([row[key] for row in rows], dtype=float) for key in ("requested", "error", "time")}
-        methods = [f"{row['tool']}: {row['method']}" for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = _results.get(record, "rows", _results.items(_results.mapping(ROW), least=1))
+        commit = _results.get(record, "machine.commit", _results.word)
+        n_points = _results.get(record, "problem.n_points", _results.count)
+    except (OSError, ValueError) as error:
         remedy = f"python benchmarks/work_precision.py --out results/{RECORD}"
         raise ValueError(f"{path.name} cannot be read ({type(error).__name__}: {error}): {remedy}") from None
-    return {f"timed_{key}": column for key, column in columns.items()} | {
+    methods = [f"{row['tool']}: {row['method']}" for row in rows]
+    return {f"timed_{key}": np.array([row[key] for row in rows], dtype=float) for key in NUMBERS} | {
         "timed_method": np.array(methods), "timed_n_points": np.array(n_points), "timed_at": np.array(commit[:9]),
     }  # fmt: skip
 

@@ -73,15 +73,17 @@ class _Backward(torch.autograd.Function):
         def total(images):
             return images.sum(over, dtype=r.dtype)
 
+        def per_channel(numbers):
+            return numbers.to(x.dtype).view(-1, *(1,) * (x.dim() - 2))
+
         def combine(constant, *terms):
             """The sum of a constant and of factors times images, each constant and factor one number per channel."""
-            shape = (-1,) + (1,) * (x.dim() - 2)
-            result = constant.to(x.dtype).view(shape)
+            result = per_channel(constant)
             for factor, images in terms:
-                result = torch.addcmul(result, factor.to(x.dtype).view(shape), images)
+                result = torch.addcmul(result, per_channel(factor), images)
             return result
 
-        centred = x - mean.to(x.dtype).view(-1, *(1,) * (x.dim() - 2))
+        centred = x - per_channel(mean)
         sum_g, along_g = total(g), total(g * centred) * r
         to_g = to_x = to_weight = None
         if v is not None:

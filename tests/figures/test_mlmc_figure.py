@@ -115,6 +115,27 @@ def test_picture_is_drawn_from_the_quick_data(data, tmp_path):
     assert (tmp_path / "mlmc.png").stat().st_size > 20_000
 
 
+def test_a_record_without_the_peers_is_drawn_and_a_file_named_results_is_no_directory(tmp_path, monkeypatch):
+    made = made_up()
+    ours = made["timed_method"] == "ours: solve_to"
+    few = {key: made[key][ours] for key in ("timed_method", "timed_requested", "timed_error", "timed_time")}
+    assert len(mlmc.plot(made | few).axes[-1].lines) == 1
+    (tmp_path / "results").touch()
+    monkeypatch.chdir(tmp_path)
+    assert common.results_directory().is_dir()
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), -1.0, "3 s", None])
+def test_a_time_that_is_none_is_refused_by_its_key(wrong, tmp_path, monkeypatch):
+    record = json.loads((Path(__file__).resolve().parents[2] / "results" / mlmc.RECORD).read_text())
+    record["rows"][2]["time"] = wrong
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / mlmc.RECORD).write_text(json.dumps(record))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"rows\[2\]\.time"):
+        mlmc._timed()
+
+
 def test_replot_of_arrays_from_before_a_panel_says_what_they_lack(tmp_path, capsys):
     arrays = made_up()
     del arrays["timed_method"]
