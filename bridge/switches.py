@@ -4,6 +4,7 @@ import contextlib
 
 from torch import nn
 
+from bridge import checks
 from bridge.residual import NoisyResidual
 
 __all__ = ["noise_from", "noise_off", "noisy_blocks"]
@@ -39,8 +40,13 @@ def noise_from(model: nn.Module, generator):
     ------
     Module
         The network.
+
+    Raises
+    ------
+    ValueError
+        If the generator is none of PyTorch's (raised by a helper).
     """
-    with _attribute(noisy_blocks(model), "generator", generator):
+    with _attribute(noisy_blocks(model), "generator", checks.generator(generator)):
         yield model
 
 

@@ -22,6 +22,7 @@ from figures._cli import make_main
 from figures._runs import comparable
 from figures._style import label, letter, network
 from nets.evaluation import interval
+from nets.proportions import binomial_stderr
 
 __all__ = ["compute", "findings", "main", "plot"]
 
@@ -153,7 +154,7 @@ def _curves(axes, epoch, accuracy, model, dashes):
 
 def _band(axes, epoch, accuracy, model, n_images):
     mean = np.mean(accuracy, axis=0)
-    stderr = np.sqrt(mean * (1 - mean) / n_images)
+    stderr = np.array([binomial_stderr(p, n_images) for p in mean])
     axes.fill_between(epoch, mean - stderr, mean + stderr, color=network(model).colour, alpha=0.15, lw=0)
 
 

@@ -44,6 +44,7 @@ from figures._results import (
     word,
 )
 from figures._style import BLACK, BLUE, GREEN, GREY, ORANGE, RED
+from nets.proportions import binomial_stderr
 
 __all__ = ["compute", "findings", "kind_of", "main", "plot", "table"]
 
@@ -117,8 +118,9 @@ def _pooled(reports, attacks):
     values = np.array([row["accuracy"] for row in rows])
     p, k = float(values.mean()), len(rows)
     if k == 1:
-        return p, rows[0]["stderr"], n, k
-    return p, math.sqrt(p * (1 - p) / n + values.var(ddof=1) / k), n, k
+        # A record of an older version has 0 for none or all of n images.
+        return p, rows[0]["stderr"] or binomial_stderr(p, n), n, k
+    return p, math.hypot(binomial_stderr(p, n), math.sqrt(values.var(ddof=1) / k)), n, k
 
 
 def _measure_left(claim, library):
@@ -126,8 +128,6 @@ def _measure_left(claim, library):
     if found is None:
         return MISSING
     p, s, n, k = found
-    # None of n images: at 95 % at most 3 / n are right.
-    s = s or 1.5 / n
     return Measured(decide_at_most(p, s, LEFT), f"{100 * p:.2f} ± {100 * s:.2f}", 100 * p, 100 * s, f"{n} × {k}")
 
 

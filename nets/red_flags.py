@@ -31,6 +31,7 @@ from nets.attacks import (
     pgd,
     resolve_draws,
 )
+from nets.proportions import binomial_stderr
 
 __all__ = ["BLACK_BOX", "NOTHING", "WHITE_BOX", "RedFlag", "check"]
 
@@ -132,13 +133,13 @@ def check(
     Notes
     -----
     "weak-iterations" and "black-box-wins" compare two accuracies p and q on n images, and are raised if the gap exceeds
-    three standard errors sqrt((p (1 - p) + q (1 - q)) / n). By chance this happens once in 740 times for independent
-    samples, and more rarely for the same images; gaps below 0.2 on 100 images are not detected. "loss-stalls" is raised
-    if the loss rises for fewer than 75 % of the images (a random direction reaches 50 %), "unbounded-attack-fails" if
-    more than 5 % of the images survive. Both consider the images that are right and have a gradient, since images
-    without a gradient have a flag of their own. The other flags compare passes up to rounding and give no false alarms
-    by chance; "batch-coupling" is left out where passes from equal seeds differ. For a model that PyTorch cannot
-    differentiate, "zero-gradients" replaces all flags that need gradients.
+    three standard errors sqrt((p (1 - p) + q (1 - q)) / n), those of 0 and 1 as in `nets.proportions`. By chance this
+    happens once in 740 times for independent samples, and more rarely for the same images; gaps below 0.2 on 100 images
+    are not detected. "loss-stalls" is raised if the loss rises for fewer than 75 % of the images (a random direction
+    reaches 50 %), "unbounded-attack-fails" if more than 5 % of the images survive. Both consider the images that are
+    right and have a gradient, since images without a gradient have a flag of their own. The other flags compare passes
+    up to rounding and give no false alarms by chance; "batch-coupling" is left out where passes from equal seeds
+    differ. For a model that PyTorch cannot differentiate, "zero-gradients" replaces all flags that need gradients.
 
     References
     ----------
@@ -345,7 +346,7 @@ def _black_box_wins(accuracies, n):
 
 
 def _above(p, q, n):
-    return p - q > N_STDERR * math.sqrt((p * (1 - p) + q * (1 - q)) / n)
+    return p - q > N_STDERR * math.hypot(binomial_stderr(p, n), binomial_stderr(q, n))
 
 
 def _unbounded(model, x, y, norm, n_eot, n_draws, generator):

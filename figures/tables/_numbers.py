@@ -24,6 +24,7 @@ from typing import NamedTuple
 from figures.tables._commands import commands
 from figures.tables._matching import is_noisy, judge
 from nets.models import build
+from nets.proportions import binomial_stderr
 from nets.published import MASK, PARAMETERS, ROWS, Row
 from nets.training import RECIPES
 
@@ -166,9 +167,10 @@ def pooled(scores):
     k, n = len(scores), scores[0].n
     p = sum(score.accuracy for score in scores) / k
     if k == 1:
-        return p, scores[0].stderr
+        # A record of an older version has 0 for none or all of n images.
+        return p, scores[0].stderr or binomial_stderr(p, n)
     s2 = sum((score.accuracy - p) ** 2 for score in scores) / (k - 1)
-    return p, math.sqrt(p * (1 - p) / n + s2 / k)
+    return p, math.hypot(binomial_stderr(p, n), math.sqrt(s2 / k))
 
 
 def _recipe(evaluations):

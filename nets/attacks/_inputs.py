@@ -12,6 +12,7 @@ import weakref
 import torch
 from torch import nn
 
+from bridge import checks
 from nets.attacks._decisions import is_noisy
 from nets.attacks._reached import changed_by_training, hidden_networks
 from nets.attacks._state import attacked
@@ -90,13 +91,14 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
     Raises
     ------
     ValueError
-        If the model is not callable, or images or labels are not as above.
+        If the model is not callable, the generator none of PyTorch's, or images or labels are not as above.
     RuntimeError
         If called inside `torch.inference_mode`, where there are no gradients.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("an attack needs gradients: leave torch.inference_mode (torch.no_grad is fine)")
     model = _callable(model)
+    checks.generator(generator)
     x, y = check_images(x, y)
     if as_images and (x.dim() != 4 or not min(x.shape[1:])):
         raise ValueError(f"x must be of shape (n_images, n_channels, height, width), got {tuple(x.shape)}")
@@ -212,6 +214,8 @@ def check_images(x, y):
         raise ValueError(f"x must be floating-point images (n_images, ...), got {tuple(x.shape)} of {x.dtype}")
     if not all(x.shape[1:]):
         raise ValueError(f"x must be images of at least one pixel, got shape {tuple(x.shape)}")
+    if x.dim() == 3 and not y.dim():
+        raise ValueError(f"x must be a batch of images, x[None] and y[None] of one, got {tuple(x.shape)}")
     if y.shape != x.shape[:1] or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise ValueError(f"y must be {len(x)} integers, one per image, got {tuple(y.shape)} of {y.dtype}")
     if y.device != x.device:

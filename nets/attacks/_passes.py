@@ -2,6 +2,8 @@
 
 import torch
 
+from bridge import checks
+
 __all__ = ["ModelError", "NoGradientError", "call", "draw_logits", "mean_logits", "single", "unmasked"]
 
 # A class that a model masks by -inf gets a logit this far below the least other one, e^-20 of its probability.
@@ -113,9 +115,12 @@ def draw_logits(model, x, n_draws=1):
 
     Raises
     ------
+    ValueError
+        If n_draws is no integer >= 1 (raised by a helper).
     FloatingPointError
         If a logit is NaN or +inf.
     """
+    n_draws = checks.integer("n_draws", n_draws, at_least=1)
     with torch.no_grad():
         # Copies: a model may return the same memory in every pass.
         logits = torch.stack([single(call(model, x)).clone() for _ in range(n_draws)])
@@ -146,7 +151,7 @@ def mean_logits(model, x, n_draws=1):
     Raises
     ------
     ValueError
-        If the model does not return logits of this shape (raised by a helper).
+        If the model does not return logits of this shape, or n_draws is no integer >= 1 (raised by a helper).
     FloatingPointError
         If a logit is NaN or infinite; -inf, by which a class is excluded, counts as a very small logit (raised by a
         helper).

@@ -56,9 +56,10 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
     Raises
     ------
     ValueError
-        If batch_norm is unknown (raised by a helper).
+        If batch_norm is unknown, or the generator none of PyTorch's (raised by a helper).
     """
     checks.one_of("batch_norm", batch_norm, BATCH_NORMS)
+    checks.generator(generator)
     with contextlib.ExitStack() as stack:
         if generator is not None:
             stack.enter_context(_seeded(generator))

@@ -63,8 +63,9 @@ def draw_shifts(n_images, *, padding=4, flip=True, generator=None):
     Raises
     ------
     ValueError
-        If padding is negative (raised by a helper).
+        If padding is negative, or the generator none of PyTorch's (raised by a helper).
     """
+    checks.generator(generator)
     padding = checks.integer("padding", padding, at_least=0)
     corners = torch.randint(0, 2 * padding + 1, (2, n_images), generator=generator)
     coins = torch.randint(0, 2, (n_images,), generator=generator)

@@ -115,7 +115,7 @@ def _protocol(setup):
         "preset": setup.preset_name,
         "robust": "right before and after the attack, repeat by repeat; images wrong in every repeat are attacked only "
         "where settings.everywhere is true, and count as wrong",
-        "stderr": "sqrt(p (1 - p) / n + spread**2 / n_repeats)",
+        "stderr": "sqrt(p (1 - p) / n + spread**2 / n_repeats); of none or all of n, (1 - 0.05**(1 / n)) / 2",
         "is_noisy": runner.is_noisy,
         "n_draws": runner.n_draws if runner.is_noisy else 1,
         "n_repeats": runner.n_repeats if runner.is_noisy else 1,

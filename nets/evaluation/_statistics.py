@@ -6,7 +6,8 @@ Each image is predicted R times, each time by the mean over draws of the noise; 
     stderr**2 = p (1 - p) / n + s**2 / R
 
 The first term is the binomial error of n random images, which includes the noise of one repeat; the second accounts for
-noise that the images of a batch share. For a deterministic model R = 1, and only the binomial term remains.
+noise that the images of a batch share. For a deterministic model R = 1, and only the binomial term remains. Where none
+or all are right, the formula would promise an error of 0: see `nets.proportions`.
 """
 
 import math
@@ -15,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.special
 import torch
+
+from nets.proportions import binomial_stderr
 
 __all__ = ["Interval", "Score", "interval", "robust", "score", "worst_case"]
 
@@ -32,7 +35,7 @@ class Score(NamedTuple):
 def score(right):
     """Return the accuracy over images and repeats, with its standard error.
 
-    stderr**2 = p (1 - p) / n + s**2 / n_repeats
+    stderr**2 = p (1 - p) / n + s**2 / n_repeats;  of none or all, the first term is `binomial_stderr`(p, n)**2
 
     Parameters
     ----------
@@ -61,8 +64,8 @@ def score(right):
     accuracies = right.double().mean(0)
     p = accuracies.mean().item()
     spread = accuracies.std().item() if n_repeats > 1 else None
-    variance = p * (1 - p) / n + (spread or 0.0) ** 2 / n_repeats
-    return Score(p, math.sqrt(variance), spread, n, n_repeats)
+    stderr = math.hypot(binomial_stderr(p, n), (spread or 0.0) / math.sqrt(n_repeats))
+    return Score(p, stderr, spread, n, n_repeats)
 
 
 def robust(natural, attacked):

@@ -11,7 +11,7 @@ from house_rules import FUNCTION, docstring_violations, own_nodes, public_names,
 
 # Inside nets a module imports from its own row and from those above it.
 NETS_LAYERS = (
-    ("models", "seeds", "published", "_geary"),
+    ("models", "seeds", "published", "proportions", "_geary"),
     ("attacks",),
     ("checkpoint", "provenance", "red_flags"),
     ("data",),

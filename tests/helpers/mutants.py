@@ -591,8 +591,8 @@ MUTANTS = [
     Mutant(
         "standard error without the spread of the repeats",
         "nets/evaluation/_statistics.py",
-        "variance = p * (1 - p) / n + (spread or 0.0) ** 2 / n_repeats",
-        "variance = p * (1 - p) / n",
+        "math.hypot(binomial_stderr(p, n), (spread or 0.0) / math.sqrt(n_repeats))",
+        "binomial_stderr(p, n)",
         "nets/evaluation/test_evaluate",
     ),
     Mutant(

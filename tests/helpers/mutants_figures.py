@@ -52,16 +52,23 @@ MUTANTS = [
     ),
     (
         "none of n images: 3 / n for 1.5 / n",
-        "figures/verdict.py",
-        "s = s or 1.5 / n",
-        "s = s or 3 / n",
+        "nets/proportions.py",
+        "math.log1p(-CONFIDENCE) / n) / 2",
+        "math.log1p(-CONFIDENCE) / n)",
         "figures/test_verdict::test_none_of_n_images_is_not_taken_for_none_at_all",
+    ),
+    (
+        "images that are all alike have no error",
+        "nets/evaluation/_paired.py",
+        "binomial_stderr(0.0, n) ** 2 if agree else",
+        "0.0 if agree else",
+        "nets/evaluation/test_compare::test_equal_answers_differ_by_zero_within_what_so_many_images_can_show",
     ),
     (
         "spread of seeds not divided by their number",
         "figures/verdict.py",
-        "values.var(ddof=1) / k), n, k",
-        "values.var(ddof=1)), n, k",
+        "values.var(ddof=1) / k)), n, k",
+        "values.var(ddof=1))), n, k",
         "figures/test_figure_values::test_pooled_accuracy_has_the_error_of_images_and_of_seeds",
     ),
     (
@@ -326,8 +333,8 @@ MUTANTS = [
     (
         "spread of the seeds not divided in the tables",
         "figures/tables/_numbers.py",
-        "+ s2 / k)",
-        "+ s2)",
+        "math.sqrt(s2 / k))",
+        "math.sqrt(s2))",
         "figures/test_paper_tables::test_several_networks_are_averaged_with_an_error_for_images_and_seeds",
     ),
     (

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from bridge import noise_off
-from nets.attacks import NoisyModelWarning, cw, cw_as_released, fgsm, ifgsm, pgd
+from nets.attacks import NoisyModelWarning, cw, cw_as_released, fgsm, ifgsm, mean_logits, pgd
 from nets.attacks._balls import make_ball
 from nets.attacks._objective import Objective
 from nets.attacks._state import attacked
@@ -520,11 +520,25 @@ def test_a_bad_option_is_refused(options, message):
         (lambda x, y: (x, y[:1]), "y must be 2 integers, one per image, got"),
         (lambda x, y: (x, y.double()), "y must be 2 integers, one per image, got"),
         (lambda x, y: (x, y[:, None]), "y must be 2 integers, one per image, got"),
+        (lambda x, y: (x[0], y[0]), r"x must be a batch of images, x\[None\] and y\[None\] of one, got \(1, 8, 8\)"),
     ],
 )
 def test_bad_images_and_labels_are_refused(attack, change, message):
     with pytest.raises(ValueError, match=message):
         attack(trained(), *change(*images(2, seed=31)))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("generator", [3, np.random.default_rng(0)])
+def test_a_seed_is_no_generator(attack, generator):
+    with pytest.raises(ValueError, match=r"generator must be a torch\.Generator or None, got .*: for a seed"):
+        attack(trained(), *images(2, seed=31), generator=generator)
+
+
+@pytest.mark.parametrize("n_draws", [0, 1.5])
+def test_logits_are_those_of_one_draw_or_more(n_draws):
+    with pytest.raises(ValueError, match="n_draws must be an integer"):
+        mean_logits(trained(), images(2, seed=31)[0], n_draws)
 
 
 @pytest.mark.parametrize("label", [-1, 6])

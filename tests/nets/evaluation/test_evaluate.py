@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 torch = pytest.importorskip("torch")
 
@@ -58,6 +59,19 @@ def test_the_standard_error_of_one_repeat_is_the_binomial_one():
     assert result.stderr == pytest.approx(math.sqrt(p * (1 - p) / 300), rel=1e-14)
     assert result.spread is None
     assert (result.n, result.n_repeats) == (300, 1)
+
+
+@pytest.mark.parametrize("n", [1, 2, 20, 1000])
+@pytest.mark.parametrize("right", [False, True])
+def test_none_or_all_of_n_images_have_an_error_whose_double_is_the_exact_limit(n, right):
+    result = score(torch.full((n, 3), right))
+    # Clopper and Pearson's one-sided interval at 95 % of another implementation.
+    limits = scipy.stats.binomtest(n * right, n, alternative="greater" if right else "less").proportion_ci(0.95)
+    limit = 1 - limits.low if right else limits.high
+    assert 2 * result.stderr == pytest.approx(limit, rel=1e-8)
+    assert (result.accuracy, result.spread) == (right, 0.0)
+    # Of a share of that limit, n images show none in one of twenty samples. (scipy's limit is good to 1e-10.)
+    assert (1 - 2 * result.stderr) ** n == pytest.approx(0.05, rel=1e-12)
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.15])
@@ -202,7 +216,8 @@ def test_the_constant_and_the_perfect_model_are_scored_exactly(model, accuracy, 
     outcomes, rows = rows_of(e, [*BOUNDED, "cw-as-released", "autoattack"], 40, False, **SMALL)
     for row in rows.values():
         assert row["accuracy"] == row["one_draw"]["accuracy"] == accuracy
-        assert row["stderr"] == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / 40), rel=1e-14)
+        # The constant model is right in one class of ten; of the perfect one, two errors are the exact limit.
+        assert row["stderr"] == pytest.approx(math.sqrt(0.09 / 40) if accuracy == 0.1 else (1 - 0.05 ** (1 / 40)) / 2)
         assert row["n"] == 40
     (worst,) = worst_rows(outcomes[1:], outcomes[0], 8 / 255)
     assert worst["accuracy"] == accuracy

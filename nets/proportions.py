@@ -1,0 +1,25 @@
+"""The standard error of a proportion: the share of n images that are right, or that tell two networks apart.
+
+    stderr = sqrt(p (1 - p) / n)             0 < p < 1
+    stderr = (1 - 0.05**(1 / n)) / 2         p = 0 or 1: about 1.5 / n                     (Clopper & Pearson 1934)
+
+None or all of n images do not show that every image is like them. The share of the others may be q as long as n images
+show none of them with a probability of 5 %, (1 - q)**n = 0.05, and the second line is q / 2.
+"""
+
+import math
+
+__all__ = ["binomial_stderr"]
+
+# Of none or all of n, two standard errors reach the exact limit at this confidence.
+CONFIDENCE = 0.95
+
+
+def binomial_stderr(p, n):
+    """Return the standard error of a proportion p in [0, 1] of n >= 1 independent images.
+
+    >>> binomial_stderr(0.5, 4), round(binomial_stderr(0.0, 300), 4)
+    (0.25, 0.005)
+    """
+    variance = p * (1 - p) / n
+    return math.sqrt(variance) if variance > 0 else -math.expm1(math.log1p(-CONFIDENCE) / n) / 2
