@@ -19,7 +19,8 @@ class FeynmanKacMean(nn.Module):
     mean = sum_k w_k m_k,  m_k = (1 / n_draws) sum_j logits_kj,  sum_k w_k = 1                    (paper: section 5)
     stderr**2 = sum_k w_k**2 s_k**2 / n_draws,  s_k**2 the variance of logits_kj over the draws j
 
-    The standard error is that of the noise: members differ by their parameters as well, which is not an error.
+    The standard error is that of the noise: members differ by their parameters as well, which is not an error. It is 0
+    where all draws agree, though an outcome that none of them hit may have a probability of 3 / n_draws (at 95 %).
 
     Parameters
     ----------

@@ -192,5 +192,7 @@ class _ThroughNumPy(torch.autograd.Function):
 
 
 def _check_points(points):
+    if not isinstance(points, torch.Tensor):
+        raise ValueError(f"points must be a Tensor, got {type(points).__name__}: use torch.as_tensor")
     if points.dim() == 0 or points.shape[-1] != 2:
         raise ValueError(f"points must have shape (..., 2), got {tuple(points.shape)}")

@@ -86,6 +86,8 @@ def test_field_follows_precision_and_copies(interpolation):
 def test_points_and_fields_of_another_kind_are_refused():
     problem = rough("bilinear")
     for module in (network_from_velocity(problem, 2), network_from_velocity(problems.doob(), 2)):
+        with pytest.raises(ValueError, match="points must be a Tensor, got ndarray: use"):
+            module(np.zeros((4, 2)))
         with pytest.raises(ValueError, match=r"points must have shape \(..., 2\), got \(4, 3\)"):
             module(torch.zeros(4, 3))
     with pytest.raises(ValueError, match="field must be a PeriodicField, got ndarray"):
