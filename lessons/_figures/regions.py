@@ -10,6 +10,7 @@ import bridge
 import nets
 from lessons._drawing import BLUE, GREY, RED, new_figure
 from lessons._planar import noise_scaled
+from nets.proportions import paired_stderr
 
 __all__ = [
     "accuracy",
@@ -36,7 +37,7 @@ def is_right(model, x, y, n_draws, seed=0):
 def paired_difference(first, second):
     """(mean, standard error) of first - second, paired on the same inputs."""
     difference = first - second
-    return float(difference.mean()), float(difference.std()) / len(difference) ** 0.5
+    return float(difference.mean()), paired_stderr(difference)
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@
 c_ik is the share of the repeats in which network k is right on image i, before and after the attack. s is the standard
 deviation of the accuracies over the seeds, K the number of networks. With one network there is no such term: the error
 is then that of these networks, not of their trainings. The difficulty of an image cancels in d_i, so the error is
-smaller than that of two evaluations on different images. Where all d_i are equal, their variance says nothing: of the
-images that differ from these n there may be a share as in `nets.proportions`, whose square then takes its place.
+smaller than that of two evaluations on different images. Where all d_i are equal, their variance says nothing, and
+`nets.proportions` has what takes its place.
 """
 
 import math
@@ -19,13 +19,11 @@ import torch
 from nets.evaluation._rows import worst_rights
 from nets.evaluation._setup import Options, exact, prepare
 from nets.evaluation._statistics import robust
-from nets.proportions import binomial_stderr
+from nets.proportions import paired_stderr
 from nets.training import Recipe
 
 __all__ = ["Difference", "compare", "paired"]
 
-# Means of a few shares of 1 are equal within this.
-ROUNDING = 1e-12
 # Attacks on deterministic and on noisy networks that are compared: the paper's, and those averaged over 20 draws.
 PAIRS = (
     ("natural", "natural"),
@@ -63,9 +61,7 @@ def paired(first, second):
             f"got {tuple(first.shape)} and {tuple(second.shape)}"
         )
     difference, n = second.mean(0) - first.mean(0), first.shape[1]
-    # None of n images told otherwise: at 95 % a share of 3 / n may.
-    agree = (difference.amax() - difference.amin()).item() <= ROUNDING
-    variance = binomial_stderr(0.0, n) ** 2 if agree else difference.var().item() / n
+    variance = paired_stderr(difference) ** 2
     for shares in (first, second):
         if len(shares) > 1:
             variance += shares.mean(1).var().item() / len(shares)

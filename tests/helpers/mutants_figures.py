@@ -59,9 +59,9 @@ MUTANTS = [
     ),
     (
         "images that are all alike have no error",
-        "nets/evaluation/_paired.py",
-        "binomial_stderr(0.0, n) ** 2 if agree else",
-        "0.0 if agree else",
+        "nets/proportions.py",
+        "return binomial_stderr(0.0, n)",
+        "return 0.0",
         "nets/evaluation/test_compare::test_equal_answers_differ_by_zero_within_what_so_many_images_can_show",
     ),
     (
