@@ -35,7 +35,7 @@ class Score(NamedTuple):
 def score(right):
     """Return the accuracy over images and repeats, with its standard error.
 
-    stderr**2 = p (1 - p) / n + s**2 / n_repeats;  of none or all, the first term is `binomial_stderr`(p, n)**2
+    stderr**2 = p (1 - p) / n + s**2 / n_repeats              (p = 0 or 1: see `nets.proportions.binomial_stderr`)
 
     Parameters
     ----------
