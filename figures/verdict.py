@@ -44,7 +44,7 @@ from figures._results import (
     word,
 )
 from figures._style import BLACK, BLUE, GREEN, GREY, ORANGE, RED
-from nets.proportions import binomial_stderr
+from nets.proportions import pooled
 
 __all__ = ["compute", "findings", "kind_of", "main", "plot", "table"]
 
@@ -115,12 +115,8 @@ def _pooled(reports, attacks):
     # Of worst cases, those of the most attacks.
     _, n = best = max((_n_attacks(row["name"]), row["n"]) for row in rows)
     rows = [row for row in rows if (_n_attacks(row["name"]), row["n"]) == best]
-    values = np.array([row["accuracy"] for row in rows])
-    p, k = float(values.mean()), len(rows)
-    if k == 1:
-        # A record of an older version has 0 for none or all of n images.
-        return p, rows[0]["stderr"] or binomial_stderr(p, n), n, k
-    return p, math.hypot(binomial_stderr(p, n), math.sqrt(values.var(ddof=1) / k)), n, k
+    p, stderr = pooled([row["accuracy"] for row in rows], [row["stderr"] for row in rows], n)
+    return p, stderr, n, len(rows)
 
 
 def _measure_left(claim, library):

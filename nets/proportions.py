@@ -9,8 +9,9 @@ differences of which all n are equal: a share q of all images may have others, l
 """
 
 import math
+import statistics
 
-__all__ = ["binomial_stderr", "paired_stderr"]
+__all__ = ["binomial_stderr", "paired_stderr", "pooled"]
 
 # Of none or all of n, two standard errors reach the exact limit at this confidence.
 CONFIDENCE = 0.95
@@ -39,3 +40,19 @@ def paired_stderr(differences):
     if (differences.amax() - differences.amin()).item() <= ROUNDING:
         return binomial_stderr(0.0, n)
     return math.sqrt(differences.var().item() / n)
+
+
+def pooled(accuracies, stderrs, n):
+    """Return the mean accuracy of K >= 1 networks on the same n images, and its standard error.
+
+    stderr**2 = p (1 - p) / n + s**2 / K, s**2 the variance of the K accuracies; of one network, its own.
+
+    >>> accuracy, stderr = pooled([0.4, 0.6], [0.049, 0.049], 100)
+    >>> accuracy, round(stderr**2, 6)  # 0.5 * 0.5 / 100 + 0.02 / 2
+    (0.5, 0.0125)
+    """
+    p, k = sum(accuracies) / len(accuracies), len(accuracies)
+    if k == 1:
+        # A record of an older version has 0 for none or all of n images.
+        return p, stderrs[0] or binomial_stderr(p, n)
+    return p, math.hypot(binomial_stderr(p, n), math.sqrt(statistics.variance(accuracies) / k))

@@ -17,14 +17,13 @@ there is none, and the standard error is that of images and draws alone.
 """
 
 import json
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from figures.tables._commands import commands
 from figures.tables._matching import is_noisy, judge
+from nets import proportions
 from nets.models import build
-from nets.proportions import binomial_stderr
 from nets.published import MASK, PARAMETERS, ROWS, Row
 from nets.training import RECIPES
 
@@ -164,13 +163,7 @@ def pooled(scores):
     >>> accuracy, round(stderr**2, 6)  # 0.5 * 0.5 / 100 + 0.02 / 2
     (0.5, 0.0125)
     """
-    k, n = len(scores), scores[0].n
-    p = sum(score.accuracy for score in scores) / k
-    if k == 1:
-        # A record of an older version has 0 for none or all of n images.
-        return p, scores[0].stderr or binomial_stderr(p, n)
-    s2 = sum((score.accuracy - p) ** 2 for score in scores) / (k - 1)
-    return p, math.hypot(binomial_stderr(p, n), math.sqrt(s2 / k))
+    return proportions.pooled([score.accuracy for score in scores], [score.stderr for score in scores], scores[0].n)
 
 
 def _recipe(evaluations):

@@ -66,9 +66,9 @@ MUTANTS = [
     ),
     (
         "spread of seeds not divided by their number",
-        "figures/verdict.py",
-        "values.var(ddof=1) / k)), n, k",
-        "values.var(ddof=1))), n, k",
+        "nets/proportions.py",
+        "statistics.variance(accuracies) / k",
+        "statistics.variance(accuracies)",
         "figures/test_figure_values::test_pooled_accuracy_has_the_error_of_images_and_of_seeds",
     ),
     (
@@ -332,9 +332,9 @@ MUTANTS = [
     ),
     (
         "spread of the seeds not divided in the tables",
-        "figures/tables/_numbers.py",
-        "math.sqrt(s2 / k))",
-        "math.sqrt(s2))",
+        "nets/proportions.py",
+        "statistics.variance(accuracies) / k",
+        "statistics.variance(accuracies)",
         "figures/test_paper_tables::test_several_networks_are_averaged_with_an_error_for_images_and_seeds",
     ),
     (
