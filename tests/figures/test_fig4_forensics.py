@@ -79,3 +79,14 @@ def test_a_reading_with_the_published_numbers_is_compatible_and_another_is_not()
     assert "blows up" in text
     assert text.count("**yes**") == len(forensics.READINGS) - 3
     forensics.plot(data)
+
+
+def test_nearly_constant_fields_are_refused_however_their_means_scatter():
+    low, high = np.array(list(forensics.PUBLISHED_RANGES.values())).T
+    data = made_up(low, high, np.array(forensics.PUBLISHED_LENGTHS))
+    # Panel (c) of the first reading: its fields span 0.01, about means that scatter as far as the published range.
+    data["low"][0, :, 2] = (-0.13, 0.0, 0.14)
+    data["high"][0, :, 2] = data["low"][0, :, 2] + 0.01
+    first, second = forensics.findings(data)["readings"][:2]
+    assert first["panels"][2]["tests"] == {"low": True, "high": True, "span": False, "length": True}
+    assert (first["compatible"], second["compatible"]) == (False, True)
