@@ -15,6 +15,8 @@ DATA_SETS = {"cifar10": (10, [3, 32, 32], 50000, 10000), "cifar100": (100, [3, 3
 LOSSLESS = ("raw", "PNG")
 # One step of a greater size for ten: a cheaper kind of the same training.
 STAND_INS = {"natural": ("natural",), "pgd": ("pgd", "fast")}
+# Of a training that ended early, the share of its epochs from which it may stand in.
+LEAST_DONE = 3 / 4
 
 
 class Verdict(NamedTuple):
@@ -59,14 +61,16 @@ def judge(evaluation, wanted, library):
     verdict = _judge_members(evaluation, wanted, library) if wanted.members else _judge_recipe(recipe, wanted)
     if verdict.kind in ("other", "refused"):
         return verdict
-    n_done = evaluation.run["epochs_done"]
-    if n_done is not None and n_done < recipe["epochs"]:
-        return Verdict("refused", (f"its training is not finished, {n_done} epochs of {recipe['epochs']}",))
+    n_done, n_epochs = evaluation.run["epochs_done"], recipe["epochs"]
+    if n_done is not None and n_done < LEAST_DONE * n_epochs:
+        return Verdict("refused", (f"its training is not finished, {n_done} epochs of {n_epochs}",))
     if data["digest"] != data["trained_on"]:
         return Verdict("refused", ("it was trained on other images",))
     remarks = verdict.remarks
     if n_done is None and not wanted.members:
         remarks += ("no record that its training was finished",)
+    elif n_done is not None and n_done < n_epochs:
+        remarks += ("its training ended before the last epoch",)
     if data["encoding"] not in LOSSLESS:
         remarks += (f"{data['encoding']} images",)
     verdict = Verdict("stand-in" if remarks else "own", remarks)

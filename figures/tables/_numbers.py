@@ -167,8 +167,17 @@ def pooled(scores):
 
 
 def _recipe(evaluations):
-    names = ", ".join(sorted({evaluation.run["name"] for evaluation in evaluations}))
-    recipe = evaluations[0].recipe
-    return (
-        f"{names}: mean of members" if recipe["members"] else f"{names}: {recipe['method']}, {recipe['epochs']} epochs"
-    )
+    names, plan = ", ".join(sorted({e.run["name"] for e in evaluations})), evaluations[0].recipe
+    if plan["members"]:
+        return f"{names}: mean of members"
+    done = sorted({e.run["epochs_done"] or plan["epochs"] for e in evaluations})
+    cut = "" if done == [plan["epochs"]] else " and ".join(map(str, done)) + " of "
+    return f"{names}: {_method(plan)}, {cut}{plan['epochs']} epochs"
+
+
+def _method(plan):
+    if plan["method"] != "fast":
+        return plan["method"]
+    # Records of one step have no number of them; one without a projection is de Jorge et al. 2022.
+    n = plan.get("fast_n_iter", 1)
+    return f"{n} step{'s' * (n > 1)}" if plan.get("fast_projection", True) else "N-FGSM"

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 import _enresnet
-from nets import red_flags, seeds
+from nets import red_flags, seeds, zoo
 from nets.evaluation._report import gradient_mask, notes
 from nets.evaluation._rows import accuracies_for_flags, differing_flags, make_row, worst_rows
 from nets.evaluation._setup import Options, exact, prepare
@@ -56,7 +56,7 @@ def evaluate(run, options=None, *, progress=True):
         rows = [make_row(o, runner.natural(o.attack), paper) for o in outcomes]
         rows += worst_rows(outcomes[1:], outcomes[0], setup.eps)
         flags = _red_flags(setup, outcomes)
-    mask, n_epochs = gradient_mask(rows, record), epochs_done(run)
+    mask, n_epochs = gradient_mask(rows, record), _epochs_done(run)
     return {
         "run": _run(run, setup, n_epochs),
         "oracle": _oracle(setup),
@@ -74,6 +74,10 @@ def evaluate(run, options=None, *, progress=True):
         "seconds": round(time.perf_counter() - began, 2),
         "seconds_of_attacks": round(sum(outcome.seconds for outcome in outcomes), 2),
     }
+
+
+def _epochs_done(run):
+    return len(zoo.card(run)["history"]) if zoo.of_the_zoo(run) else epochs_done(run)
 
 
 def _run(run, setup, n_epochs):

@@ -278,12 +278,12 @@ def test_a_stand_in_is_marked_and_only_shown_where_there_is_nothing_better(folde
     folder(report("cpu/en1_resnet20", weights="s", accuracies={"fgsm": 0.3}, data="images.tar", encoding="JPEG"))
     line = cell("table2", "en1_resnet20", "fgsm")
     assert (line.kind, line.ours) == ("stand-in", pytest.approx(30))
-    assert (line.recipe, line.data) == (f"cpu/en1_resnet20: fast, {N_CPU_EPOCHS} epochs", "images.tar (JPEG)")
+    assert (line.recipe, line.data) == (f"cpu/en1_resnet20: 2 steps, {N_CPU_EPOCHS} epochs", "images.tar (JPEG)")
     assert {f"epochs={N_CPU_EPOCHS} (here 200)", "method=fast (here pgd)", "JPEG images"} <= set(line.remarks)
     assert "python -m nets.train table2/en1_resnet20 --resume" in line.command
     (document,) = tables.documents(["table2"], read(Path("results"), Path("runs")), Places())
     text = _tables_text.markdown(document)
-    assert f"stand-in, cpu/en1\\_resnet20: fast, {N_CPU_EPOCHS} epochs; images.tar (JPEG)" in text
+    assert f"stand-in, cpu/en1\\_resnet20: 2 steps, {N_CPU_EPOCHS} epochs; images.tar (JPEG)" in text
     assert "python -m nets.train table2/en1_resnet20 --resume" in text
     # Not even averaged with the row's own.
     folder(report(weights="w", accuracies={"fgsm": 0.5}))
@@ -384,13 +384,26 @@ def test_the_same_training_fills_every_row_that_asks_for_it(folder):
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"done": 150}, "not finished, 150 epochs of 200"), ({"trained_on": "e"}, "trained on other images")],
+    [({"done": 149}, "not finished, 149 epochs of 200"), ({"trained_on": "e"}, "trained on other images")],
 )
 def test_what_is_not_sound_is_left_out_and_said_so(folder, changes, why):
     folder(report(**changes))
     lines, _, left_out = made("table2", Path())
     assert cell("table2", "en1_resnet20", "fgsm", lines).kind == "missing"
     assert len(left_out) == 1 and why in left_out[0] and "results/0.json" in left_out[0]
+
+
+def test_networks_whose_training_ended_early_stand_in_together_with_their_epochs(folder):
+    # Two trainings by N-FGSM, as the records of older runs have them, without the number of steps.
+    plan = {"method": "fast", "fast_start": 2.0, "fast_step": 1.0, "fast_projection": False}
+    made_up = [report(weights=str(n), done=n, **plan) for n in (150, 199)]
+    for each in made_up:
+        del each["run"]["recipe"]["fast_n_iter"]
+    folder(*made_up)
+    line = cell("table2", "en1_resnet20", "ifgsm20")
+    assert (line.kind, line.n) == ("stand-in", "1000 × 2")
+    assert line.recipe == "table2/en1_resnet20: N-FGSM, 150 and 199 of 200 epochs"
+    assert line.remarks[-1] == "its training ended before the last epoch"
 
 
 def test_naturally_trained_networks_fill_the_check_for_masked_gradients(folder):

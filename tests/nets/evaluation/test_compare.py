@@ -210,6 +210,7 @@ def test_networks_of_the_zoo_are_compared_on_images_of_the_users_own(tmp_path, m
     report = json.loads((tmp_path / "report.json").read_text())
     assert [row["accuracy"] for row in report["rows"][:2]] == [row["first"] for row in rows[:2]]
     assert (report["run"]["path"], report["run"]["name"]) == (names[0], "cpu/resnet20")
+    assert report["run"]["epochs_done"] == len(zoo.card(names[0])["history"]) == 30
     assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model-*.safetensors")}
     with pytest.raises(ValueError, match=r"data must be given for zoo:cifar10/resnet20-seed0.*--data PATH"):
         comparison.compare(names[:1], names[1:], Options(), progress=False)
