@@ -5,6 +5,7 @@
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,8 @@ PACKAGES = sorted(name for name in ALLOWED_IMPORTS if (ROOT / name / "__init__.p
 
 HOUSE = House(read_modules(ROOT, [*PACKAGES, "benchmarks"]))
 TEXTS = {".json", ".md", ".csv", ".cff", ".txt", ".cfg", ".toml", ".py", ".html", ".yml", ".ipynb"}
+RECORDED = re.compile(r'"commit": "([0-9a-f]{7,40})(?:-dirty)?"')
+NEIGHBOURS = re.compile(r"^\| `([0-9a-f]{7})` \| `([0-9a-f]{7})` \|", re.MULTILINE)
 
 
 def run_python(*arguments, python_path=""):
@@ -118,7 +121,7 @@ def test_modules_name_what_is_public():
 
 
 def test_no_file_holds_a_path_of_the_machine_that_made_it():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    listed = git("ls-files", "-z")
     names = [name for name in listed.split("\0") if name] or [
         path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if not {"out", "runs"} & set(path.parts)
     ]
@@ -129,6 +132,25 @@ def test_no_file_holds_a_path_of_the_machine_that_made_it():
         for violation in machine_paths(name, (ROOT / name).read_text(encoding="utf-8"))
     ]
     assert not violations, report(violations)
+
+
+def test_commits_of_records_are_in_the_history_or_named_with_their_neighbours():
+    shallow = git("rev-parse", "--is-shallow-repository").strip()
+    if shallow != "false":
+        pytest.skip("no complete history here")
+    records = [*ROOT.glob("results/**/*.json"), *ROOT.glob("nets/zoo/*/*.json")]
+    recorded = {commit for path in records for commit in RECORDED.findall(path.read_text(encoding="utf-8"))}
+    neighbours = dict(NEIGHBOURS.findall((ROOT / "results" / "README.md").read_text(encoding="utf-8")))
+    assert len(recorded) > 5 and neighbours
+    for commit in recorded | set(neighbours.values()):
+        known = neighbours.get(commit[:7], commit)
+        assert git("cat-file", "-t", known) == "commit\n", f"{commit} is not in the history; name it in results/README.md"
+    unused = set(neighbours) - {commit[:7] for commit in recorded}
+    assert not unused, f"results/README.md names {unused}, which no record has"
+
+
+def git(*words):
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.mark.parametrize(
