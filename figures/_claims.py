@@ -1,4 +1,4 @@
-"""The claims of the paper that numbers can decide, and the rule of the decision, written before any number was read.
+"""The claims of the paper that numbers can decide, and the rules of the decision.
 
 A claim on accuracies is a gain g = second - first, measured on the same images with the paired standard error s of
 `nets.compare`; p is the paper's gain, from its tables. If p < 0, the signs of g and p are changed first.
@@ -7,15 +7,21 @@ A claim on accuracies is a gain g = second - first, measured on the same images 
     holds in part      g > 2 s, but the paper's gain is not within two standard errors
     does not hold      g <= 2 s, and the paper's gain is excluded: p > g + 2 s
     not reached        too few images or seeds to exclude either, one network on a side, whose error leaves out the
-                       training (added after the first numbers), or nothing was measured
-
-If a pair has several comparisons, the one with the most networks counts, then the one on the most images, then the one
-by the most attacks; of worst cases, before that, the one of the most attacks. Of the attacks of a claim, the one on the
-most images counts, then the first; this sentence was added when comparisons came to have several of them.
+                       training (2), or nothing was measured
 
 A claim without a printed number only has a direction: it holds if g > 2 s, does not hold if g < -2 s, else not reached.
 A claim that something is at most c holds if x + 2 s <= c, does not hold if x - 2 s > c, else not reached. A claim that
 a bound or a principle is satisfied holds if it is satisfied in every case measured.
+
+If a pair has several comparisons, the one with the most networks counts, then the one on the most images, then the one
+by the most attacks; of worst cases, before that, the one of the most attacks. Of the attacks of a claim, the one on the
+most images counts, then the first (3).
+
+All this was written before any number was read, but for four additions: (1) the rows of the controls, before those were
+run; (2) that one network on a side decides nothing, when the Laplace network would have read "does not hold"; (3) the
+last sentence, when comparisons came to have several attacks of a claim; (4) of the weights' numbers, whose errors are
+of two or three seeds, 2 s is the reach of an interval of 95 % of Student's distribution with Welch's degrees of
+freedom: it turned two rows into "not reached".
 """
 
 from typing import NamedTuple
@@ -108,7 +114,7 @@ CLAIMS = (
          AVERAGED, _gain("ifgsm20", "en2_resnet20", "en2_resnet20", "table2", "section4.4"), "section 4.4"),
     Gain("It is the noise, not the ensemble", f"{EN2} − {MUTE}, worst case of all attacks", "en2_resnet20, no noise",
          "en2_resnet20", ("worst case",), None, "beyond the paper"),
-    # Controls beyond the paper: is the noise alone enough, without training with it?
+    # Controls beyond the paper (1): is the noise alone enough, without training with it?
     Gain("Noise at evaluation alone is enough", f"{PLAIN} with En1's noise − {PLAIN}, natural images", "resnet20",
          "resnet20, noise in blocks", ("natural",), None, "beyond the paper"),
     Gain("Noise at evaluation alone is enough", f"{PLAIN} with En1's noise − {PLAIN}, IFGSM²⁰", "resnet20",

@@ -263,7 +263,7 @@ def _panel(axes, data, key):
 
 
 def _label(name, n):
-    return f"{name}, {int(n)} network{'s' * (int(n) > 1)}"
+    return f"{name}, {int(n)} member{'s' * (int(n) > 1)}"
 
 
 def _by_stage(axes, data, x, y, **style):

@@ -173,7 +173,7 @@ def _check_by_paths(problem, spectral, n_side, n_steps, seed, dtype, bar):
 
 
 def _gradient(u):
-    """Largest slope of u between neighbouring grid points."""
+    """Largest length of the gradient of the bilinear field through the values of u on the grid."""
     return pde.PeriodicField(u, interpolation="bilinear").jacobian_sup_norm()
 
 
@@ -300,7 +300,7 @@ def plot_evidence(data):
         sigma[sigma > 0], data["sweep_low"][sigma > 0], data["sweep_high"][sigma > 0], color=BLUE, alpha=0.2
     )
     extent.set(ylabel="min u and max u (unit of $f$)", ylim=(-1.1, 1.1))
-    slope.set(ylabel="sup |∇u| between grid points (1 / length)", yscale="log")
+    slope.set(ylabel="max |∇u| of the bilinear field (1 / length)", yscale="log")
     low, high = slope.get_ylim()
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= tick <= high]
     slope.set_yticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -16,6 +16,7 @@ import math
 
 import matplotlib
 import numpy as np
+import scipy.stats
 from matplotlib.figure import Figure
 
 from figures import _runs, _weights
@@ -90,12 +91,21 @@ def findings(data):
 
 
 def _difference(means, name):
-    """Mean of this network less that of the adversarially trained ResNet-20, seeds of both independent."""
+    """Mean of this network less that of the adversarially trained ResNet-20, seeds of both independent.
+
+    The interval of 95 % is mean ± reach, of Student's distribution with Welch's degrees of freedom.
+    """
     ours, other = means[name], means["adversarial"]
     if name == "adversarial":
         return None
-    known = None not in (ours.stderr, other.stderr)
-    return {"mean": ours.mean - other.mean, "stderr": math.hypot(ours.stderr, other.stderr) if known else None}
+    found = {"mean": ours.mean - other.mean, "stderr": None, "reach": None}
+    if None in (ours.stderr, other.stderr):
+        return found
+    stderr = math.hypot(ours.stderr, other.stderr)
+    parts = sum(one.stderr**4 / (one.n - 1) for one in (ours, other))
+    # Weights that are all alike have no error, and no degrees of freedom.
+    reach = float(scipy.stats.t.isf(0.025, stderr**4 / parts)) * stderr if parts else 0.0
+    return found | {"stderr": stderr, "reach": reach}
 
 
 def _profile(rows):

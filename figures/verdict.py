@@ -1,7 +1,8 @@
-"""The verdict: which claims of the paper hold, by the numbers in results/ and a rule that was fixed before them.
+"""The verdict: which claims of the paper hold, by the numbers in results/ and the rules of figures/_claims.py.
 
 A row per claim: what the paper prints, what was measured here with its standard error and number of images and seeds,
-and "holds", "holds in part", "does not hold" or "not reached". figures/_claims.py has the claims and the rule.
+and "holds", "holds in part", "does not hold" or "not reached". figures/_claims.py says what of the rules was fixed
+before the numbers were read, and what was added.
 
 Read are the comparisons of `nets.compare` (results/*.json with "runs" and "rows"), whose differences are paired image
 by image; where there is none, the evaluations of `nets.evaluate`, whose difference is then one of independent
@@ -142,12 +143,14 @@ def _difference(network, key, sign=1, *, percent=True, published=None):
             return MISSING
         place = f"networks.{network}.difference.{key}"
         gain, factor = sign * get(record, f"{place}.mean", number), 100 if percent else 1
-        stderr = get(record, f"{place}.stderr", optional(nonnegative))
-        n = f"{get(record, f'networks.{network}.{key}.n', count)} seeds"
-        if stderr is None:
-            return Measured(NOT_REACHED, f"{factor * gain:+.2f}", factor * gain, n="1 seed")
+        stderr, reach = (get(record, f"{place}.{name}", optional(nonnegative)) for name in ("stderr", "reach"))
+        seeds = [get(record, f"networks.{name}.{key}.n", count) for name in ("adversarial", network)]
+        n = f"{seeds[0]} and {seeds[1]} seeds"
+        if stderr is None or reach is None:
+            return Measured(NOT_REACHED, f"{factor * gain:+.2f}", factor * gain, n=n)
         text = f"{factor * gain:+.2f} ± {factor * stderr:.2f}" + " points" * percent
-        return Measured(decide(gain, stderr, published), text, factor * gain, factor * stderr, n)
+        # Few seeds: the reach of an interval of 95 % for two standard errors.
+        return Measured(decide(gain, reach / 2, published), text, factor * gain, factor * stderr, n)
 
     return measure
 
@@ -240,7 +243,7 @@ def findings(data):
     rows = [dict(zip(keys, row, strict=True)) for row in zip(*(data[key].tolist() for key in keys), strict=True)]
     caption = (
         "Points: gain measured here, in points of accuracy, with two standard errors; stars: the paper's gain. "
-        "The rule was written down before the numbers were read: figures/_claims.py."
+        "The rules, and what was added to them after the first numbers: figures/_claims.py."
     )
     return {"count": {word: verdicts.count(word) for word in WORDS}, "rows": rows, "captions": {"": caption}}
 

@@ -163,7 +163,7 @@ def plot(data):
 
 def _order(axes, x, errors, fit, constant, colour, theory):
     ends = np.array([x[0], x[-1]])
-    label = f"order {fit['order']:.2f} ± {fit['stderr']:.2f} (theory {theory})"
+    label = f"order {fit['order']:.3f} ± {fit['stderr']:.3f} (theory {theory})"
     axes.plot(ends, constant * ends ** -fit["order"], color=colour, lw=1)
     axes.plot(x, errors, "o", color=colour, ms=6, label=label)
     axes.set(xscale="log", yscale="log")

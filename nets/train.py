@@ -14,7 +14,7 @@ and resumes with --resume: on a CPU with the same number of threads, bit by bit 
 import contextlib
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -191,7 +191,12 @@ def _parse(argv):
     if "--as-released" in rest:
         recipe = training.as_released(recipe)
     kind = Annotated[Options, tyro.conf.OmitArgPrefixes]
-    return name, _cli.parse(kind, f"{PROG} {name}", __doc__, rest, Options(recipe))
+    options = _cli.parse(kind, f"{PROG} {name}", __doc__, rest, Options(recipe))
+    if recipe.eps and not any(word.replace("_", "-").startswith("--step-size") for word in rest):
+        # By steps of the old radius, the attack may not cross the new ball.
+        step = recipe.step_size * (options.recipe.eps / recipe.eps or 1.0)
+        options = replace(options, recipe=replace(options.recipe, step_size=step))
+    return name, options
 
 
 def main(argv=None):

@@ -144,7 +144,9 @@ def test_commits_of_records_are_in_the_history_or_named_with_their_neighbours():
     assert len(recorded) > 5 and neighbours
     for commit in recorded | set(neighbours.values()):
         known = neighbours.get(commit[:7], commit)
-        assert git("cat-file", "-t", known) == "commit\n", f"{commit} is not in the history; name it in results/README.md"
+        assert git("cat-file", "-t", known) == "commit\n", (
+            f"{commit} is not in the history; name it in results/README.md"
+        )
     unused = set(neighbours) - {commit[:7] for commit in recorded}
     assert not unused, f"results/README.md names {unused}, which no record has"
 

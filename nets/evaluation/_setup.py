@@ -60,7 +60,8 @@ class Options:
     eps : float or None
         Radius, in units of images in [0, 1], such as 8/255. Default: the run's or 8/255; 0.5 in l2.
     step_size : float or None
-        Step size of IFGSM and PGD, in the same units. Default: the run's; a quarter of eps in l2.
+        Step size of IFGSM and PGD, in the same units. Default: the run's, scaled as
+        eps is; a quarter of eps in l2.
     n_iter : int or None
         Number of steps of APGD and FAB. Default: 20 (cpu) or 100 (full).
     n_queries : int or None
@@ -221,12 +222,19 @@ def _attacks(runner, options, preset, eps, recipe):
         oracle_is_noisy=oracle is not None and is_noisy(oracle, runner.images.take(runner.order[:16])[0]),
         eps=eps,
         norm=options.norm,
-        step_size=given(options.step_size, recipe["step_size"] if options.norm == "linf" else None),
+        step_size=given(options.step_size, _step_of(recipe, options.norm, eps)),
         n_images=len(runner.order),
         n_iter=given(options.n_iter, preset.n_iter),
         n_queries=given(options.n_queries, preset.n_queries),
         version=options.version,
     )
+
+
+def _step_of(recipe, norm, eps):
+    """The recipe's step, scaled as the radius is; None, for that of the attacks, in another norm."""
+    if norm != "linf" or not recipe["eps"]:
+        return None
+    return recipe["step_size"] * (1.0 if eps == recipe["eps"] else eps / recipe["eps"])
 
 
 def preset_of(options, device):

@@ -22,7 +22,7 @@ def check_collapse(history, n_validation):
 
     A collapse is detected if, in each of the last two epochs, the accuracy v on validation images under PGD plus two of
     its standard errors is less than half of the accuracy on training images under the attack of the training, and if
-    since the start the latter has risen and v has fallen below 3/4 of its best.
+    since the start the latter has risen, and v has fallen below 3/4 of its best, by more than two standard errors.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def check_collapse(history, n_validation):
         If the training collapsed; the message advises what to change.
     """
     last = history[-N_EPOCHS:]
-    if len(last) == N_EPOCHS and _has_fallen(history) and all(_is_low(row, n_validation) for row in last):
+    if len(last) == N_EPOCHS and _has_fallen(history, n_validation) and all(_is_low(row, n_validation) for row in last):
         first, now = last[0], last[-1]
         raise CollapseError(
             f"the training collapsed by epoch {now['epoch']}: accuracy {now['accuracy']:.1%} under the attack of the "
@@ -47,12 +47,20 @@ def check_collapse(history, n_validation):
         )
 
 
-def _has_fallen(history):
-    now, best = history[-1], max(row["validation_adversarial"] for row in history)
-    return now["validation_adversarial"] <= SHARE_OF_BEST * best and now["accuracy"] > history[0]["accuracy"]
+def _has_fallen(history, n):
+    now, best = history[-1]["validation_adversarial"], max(row["validation_adversarial"] for row in history)
+    # Accuracies that never left 0 have not fallen.
+    (p, p_error), (q, q_error) = _with_error(now, n), _with_error(best, n)
+    fallen = now < SHARE_OF_BEST * best and q - p > 2 * math.hypot(p_error, q_error)
+    return fallen and history[-1]["accuracy"] > history[0]["accuracy"]
 
 
 def _is_low(row, n):
+    v, stderr = _with_error(row["validation_adversarial"], n)
+    return v + 2 * stderr < SHARE_OF_TRAINING * row["accuracy"]
+
+
+def _with_error(accuracy, n):
     # One more success and one more failure, so that 0 of 20 has a standard error.
-    v = (n * row["validation_adversarial"] + 1) / (n + 2)
-    return v + 2 * math.sqrt(v * (1 - v) / n) < SHARE_OF_TRAINING * row["accuracy"]
+    v = (n * accuracy + 1) / (n + 2)
+    return v, math.sqrt(v * (1 - v) / n)

@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 import matplotlib
 import numpy as np
 import pytest
+import scipy.stats
 from matplotlib.figure import Figure
 
 from figures import _mlmc_plot, certificates, mixing, mlmc, theorems
@@ -221,9 +222,12 @@ def test_legends_of_the_weights_are_in_per_cent():
 
 
 def test_difference_in_sparsity_is_less_the_adversarial_network_with_both_errors():
-    means = {"adversarial": SimpleNamespace(mean=0.03, stderr=0.003), "en1": SimpleNamespace(mean=0.05, stderr=0.004)}
+    means = {"adversarial": SimpleNamespace(mean=0.03, stderr=0.003, n=2),
+             "en1": SimpleNamespace(mean=0.05, stderr=0.004, n=2)}  # fmt: skip
     found = sparsity._difference(means, "en1")
     assert (found["mean"], found["stderr"]) == (pytest.approx(0.02), pytest.approx(0.005))
+    # Welch: two seeds each, (9 + 16)**2 / (81 + 256) degrees of freedom.
+    assert found["reach"] == pytest.approx(0.005 * scipy.stats.t.ppf(0.975, 625 / 337), rel=1e-12)
     assert sparsity._number({"mean": 0.02034, "stderr": 0.00031}, 2, 100) == "2.03 ± 0.03"
 
 

@@ -247,13 +247,13 @@ def put_at(record, place, value):
 
 
 EN2 = {
-    "difference": {key: {"mean": 0.01, "stderr": 0.001} for key in ("below", "relative", "smoothness")},
+    "difference": {key: {"mean": 0.01, "stderr": 0.001, "reach": 0.002} for key in ("below", "relative", "smoothness")},
     "below": {"n": 2}, "relative": {"n": 2}, "smoothness": {"n": 2},
 }  # fmt: skip
 PRINTED = dict(zip(("group", "name"), verdict.AS_PRINTED, strict=True)) | {"panels": [{"compatible": True}]}
 HOELDER = {"sigma": [0.1], "bound": [2.0, 2.0], "constant": [[1.0, 1.0]]}
 FIGURES = {
-    "sparsity": {"networks": {"en2": EN2}},
+    "sparsity": {"networks": {"adversarial": EN2, "en2": EN2}},
     "fig4": {"solutions": [{"literal_recipe_sup_norm": 1e9}]},
     "theorems": {"hoelder": HOELDER, "counterexample": {"measured": 0.1, "published": 0.02}},
     "fig4_forensics": {"n_seeds": 2, "compatible": [], "readings": [PRINTED]},

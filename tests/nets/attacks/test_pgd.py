@@ -58,6 +58,18 @@ def test_fgsm_is_that_of_torchattacks_and_foolbox():
     assert_close(x_adv, attack.run(foolbox_model(foolbox, model), x, y, epsilon=EPS["linf"]))
 
 
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 8 / 255), ("linf", 0.3), ("l2", 2.0), ("l2", 0.0)])
+def test_default_step_is_a_quarter_of_the_radius(norm, eps):
+    model, (x, y) = residual_net(), images(4, seed=4)
+    for attack, options in ((ifgsm, {}), (pgd, {"generator": generator(0)})):
+        x_adv = attack(model, x, y, norm=norm, eps=eps, n_iter=3, **options)
+        options = {"generator": generator(0)} if options else {}
+        assert_close(x_adv, attack(model, x, y, norm=norm, eps=eps, n_iter=3, step_size=eps / 4 or 9.0, **options), 0)
+    moved = (ifgsm(model, x, y, norm=norm, eps=eps) - x).flatten(1)
+    # Twenty steps cross the ball five times.
+    assert moved.abs().max() >= 0.99 * eps if norm == "linf" else moved.norm(dim=1).max() >= 0.9 * eps
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_pgd_from_the_image_is_that_of_torchattacks_and_foolbox(norm):
     torchattacks, foolbox = peer("torchattacks"), peer("foolbox")

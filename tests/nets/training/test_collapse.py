@@ -42,3 +42,11 @@ def test_sound_training_is_never_stopped(training, validation):
 
 def test_a_few_validation_images_prove_nothing():
     check_collapse(history([13, 15, 17], [12.0, 5.0, 5.0]), 20)
+
+
+@pytest.mark.parametrize("validation", [[0.0, 0.0, 0.0], [0.4, 0.0, 0.2], [1.0, 0.6, 0.4]])
+def test_what_never_rose_above_its_error_has_not_fallen(validation):
+    # A hard start: many classes, or a large radius.
+    rows = history([1.2, 3.0, 6.0], validation)
+    for k in range(len(rows) + 1):
+        check_collapse(rows[:k], 500)

@@ -678,10 +678,15 @@ def test_fields_are_overridden_and_fractions_understood(tmp_path):
         ["table2/resnet20", "--eps", "4/255", "--no-flip", "--out", str(tmp_path), "--seed", "7"]
     )
     assert (name, options.recipe.eps, options.recipe.flip, options.seed) == ("table2/resnet20", 4 / 255, False, 7)
-    assert options.recipe.step_size == 2 / 255
+    assert options.recipe.step_size == pytest.approx(1 / 255)
     _, options = train._parse(["table2/resnet20", "--as-released", "--eps", "8/255"])
-    assert (options.recipe.eps, options.recipe.step_size, options.recipe.reset_momentum) == (8 / 255, 0.007, True)
+    assert (options.recipe.eps, options.recipe.reset_momentum) == (8 / 255, True)
+    assert options.recipe.step_size == pytest.approx(0.007 * 8 / 255 / 0.031)
     assert train._parse([])[0] == "cpu/digits"
+    # The step follows the radius, unless it is given.
+    by_words = {("--eps", "0.3"): 0.1, ("--eps", "0.3", "--step-size", "0.05"): 0.05, ("--step_size=0.02",): 0.02}
+    for words, step in by_words.items():
+        assert train._parse(["cpu/digits", *words])[1].recipe.step_size == pytest.approx(step, rel=1e-12)
 
 
 def test_list_names_every_recipe(capsys):
