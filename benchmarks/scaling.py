@@ -150,14 +150,17 @@ def draw(rows, path):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5), layout="constrained")
-    for axes, row in zip(figure.subplots(2, -(-len(rows) // 2)).flat, rows, strict=False):
+    for place, (axes, row) in enumerate(zip(figure.subplots(2, -(-len(rows) // 2)).flat, rows, strict=False)):
         values, best = np.array(row["values"], dtype=float), 1e3 * np.array(row["best"])
         axes.loglog(values, best, "o-", color="#0072B2")
         # Work divided among threads or shards, points of a plane grid, or work in proportion.
         slope = {"threads": -1, "shards": -1, "points per side": 2}.get(row["parameter"], 1)
         end = 0 if slope < 0 else -1
-        axes.loglog(values, best[end] * (values / values[end]) ** slope, ":", color="#777777", label=f"slope {slope}")
-        axes.set(title=row["what"].replace(", ", ",\n", 1), xlabel=row["parameter"])
+        ideal = best[end] * (values / values[end]) ** slope
+        axes.loglog(values, ideal, ":", color="#777777", label=f"slope {slope}".replace("-", "−"))
+        axes.set(xlabel=row["parameter"])
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(f"({chr(ord('a') + place)}) " + row["what"].replace(", ", ",\n", 1), loc="left", fontsize=9)
         axes.set_xticks(values, [f"{v:g}" for v in values])
         low, high = axes.get_ylim()
         steps = (1, 2, 5) if high / low > 5 else (1, 1.5, 2, 3, 4, 5, 7)
@@ -167,7 +170,6 @@ def draw(rows, path):
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.tick_params(labelsize=8)
-        axes.title.set_fontsize(9)
         axes.legend(fontsize=8, frameon=False)
     figure.supylabel("milliseconds")
     figure.savefig(path, dpi=120)

@@ -106,7 +106,8 @@ def plot(data):
             axes.stairs(data[key][row], edges, color=drawn.colour, lw=1.6, ls=("-", "--")[row % 2], label=label)
         axes.set_title(f"{letter(int(axes is near))} {title}")
         axes.set(xlim=(-reach, reach), ylim=(0, 1.6 * data[key].max()), xlabel="weight $w$")
-        axes.legend(loc="upper left", fontsize=8.5)
+        # In front of the band around zero.
+        axes.legend(loc="upper left", fontsize=8.5, frameon=True, facecolor="white", edgecolor="none", framealpha=1)
     near.axvspan(-sparsity.THRESHOLD, sparsity.THRESHOLD, color="#999999", alpha=0.3, lw=0)
     near.set_xticks([-data["near"], -data["near"] / 2, 0, data["near"] / 2, data["near"]])
     wide.set_ylabel("density of the weights, 1 / unit of $w$")
@@ -116,7 +117,7 @@ def plot(data):
 def _legend(one, name, *, near):
     if not near:
         n = one["n_members"]
-        members = "" if n == 1 else f", all {n} members"
+        members = {1: "", 2: ", both members"}.get(n, f", all {n} members")
         return f"{name}{members}\n{one['training']}\n{100 * one['outside_0.3']:.2f} % lie outside"
     paper = one["paper_below_0.001"]
     published = "" if paper is None else f"\npaper {100 * paper:.2f} %, n = 10"

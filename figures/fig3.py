@@ -286,7 +286,7 @@ def _draw_hidden(axes, data, found):
         axes.plot(*data["block_state"][-1, own].T, marker, color=colour, ms=6, label=str(name))
     first, second = data["explained"]
     apart = found["stage"]["median_distance_to_equation"]
-    words = f"dashed to ×: the equation; it ends {apart:.0%} of the way off (median)"
+    words = f"dashed to ×: the equation; median distance of the ends: {apart:.0%} of the way"
     axes.set_xlabel(f"first principal component ({first:.0%} of the variance)\n{words}", fontsize=8.5)
     axes.set_ylabel(f"second principal component ({second:.0%})", fontsize=9)
     low, high = axes.get_ylim()

@@ -196,7 +196,8 @@ def findings(data):
             "grid, which u surely has somewhere (the gradient of the bilinear field is up to √2 longer), with bars of "
             "half the difference of two independent estimates where the solution is one of Monte Carlo. Diamonds: "
             "slope at the steepest place found, by Bismut's formula; where grid noise is not resolved, differences "
-            "between neighbours miss part of it. (d), (e) A Gaussian without velocity. (f) Smallest Hölder constants; dashed: the bound."
+            "between neighbours miss part of it. (d), (e) A Gaussian without velocity. (f) Smallest Hölder constants; "
+            "dashed: the bound."
         },
         "counterexample": {
             "radius": float(data["radius"]),

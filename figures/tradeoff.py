@@ -191,7 +191,8 @@ def plot(data):
     for d, (name, axes) in enumerate(zip(data["dataset"].tolist(), grid, strict=True)):
         for axis, s in zip(axes, (0, chosen), strict=False):
             _decision(axis, data, d, s)
-        axes[0].set_ylabel(name, fontsize=12)
+        axes[0].set_ylabel(f"{name}\n$y$")
+        axes[1].set_ylabel("$y$")
         _against_radius(axes[2], data, d, sorted({0, chosen, len(data["sigma"]) - 1}))
         _against_sigma(axes[3], data, d)
     for place, axis in enumerate(grid[0]):
@@ -242,7 +243,7 @@ def _against_sigma(axis, data, d):
         robust = ((data["lower"] + data["upper"]) / 2)[d, t, :, :, place]
         for values, style, text in ((data["natural"][d, t], "o--", "$r$ = 0"), (robust, "s-", f"$r$ = {RADIUS:g}")):
             mean, error = _mean(values)
-            label = f"{training}, {text}"
+            label = f"{training} training, {text}"
             axis.errorbar(np.arange(len(mean)), mean, error, fmt=style, color=colour, capsize=3, ms=4, label=label)
     axis.set_xticks(np.arange(len(data["sigma"])), [f"{s:g}" for s in data["sigma"]])
     axis.set(xlabel=r"$\sigma$, periods", ylabel="accuracy (natural, exact robust)", ylim=(0, 1.02))

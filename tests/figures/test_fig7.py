@@ -74,7 +74,7 @@ def test_figure_10_prefers_the_larger_ensemble_and_says_so(quick_runs):
     data = fig10.compute(quick=True, runs=quick_runs)
     assert data["model"].tolist() == ["resnet20", "en2_resnet20"]
     texts = [text.get_text() for text in fig10.plot(data).axes[0].get_legend().get_texts()]
-    assert texts[1].startswith("En2ResNet-20, all 2 members\nfast adversarial training, 2 epochs, digits")
+    assert texts[1].startswith("En2ResNet-20, both members\nfast adversarial training, 2 epochs, digits")
 
 
 def test_figure_7_shows_natural_and_adversarial_with_the_papers_fractions(quick_runs):

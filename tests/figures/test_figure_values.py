@@ -217,7 +217,7 @@ def test_density_counts_the_weights_outside_too():
 def test_legends_of_the_weights_are_in_per_cent():
     one = {"n_members": 2, "training": "trained", "outside_0.3": 0.0123, "paper_below_0.001": 0.0364}
     one["below_0.001"] = {"mean": 0.0203, "stderr": 0.0003, "n": 2}
-    assert _weights._legend(one, "N", near=False) == "N, all 2 members\ntrained\n1.23 % lie outside"
+    assert _weights._legend(one, "N", near=False) == "N, both members\ntrained\n1.23 % lie outside"
     assert _weights._legend(one, "N", near=True) == "N\n2.03 ± 0.03 % (s.e., 2 seeds)\npaper 3.64 %, n = 10"
 
 
