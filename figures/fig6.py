@@ -1,9 +1,9 @@
 """Figure 6: images, their adversarial versions by two attacks on a ResNet and on an EnResNet, and the residuals.
 
     x_(m) = Clip_(x, eps)[ x_(m-1) + alpha sign(grad_x L(x_(m-1), y)) ],  m = 1, ..., 20          IFGSM^20: (3.3)
-    min_u ||x' - x||_inf + c max(-kappa, Z_y - max_{i != y} Z_i),  x' = (tanh(u) + 1) / 2         C&W: (3.5)
+    min_u ||x' - x||_inf + c max(-kappa, Z_y - max_{i != y} Z_i),  x' = (tanh(u) + 1) / 2         C-W: (3.5)
 
-(a) Test images, and each after IFGSM^20 and after C&W as printed, against the plain and against the noisy model; below
+(a) Test images, and each after IFGSM^20 and after C-W as printed, against the plain and against the noisy model; below
 it the class that the attacked model predicts, and its probability. (b) The residuals x' - x on one scale, grey being 0,
 and their maximum norm in units of 1/255. Eps is that of the training, alpha a quarter of it; for the noisy model a
 gradient is the mean of 5 draws, a prediction the softmax of the mean logits of 20. The images are attacked and
@@ -37,7 +37,7 @@ WANTED = {
     "plain": Wanted(("resnet20", "resnet44", "resnet110")),
     "ensemble": Wanted(("en5_resnet20", "en2_resnet20", "en1_resnet20")),
 }
-ATTACKS = ("IFGSM^20", "C&W")
+ATTACKS = ("IFGSM^20", "C-W")
 # Section 4: the paper averages the gradients of a noisy model over 5 draws; (3.3): radius 8/255, step 2/255.
 N_EOT, STEPS_PER_RADIUS, N_ITER = 5, 4, 20
 N_DRAWS = 20
@@ -46,7 +46,7 @@ N_EOT_QUICK, N_DRAWS_QUICK = 2, 10
 N_IMAGES, MOST = 4, 6
 # Number of images among which the default images are selected.
 N_CANDIDATES = 100
-TITLES = {"IFGSM^20": "IFGSM$^{20}$", "C&W": "C&W"}
+TITLES = {"IFGSM^20": "IFGSM$^{20}$", "C-W": "C-W"}
 WHITE = 255
 
 
@@ -205,7 +205,7 @@ def _heading(data):
         for model, n in zip(data["model"], data["n_draws"], strict=True)
         if n > 1
     )
-    eps = f"IFGSM$^{{20}}$ within {WHITE * float(data['eps']):.4g}/255, C&W as printed, without a radius"
+    eps = f"IFGSM$^{{20}}$ within {WHITE * float(data['eps']):.4g}/255, C-W as printed, without a radius"
     return "\n".join(filter(None, (trainings, f"{eps}; {draws}" if draws else eps)))
 
 

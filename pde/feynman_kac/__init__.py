@@ -9,9 +9,6 @@ cheapest route to a prescribed error; `multilevel` is Giles's method; `gradient`
 
 Steps end wherever a layer of the velocity ends. A result depends on the seed alone: not on threads, shards or workers,
 nor on interruptions.
-
-A process that has used the compiled loops must not be forked (GNU OpenMP kills the child): give `multiprocessing` the
-start method "spawn", or use joblib, whose workers start afresh.
 """
 
 from pde.feynman_kac._estimate import estimate

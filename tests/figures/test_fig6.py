@@ -38,7 +38,7 @@ def made_up(**changed):
         "run": np.array(["a", "b"]), "n_draws": np.array([1.0, 20.0]), "classes": np.array(["cat", "dog", "frog"]),
         "encoding": np.array("raw"), "place": np.array([7.0, 3.0]), "label": np.array([1.0, 2.0]), "images": images,
         "natural_prediction": np.array([[1.0, 0.0], [1.0, 2.0]]), "natural_probability": np.full((2, 2), 0.75),
-        "attack": np.array(["IFGSM^20", "C&W"] * 2), "attacked": np.array([0.0, 0.0, 1.0, 1.0]),
+        "attack": np.array(["IFGSM^20", "C-W"] * 2), "attacked": np.array([0.0, 0.0, 1.0, 1.0]),
         "n_eot": np.array([1.0, 1.0, 5.0, 5.0]), "adversarial": adversarial,
         "prediction": np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 1.0], [1.0, 2.0]]), "probability": np.full((4, 2), 0.5),
         "change": np.array([[0.1, 0.1], [0, 0], [0.05, 0.05], [0, 0]]), "eps": np.array(8 / 255),
@@ -106,7 +106,7 @@ def test_attacks_stay_in_the_ball_and_raise_the_loss(data, plain):
     assert eps == plain.config["recipe"]["eps"]
     change = np.abs(data["adversarial"].astype(float) - data["images"].astype(float)).max(axis=(2, 3, 4))
     assert np.allclose(data["change"], change, atol=0)
-    assert data["attack"].tolist() == ["IFGSM^20", "C&W"] * 2
+    assert data["attack"].tolist() == ["IFGSM^20", "C-W"] * 2
     assert (data["adversarial"] >= 0).all()
     assert (data["adversarial"] <= 1).all()
     # Twenty steps of a quarter reach the ball's edge; the last digit is float32's.
@@ -152,7 +152,7 @@ def test_findings_say_which_attacks_failed():
     assert found["images"] == [7, 3]
     attacks = found["attacks"]
     assert attacks["IFGSM^20 against resnet20"]["deceived"] == [True, True]
-    assert attacks["C&W against en2_resnet20"]["n_deceived"] == 0
+    assert attacks["C-W against en2_resnet20"]["n_deceived"] == 0
     assert attacks["IFGSM^20 against resnet20"]["largest_change_in_255ths"] == pytest.approx([25.5, 25.5])
     assert found["models"]["resnet20"]["predictions"] == ["dog", "cat"]
 
