@@ -87,7 +87,7 @@ WRONG = [
     ("nets.train", "--integrate a b", ("--integrate",)),
     ("nets.train", "table7/en2_resnet20+en5_resnet20", ("--integrate",)),
     ("nets.evaluate", "", ("RUN",)),
-    ("nets.evaluate", "nowhere", ("nowhere",)),
+    ("nets.evaluate", "nowhere", ("nowhere does not exist: a run is a directory",)),
     ("nets.evaluate", "nowhere --bar", ("--bar",)),
     ("nets.evaluate", "nowhere --draws x", ("--draws", "'x'")),
     ("nets.evaluate", "nowhere --draws 1.5", ("--draws", "1.5")),
