@@ -79,7 +79,8 @@ class Options:
     n_threads : int or None
         Number of threads on a CPU. Default: the run's, or PyTorch's choice.
     out : Path or None
-        File of the results. Default: RUN/evaluation.json.
+        File of the results, by default RUN/evaluation.json, or RUN/evaluation-INJECT-noise.json with --inject; for
+        MODULE:CALLABLE their directory, by default none.
     list : bool
         Print the names of all attacks and exit.
     """
