@@ -26,6 +26,7 @@ __all__ = [
     "check_pde",
     "commit",
     "complain",
+    "counted",
     "in_one_line",
     "name_options",
     "output_path",
@@ -152,6 +153,11 @@ def run(main, name, *, options=(), others=(), interrupted=None, also=()):
     except expected as error:
         advice = next((advice for kind, advice in also if isinstance(error, kind)), "")
         sys.exit(complain(name, f"{name_options(in_one_line(error), options, others)}{advice}", ERROR))
+
+
+def counted(n, noun):
+    """Return a number with its noun: "1 epoch", "2 epochs"."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def complain(name, message, status):

@@ -252,6 +252,10 @@ def test_messages_name_options_and_nothing_else(message, wanted):
     assert _enresnet.name_options(message, {"n_threads", "lr"}, {"name": "--model"}) == wanted
 
 
+def test_numbers_go_with_their_nouns():
+    assert [_enresnet.counted(n, "step") for n in (0, 1, 20)] == ["0 steps", "1 step", "20 steps"]
+
+
 def test_the_installed_command_knows_every_command_and_refuses_others(capsys):
     for module in enresnet.COMMANDS.values():
         assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists() or (
