@@ -264,6 +264,10 @@ class OneLineParser(argparse.ArgumentParser):
         # An abbreviation would be accepted today and be ambiguous after the next option.
         self.allow_abbrev = False
 
+    def parse_args(self, args=None, namespace=None):
+        """Read the arguments; names and options may stand in any order."""
+        return self.parse_intermixed_args(args, namespace)
+
     def error(self, message):
         """Print one line and exit with status 2."""
         self.exit(ERROR, f"{self.prog}: error: {' '.join(message.split())}\n")

@@ -50,6 +50,8 @@ WRONG = [
     ("figures.__main__", "--seed -1", ("--seed", "-1")),
     ("figures.__main__", "--runs nowhere fig5", ("--runs", "nowhere")),
     ("figures.__main__", "--out= fig1", ("--out",)),
+    ("figures.__main__", "fig1 --data nowhere", ("--data has no effect on fig1", "fig5")),
+    ("figures.__main__", "fig1 verdict --runs .", ("--runs has no effect on fig1, verdict", "tables")),
     ("figures.tables", "12", ("12",)),
     ("figures.tables", "x", ("x",)),
     ("figures.tables", "--results nowhere", ("--results", "nowhere")),
@@ -58,6 +60,13 @@ WRONG = [
     ("figures.tables", "--out /proc/none/x 2", ("--out", "/proc/none/x")),
     ("figures.gallery", "--out=", ("--out",)),
     ("figures.gallery", "--bar", ("--bar",)),
+    ("figures.gallery", "--quick", ("--quick",)),
+    ("figures.gallery", "--seed -4", ("--seed",)),
+    ("figures._shipped", "nofile", ("nofile does not exist", "python -m figures.nofile")),
+    ("figures._shipped", "", ("FILE",)),
+    ("nets.zoo._pack", "norun cifar10/x", ("norun",)),
+    ("nets.zoo._pack", "norun", ("norun", "NAME")),
+    ("lessons._thumbnails", "nosuch", ("no lesson nosuch", "residual_block_is_euler_step")),
     ("nets.train", "nothing/like_it", ("nothing/like_it",)),
     ("nets.train", "--bar 3", ("--bar",)),
     ("nets.train", "cpu/digits extra", ("extra",)),
@@ -259,6 +268,18 @@ def test_ctrl_c_is_silent_while_the_installed_command_imports(tmp_path):
 )
 def test_messages_name_options_and_nothing_else(message, wanted):
     assert _enresnet.name_options(message, {"n_threads", "lr"}, {"name": "--model"}) == wanted
+
+
+def test_names_and_options_stand_in_any_order(capsys):
+    parser = _enresnet.OneLineParser("p", "")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--out")
+    for words in ("a b --out x", "a --out x b", "--out x a b", "--out=x a b"):
+        arguments = parser.parse_args(words.split())
+        assert (arguments.names, arguments.out) == (["a", "b"], "x")
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["a", "b", "--outt"])
+    assert (stop.value.code, capsys.readouterr().err) == (2, "p: error: unrecognized arguments: --outt\n")
 
 
 def test_numbers_go_with_their_nouns():
