@@ -26,6 +26,7 @@ __all__ = [
     "check_pde",
     "commit",
     "complain",
+    "counted",
     "in_one_line",
     "name_options",
     "output_path",
@@ -154,6 +155,11 @@ def run(main, name, *, options=(), others=(), interrupted=None, also=()):
         sys.exit(complain(name, f"{name_options(in_one_line(error), options, others)}{advice}", ERROR))
 
 
+def counted(n, noun):
+    """Return a number with its noun: "1 epoch", "2 epochs"."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 def complain(name, message, status):
     """Write an error in one line to standard error, and return the status to exit with."""
     sys.stderr.write(f"{prog(name)}: error: {' '.join(message.split())}\n")
@@ -257,6 +263,10 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(prog=prog(name), description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
         # An abbreviation would be accepted today and be ambiguous after the next option.
         self.allow_abbrev = False
+
+    def parse_args(self, args=None, namespace=None):
+        """Read the arguments; names and options may stand in any order."""
+        return self.parse_intermixed_args(args, namespace)
 
     def error(self, message):
         """Print one line and exit with status 2."""

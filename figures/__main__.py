@@ -29,7 +29,7 @@ from tqdm import tqdm
 import _enresnet
 from figures import _io, gallery
 from figures._cli import OneLineParser, run
-from figures._registry import FIGURES
+from figures._registry import FIGURES, OF_NETWORKS
 
 __all__ = ["FIGURES", "main"]
 
@@ -62,6 +62,10 @@ def main(argv=None):
         parser.error(f"--seed must be >= 0, got {arguments.seed}")
     if arguments.runs is not None and not arguments.runs.is_dir():
         parser.error(f"--runs {arguments.runs} is not a directory")
+    for option in OF_NETWORKS:
+        takers = [name for name, figure in FIGURES.items() if option in figure.options]
+        if getattr(arguments, option) is not None and arguments.names and not {*takers} & {*arguments.names}:
+            parser.error(f"--{option} has no effect on {', '.join(arguments.names)}; it is for {', '.join(takers)}")
     if arguments.list:
         for name, figure in FIGURES.items():
             print(f"{name:20s} {figure.what}")

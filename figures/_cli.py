@@ -11,12 +11,18 @@ __all__ = ["OneLineParser", "make_main", "run", "whole"]
 
 
 class OneLineParser(_enresnet.OneLineParser):
-    """A parser with the options that every figure has; its errors are one line."""
+    """A parser with the options that every figure has; its errors are one line.
 
-    def __init__(self, prog, doc):
+    A command that is never one of several figures and computes nothing has --out alone.
+    """
+
+    def __init__(self, prog, doc, *, computes=True):
         super().__init__(prog, doc)
-        self.add_argument("--quick", action="store_true", help="small problem, few images")
-        self.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default 0)")
+        if computes:
+            self.add_argument(
+                "--quick", action="store_true", help="small problem, few images; no effect where nothing is computed"
+            )
+            self.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default 0)")
         self.add_argument(
             "--out", type=_enresnet.output_path, default=Path("out"), help="output directory (default out)"
         )

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-__all__ = ["FIGURES", "Figure"]
+__all__ = ["FIGURES", "OF_NETWORKS", "Figure"]
 
 OF_NETWORKS = ("runs", "data")
 

@@ -6,7 +6,6 @@ Each file was made by the figure's own command with --data, and names it and its
     python -m figures._shipped out/robustness_curve.npz       copies the file to figures/data and adds both
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,9 @@ import numpy as np
 import _enresnet
 from figures import _io
 
-__all__ = ["LARGEST", "is_there", "load", "note"]
+__all__ = ["LARGEST", "is_there", "load", "main", "note"]
 
+PROG = "python -m figures._shipped"
 DIRECTORY = Path(__file__).with_name("data")
 # Bytes.
 LARGEST = 150_000
@@ -41,8 +41,11 @@ def note(data):
 
 def add(path):
     """Copy a figure's arrays into figures/data with the commit and the command of the JSON file beside them."""
-    name = path.stem
-    record = _enresnet.read_record(path.with_suffix(".json"))
+    name, beside = path.stem, path.with_suffix(".json")
+    for file in (path, beside):
+        if not file.is_file():
+            raise ValueError(f"{file} does not exist: python -m figures.{name} --data PATH writes it")
+    record = _enresnet.read_record(beside)
     data = _io.load_data(path, name) | {
         "made_at": np.array(str(record["commit"])), "made_by": np.array(f"python -m figures.{name} --data PATH")
     }  # fmt: skip
@@ -53,5 +56,13 @@ def add(path):
     return target
 
 
+def main(argv=None):
+    """Run the command line."""
+    parser = _enresnet.OneLineParser(PROG, __doc__)
+    parser.add_argument("path", type=Path, metavar="FILE", help="arrays of a figure, OUT/NAME.npz")
+    arguments = parser.parse_args(argv)
+    _enresnet.run(lambda: print(add(arguments.path)), PROG)
+
+
 if __name__ == "__main__":
-    print(add(Path(sys.argv[1])))
+    main()

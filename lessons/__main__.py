@@ -2,10 +2,12 @@
 
 Starts a server on 127.0.0.1 and opens its index of lessons; Ctrl-C ends it. No other machine is contacted.
 
---html DIR writes every lesson as a page that opens from disk, without Python, server or network (some minutes);
---handout [NAME ...] prints lessons to DIR/NAME.pdf (needs Chromium); --ipynb [NAME ...] writes DIR/NAME.ipynb for
-Jupyter and Colab, where sliders are changed in the code. Needs the extras "nets" and "teach". On two cores the first
-picture of a lesson comes after about five seconds; a handout or a notebook takes a few.
+These options, which can be combined, start no server: --html DIR writes every lesson as a page that opens from disk,
+without Python, server or network (some minutes); --handout [NAME ...] prints lessons to OUT/NAME.pdf (needs Chromium);
+--ipynb [NAME ...] writes OUT/NAME.ipynb for Jupyter and Colab, where sliders are changed in the code.
+
+Needs the extras "nets" and "teach". On two cores the first picture of a lesson comes after about five seconds; a
+handout or a notebook takes a few.
 """
 
 import importlib.util
@@ -29,10 +31,10 @@ def main(argv=None):
         "--port", type=int, default=DEFAULT_PORT, help=f"port, 0: any free one (default {DEFAULT_PORT})"
     )
     parser.add_argument("--no-browser", action="store_true", help="print the address, without opening a browser")
-    parser.add_argument("--handout", action="store_true", help="print every lesson to a PDF instead")
-    parser.add_argument("--ipynb", action="store_true", help="write every lesson as a Jupyter notebook instead")
+    parser.add_argument("--handout", action="store_true", help="print lessons to PDFs in --out; no server")
+    parser.add_argument("--ipynb", action="store_true", help="write lessons as Jupyter notebooks into --out; no server")
     parser.add_argument(
-        "--html", type=_enresnet.output_path, metavar="DIR", help="write lessons as pages into DIR instead"
+        "--html", type=_enresnet.output_path, metavar="DIR", help="write lessons as pages into DIR; no server"
     )
     parser.add_argument(
         "--out", type=_enresnet.output_path, default=Path("out"), help="directory of PDFs and notebooks (default out)"

@@ -7,15 +7,16 @@ import base64
 import importlib
 import io
 import re
-import sys
 
 from PIL import Image
 
+import _enresnet
 from lessons import LESSONS
 from lessons._index import THUMBNAILS
 
-__all__ = ["SIZE", "thumbnail"]
+__all__ = ["SIZE", "main", "thumbnail"]
 
+PROG = "python -m lessons._thumbnails"
 # Twice the height at which the index shows them.
 SIZE = (480, 352)
 N_COLOURS = 48
@@ -34,9 +35,23 @@ def thumbnail(name):
     return file.getvalue()
 
 
-if __name__ == "__main__":
+def main(argv=None):
+    """Run the command line."""
+    parser, known = _enresnet.OneLineParser(PROG, __doc__), [lesson.name for lesson in LESSONS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help="lessons (default all)")
+    names = parser.parse_args(argv).names or known
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no lesson {', '.join(unknown)}; there are {', '.join(known)}")
+    _enresnet.run(lambda: _write(names), PROG)
+
+
+def _write(names):
     THUMBNAILS.mkdir(exist_ok=True)
-    for each in sys.argv[1:] or [lesson.name for lesson in LESSONS]:
-        path = THUMBNAILS / f"{each}.png"
-        path.write_bytes(thumbnail(each))
+    for name in names:
+        path = THUMBNAILS / f"{name}.png"
+        path.write_bytes(thumbnail(name))
         print(path)
+
+
+if __name__ == "__main__":
+    main()

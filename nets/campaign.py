@@ -25,7 +25,7 @@ from bridge import checks
 from nets import _cli, data, evaluation, seeds
 from nets.evaluation import attacks_of, markdown
 from nets.provenance import environment
-from nets.train import train
+from nets.train import threads, train
 from nets.training import METRICS, Training, World, device_of
 from nets.training import recipe as look_up
 
@@ -61,6 +61,8 @@ class Options:
     """Seed of all random numbers of the trainings."""
     device: str = "auto"
     """Device: cpu, cuda, cuda:1; auto: a GPU, if there is one."""
+    n_threads: int | None = None
+    """Number of threads on a CPU. Default: the recipe's, or PyTorch's choice."""
     compile: Literal["auto", "off", "default", "reduce-overhead"] = "auto"
     """Mode of torch.compile; auto: off on a CPU, and the fastest mode for the first recipe on a GPU."""
     preset: Literal["quick", "cpu", "full"] = "cpu"
@@ -92,9 +94,7 @@ def make_plan(recipes, images, device, *, minutes, evaluation, compile="auto", s
 
     epochs = (60 minutes (1 - evaluation) - sum of set-up times) / (sum of the recipes' seconds per epoch)
     """
-    checks.real("minutes", minutes, positive=True)
-    if not 0 < evaluation < 1:
-        raise ValueError(f"evaluation must be in (0, 1), got {evaluation}")
+    _check_times(minutes, evaluation)
     if compile == "auto":
         compile = _fastest(next(iter(recipes.values())), images, device, seed) if device.type == "cuda" else "off"
     rates, epochs, setups = {}, {}, {}
@@ -108,12 +108,19 @@ def make_plan(recipes, images, device, *, minutes, evaluation, compile="auto", s
     return Plan(n_epochs, minutes, compile, rates, epochs, setups, identity or {})
 
 
+def _check_times(minutes, evaluation):
+    checks.real("minutes", minutes, positive=True)
+    if not 0 < evaluation < 1:
+        raise ValueError(f"evaluation must be in (0, 1), got {evaluation}")
+
+
 def _time(recipe, images, device, seed):
     """Images per second, seconds per epoch, and extra seconds of the first step."""
     mean, std = images.statistics()
     model = recipe.build(len(images.classes), mean, std, seeds.derive(seed, "weights"))
     training = Training(model, images, recipe, World(device), seed=seed)
-    first, later = training.seconds_per_step()
+    with threads(recipe.n_threads):
+        first, later = training.seconds_per_step()
     # Validation takes about as many gradients per image as a step.
     n_steps = training.n_steps + training.n_held_out / recipe.batch_size
     return recipe.batch_size / later, later * n_steps, max(0.0, first - later)
@@ -137,7 +144,9 @@ def _run(options):
     for name in options.recipes:
         if look_up(name).members:
             raise ValueError(f"recipes must be trained, and {name} is a mean of others")
-    # An unknown name is reported now, not after the training.
+    # Reported now, not after the images are downloaded or the networks trained.
+    _check_times(options.minutes, options.evaluation)
+    checks.integer("seed", options.seed, at_least=0)
     attacks_of(options.also, is_noisy=True)
     recipes = {name: _adapted(look_up(name), options) for name in options.recipes}
     sets = {recipe.data for recipe in recipes.values()}
@@ -147,7 +156,7 @@ def _run(options):
     images = data.load(sets.pop())
     plan = _plan(recipes, images, device, options)
     print(
-        f"{plan.epochs} epochs each in {plan.minutes:g} minutes: "
+        f"{_enresnet.counted(plan.epochs, 'epoch')} each in {plan.minutes:g} minutes: "
         + ", ".join(f"{name} {rate:.0f} images/s" for name, rate in plan.images_per_second.items()),
         flush=True,
     )
@@ -158,11 +167,12 @@ def _run(options):
         record[name] = {"validation": best["selected"], "images_per_second": _trained_rate(_out(name, options))}
     trained = time.perf_counter() - began
     preset = "quick" if options.quick else options.preset
-    settings = evaluation.Options(preset=preset, also=options.also, device=str(device), data=options.data)
+    shared = {"also": options.also, "data": options.data, "n_threads": options.n_threads}
+    settings = evaluation.Options(preset=preset, device=str(device), **shared)
     for name in recipes:
         report = evaluation.evaluate(_out(name, options), settings)
         _cli.write_json(options.results / f"{name.replace('/', '-')}-seed{options.seed}.json", report)
-        print(f"\n{name}, {plan.epochs} epochs:\n\n{markdown(report)}", flush=True)
+        print(f"\n{name}, {_enresnet.counted(plan.epochs, 'epoch')}:\n\n{markdown(report)}", flush=True)
     seconds = {"training": trained, "evaluation": time.perf_counter() - began - trained}
     result = {"plan": asdict(plan), "runs": record, "seconds_of_this_call": seconds}
     result |= environment(device, "nets.campaign")
@@ -173,6 +183,8 @@ def _run(options):
 def _adapted(recipe, options):
     if options.quick:
         recipe = replace(recipe, **QUICK)
+    if options.n_threads is not None:
+        recipe = replace(recipe, n_threads=options.n_threads)
     return replace(recipe, data=options.data) if options.data else recipe
 
 

@@ -100,6 +100,8 @@ def load_model(path, device="cpu"):
         if not (path / "best.safetensors").is_file():
             raise ValueError(f"{path} has no best.safetensors: it is not a run, or no epoch has finished")
         path = path / "best.safetensors"
+    elif not path.exists():
+        raise ValueError(f"{path} does not exist: a run is a directory, or its file best.safetensors")
     tensors, record = read(path, "model")
     try:
         model = nets.models.build(**record["model"])

@@ -41,6 +41,12 @@ class Options:
     """Strength of that noise, in standard deviations of what it is added to."""
     data: str | None = None
     """Images. Default: those the runs were trained on."""
+    n_images: int | None = None
+    """Number of test images, the same for all runs, at most as many as there are. Default: 1000."""
+    draws: int = 10
+    """Number of passes whose mean logits make a prediction, if the model is noisy."""
+    seed: int = 0
+    """Seed of attacks and noise, the same for all runs."""
     preset: str = "auto"
     """Attacks and their sizes: quick, cpu or full; auto: cpu, or full on a GPU."""
     quick: bool = False
@@ -68,7 +74,8 @@ def _run(options):
     for side in ("first", "second"):
         if not getattr(options, side):
             raise ValueError(f"--{side} must name the directories of finished runs, got none")
-    shared = ("attacks", "also", "coef", "data", "preset", "quick", "n_threads", "device")
+    shared = ("attacks", "also", "coef", "data", "n_images", "draws", "seed", "preset")
+    shared += ("quick", "n_threads", "device")
     evaluation = Evaluation(**{name: getattr(options, name) for name in shared})
     rows, device = compare(options.first, options.second, evaluation, inject=options.inject)
     if options.out is not None:

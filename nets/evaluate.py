@@ -11,9 +11,12 @@
     python -m nets.evaluate --list                          names of the attacks, and the attacks of the presets
 
 The images are the first of the test set in a random order in which the classes take turns, the same for all runs.
-Results are kept in RUN/evaluation (for a network of the zoo in runs/zoo/NAME, for other models in the directory given
-by --out), and a second call resumes from them. An image is robust if it is right before and after the attack. The
-predictions of a noisy model are means over `draws` passes, repeated `repeats` times.
+The results are written to the file --out, by default RUN/evaluation.json. What has been computed is kept in
+RUN/evaluation, and a second call resumes from it; for a network of the zoo, RUN is runs/zoo/NAME. For MODULE:CALLABLE
+it is a directory, which takes evaluation.json and what has been computed; without --out, nothing is kept.
+
+An image is robust if it is right before and after the attack. The predictions of a noisy model are means over `draws`
+passes, repeated `repeats` times.
 
 The preset "cpu" is made for two cores: attacks averaged over 20 draws use 100 or 200 images, APGD takes 20 steps, and
 every row of the table states its n. If 60 % of 1000 images are right, it computes about 300 000 gradients and 230 000

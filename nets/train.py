@@ -21,6 +21,7 @@ from typing import Annotated
 import torch
 from tqdm import tqdm
 
+from _enresnet import counted
 from bridge import checks
 from nets import _cli, data, seeds, training
 from nets.training import (
@@ -56,7 +57,7 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
 
     Returns the metrics of the epoch whose weights are kept; None in all processes except the first.
     """
-    with _threads(recipe.n_threads), connect(device) as world, contextlib.ExitStack() as stack:
+    with threads(recipe.n_threads), connect(device) as world, contextlib.ExitStack() as stack:
         first = world.rank == 0
         if not first:
             # The first process decodes the images into the cache, from which the others read them.
@@ -82,7 +83,8 @@ def train(name, recipe, *, out, seed=0, resume=False, device="auto", progress=Tr
 
 
 @contextlib.contextmanager
-def _threads(number):
+def threads(number):
+    """Use this number of PyTorch's threads inside a `with` block; None leaves it as it is."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:
@@ -147,8 +149,8 @@ def _show(bar, recipe, row):
 def _announce(run, out, recipe, training, world):
     types = precisions(recipe, world.device)
     print(
-        f"{recipe.model} by {recipe.method}: {len(training.chosen)} images, {training.n_held_out} held out, "
-        f"{recipe.epochs} epochs of {training.n_steps} steps on {world.device}"
+        f"{recipe.model} by {recipe.method}: {counted(len(training.chosen), 'image')}, {training.n_held_out} held out, "
+        f"{counted(recipe.epochs, 'epoch')} of {counted(training.n_steps, 'step')} on {world.device}"
         f"{f' in {world.n_ranks} processes' if world.n_ranks > 1 else ''}, {types['training']}, into {out}",
         flush=True,
     )
@@ -241,7 +243,7 @@ def _integrate(name, options, out):
 
 def _print_list():
     for name, recipe in RECIPES.items():
-        notes = [recipe.data, recipe.method, f"{recipe.epochs} epochs"]
+        notes = [recipe.data, recipe.method, counted(recipe.epochs, "epoch")]
         if recipe.members:
             notes = [recipe.data, f"mean of {', '.join(recipe.members)}"]
         if recipe.oracle:

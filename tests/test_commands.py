@@ -50,6 +50,8 @@ WRONG = [
     ("figures.__main__", "--seed -1", ("--seed", "-1")),
     ("figures.__main__", "--runs nowhere fig5", ("--runs", "nowhere")),
     ("figures.__main__", "--out= fig1", ("--out",)),
+    ("figures.__main__", "fig1 --data nowhere", ("--data has no effect on fig1", "fig5")),
+    ("figures.__main__", "fig1 verdict --runs .", ("--runs has no effect on fig1, verdict", "tables")),
     ("figures.tables", "12", ("12",)),
     ("figures.tables", "x", ("x",)),
     ("figures.tables", "--results nowhere", ("--results", "nowhere")),
@@ -58,6 +60,13 @@ WRONG = [
     ("figures.tables", "--out /proc/none/x 2", ("--out", "/proc/none/x")),
     ("figures.gallery", "--out=", ("--out",)),
     ("figures.gallery", "--bar", ("--bar",)),
+    ("figures.gallery", "--quick", ("--quick",)),
+    ("figures.gallery", "--seed -4", ("--seed",)),
+    ("figures._shipped", "nofile", ("nofile does not exist", "python -m figures.nofile")),
+    ("figures._shipped", "", ("FILE",)),
+    ("nets.zoo._pack", "norun cifar10/x", ("norun",)),
+    ("nets.zoo._pack", "norun", ("norun", "NAME")),
+    ("lessons._thumbnails", "nosuch", ("no lesson nosuch", "residual_block_is_euler_step")),
     ("nets.train", "nothing/like_it", ("nothing/like_it",)),
     ("nets.train", "--bar 3", ("--bar",)),
     ("nets.train", "cpu/digits extra", ("extra",)),
@@ -87,7 +96,7 @@ WRONG = [
     ("nets.train", "--integrate a b", ("--integrate",)),
     ("nets.train", "table7/en2_resnet20+en5_resnet20", ("--integrate",)),
     ("nets.evaluate", "", ("RUN",)),
-    ("nets.evaluate", "nowhere", ("nowhere",)),
+    ("nets.evaluate", "nowhere", ("nowhere does not exist: a run is a directory",)),
     ("nets.evaluate", "nowhere --bar", ("--bar",)),
     ("nets.evaluate", "nowhere --draws x", ("--draws", "'x'")),
     ("nets.evaluate", "nowhere --draws 1.5", ("--draws", "1.5")),
@@ -101,8 +110,17 @@ WRONG = [
     ("nets.compare", "--first nowhere --second nowhere", ("nowhere",)),
     ("nets.compare", "--first nowhere", ("--second",)),
     ("nets.compare", "--n-threads x", ("--n-threads", "'x'")),
+    ("nets.compare", "--n-images 0 --first a --second b", ("--n-images must be",)),
+    ("nets.compare", "--draws 0 --first a --second b", ("--draws must be",)),
+    ("nets.compare", "--seed -1 --first a --second b", ("--seed must be",)),
     ("nets.compare", "--preset huge --first a --second b", ("huge",)),
     ("nets.campaign", "--minutes x", ("--minutes", "'x'")),
+    # Refused before CIFAR-10 is read or downloaded.
+    ("nets.campaign", "--minutes -1", ("--minutes must be", "--minutes=-1")),
+    ("nets.campaign", "--evaluation 2", ("--evaluation must be", "got 2")),
+    ("nets.campaign", "--seed -1", ("--seed must be", "--seed=-1")),
+    ("nets.campaign", "--n-threads 0", ("--n-threads must be", "--n-threads=0")),
+    ("nets.campaign", "nosuch", ("'nosuch'", "python -m nets.train --list")),
     ("nets.campaign", "--minutes 0 --quick", ("--minutes", "0")),
     ("nets.campaign", "--evaluation 2 --quick", ("--evaluation", "2")),
     ("nets.campaign", "--bar", ("--bar",)),
@@ -250,6 +268,22 @@ def test_ctrl_c_is_silent_while_the_installed_command_imports(tmp_path):
 )
 def test_messages_name_options_and_nothing_else(message, wanted):
     assert _enresnet.name_options(message, {"n_threads", "lr"}, {"name": "--model"}) == wanted
+
+
+def test_names_and_options_stand_in_any_order(capsys):
+    parser = _enresnet.OneLineParser("p", "")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--out")
+    for words in ("a b --out x", "a --out x b", "--out x a b", "--out=x a b"):
+        arguments = parser.parse_args(words.split())
+        assert (arguments.names, arguments.out) == (["a", "b"], "x")
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["a", "b", "--outt"])
+    assert (stop.value.code, capsys.readouterr().err) == (2, "p: error: unrecognized arguments: --outt\n")
+
+
+def test_numbers_go_with_their_nouns():
+    assert [_enresnet.counted(n, "step") for n in (0, 1, 20)] == ["0 steps", "1 step", "20 steps"]
 
 
 def test_the_installed_command_knows_every_command_and_refuses_others(capsys):

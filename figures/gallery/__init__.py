@@ -4,8 +4,7 @@
 
 Pictures, captions, findings and provenance come from the files that `python -m figures` and its modules write:
 NAME.png, NAME-*.png, NAME.json, tableN.csv and tableN.md. Missing ones are listed in one fold at the end, with the
-commands that make them. The page contains the pictures and runs no script. Nothing is computed, with or without
---quick; it takes a second.
+commands that make them. The page contains the pictures and runs no script. Nothing is computed; it takes a second.
 """
 
 import ast
@@ -212,5 +211,5 @@ def main(argv=None):
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
-    arguments = OneLineParser(PROG, __doc__).parse_args(argv)
+    arguments = OneLineParser(PROG, __doc__, computes=False).parse_args(argv)
     run(lambda: print(write(arguments.out)), PROG, arguments)

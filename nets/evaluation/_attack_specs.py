@@ -178,7 +178,7 @@ def parse(
     match = NAME.fullmatch(name)
     base = match and match["base"]
     if not match or base not in BASES or (match["n_iter"] is not None) != (base in COUNTED):
-        raise ValueError(f"there is no attack {name!r}: --list names them all")
+        raise ValueError(f"there is no attack {name!r}: python -m nets.evaluate --list names them all")
     source = {None: "model", "blind": "oracle"}.get(match["source"], "noise-off")
     if base == "natural" and (match["n_eot"] or match["n_images"] or match["source"] in ("transfer", "blind")):
         raise ValueError(f"there is no attack {name!r}: natural images take no draws, source or number of images")

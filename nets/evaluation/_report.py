@@ -35,7 +35,7 @@ def notes(mask, record, data, n_epochs, *, is_noisy):
     if data["digest"] != record["data"]["digest"]:
         caveats.append(f"the network was trained on other images, of {record['data']['name']}")
     if n_epochs is not None and n_epochs < epochs:
-        caveats.append(f"the run is not finished: {n_epochs} epochs of {epochs}")
+        caveats.append(f"the run is not finished: {n_epochs} of {epochs} epochs")
     if record["recipe"]["select_on"] == "test":
         caveats.append("the best epoch was chosen on the test images, which include these")
     if is_noisy and record["model"]["std_over"] == "batch":

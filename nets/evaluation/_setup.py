@@ -80,7 +80,8 @@ class Options:
     n_threads : int or None
         Number of threads on a CPU. Default: the run's, or PyTorch's choice.
     out : Path or None
-        File of the results. Default: RUN/evaluation.json.
+        File of the results, by default RUN/evaluation.json, or RUN/evaluation-INJECT-noise.json with --inject; for
+        MODULE:CALLABLE their directory, by default none.
     list : bool
         Print the names of all attacks and exit.
     """
@@ -146,6 +147,7 @@ def prepare(run, options=None, *, progress=True):
     options = Options() if options is None else options
     device = device_of(options.device)
     preset_name, preset = preset_of(options, device)
+    n_images, numbers = counts(options, preset)
     network = load_network(run, device)
     control = {} if options.inject is None else {"inject": options.inject, "coef": options.coef}
     if control:
@@ -155,10 +157,9 @@ def prepare(run, options=None, *, progress=True):
     set_threads(given(options.n_threads, recipe.get("n_threads")))
     if options.data is None and zoo.of_the_zoo(run):
         raise ValueError(f"data must be given for {run}, which came without the images of its training: --data PATH")
+    eps = radius(given(options.eps, recipe["eps"] if options.norm == "linf" else EPS_L2), options.norm)
     images = data.load(options.data or recipe["data"], progress=progress)
     provenance = _check_data(images, network, oracle, options)
-    n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)
-    eps = radius(given(options.eps, recipe["eps"] if options.norm == "linf" else EPS_L2), options.norm)
     runner = AttackRunner(
         network.model,
         data.Batches(images.test_images.to(device), images.test_labels.to(device), images.white),
@@ -167,9 +168,7 @@ def prepare(run, options=None, *, progress=True):
         {"weights": network.weights["digest"], "data": provenance["digest"], **control},
         norm=options.norm,
         oracle=None if oracle is None else (oracle.model, oracle.weights["digest"]),
-        seed=checks.integer("seed", options.seed, at_least=0),
-        n_draws=checks.integer("draws", options.draws, at_least=1),
-        n_repeats=checks.integer("repeats", given(options.repeats, preset.n_repeats), at_least=1),
+        **numbers,
         batch_size=checks.integer("batch_size", given(options.batch_size, BATCH_SIZES[device.type]), at_least=1),
         progress=progress,
     )
@@ -243,6 +242,19 @@ def preset_of(options, device):
     if name == "auto":
         name = "full" if device.type == "cuda" else "cpu"
     return name, PRESETS[checks.one_of("preset", name, tuple(PRESETS))]
+
+
+def counts(options, preset):
+    """The number of images, and a dict of the numbers of draws and repeats and the seed, checked as the attacks' names.
+
+    Before the images are read, which may have to be downloaded.
+    """
+    attacks_of((*options.attacks, *options.also), is_noisy=True, has_oracle=options.oracle is not None)
+    return checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1), {
+        "n_draws": checks.integer("draws", options.draws, at_least=1),
+        "n_repeats": checks.integer("repeats", given(options.repeats, preset.n_repeats), at_least=1),
+        "seed": checks.integer("seed", options.seed, at_least=0),
+    }
 
 
 def set_threads(n_threads):

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
-from bridge import checks
 from nets import data
 from nets.attacks import EPS
 from nets.data import balanced_order
 from nets.evaluation._controls import inject
 from nets.evaluation._protocol import Settings, assess
-from nets.evaluation._setup import EPS_L2, exact, given, load_network, preset_of, set_threads
+from nets.evaluation._setup import EPS_L2, counts, exact, given, load_network, preset_of, radius, set_threads
 from nets.training import device_of
 
 
@@ -47,21 +46,18 @@ def evaluate_target(target, options):
     oracle = None if options.oracle is None else load_network(options.oracle, device).model
     _, preset = preset_of(options, device)
     set_threads(options.n_threads)
-    n_images = checks.integer("n_images", given(options.n_images, preset.n_images), at_least=1)
-    checks.one_of("norm", options.norm, ("linf", "l2"))
+    n_images, numbers = counts(options, preset)
     settings = Settings(
-        eps=given(options.eps, EPS if options.norm == "linf" else EPS_L2),
+        eps=radius(given(options.eps, EPS if options.norm == "linf" else EPS_L2), options.norm),
         norm=options.norm,
         attacks=options.attacks or None,
         also=options.also,
         step_size=options.step_size,
-        n_draws=checks.integer("draws", options.draws, at_least=1),
-        n_repeats=checks.integer("repeats", given(options.repeats, preset.n_repeats), at_least=1),
+        **numbers,
         out=options.out,
         n_iter=given(options.n_iter, preset.n_iter),
         n_queries=given(options.n_queries, preset.n_queries),
         batch_size=options.batch_size,
-        seed=options.seed,
         version=options.version,
     )
     dataset = data.load(options.data)

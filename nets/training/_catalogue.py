@@ -56,7 +56,7 @@ def recipe(name):
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.5)
         hint = f"; similar names: {', '.join(near)}" if near else ""
-        raise ValueError(f"there is no recipe {name!r}{hint}: --list names them all")
+        raise ValueError(f"there is no recipe {name!r}{hint}: python -m nets.train --list names them all")
     return RECIPES[name]
 
 

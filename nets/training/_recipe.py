@@ -38,8 +38,8 @@ class Recipe:
         "digits", "cifar10", "cifar100", or the path of a folder or .tar archive of train/<class>/*, test/<class>/*.
     method : {"natural", "pgd", "fast", "trades"}
         Training method. "natural" minimises the loss on clean images; "pgd" on images from PGD (Algorithm 3.1); "fast"
-        on images from fast_n_iter steps of size fast_step eps from a random start (Wong et al. 2020, with one step);
-        "trades" the loss on clean images plus beta KL (Zhang et al. 2019).
+        on images from fast_n_iter steps of size fast_step eps from a random start (Wong et al. 2020, with one);
+        and "trades" the loss on clean images plus beta KL (Zhang et al. 2019).
     coef : float
         The paper's a: noise of standard deviation a sqrt(Var(x + F(x))).
     noise : {"gaussian", "laplace", "none"}
@@ -50,8 +50,10 @@ class Recipe:
         Weights of the terms of a sum of models: equal, or learned once per epoch (section 5).
     weights_step_size : float
         Step size of the learned weights along the mean gradient of the epoch. Not in the paper: our choice.
-    eps, step_size : float
-        Radius and step size of the attack, in units of images in [0, 1]. Released code: 0.031 and 0.007.
+    eps : float
+        Radius of the attack, in units of images in [0, 1]. Released code: 0.031.
+    step_size : float
+        Step size of the attack, in the same units. Released code: 0.007.
     n_iter : int
         Number of steps of PGD, for "pgd" and "trades".
     random_start : bool
@@ -65,8 +67,8 @@ class Recipe:
     fast_projection : bool
         Whether to project the images of "fast" onto the ball. N-FGSM does not: it only clips to [0, 1].
     grad_align : float
-        Weight of GradAlign (Andriushchenko & Flammarion 2020) in the risk, against a collapse of "fast": of
-        1 - cos between the gradients of the loss at an image and at a uniform random point of its ball. 0: none.
+        Weight of GradAlign (Andriushchenko & Flammarion 2020) in the risk, against a collapse of "fast":
+        of 1 - cos between the gradients of the loss at an image and at a uniform random point of its ball. 0: none.
         Theirs: 0.2. On a CPU a step takes three and a half times as long.
     crafting_batch_norm : {"running", "batch"}
         Statistics used by batch normalisation while adversarial images are made. Not in the paper: our choice.
@@ -104,8 +106,8 @@ class Recipe:
     validation : float
         Share of the training images held out for validation: 5K of 50K.
     average : float
-        Decay per step of an exponential moving average of weights and running statistics; after t steps at most
-        (1 + t) / (10 + t), so that the initial weights are soon forgotten. 0: no average.
+        Decay per step of an exponential moving average of weights and running statistics; after t steps
+        at most (1 + t) / (10 + t), so that the initial weights are soon forgotten. 0: no average.
     keep : {"best", "last", "average"}
         Weights that the run keeps: those of the best epoch on validation images, as in the paper; of the last epoch; or
         the average at the end of the last epoch.

@@ -7,7 +7,6 @@
 Kernels of convolutions and matrices are stored in half precision, vectors in float32.
 """
 
-import argparse
 import csv
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import _enresnet
 from nets import checkpoint, data, provenance
 from nets.zoo import HERE, SAMPLE, SAMPLE_SIDE
 
+PROG = "python -m nets.zoo._pack"
 LICENCES = {
     "weights": "MIT, as the code",
     "images": "CIFAR-10 (Krizhevsky 2009) names no licence; its authors ask to be cited",
@@ -115,7 +115,7 @@ def pack_sample(source):
 
 def main(argv=None):
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m nets.zoo._pack", description=__doc__.splitlines()[0])
+    parser = _enresnet.OneLineParser(PROG, __doc__)
     parser.add_argument("run", nargs="?")
     parser.add_argument("name", nargs="?")
     parser.add_argument("--differs", action="append", default=[])
@@ -123,6 +123,12 @@ def main(argv=None):
     parser.add_argument("--cards", type=Path)
     parser.add_argument("--sample")
     options = parser.parse_args(argv)
+    if options.run and not options.name:
+        parser.error(f"NAME must follow RUN, the name in the zoo, got {options.run} alone")
+    _enresnet.run(lambda: _run(options), PROG)
+
+
+def _run(options):
     if options.sample:
         pack_sample(options.sample)
     if options.cards:

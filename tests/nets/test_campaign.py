@@ -17,6 +17,13 @@ TWO = {name: recipe(name) for name in ("table2/resnet20", "table2/en2_resnet20")
 COSTS = {"resnet20": (100.0, 4.0), "en2_resnet20": (200.0, 6.0)}
 
 
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def timed(monkeypatch):
     """Recipes of known cost; compiled ones are twice as fast, and reduce-overhead fails."""
@@ -71,11 +78,23 @@ def test_timing_counts_the_validation_as_steps():
     assert setup >= 0
 
 
+def test_threads_are_those_of_the_option_while_steps_are_timed(monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    made = campaign._adapted(recipe("table2/resnet20"), campaign.Options(quick=True, n_threads=before + 1))
+    assert made.n_threads == before + 1
+    real = campaign.Training.seconds_per_step
+    monkeypatch.setattr(
+        campaign.Training, "seconds_per_step", lambda self: seen.append(torch.get_num_threads()) or real(self)
+    )
+    campaign._time(made, data.load("digits"), CPU, 0)
+    assert seen == [before + 1] and torch.get_num_threads() == before
+
+
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory):
     directory = tmp_path_factory.mktemp("campaign")
     places = ["--runs", str(directory / "runs"), "--results", str(directory / "results")]
-    return directory, ["table2/resnet20", "--quick", *places]
+    return directory, ["table2/resnet20", "--quick", "--n-threads", "2", *places]
 
 
 def test_a_rehearsal_trains_evaluates_and_repeats_nothing(rehearsal, capsys):
@@ -86,6 +105,7 @@ def test_a_rehearsal_trains_evaluates_and_repeats_nothing(rehearsal, capsys):
     assert len(result["runs"]["table2/resnet20"]["images_per_second"]) == campaign.N_QUICK_EPOCHS
     report = json.loads((directory / "results" / "table2-resnet20-seed0.json").read_text())
     assert report["run"]["name"] == "table2/resnet20"
+    assert (report["n_threads"], report["run"]["recipe"]["n_threads"]) == (2, 2)
     # Beside the preset's.
     assert {"apgd-ce", "apgd-dlr"} <= {row["name"] for row in report["rows"] if row["n"] == 20}
     weights = directory / "runs" / "table2-resnet20-seed0" / "best.safetensors"

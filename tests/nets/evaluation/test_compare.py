@@ -107,6 +107,21 @@ def test_rows_agree_with_the_evaluations_that_they_come_from(runs, tmp_path, cap
     assert "| natural |" in capsys.readouterr().out
 
 
+def test_the_options_reach_the_evaluations_of_both_sides(runs, tmp_path, capsys, monkeypatch):
+    options = ["--n-images", "7", "--draws", "3", "--seed", "5", "--attacks", "natural", "fgsm"]
+    made, real = [], comparison.prepare
+    monkeypatch.setattr(comparison, "prepare", lambda *words, **ways: made.append(real(*words, **ways)) or made[-1])
+    out = tmp_path / "out.json"
+    compare.main(["--first", str(runs[0]), "--second", str(runs[2]), "--quick", *options, "--out", str(out)])
+    assert [(s.runner.n_draws, s.runner.seed, len(s.runner.order)) for s in made] == [(3, 5, 7)] * 2
+    rows = {row["attack"]: row for row in json.loads(out.read_text())["rows"]}
+    assert rows["fgsm"]["n"] == 7
+    # The same as the command that evaluates one side.
+    evaluate_main([str(runs[2]), "--quick", *options, "--out", str(tmp_path / "second.json")])
+    report = json.loads((tmp_path / "second.json").read_text())
+    assert {row["name"]: row["accuracy"] for row in report["rows"]}["fgsm"] == rows["fgsm"]["second"]
+
+
 def test_what_has_been_evaluated_is_not_done_again(runs, monkeypatch):
     evaluate_main([str(runs[0]), "--quick"])
     monkeypatch.setattr("nets.evaluation._runner.predictions", None)

@@ -624,6 +624,15 @@ def test_one_line_and_status_2_for_what_cannot_be_evaluated(tmp_path, capsys, mo
         assert error.count("\n") == 1
 
 
+def test_options_of_a_run_are_judged_before_its_images_are_read(tmp_path, monkeypatch, capsys):
+    folder = save_run(tmp_path / "run")
+    monkeypatch.setattr(data, "load", None)
+    for words, message in (("--n-images 0", "--n-images must"), ("--eps 8", "8/255 and not 8"), ("--also x", "'x'")):
+        with pytest.raises(SystemExit) as caught:
+            main([str(folder), *words.split()])
+        assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_images_that_changed_are_refused_unless_asked_for(tmp_path, monkeypatch):
     folder = save_run(tmp_path / "run", data="elsewhere", select_on="test")
     digits = data.load("digits")

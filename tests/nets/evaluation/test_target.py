@@ -10,7 +10,7 @@ pytest.importorskip("PIL")
 
 from defences import command, report_of, write_defences
 
-from nets import evaluate
+from nets import data, evaluate
 
 
 @pytest.fixture
@@ -44,6 +44,24 @@ def test_the_options_reach_the_attacks(here, capsys):
     assert row["distance"]["greatest"] <= 20 / 255 + 1e-6
     also, _ = report_of(capsys, here / "also", *command("black_box", "--also", "square@5", "--n-queries", "3"))
     assert [row["name"] for row in also["rows"]] == ["natural", "square"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--eps", "8"], "8/255 and not 8"),
+        (["--norm", "l1"], "--norm must be one of"),
+        (["--seed", "-1"], "--seed must be"),
+        (["--draws", "0"], "--draws must be"),
+        (["--attacks", "fgms"], "there is no attack 'fgms': python -m nets.evaluate --list"),
+        (["--attacks", "blind-fgsm"], "give --oracle RUN"),
+    ],
+)
+def test_options_are_judged_before_the_images_are_read(here, capsys, monkeypatch, options, message):
+    monkeypatch.setattr(data, "load", None)
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main(command("net", *options))
+    assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
