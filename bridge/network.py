@@ -10,6 +10,7 @@ from bridge import checks
 from bridge.fields import CallableField, TorchField
 from bridge.residual import NoisyResidual
 from pde import PeriodicField, feynman_kac
+from pde.equation import admit
 
 __all__ = ["ResidualNetwork", "network_from_velocity"]
 
@@ -128,7 +129,7 @@ def network_from_velocity(problem, n_layers: int, *, noise: str = "gaussian") ->
     True
     """
     n_layers = checks.integer("n_layers", n_layers, at_least=1)
-    problem.refuse("network_from_velocity", "potential", "source")
+    admit(problem).refuse("network_from_velocity", "potential", "source")
     if n_layers < (problem.n_layers or 1):
         raise ValueError(f"n_layers must be >= {problem.n_layers}, one per layer of the problem, got {n_layers}")
     steps = feynman_kac.time_steps(problem, n_layers)

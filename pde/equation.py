@@ -6,7 +6,7 @@ from pde import checks, grid
 from pde._coefficients import Coefficient, as_field, to_cell, warn_of_a_jump
 from pde.fields import PeriodicField
 
-__all__ = ["ConvectionDiffusion"]
+__all__ = ["ConvectionDiffusion", "admit"]
 
 _FEATURES = {
     "potential": "a potential",
@@ -274,3 +274,11 @@ class ConvectionDiffusion:
         if self._solution is None:
             raise ValueError("no closed form is known for this problem")
         return self._solution(checks.points_array(points), t)
+
+
+def admit(problem):
+    """Return problem if it is a ConvectionDiffusion, or raise a ValueError: the door of every solver and bound."""
+    if not isinstance(problem, ConvectionDiffusion):
+        kind = type(problem).__name__
+        raise ValueError(f"problem must be a ConvectionDiffusion, as pde.problems.doob() returns, got {kind}")
+    return problem

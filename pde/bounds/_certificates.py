@@ -19,6 +19,7 @@ from scipy.special import ndtri
 from pde import checks, feynman_kac, spectral
 from pde.bounds import _gradient, _rates
 from pde.bounds._zero_set import distance_to_zeros
+from pde.equation import admit
 
 METHODS = ("auto", "spectral", "monte-carlo")
 # Relative error of the solution above which twice as many points per side are seldom enough.
@@ -141,7 +142,7 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
     .. [1] Bakry & Ledoux 1996, Lévy-Gromov's isoperimetric inequality for an infinite dimensional diffusion generator.
     .. [2] Cohen, Rosenfeld & Kolter 2019, Certified adversarial robustness via randomized smoothing.
     """
-    points = checks.points_array(points)
+    problem, points = admit(problem), checks.points_array(points)
     checks.one_of("method", method, METHODS)
     alpha = checks.real("alpha", alpha, positive=True)
     if alpha >= 1:

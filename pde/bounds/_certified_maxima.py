@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pde import _splines, grid
+from pde.fields import PeriodicField
 
 # Relative to the largest |p_theta|; far below the accuracy that any bound needs.
 _RTOL = 1e-7
@@ -47,8 +48,13 @@ def value_range(field):
     -------
     low, high : float
         In units of u: low <= u(x) <= high for all x.
+
+    Raises
+    ------
+    ValueError
+        If the field is not a PeriodicField.
     """
-    if field.interpolation == "bilinear":
+    if _admit(field).interpolation == "bilinear":
         return float(field.values.min()), float(field.values.max())
     high = field._cached("_high", lambda: _enclose(field, 0, lambda u: u, np.abs).at_most)
     return -field._cached("_minus_low", lambda: _enclose(field, 0, lambda u: -u, np.abs).at_most), high
@@ -66,14 +72,25 @@ def largest_gradient(field):
     -------
     Maximum
         In units of u / length.
+
+    Raises
+    ------
+    ValueError
+        If the field is not a PeriodicField.
     """
 
     def size(gradient):
         return np.hypot(gradient[..., 0], gradient[..., 1])
 
-    if field.interpolation == "bilinear":
+    if _admit(field).interpolation == "bilinear":
         return _at_corners(field, size)
     return field._cached("_largest_gradient", lambda: _enclose(field, 1, size, size))
+
+
+def _admit(field):
+    if not isinstance(field, PeriodicField):
+        raise ValueError(f"field must be a PeriodicField, got {type(field).__name__}")
+    return field
 
 
 def largest_stretching(field):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pde import checks
 from pde.bounds import _certified_maxima
 from pde.bounds._rates import rates, stretching
+from pde.equation import admit
 from pde.fields import PeriodicField
 
 
@@ -88,7 +89,7 @@ def gradient_bound(problem, *, mu=None):
     OverflowError
         If the bound overflows.
     """
-    problem.refuse("gradient_bound")
+    admit(problem).refuse("gradient_bound")
     gamma = float(stretching(problem).max())
     low, high, slope = terminal_range(problem)
     half = (high - low) / 2
@@ -125,7 +126,7 @@ def gradient_bound_as_published(problem):
     OverflowError
         If the bound overflows.
     """
-    problem.refuse("gradient_bound_as_published")
+    admit(problem).refuse("gradient_bound_as_published")
     gamma = float(stretching(problem).max())
     low, high, slope = terminal_range(problem)
     sup_norm, lam = max(-low, high), gamma - problem.sigma**2
@@ -166,7 +167,7 @@ def sharp_gradient_bound(problem):
     .. [2] Andrews & Clutterbuck 2009, Time-interior gradient estimates for quasilinear parabolic equations, Indiana
        Univ. Math. J. 58.
     """
-    problem.refuse("sharp_gradient_bound", "potential", "source")
+    admit(problem).refuse("sharp_gradient_bound", "potential", "source")
     found = rates(problem)
     low, high, slope = terminal_range(problem)
     oscillation, spread, total = high - low, 2 * found.spread, found.growth
@@ -205,7 +206,7 @@ def hoelder_bound(problem, alphas=(0.25, 0.5, 0.75, 1.0)):
     ValueError
         If sigma is 0, an alpha is not in (0, 1], or velocity or terminal data are callables.
     """
-    problem.refuse("hoelder_bound", "sigma")
+    admit(problem).refuse("hoelder_bound", "sigma")
     alphas = checks.finite_array("alphas", alphas)
     if problem.sigma == 0 or alphas.ndim != 1 or not ((alphas > 0) & (alphas <= 1)).all():
         raise ValueError(f"sigma must be > 0 and alphas in (0, 1], got sigma={problem.sigma:g}, alphas={alphas}")

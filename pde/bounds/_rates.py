@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pde.bounds import _certified_maxima
+from pde.equation import admit
 from pde.fields import PeriodicField
 
 
@@ -74,7 +75,7 @@ def stretching(problem):
     ValueError
         If the velocity is a callable, which samples do not bound.
     """
-    if problem.n_layers is None:
+    if admit(problem).n_layers is None:
         raise ValueError(
             "velocity must be a field, steady or in layers, for gamma to bound it; sample the callable into an array "
             "of shape (n_t, 2, n, n)"

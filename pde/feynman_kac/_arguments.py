@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from pde import checks
+from pde.equation import admit
 from pde.fields import PeriodicField
 
 # Squares of smaller terminal data lose digits.
@@ -16,7 +17,7 @@ _FARTHEST, _FARTHEST_SINGLE = 2**26, 2**10
 def places(problem, points):
     """The points, checked, and as fractions (n_points, 2) of the period; a ValueError if paths lose their place."""
     points = checks.points_array(points)
-    if not (reach := _reach(problem)) <= _FARTHEST:
+    if not (reach := _reach(admit(problem))) <= _FARTHEST:
         raise ValueError(
             f"sigma sqrt(horizon) must be <= {_FARTHEST:.2g} periods, beyond which rounding moves paths; u is the mean "
             f"of the terminal data long before; got {reach:.2g} periods"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from pde import checks, grid
-from pde.equation import ConvectionDiffusion
+from pde.equation import ConvectionDiffusion, admit
 from pde.fields import PeriodicField
 
 # The control's expectation must be known to far less than any standard error.
@@ -38,7 +38,7 @@ def heat_semigroup(problem, t):
         If t is not positive, or 2048 points per side do not hold f (a callable that is not smooth).
     """
     t = checks.real("t", t, positive=True)
-    problem.refuse("heat_semigroup")
+    admit(problem).refuse("heat_semigroup")
     f = problem.terminal
     if not isinstance(f, PeriodicField):
         return _sampled_heat(problem, t)

@@ -7,6 +7,7 @@ import numpy as np
 
 from pde import checks
 from pde._histories import steps_in_time
+from pde.equation import admit
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._kernels_coupled import ALONE, COARSE, advance_pair
@@ -63,7 +64,7 @@ def level_samples(problem, starts, n_steps, n_paths, key, *, coupled, first_poin
     ValueError
         If the problem has a potential, a source, several terminal data or a sigma that is not one constant.
     """
-    problem.refuse("level_samples")
+    admit(problem).refuse("level_samples")
     steps = TimeSteps(problem, n_steps // 2).refined(problem) if coupled else TimeSteps(problem, n_steps)
     counters = first_path, first_point
     starts = np.mod(starts / problem.length, 1.0)

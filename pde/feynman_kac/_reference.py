@@ -3,6 +3,7 @@
 import numpy as np
 
 from pde import checks
+from pde.equation import admit
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._increments import increments_of
 from pde.feynman_kac._time_steps import TimeSteps, runs_of
@@ -126,9 +127,9 @@ def stochastic_heun(problem, points, increments, *, dt=None):
 
 
 def _follow(problem, points, increments, dt, heun):
+    problem, points = admit(problem), checks.points_array(points)
     if heun:
         _arguments.refuse_varying_sigma(problem, "stochastic_heun")
-    points = checks.points_array(points)
     increments = checks.finite_array("increments", increments)
     if increments.ndim < 2 or increments.shape[-1] != 2 or not len(increments):
         raise ValueError(f"increments must have shape (n_steps, ..., 2), got {increments.shape}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pde import checks, spectral
+from pde.equation import admit
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ def solve_in_time(problem, n_times, *, n=None, rtol=1e-6):
         If the solution is not finite.
     """
     n_times = checks.integer("n_times", n_times, at_least=1)
-    problem.refuse("solve_in_time")
+    admit(problem).refuse("solve_in_time")
     n = (problem.n or 128) if n is None else checks.integer("n", n, at_least=4)
     n_layers = problem.n_layers or 1
     m = n_layers * -(-n_times // n_layers)

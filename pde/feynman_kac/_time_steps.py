@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pde import checks
+from pde.equation import admit
 
 # A run's counter is a multiple of this: one call of the generator serves up to so many steps.
 _ALIGNED = 64
@@ -109,7 +110,7 @@ def time_steps(problem, n_steps):
     >>> time_steps(pde.ConvectionDiffusion(layers, np.zeros((4, 4)), sigma=0.1), 3)
     array([0.25, 0.25, 0.5 ])
     """
-    return TimeSteps(problem, checks.integer("n_steps", n_steps, at_least=1)).dt
+    return TimeSteps(admit(problem), checks.integer("n_steps", n_steps, at_least=1)).dt
 
 
 def _places(edges, n_steps):

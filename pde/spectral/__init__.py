@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pde import checks, grid
+from pde import checks, equation, grid
 from pde.fields import PeriodicField
 from pde.spectral import _comparison, _integrators, _magnus, _reaction
 from pde.spectral._krylov import precompile
@@ -160,7 +160,7 @@ def solve(
     resolution = checks.real("resolution", resolution, positive=True)
     if rtol >= 1:
         raise ValueError(f"rtol must be < 1, got rtol={rtol:g}")
-    checks.accuracy("length", problem.length)
+    checks.accuracy("length", equation.admit(problem).length)
     checks.one_of("method", method, METHODS)
     checks.one_of("norm", norm, ("sup", "l1"))
     if n is None and problem.n is None:

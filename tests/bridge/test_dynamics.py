@@ -575,6 +575,8 @@ def test_stages_that_are_no_sde_are_refused():
             use([])
     with pytest.raises(ValueError, match="blocks must share one state space, got 16 and 32 channels"):
         ResNetSDE([*net.stages[0], *net.stages[1][1:]])
+    with pytest.raises(ValueError, match=r"problem must be a ConvectionDiffusion, .* got int"):
+        network_from_velocity(3, 2)
     with pytest.raises(ValueError, match="horizon must be finite and > 0"):
         ResNetSDE(net.stages[0], 0.0)
     with pytest.raises(ValueError, match="state_shape must be an integer >= 1"):

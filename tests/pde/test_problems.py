@@ -1,6 +1,7 @@
 """Problems: every closed form solves its equation, and every form of velocity is the same velocity."""
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pde import ConvectionDiffusion, PeriodicField, grid, problems, spectral
+from pde import ConvectionDiffusion, PeriodicField, bounds, feynman_kac, grid, problems, spectral
+from pde.feynman_kac import control_variates, quasi
 
 EPS = np.finfo(float).eps
 # Weights of f(h), f(2 h), f(3 h) in the central differences of order 6: f' = sum w (f+ - f-) / h, and
@@ -583,3 +585,34 @@ def test_problems_and_their_copies_are_the_same_problem(make):
         # Values are frozen, as coefficients are kept.
         with pytest.raises(ValueError, match="read-only"):
             other.terminal.values[:] = 0
+
+
+def consumers():
+    """Public functions of `pde` whose first argument is a problem or a field, by name."""
+    found = {}
+    for module in (spectral, feynman_kac, bounds, quasi, control_variates):
+        for name in module.__all__:
+            made = getattr(module, name)
+            if inspect.isfunction(made) and next(iter(inspect.signature(made).parameters), "") in ("problem", "field"):
+                found[f"{module.__name__}.{name}"] = made
+    return found
+
+
+def test_the_consumers_are_found():
+    assert {"pde.spectral.solve", "pde.feynman_kac.estimate", "pde.bounds.certificates"} < consumers().keys()
+    assert len(consumers()) >= 22
+
+
+@pytest.mark.parametrize("name", consumers())
+@pytest.mark.parametrize("wrong", [3, None, np.zeros((4, 4)), problems.doob], ids=["number", "none", "array", "maker"])
+def test_what_is_not_a_problem_is_refused_in_one_line_by_every_consumer(name, wrong):
+    consumer = consumers()[name]
+    first, *others = inspect.signature(consumer).parameters.values()
+    values = {"points": [[0.1, 0.2]], "starts": [[0.1, 0.2]], "increments": np.zeros((2, 1, 2)), "save_at": [0.5]}
+    values |= {"t": 0.5, "coupled": False, "key": None}
+    needed = {other.name: values.get(other.name, 4) for other in others if other.default is other.empty}
+    needed = {key: value for key, value in needed.items() if key != "options"}
+    kind = {"problem": "ConvectionDiffusion", "field": "PeriodicField|field must be trigonometric"}[first.name]
+    with pytest.raises(ValueError, match=kind) as caught:
+        consumer(wrong, **needed)
+    assert first.name == "field" or "\n" not in str(caught.value)
