@@ -80,6 +80,18 @@ def test_solution_in_time_is_the_exact_one_at_all_times(problem, m):
         np.testing.assert_allclose(u, problem.exact(points, t), atol=1e-5)
 
 
+def test_solution_in_time_is_as_accurate_as_its_tolerance():
+    problem, points, errors = problems.doob(horizon=0.3), pde.grid.points(48), []
+    for rtol in (1e-3, 1e-9):
+        solution = solve_in_time(problem, 8, n=48, rtol=rtol)
+        errors.append(
+            max(np.abs(u - problem.exact(points, t)).max() for t, u in zip(solution.t, solution.u, strict=True))
+        )
+        # In each of 8 intervals, relative to max |f|.
+        assert errors[-1] < 8 * rtol * np.abs(problem.terminal_on_grid(48)).max()
+    assert errors[1] < 1e-2 * errors[0]
+
+
 def test_solution_in_time_crosses_the_layers_in_order():
     problem = layered(64)
     solution = solve_in_time(problem, 3)

@@ -67,6 +67,22 @@ def test_tables_made_a_few_steps_at_a_time_give_the_same_samples(monkeypatch):
     assert (parts == whole).all()
 
 
+def test_samples_by_parts_of_points_and_paths_are_those_drawn_at_once():
+    problem, points = rough(), random_points(5)
+    whole = feynman_kac.level_samples(problem, points, 8, 12, KEY, coupled=True)
+    rows = [
+        np.concatenate(
+            [
+                feynman_kac.level_samples(problem, part, 8, n, KEY, coupled=True, first_point=i, first_path=j)
+                for j, n in ((0, 7), (7, 5))
+            ],
+            axis=1,
+        )
+        for i, part in ((0, points[:2]), (2, points[2:]))
+    ]
+    assert (np.concatenate(rows) == whole).all()
+
+
 def test_levels_have_their_own_numbers():
     keys = {tuple(feynman_kac.level_key(KEY, level)) for level in range(20)}
     assert len(keys) == 20
