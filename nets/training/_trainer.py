@@ -20,6 +20,9 @@ from nets.training._schedule import average_decay, learning_rate
 
 __all__ = ["Training"]
 
+# Number of steps that are timed.
+N_TIMED = 10
+
 
 class Training:
     """A model in training.
@@ -215,12 +218,12 @@ class Training:
                 target.copy_(source)
         self.world.average_buffers(self.averaged)
 
-    def seconds_per_step(self, n_steps=10):
-        """Seconds of a first step, including compilation, and the mean of n_steps later ones; the weights change."""
+    def seconds_per_step(self):
+        """Seconds of a first step, including compilation, and the mean of N_TIMED later ones; the weights change."""
         if self.n_steps < 2:
             raise ValueError(f"an epoch must have at least 2 steps to be timed, got {self.n_steps}")
         self.model.train()
-        batches = itertools.islice(self._batches(1), n_steps + 1)
+        batches = itertools.islice(self._batches(1), N_TIMED + 1)
         times = [time.perf_counter()]
         with self._drawing("noise", 1):
             for x, y in batches:
