@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# As a module: the loop compiled here depends on no name of it.
+import pde.equation
 from pde import checks, convergence, spectral
 from pde._compiled import threaded
-from pde.equation import admit
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ def hoelder_constant(problem, u=None, *, alphas=(0.25, 0.5, 0.75, 1.0), n=None):
     ValueError
         If sigma is 0, an alpha is not in (0, 1], or u is not finite, not square or a single point.
     """
-    admit(problem).refuse("hoelder_constant", "sigma", "terminals")
+    pde.equation.admit(problem).refuse("hoelder_constant", "sigma", "terminals")
     if problem.sigma == 0:
         raise ValueError("sigma must be > 0: |delta| / sigma has no meaning, got sigma=0")
     alphas = checks.finite_array("alphas", alphas)

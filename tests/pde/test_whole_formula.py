@@ -298,7 +298,8 @@ def test_multilevel_sees_a_velocity_whose_period_divides_its_steps(frequency):
     problem, x = pde.ConvectionDiffusion(v, f, sigma=0.2), np.array([[0.1, 0.2], [0.3, 0.7]])
     m = feynman_kac.multilevel(problem, x, stderr=3e-2, n=4)
     exact = np.exp(-0.02 * 4 * np.pi**2) * np.cos(2 * np.pi * x[:, 0])
-    assert (np.abs(m.mean - exact) < 5 * 3e-2).all()
+    # Over whole periods the fine steps add up to 0, so no bias is left: an alias of the velocity would move u by 0.7.
+    assert (np.abs(m.mean - exact) < convergence.z_threshold(2, FALSE_ALARM) * m.stderr).all()
     with pytest.warns(RuntimeWarning, match="varies in time within the 4 steps of the coarsest level"):
         feynman_kac.multilevel(problem, x, stderr=1e-1, n=4, base=4)
 
