@@ -16,7 +16,7 @@ import math
 
 import matplotlib
 import numpy as np
-import scipy.stats
+import scipy.special
 from matplotlib.figure import Figure
 
 from figures import _runs, _weights
@@ -104,7 +104,7 @@ def _difference(means, name):
     stderr = math.hypot(ours.stderr, other.stderr)
     parts = sum(one.stderr**4 / (one.n - 1) for one in (ours, other))
     # Weights that are all alike have no error, and no degrees of freedom.
-    reach = float(scipy.stats.t.isf(0.025, stderr**4 / parts)) * stderr if parts else 0.0
+    reach = float(scipy.special.stdtrit(stderr**4 / parts, 0.975)) * stderr if parts else 0.0
     return found | {"stderr": stderr, "reach": reach}
 
 

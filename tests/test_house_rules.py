@@ -386,3 +386,9 @@ def test_checker_judges_docstrings_of_faces_and_not_of_what_is_behind():
 def test_checker_finds_paths_of_a_machine(text):
     assert [*machine_paths("a.json", f"fine\n{text}\n")]
     assert not [*machine_paths("a.json", "python -m nets.train --data PATH, /home, n/a, https://x.org/work/a")]
+
+
+def test_the_page_of_the_attacks_names_all_of_them():
+    text = (ROOT / "docs" / "api-nets.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\.\. auto\w+:: nets\.attacks\.(\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(public_names(HOUSE.modules["nets.attacks"].tree))
