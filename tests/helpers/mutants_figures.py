@@ -296,10 +296,24 @@ MUTANTS = [
         "figures/test_figure_values::test_legends_of_the_weights_are_in_per_cent",
     ),
     (
+        "few seeds taken for many",
+        "figures/sparsity.py",
+        "scipy.special.stdtrit(stderr**4 / parts, 0.975)",
+        "1.96",
+        "figures/test_figure_values::test_difference_in_sparsity_is_less_the_adversarial_network_with_both_errors",
+    ),
+    (
+        "ends of a range tested, and not their difference",
+        "figures/fig4_forensics.py",
+        '"span": _is_compatible(values["span"], top - bottom, 2 * RANGE_TOLERANCE[column])',
+        '"span": True',
+        "figures/test_fig4_forensics::test_nearly_constant_fields_are_refused_however_their_means_scatter",
+    ),
+    (
         "errors of a difference added",
         "figures/sparsity.py",
-        "math.hypot(ours.stderr, other.stderr) if",
-        "ours.stderr + other.stderr if",
+        "math.hypot(ours.stderr, other.stderr)",
+        "ours.stderr + other.stderr",
         "figures/test_figure_values::test_difference_in_sparsity_is_less_the_adversarial_network_with_both_errors",
     ),
     (

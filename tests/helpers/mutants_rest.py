@@ -23,6 +23,20 @@ MUTANTS = [
         "pde/test_krylov::test_column_of_a_small_exponential_by_steps_and_by_squares",
     ),
     (
+        "step of the paper's radius at every radius",
+        "nets/attacks/_pgd.py",
+        "(ball.eps / STEPS_A_RADIUS or 1.0) if step_size is None",
+        "2 / 255 if step_size is None",
+        "nets/attacks/test_pgd::test_default_step_is_a_quarter_of_the_radius",
+    ),
+    (
+        "a fall within its error is a collapse",
+        "nets/training/_collapse.py",
+        " and q - p > 2 * math.hypot(p_error, q_error)",
+        "",
+        "nets/training/test_collapse::test_what_never_rose_above_its_error_has_not_fallen",
+    ),
+    (
         "a network of the zoo evaluated as a foreign model",
         "nets/evaluate.py",
         "not zoo.of_the_zoo(run) and not Path(run).exists()",
