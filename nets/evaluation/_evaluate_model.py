@@ -63,8 +63,9 @@ def evaluate_model(
         attacks (BPDA through the whole network); the model itself decides. The surrogate is also attacked on its own
         (transfer, "blind-...").
     out : path, optional
-        Directory in which the results are saved batch by batch; the same call resumes from it. By default nothing is
-        saved.
+        Directory in which the results are saved batch by batch; the same call resumes from it. Code, settings and
+        weights of the model and of the surrogate are compared. If some of them cannot be read, nothing is saved, and a
+        note says so. By default nothing is saved.
     n_iter : int, default=100
         Number of steps of APGD and FAB; >= 1.
     n_queries : int, default=5000
@@ -86,7 +87,8 @@ def evaluate_model(
     Raises
     ------
     ValueError
-        If the model, images, labels or an option are not as above.
+        If the model, images, labels or an option are not as above, or if `out` holds results of a model with the same
+        code and weights, but other logits.
     ArithmeticError
         If an attack leaves its ball, or a number is not finite (raised by a helper).
 
