@@ -32,7 +32,7 @@ class Foreign(nn.Module):
 
 
 class Guided(nn.Module):
-    """The logits of the model with the gradient of the surrogate."""
+    """The logits of the model with the gradient of the surrogate; without a gradient, the model alone."""
 
     def __init__(self, model, surrogate):
         super().__init__()
@@ -40,6 +40,8 @@ class Guided(nn.Module):
         self.training = model.training
 
     def forward(self, x):
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return self.model(x)
         guide = self.surrogate(x)
         with torch.no_grad():
             logits = self.model(x.detach())

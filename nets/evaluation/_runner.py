@@ -260,7 +260,7 @@ class AttackRunner:
 
     def _attack(self, attack, x, y, generator):
         model = self.oracle if attack.source == "oracle" else self.model
-        if model is self.model and self.guide is not None and attack.needs_gradients:
+        if model is self.model and self.guide is not None and attack.uses_gradients:
             model = self.guide
         off = noise_off(model) if attack.source == "noise-off" else contextlib.nullcontext()
         # Single-draw attacks are reported as such; no warning needed.

@@ -13,8 +13,7 @@ from attack_models import generator
 from torch import nn
 
 import nets
-from nets.evaluation import _protocol as module
-from nets.evaluation import _runner
+from nets.evaluation import _foreign, _protocol, _runner
 
 SHORT = {"eps": 0.03, "n_iter": 3, "n_queries": 6, "progress": False}
 N = 12
@@ -52,7 +51,7 @@ def rounding(x):
 def test_a_deterministic_model_is_evaluated_by_the_standard(norm):
     model, (x, y) = linear(), batch()
     report = nets.evaluate_model(model, x, y, norm=norm, **(SHORT | {"eps": {"linf": 0.03, "l2": 0.1}[norm]}))
-    assert [row["name"] for row in report.rows] == ["natural", *module.STANDARD]
+    assert [row["name"] for row in report.rows] == ["natural", *_protocol.STANDARD]
     assert not report.settings["is_noisy"] and report.eot_curve == [] and report.attacked_by_gradients
     # A linear model of few classes: the margin's exact bound is what is left at most, m <= eps ||w||_q for some class.
     with torch.no_grad():
@@ -73,10 +72,10 @@ def test_a_drawing_model_is_evaluated_by_fresh_draws_up_to_the_plateau(tmp_path)
     x, y = batch()
     report = nets.evaluate_model(model, x, y, n_draws=4, n_repeats=2, keep_images=True, **SHORT)
     assert report.settings["is_noisy"]
-    assert [row["name"] for row in report.rows] == ["natural", *module.RAND]
+    assert [row["name"] for row in report.rows] == ["natural", *_protocol.RAND]
     assert [point["n_eot"] for point in report.eot_curve][:5] == [1, 2, 5, 10, 20]
     assert report.rows[0]["n_draws"] == 4 and report.rows[0]["n_repeats"] == 2
-    assert set(report.x_adv) == set(module.RAND)
+    assert set(report.x_adv) == set(_protocol.RAND)
     for x_adv in report.x_adv.values():
         assert (x_adv - x).abs().max() <= 0.03 + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
     report.to_json(tmp_path / "report.json")
@@ -113,6 +112,36 @@ def test_a_surrogate_guides_and_the_model_decides():
         right = (rounding(report.x_adv["apgd-ce"]).argmax(1) == y).double().mean().item()
     # The attacked images are decided by the model itself.
     assert rows["apgd-ce"] == right < rows["natural"]
+
+
+def test_a_surrogate_guides_all_parts_of_autoattack_but_square():
+    x, y = batch(rounding)
+    options = SHORT | {"eps": 0.1, "n_queries": 1, "n_iter": 10}
+    for version in ("standard", "auto"):
+        names = ["apgd-ce", "apgd-t", "autoattack"]
+        report = _protocol.assess(rounding, x, y, settings(names, **options, version=version), surrogate=linear())
+        rows = {row["name"]: row["accuracy"] for row in report.rows}
+        # Each part attacks what those before it left: fewer images remain than under any one of them.
+        assert rows["autoattack"] <= min(rows["apgd-ce"], rows["apgd-t"]) < rows["natural"]
+    net, calls = linear(), []
+    guided = _foreign.Guided(_foreign.Foreign(rounding), lambda x: calls.append(1) or net(x))
+    nets.attacks.square(guided, x, y, n_queries=3)
+    assert not calls
+    nets.attacks.fgsm(guided, x, y)
+    assert calls
+
+
+def settings(names, **options):
+    given = {
+        "norm": "linf",
+        "step_size": None,
+        "n_draws": 4,
+        "n_repeats": 2,
+        "out": None,
+        "batch_size": None,
+        "seed": 0,
+    }
+    return _protocol.Settings(attacks=names, **(given | options))
 
 
 def test_an_interrupted_evaluation_resumes(tmp_path, monkeypatch):
