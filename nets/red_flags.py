@@ -253,6 +253,8 @@ def _eps_range(x, eps, norm):
 
 def _batch_coupling(model, x):
     """Whether the logits of an image change with its neighbours, at equal noise, or with its place, without noise."""
+    # Noise is drawn in the order of the memory, and a batch with others would have its own.
+    x = x.contiguous()
     half = (len(x) + 1) // 2
     batch = torch.cat([x, x[: 2 * half - len(x)]])
     first = _same_noise(model, batch)

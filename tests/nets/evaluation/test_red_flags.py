@@ -233,6 +233,22 @@ def test_a_linear_model_raises_none():
     assert red_flags.check(model, x, y, eps=EPS, generator=generator(0)) == []
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 8])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", ["randn_like", "dropout", "rand_like", "permuted"])
+def test_noise_drawn_in_the_order_of_the_memory_couples_nothing(kind, order, n):
+    draw = {
+        "randn_like": lambda x: x + 0.5 * torch.randn_like(x),
+        "rand_like": lambda x: x + 0.5 * torch.rand_like(x),
+        "dropout": nn.Dropout(0.5).train(),
+        "permuted": lambda x: x + 0.5 * torch.randn_like(x.transpose(2, 3)).transpose(2, 3),
+    }[kind]
+    weight = torch.randn(5, 48, generator=generator(0))
+    x = torch.rand(n, 3, 4, 4, generator=generator(1)).to(memory_format=order)
+    flag = red_flags._batch_coupling(lambda images: draw(images).flatten(1) @ weight.T, x)
+    assert flag is None
+
+
 class Drawing(nn.Module):
     """Noise on every image from a generator of its own, or the same numbers in every pass."""
 
