@@ -63,7 +63,7 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
     with contextlib.ExitStack() as stack:
         if generator is not None:
             stack.enter_context(_seeded(generator))
-        stack.enter_context(_kept([part for network in hidden_networks(model) for part in network.modules()]))
+        stack.enter_context(kept([part for network in hidden_networks(model) for part in network.modules()]))
         if isinstance(model, nn.Module):
             stack.enter_context(_still(model, batch_norm))
             if generator is not None:
@@ -91,7 +91,7 @@ def _still(model, batch_norm):
             # Exported programs have one mode only.
             with contextlib.suppress(NotImplementedError):
                 model.eval()
-        with _kept(modules, batch_norm=batch_norm):
+        with kept(modules, batch_norm=batch_norm):
             for parameter in parameters:
                 parameter.requires_grad_(False)
             yield
@@ -108,7 +108,7 @@ def _set_modes(modules, modes):
 
 
 @contextlib.contextmanager
-def _kept(modules, *, batch_norm="running"):
+def kept(modules, *, batch_norm="running"):
     """Restore buffers and modes; normalisations in training mode, or all for "batch", use the batch's statistics.
 
     The buffers of normalisations in evaluation mode, too: a forward pass may set their mode.

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from nets import checkpoint
-from nets.attacks import NoGradientError, Objective, attacked
+from nets.attacks import NoGradientError, Objective, TrainingModeWarning, attacked, changed_by_training
 
 
 class ImageSet:
@@ -48,18 +48,13 @@ class Guided(nn.Module):
         return guide + (logits - guide).detach()
 
 
-def warn_of_modes(model):
-    if not getattr(model, "training", False) or isinstance(model, torch.fx.GraphModule):
-        return
-    matters = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
-    names = [name or "the model" for name, module in model.named_modules() if isinstance(module, matters)]
-    if names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def warn_of_modes(model, x):
+    if isinstance(model, nn.Module) and (changed := changed_by_training(model, model, x)):
         warnings.warn(
-            f"the model is in training mode and evaluated in evaluation mode, which changes {shown}: call "
+            f"the model is in training mode and evaluated in evaluation mode, which changes {changed}: call "
             "model.eval(), and train() on the submodules that should be random",
-            UserWarning,
-            stacklevel=4,
+            TrainingModeWarning,
+            stacklevel=5,
         )
 
 

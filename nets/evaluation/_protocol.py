@@ -177,7 +177,7 @@ def _enter(model, images, labels, surrogate, norm, eps):
     x = x.contiguous()
     if not len(x):
         raise ValueError(f"images must hold at least one image, got shape {tuple(x.shape)}")
-    warn_of_modes(model)
+    warn_of_modes(model, x)
     if surrogate is not None:
         surrogate = Foreign(admit(surrogate, x, y, n_eot=2)[0])
     return Foreign(model), x, y, surrogate

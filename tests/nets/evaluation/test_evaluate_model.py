@@ -1,8 +1,10 @@
 """The protocol on models that are not ours."""
 
+import contextlib
 import json
 import os
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -230,8 +232,57 @@ def test_a_function_that_needs_arrays_has_no_gradient():
 
 def test_a_model_in_training_mode_is_named():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 5))
-    with pytest.warns(UserWarning, match=r"training mode and evaluated in evaluation mode, which changes 1"):
+    with pytest.warns(UserWarning, match=r"training mode and evaluated in evaluation mode, which changes 1:"):
         nets.evaluate_model(model, *batch(), attacks=["fgsm"], **SHORT)
+
+
+class OfMode(nn.Module):
+    """A network whose passes depend on its mode in a way that no list of classes knows."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.net, self.how, self.own = linear(), how, np.random.default_rng(0)
+        self.norm = nn.InstanceNorm2d(3, track_running_stats=True)
+        self.attend = nn.MultiheadAttention(16, 2, dropout=0.5, batch_first=True)
+
+    def forward(self, x):
+        if self.how == "functional":
+            x = nn.functional.dropout(x, 0.5, self.training)
+        if self.how == "noise" and self.training:
+            x = x + 0.1 * torch.randn_like(x)
+        if self.how == "own noise" and self.training:
+            x = x + 0.1 * torch.from_numpy(self.own.normal(size=x.shape)).float()
+        if self.how == "statistics":
+            x = self.norm(x)
+        if self.how == "attention":
+            x = self.attend(*3 * (x.flatten(2),))[0].view_as(x)
+        if self.how == "noise in both":
+            x = x + 0.1 * torch.randn_like(x)
+        logits = self.net(x)
+        return (logits, None) if self.how == "tuple" and self.training else logits
+
+
+CHANGED = ("functional", "noise", "own noise", "statistics", "attention", "tuple")
+
+
+@pytest.mark.parametrize("how", [*CHANGED, "noise in both", "nothing"])
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: lambda x: model(x)])
+def test_what_a_training_mode_changes_is_seen_from_passes(how, wrap):
+    x, y = batch()
+    model = OfMode(how).train()
+    model.attend.eval()
+    model.attend.training = how == "attention"
+    model.norm.train(how == "statistics")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    warned = how in CHANGED
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # Which is how a function whose logits are a tuple fails.
+        with contextlib.suppress(ValueError):
+            nets.evaluate_model(wrap(model), x, y, attacks=["fgsm"], **SHORT)
+    found = [one.category for one in caught if issubclass(one.category, nets.attacks.TrainingModeWarning)]
+    assert len(found) == warned
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
