@@ -57,7 +57,8 @@ def evaluate_model(
     n_draws : int, default=10
         Number of passes whose mean logits make a prediction, if the model is noisy; >= 1.
     n_repeats : int, default=5
-        Number of such predictions per image; >= 1.
+        Number of such predictions per image; >= 1. With one of a noisy model, the report has no worst case: the draws
+        that choose the attack on an image would also score it.
     surrogate : callable, optional
         A differentiable stand-in with the same classes. Its gradients, taken at the logits of the model, guide the
         attacks (BPDA through the whole network); the model itself decides. The surrogate is also attacked on its own

@@ -22,7 +22,7 @@ from nets.evaluation._foreign import (
 from nets.evaluation._identity import identify
 from nets.evaluation._kept import check_kept, passes_of
 from nets.evaluation._report import Report
-from nets.evaluation._rows import accuracies_for_flags, differing_flags, make_row, worst_rows
+from nets.evaluation._rows import BY_LUCK, accuracies_for_flags, differing_flags, has_worst_case, make_row, worst_rows
 from nets.evaluation._runner import AttackRunner
 from nets.evaluation._setup import BATCH_SIZES, given, radius
 from nets.evaluation._statistics import robust, score
@@ -95,11 +95,13 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
         outcomes = [runner.run(spec) for spec in specs]
         base = "ifgsm20" if has_gradient else "square" if x.dim() == 4 else None
         curve = _curve(runner, base, options) if runner.is_noisy and base else []
+        worst = worst_rows(outcomes[1:], outcomes[0], settings.eps) if has_worst_case(runner) else []
+        notes += [] if has_worst_case(runner) else [BY_LUCK]
         flags, n_flagged = _red_flags(runner, outcomes, settings.eps)
     return Report(
         attacked_by_gradients=has_gradient,
         rows=[make_row(outcome, runner.natural(outcome.attack)) for outcome in outcomes],
-        worst_case=worst_rows(outcomes[1:], outcomes[0], settings.eps),
+        worst_case=worst,
         red_flags=[asdict(flag) for flag in flags],
         n_flagged=n_flagged,
         eot_curve=curve,

@@ -328,6 +328,30 @@ def test_of_no_attacks_the_natural_accuracy_is_left():
     assert report.rows[0]["accuracy"] == 1
 
 
+class Coin(nn.Module):
+    """Right in 84 of 100 passes, whatever the image: under five attacks, a minimum of single passes is 0.84**5."""
+
+    def forward(self, x):
+        right = (torch.rand(len(x)) < 0.84).to(x.dtype)
+        return torch.stack([right + 1e-6 * x.flatten(1).sum(1), 1 - right], 1)
+
+
+def test_the_worst_case_of_a_noisy_model_is_no_minimum_of_lucky_draws():
+    """Five standard errors of 400 images: 0.09; a false alarm in 10**6."""
+    x, y = torch.rand(400, 1, 2, 2, generator=generator(0)), torch.zeros(400, dtype=torch.long)
+    options = SHORT | {"n_draws": 1, "attacks": ["fgsm", "ifgsm2-eot1", "ifgsm3-eot1", "pgd2-eot1"], "n_iter": 1}
+    once = nets.evaluate_model(Coin().eval(), x, y, n_repeats=1, **options)
+    assert once.worst_case == [] and once.robust_accuracy is None
+    assert [note for note in once.notes if "take two repeats or more" in note]
+    assert "worst case of" not in str(once)
+    more = nets.evaluate_model(Coin().eval(), x, y, n_repeats=3, **options)
+    # Right on the image itself and under attack.
+    assert more.robust_accuracy == pytest.approx(0.84**2, abs=0.1)
+    assert not [note for note in more.notes if "repeats" in note]
+    # Without noise, one pass is all there is.
+    assert nets.evaluate_model(linear(), *batch(), n_repeats=1, attacks=["fgsm"], **SHORT).robust_accuracy is not None
+
+
 def test_noise_that_cannot_be_switched_off_is_named():
     with pytest.raises(ValueError, match="cannot be switched off"):
         nets.evaluate_model(Noisy(), *batch(), attacks=["transfer-ifgsm20"], **SHORT)
