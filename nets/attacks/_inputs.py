@@ -17,7 +17,7 @@ from bridge import checks
 from nets.attacks._decisions import is_noisy
 from nets.attacks._modes import changed_by_training
 from nets.attacks._reached import hidden_networks
-from nets.attacks._state import attacked
+from nets.attacks._state import attacked, check_initialised
 
 # Whether the modes of networks have been looked at.
 _ADMITTED = contextvars.ContextVar("admitted", default=False)
@@ -101,13 +101,16 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
     Raises
     ------
     ValueError
-        If the model is not callable, the generator none of PyTorch's, or images or labels are not as above.
+        If the model is not callable or has lazy layers without weights, the generator none of PyTorch's, or images or
+        labels are not as above.
     RuntimeError
         If called inside `torch.inference_mode`, where there are no gradients.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("an attack needs gradients: leave torch.inference_mode (torch.no_grad is fine)")
     model = _callable(model)
+    if isinstance(model, nn.Module):
+        check_initialised(model)
     checks.generator(generator)
     x, y = check_images(x, y)
     if as_images and (x.dim() != 4 or not min(x.shape[1:])):

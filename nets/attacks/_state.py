@@ -56,7 +56,8 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
     Raises
     ------
     ValueError
-        If batch_norm is unknown, or the generator none of PyTorch's (raised by a helper).
+        If batch_norm is unknown, the generator none of PyTorch's, or a layer lazy and without weights (raised by a
+        helper).
     """
     checks.one_of("batch_norm", batch_norm, BATCH_NORMS)
     checks.generator(generator)
@@ -75,6 +76,14 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
         yield model
 
 
+def check_initialised(model):
+    """Refuse a module with lazy layers, whose weights its first pass makes."""
+    lazy = [name.rpartition(".")[0] or "the model" for name, p in model.named_parameters() if is_lazy(p)]
+    if lazy:
+        shown = ", ".join(dict.fromkeys(lazy))
+        raise ValueError(f"model has lazy layers without weights ({shown}): call the model once on an image before")
+
+
 def _is_whole(module):
     """Whether the submodules cannot be replaced: compiled, scripted, or a `DataParallel`, which makes copies."""
     return is_compiled(module) or isinstance(module, (nn.DataParallel, torch.jit.ScriptModule))
@@ -82,6 +91,7 @@ def _is_whole(module):
 
 @contextlib.contextmanager
 def _still(model, batch_norm):
+    check_initialised(model)
     # Parameters of inference mode cannot be changed, and a pass that needs their gradient is an error of PyTorch's.
     modules, parameters = list(model.modules()), [p for p in model.parameters() if not p.is_inference()]
     modes = [module.training for module in modules]

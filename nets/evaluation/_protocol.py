@@ -86,6 +86,8 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
     seed, first = seeds.derive(runner.seed, "evaluate_model"), x[: runner.batch_size]
     with seeds.default_generator_seeded(seed, x.device), seeds.numpy_and_python_seeded(seed):
         n_classes = _n_classes(model, first, surrogate)
+        if runner.guide is not None and not is_differentiable(surrogate, first, y[: runner.batch_size]):
+            raise ValueError("surrogate must have a gradient with respect to its images: PyTorch finds none")
         has_gradient = runner.guide is not None or is_differentiable(model, first, y[: runner.batch_size])
         default = _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
         names = default if settings.attacks is None else settings.attacks

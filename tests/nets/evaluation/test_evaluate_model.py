@@ -322,6 +322,27 @@ def test_a_surrogate_of_other_classes_is_refused(n_classes):
         )
 
 
+@pytest.mark.parametrize("surrogate", [rounding, lambda x: linear()(x).detach(), lambda x: 0 * x.flatten(1)[:, :5]])
+def test_a_surrogate_without_a_gradient_is_refused_by_name(surrogate):
+    with pytest.raises(ValueError, match="surrogate must have a gradient"):
+        nets.evaluate_model(rounding, *batch(), surrogate=surrogate, **(SHORT | {"attacks": ["fgsm"]}))
+
+
+def test_lazy_layers_are_refused_until_a_pass_has_made_their_weights():
+    x, y = batch()
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(5)).eval()
+    calls = [attack for name, attack in vars(nets.attacks).items() if name in ("fgsm", "apgd", "cw", "square", "fab")]
+    calls += [nets.evaluate_model, nets.attacks.autoattack, nets.red_flags.check]
+    assert len(calls) == 8
+    for call in calls:
+        with pytest.raises(ValueError, match=r"lazy layers without weights \(1, 3\): call the model once on an image"):
+            call(model, x, y)
+    with pytest.raises(ValueError, match="lazy layers"), nets.attacks.attacked(model):
+        pass
+    model(x[:1])
+    nets.attacks.fgsm(model, x, y)
+
+
 def test_of_no_attacks_the_natural_accuracy_is_left():
     report = nets.evaluate_model(linear(), *batch(), **(SHORT | {"attacks": []}))
     assert [row["name"] for row in report.rows] == ["natural"]
