@@ -46,12 +46,12 @@ def evaluate_model(
     norm : {"linf", "l2"}
         Norm of the perturbation.
     attacks : sequence of str, optional
-        Names as listed by `python -m nets.evaluate --list`, for example "ifgsm20-eot5"; of none, natural images alone.
-        Default for a deterministic
-        model: FGSM, IFGSM with 20 steps and the parts of AutoAttack, APGD-CE, APGD-T, FAB-T and Square (about 2000
-        gradients and 5000 queries per image; n_iter=20 and n_queries=500 give a first impression). Default for a noisy
-        model: FGSM, IFGSM, APGD-CE and APGD-DLR, the last three with 20 draws per gradient. Default for a model without
-        gradients: Square.
+        Names as listed by `python -m nets.evaluate --list`, for example "ifgsm20-eot5". If empty, natural images alone
+        are evaluated, without red flags and the curve over draws, for which the model is attacked. Default for a
+        deterministic model: FGSM, IFGSM with 20 steps and the parts of AutoAttack, APGD-CE, APGD-T, FAB-T and Square
+        (about 2000 gradients and 5000 queries per image; n_iter=20 and n_queries=500 give a first impression). Default
+        for a noisy model: FGSM, IFGSM, APGD-CE and APGD-DLR, the last three with 20 draws per gradient. Default for a
+        model without gradients: Square.
     step_size : float, optional
         Step size of IFGSM and PGD, in units of images and in `norm`; > 0. Default: eps / 4.
     n_draws : int, default=10

@@ -39,6 +39,8 @@ UNSEEDED = (
     "passes from equal seeds differ: the model has a state, or draws from a source that no seed governs, and another "
     "evaluation gives other numbers"
 )
+NATURAL = ("natural", "noise-off-natural")
+NO_ATTACK = "no attack was made, and no red flags were looked for, for which the model is attacked"
 # Of the kinds of objects.
 NOT_KEPT = (
     "no results are kept in out, where another model might find them: what the model consists of cannot be read in "
@@ -96,10 +98,12 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
         specs = _specs((*names, *settings.also), runner, has_gradient, n_classes, options, notes)
         outcomes = [runner.run(spec) for spec in specs]
         base = "ifgsm20" if has_gradient else "square" if x.dim() == 4 else None
-        curve = _curve(runner, base, options) if runner.is_noisy and base else []
+        is_attacked = any(name.partition("@")[0] not in NATURAL for name in (*names, *settings.also))
+        curve = _curve(runner, base, options) if is_attacked and runner.is_noisy and base else []
         worst = worst_rows(outcomes[1:], outcomes[0], settings.eps) if has_worst_case(runner) else []
-        notes += [] if has_worst_case(runner) else [BY_LUCK]
-        flags, n_flagged = _red_flags(runner, outcomes, settings.eps)
+        notes += [] if not is_attacked or has_worst_case(runner) else [BY_LUCK]
+        notes += [] if is_attacked else [NO_ATTACK]
+        flags, n_flagged = _red_flags(runner, outcomes, settings.eps) if is_attacked else (differing_flags(outcomes), 0)
     return Report(
         attacked_by_gradients=has_gradient,
         rows=[make_row(outcome, runner.natural(outcome.attack)) for outcome in outcomes],

@@ -343,10 +343,21 @@ def test_lazy_layers_are_refused_until_a_pass_has_made_their_weights():
     nets.attacks.fgsm(model, x, y)
 
 
-def test_of_no_attacks_the_natural_accuracy_is_left():
-    report = nets.evaluate_model(linear(), *batch(), **(SHORT | {"attacks": []}))
+@pytest.mark.parametrize("attacks", [[], ["natural"]])
+@pytest.mark.parametrize("make", [linear, Noisy])
+def test_without_attacks_nothing_is_attacked(attacks, make, monkeypatch):
+    for owner, name in ((_protocol.red_flags, "check"), (_runner.AttackRunner, "_attack")):
+        monkeypatch.setattr(owner, name, None)
+    report = nets.evaluate_model(make(), *batch(), **(SHORT | {"attacks": attacks}))
     assert [row["name"] for row in report.rows] == ["natural"]
-    assert report.rows[0]["accuracy"] == 1
+    assert report.rows[0]["accuracy"] == 1 or make is Noisy
+    assert report.eot_curve == report.worst_case == report.red_flags == [] and report.n_flagged == 0
+    assert [note for note in report.notes if "no red flags were looked for" in note]
+
+
+def test_attacks_that_cannot_run_leave_their_red_flags():
+    report = nets.evaluate_model(rounding, *batch(), **(SHORT | {"attacks": ["fgsm"]}))
+    assert [flag["name"] for flag in report.red_flags] == ["zero-gradients"]
 
 
 class Coin(nn.Module):
