@@ -144,6 +144,9 @@ class ImageClassifier(nn.Module):
         """Return logits (n_images, n_classes) of images (n_images, n_channels, height, width)."""
         if x.dim() != 4 or x.shape[1] != len(self.mean):
             raise ValueError(f"x must have shape (n_images, {len(self.mean)}, height, width), got {tuple(x.shape)}")
+        if x.requires_grad:
+            # For a contiguous gradient whatever the memory order of the weights: attacks of others take views of it.
+            x = x.flatten(1).unflatten(1, x.shape[1:])
         return self.net((x - self.mean) / self.std)
 
 

@@ -39,8 +39,9 @@ __all__ = ["BLACK_BOX", "NOTHING", "WHITE_BOX", "RedFlag", "check"]
 WHITE_BOX = ("ifgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-margin", "fab", "fab-t")
 BLACK_BOX = ("square", "transfer", "blind")
 N_ITER = 20
-# A softmax in single precision sums to 1 within this (auto-attack's).
-SUMS_TO_ONE = 1e-5
+# A softmax in single precision sums to 1 within this (auto-attack's), in half precision within two of its eps: a sum,
+# a quotient and the exponentials are rounded.
+SUMS_TO_ONE, N_ROUNDINGS = 1e-5, 2
 # Change of an image's logits relative to their norm: larger than the rounding differences between kernels.
 COUPLED = 1e-3
 # One-sided for a normal distribution: one false alarm in 740.
@@ -160,9 +161,10 @@ def check(
             raise ValueError(f"x must hold at least one image, got shape {tuple(x.shape)}")
         with attacked(model, generator=generator):
             n_draws = resolve_draws(model, x, n_draws, n_eot)
-            clean = mean_logits(model, x, n_draws)
+            draws = draw_logits(model, x, n_draws)
+            clean = draws.mean(0)
             check_classes(clean, y)
-            flags = [_randomised(model, x, n_eot), _optimises(model, x), _probabilities(clean)]
+            flags = [_randomised(model, x, n_eot), _optimises(model, x), _probabilities(draws.flatten(0, 1))]
             flags += [_eps_range(x, eps, norm), _batch_coupling(model, x)]
             try:
                 gradient, _, _ = Objective(model, y, n_eot=n_eot).gradient(x)
@@ -229,9 +231,12 @@ def _optimises(model, x):
 
 
 def _probabilities(logits):
-    if logits.min() < -SUMS_TO_ONE or logits.max() > 1 + SUMS_TO_ONE:
+    # By the numbers, since a model may return those of half precision in single precision.
+    halves = [dtype for dtype in (torch.float16, torch.bfloat16) if torch.equal(logits, logits.to(dtype).to(logits))]
+    tolerance = max([SUMS_TO_ONE, *(N_ROUNDINGS * torch.finfo(dtype).eps for dtype in halves)])
+    if logits.min() < -tolerance or logits.max() > 1 + tolerance:
         return None
-    if ((logits.sum(1) - 1).abs() > SUMS_TO_ONE).any():
+    if ((logits.sum(1) - 1).abs() > tolerance).any():
         return None
     return RedFlag(
         "probabilities",
@@ -253,6 +258,8 @@ def _eps_range(x, eps, norm):
 
 def _batch_coupling(model, x):
     """Whether the logits of an image change with its neighbours, at equal noise, or with its place, without noise."""
+    # Noise is drawn in the order of the memory, and a batch with others would have its own.
+    x = x.contiguous()
     half = (len(x) + 1) // 2
     batch = torch.cat([x, x[: 2 * half - len(x)]])
     first = _same_noise(model, batch)

@@ -14,6 +14,7 @@ from nets.attacks._carlini_wagner_released import cw_as_released
 from nets.attacks._decisions import N_DRAWS, check_classes, draws_differ, is_noisy, n_images_differing, resolve_draws
 from nets.attacks._fab import fab
 from nets.attacks._inputs import NoisyModelWarning, TrainingModeWarning, admit, admitted
+from nets.attacks._modes import changed_by_training
 from nets.attacks._objective import Objective, check_finite
 from nets.attacks._passes import ModelError, NoGradientError, draw_logits, mean_logits, single
 from nets.attacks._pgd import ascend, fgsm, ifgsm, pgd
@@ -35,6 +36,7 @@ __all__ = [
     "ascend",
     "attacked",
     "autoattack",
+    "changed_by_training",
     "check_classes",
     "check_finite",
     "cw",

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import contextvars
 import ctypes
 import dataclasses
 import math
@@ -14,9 +15,12 @@ from torch import nn
 
 from bridge import checks
 from nets.attacks._decisions import is_noisy
-from nets.attacks._reached import changed_by_training, hidden_networks
-from nets.attacks._state import attacked
+from nets.attacks._modes import changed_by_training
+from nets.attacks._reached import hidden_networks
+from nets.attacks._state import attacked, check_initialised
 
+# Whether the modes of networks have been looked at.
+_ADMITTED = contextvars.ContextVar("admitted", default=False)
 # What was true of each module when its passes were found to be equal.
 _QUIET = weakref.WeakKeyDictionary()
 PLAIN = (bool, int, float, str, type(None))
@@ -34,7 +38,9 @@ class NoisyModelWarning(UserWarning):
 
 
 class TrainingModeWarning(UserWarning):
-    """A model calls a network in training mode that is not one of its submodules, and is evaluated so."""
+    """A training mode that changes the logits: that of the model, which is evaluated in evaluation mode, or that of a
+    network that it calls, but that is not one of its submodules, and that is evaluated so.
+    """
 
 
 @contextlib.contextmanager
@@ -45,10 +51,13 @@ def admitted():
     ------
     None
     """
-    with warnings.catch_warnings():
-        for kind in (NoisyModelWarning, TrainingModeWarning):
-            warnings.simplefilter("ignore", kind)
-        yield
+    token = _ADMITTED.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NoisyModelWarning)
+            yield
+    finally:
+        _ADMITTED.reset(token)
 
 
 def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, generator=None):
@@ -56,9 +65,10 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
 
     Warns with NoisyModelWarning if n_eot is 1 and a model in evaluation mode is noisy, as five passes show; with
     TrainingModeWarning if a function, or an attribute of the model, leads to a network in training mode, which keeps
-    its mode (see `attacked`); and with UserWarning if eps is larger than the cube of images. A module whose passes were
-    equal is not tried again for images of the same shape until one of its modes, attributes or tensors changes (writes
-    through `.data` are seen on a CPU, in large tensors by a sample of their numbers).
+    its mode (see `attacked`) and which changes the logits, as two or three passes of 16 images show; and with
+    UserWarning if eps is larger than the cube of images. A module whose passes were equal is not tried again for images
+    of the same shape until one of its modes, attributes or tensors changes (writes through `.data` are seen on a CPU,
+    in large tensors by a sample of their numbers).
 
     Parameters
     ----------
@@ -91,13 +101,16 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
     Raises
     ------
     ValueError
-        If the model is not callable, the generator none of PyTorch's, or images or labels are not as above.
+        If the model is not callable or has lazy layers without weights, the generator none of PyTorch's, or images or
+        labels are not as above.
     RuntimeError
         If called inside `torch.inference_mode`, where there are no gradients.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("an attack needs gradients: leave torch.inference_mode (torch.no_grad is fine)")
     model = _callable(model)
+    if isinstance(model, nn.Module):
+        check_initialised(model)
     checks.generator(generator)
     x, y = check_images(x, y)
     if as_images and (x.dim() != 4 or not min(x.shape[1:])):
@@ -111,12 +124,11 @@ def admit(model, x, y, *, n_eot=1, eps=None, norm="linf", as_images=False, gener
             UserWarning,
             stacklevel=3,
         )
-    for network in hidden_networks(model):
-        if names := changed_by_training(network):
-            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    for network in [] if _ADMITTED.get() else hidden_networks(model):
+        if changed := changed_by_training(model, network, x):
             warnings.warn(
                 f"the model leads to a network in training mode, {type(network).__name__}, which is evaluated so, with "
-                f"{shown}: call eval() on it, and train() on the submodules that should be random",
+                f"{changed}: call eval() on it, and train() on the submodules that should be random",
                 TrainingModeWarning,
                 stacklevel=3,
             )

@@ -9,9 +9,8 @@ import functools
 import types
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["changed_by_training", "hidden_networks"]
+__all__ = ["hidden_networks"]
 
 # Steps from the model to a network: object, attribute, container, function, its closure, ...
 DEPTH = 8
@@ -19,8 +18,6 @@ DEPTH = 8
 N_ITEMS = 100
 # Objects that are looked at, in some tens of milliseconds: a function may hold half a library.
 N_OBJECTS = 20_000
-# Modes of these change what a pass computes.
-MODAL = (nn.modules.dropout._DropoutNd, _BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.RReLU)
 # Whose functions lead to no network of a user's, and to much else.
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "builtins", "functools", "contextlib")
 
@@ -48,13 +45,6 @@ def hidden_networks(model):
     # One that is part of another, found later, is not outermost.
     inner = {id(part) for network in found.values() for part in network.modules() if part is not network}
     return [network for key, network in found.items() if key not in inner]
-
-
-def changed_by_training(network):
-    """Names of the submodules whose training mode changes the passes of a network that is in training mode itself."""
-    if not network.training:
-        return []
-    return [name or type(m).__name__ for name, m in network.named_modules() if isinstance(m, MODAL) and m.training]
 
 
 _PRIVATE = set(vars(nn.Module()))

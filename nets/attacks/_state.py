@@ -28,8 +28,8 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
     not update its statistics. Parameters require no gradient. Modes, gradients and buffers are restored at the end.
 
     Networks that are no submodules, but that a function calls or an attribute holds, keep their modes and parameters
-    as well. Their buffers are restored, where they are reached through closures, globals, defaults, bound methods,
-    `functools.partial`, attributes or containers.
+    as well. What a pass changes of their modes and buffers is restored, where they are reached through closures,
+    globals, defaults, bound methods, `functools.partial`, attributes or containers.
 
     Parameters
     ----------
@@ -56,14 +56,15 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
     Raises
     ------
     ValueError
-        If batch_norm is unknown, or the generator none of PyTorch's (raised by a helper).
+        If batch_norm is unknown, the generator none of PyTorch's, or a layer lazy and without weights (raised by a
+        helper).
     """
     checks.one_of("batch_norm", batch_norm, BATCH_NORMS)
     checks.generator(generator)
     with contextlib.ExitStack() as stack:
         if generator is not None:
             stack.enter_context(_seeded(generator))
-        stack.enter_context(_kept([part for network in hidden_networks(model) for part in network.modules()]))
+        stack.enter_context(kept([part for network in hidden_networks(model) for part in network.modules()]))
         if isinstance(model, nn.Module):
             stack.enter_context(_still(model, batch_norm))
             if generator is not None:
@@ -75,6 +76,14 @@ def attacked(model, *, generator=None, batch_norm="running", fold=True):
         yield model
 
 
+def check_initialised(model):
+    """Refuse a module with lazy layers, whose weights its first pass makes."""
+    lazy = [name.rpartition(".")[0] or "the model" for name, p in model.named_parameters() if is_lazy(p)]
+    if lazy:
+        shown = ", ".join(dict.fromkeys(lazy))
+        raise ValueError(f"model has lazy layers without weights ({shown}): call the model once on an image before")
+
+
 def _is_whole(module):
     """Whether the submodules cannot be replaced: compiled, scripted, or a `DataParallel`, which makes copies."""
     return is_compiled(module) or isinstance(module, (nn.DataParallel, torch.jit.ScriptModule))
@@ -82,39 +91,42 @@ def _is_whole(module):
 
 @contextlib.contextmanager
 def _still(model, batch_norm):
+    check_initialised(model)
     # Parameters of inference mode cannot be changed, and a pass that needs their gradient is an error of PyTorch's.
     modules, parameters = list(model.modules()), [p for p in model.parameters() if not p.is_inference()]
     modes = [module.training for module in modules]
     needs = [parameter.requires_grad for parameter in parameters]
     try:
-        is_switched = model.training
-        if is_switched:
+        if model.training:
             # Exported programs have one mode only.
             with contextlib.suppress(NotImplementedError):
                 model.eval()
-        with _kept(modules, moving=not is_switched and any(modes), batch_norm=batch_norm):
+        with kept(modules, batch_norm=batch_norm):
             for parameter in parameters:
                 parameter.requires_grad_(False)
             yield
     finally:
         for parameter, needed in zip(parameters, needs, strict=True):
             parameter.requires_grad_(needed)
-        for module, mode in zip(modules, modes, strict=True):
-            if module.training != mode:
-                module.training = mode
+        _set_modes(modules, modes)
+
+
+def _set_modes(modules, modes):
+    for module, mode in zip(modules, modes, strict=True):
+        if module.training != mode:
+            module.training = mode
 
 
 @contextlib.contextmanager
-def _kept(modules, *, moving=None, batch_norm="running"):
-    """Restore the buffers of modules; normalisations in training mode, or all for "batch", use the batch's statistics.
+def kept(modules, *, batch_norm="running"):
+    """Restore buffers and modes; normalisations in training mode, or all for "batch", use the batch's statistics.
 
-    `moving` is whether normalisations may change theirs, by default whether one of the modules is in training mode.
+    The buffers of normalisations in evaluation mode, too: a forward pass may set their mode.
     """
-    moving = any(module.training for module in modules) if moving is None else moving
+    modes = [module.training for module in modules]
     saved, norms, before = [], [], []
     try:
-        # In evaluation mode, normalisations do not change theirs; anything else may have a state.
-        places = [m._buffers for m in modules if moving or not isinstance(m, _BatchNorm)]
+        places = [module._buffers for module in modules]
         saved = [(p, name, b, b.clone()) for p in places for name, b in p.items() if _is_kept(b)]
         norms = [m for m in modules if isinstance(m, _BatchNorm) and (m.training or batch_norm == "batch")]
         before = [(norm.training, norm.track_running_stats) for norm in norms]
@@ -125,12 +137,23 @@ def _kept(modules, *, moving=None, batch_norm="running"):
     finally:
         for norm, (mode, track) in zip(norms, before, strict=True):
             norm.training, norm.track_running_stats = mode, track
+        _set_modes(modules, modes)
+        for place, name, buffer, _ in saved:
+            if isinstance(place, dict):
+                place[name] = buffer
         with torch.no_grad():
-            for place, name, buffer, value in saved:
-                if isinstance(place, dict):
-                    place[name] = buffer
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
+            for buffer, value in _changed([(buffer, value) for _, _, buffer, value in saved]):
+                buffer.copy_(value)
+
+
+def _changed(pairs):
+    """The pairs of a buffer and its former value that differ; one look at all those on a GPU, which has to wait."""
+    there = [pair for pair in pairs if pair[0].is_cuda]
+    changed = [pair for pair in pairs if not pair[0].is_cuda and not torch.equal(*pair)]
+    if not there or torch.cuda.is_current_stream_capturing():
+        return changed + there
+    flags = torch.stack([(buffer != value).any().to(there[0][0].device) for buffer, value in there]).tolist()
+    return changed + [pair for pair, flag in zip(there, flags, strict=True) if flag]
 
 
 def _is_kept(buffer):

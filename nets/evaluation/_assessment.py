@@ -13,7 +13,7 @@ from tqdm import tqdm
 import _enresnet
 from nets import red_flags, seeds, zoo
 from nets.evaluation._report import gradient_mask, notes
-from nets.evaluation._rows import accuracies_for_flags, differing_flags, make_row, worst_rows
+from nets.evaluation._rows import BY_LUCK, accuracies_for_flags, differing_flags, has_worst_case, make_row, worst_rows
 from nets.evaluation._setup import Options, exact, prepare
 from nets.provenance import environment, epochs_done
 from nets.training import published
@@ -54,7 +54,7 @@ def evaluate(run, options=None, *, progress=True):
         # The paper has no row for a network with noise that it was not trained with.
         paper = published(record["name"]) if setup.options.inject is None else None
         rows = [make_row(o, runner.natural(o.attack), paper) for o in outcomes]
-        rows += worst_rows(outcomes[1:], outcomes[0], setup.eps)
+        rows += worst_rows(outcomes[1:], outcomes[0], setup.eps) if has_worst_case(runner) else []
         flags = _red_flags(setup, outcomes)
     mask, n_epochs = gradient_mask(rows, record), _epochs_done(run)
     return {
@@ -66,7 +66,8 @@ def evaluate(run, options=None, *, progress=True):
         "rows": rows,
         "red_flags": flags,
         "gradient_mask": mask,
-        "notes": notes(mask, record, setup.provenance, n_epochs, is_noisy=runner.is_noisy),
+        "notes": notes(mask, record, setup.provenance, n_epochs, is_noisy=runner.is_noisy)
+        + ([] if has_worst_case(runner) else [BY_LUCK]),
         **environment(setup.device, "nets.evaluate"),
         "options": {
             k: _enresnet.portable(str(v)) if isinstance(v, (str, Path)) else v for k, v in asdict(setup.options).items()

@@ -92,7 +92,12 @@ class AttackSpec:
     @property
     def needs_gradients(self):
         """Whether the attack needs a differentiable model: Square does not, and AutoAttack skips its other parts."""
-        return self.base not in ("natural", "square", "autoattack")
+        return self.uses_gradients and self.base != "autoattack"
+
+    @property
+    def uses_gradients(self):
+        """Whether the attack uses gradients where there are some, and a surrogate therefore guides it."""
+        return self.base not in ("natural", "square")
 
     def settings(self):
         """All settings except the name, which depends on them, as a dict."""

@@ -46,25 +46,27 @@ def evaluate_model(
     norm : {"linf", "l2"}
         Norm of the perturbation.
     attacks : sequence of str, optional
-        Names as listed by `python -m nets.evaluate --list`, for example "ifgsm20-eot5"; of none, natural images alone.
-        Default for a deterministic
-        model: FGSM, IFGSM with 20 steps and the parts of AutoAttack, APGD-CE, APGD-T, FAB-T and Square (about 2000
-        gradients and 5000 queries per image; n_iter=20 and n_queries=500 give a first impression). Default for a noisy
-        model: FGSM, IFGSM, APGD-CE and APGD-DLR, the last three with 20 draws per gradient. Default for a model without
-        gradients: Square.
+        Names as listed by `python -m nets.evaluate --list`, for example "ifgsm20-eot5". If empty, natural images alone
+        are evaluated, without red flags and the curve over draws, for which the model is attacked. Default for a
+        deterministic model: FGSM, IFGSM with 20 steps and the parts of AutoAttack, APGD-CE, APGD-T, FAB-T and Square
+        (about 2000 gradients and 5000 queries per image; n_iter=20 and n_queries=500 give a first impression). Default
+        for a noisy model: FGSM, IFGSM, APGD-CE and APGD-DLR, the last three with 20 draws per gradient. Default for a
+        model without gradients: Square.
     step_size : float, optional
         Step size of IFGSM and PGD, in units of images and in `norm`; > 0. Default: eps / 4.
     n_draws : int, default=10
         Number of passes whose mean logits make a prediction, if the model is noisy; >= 1.
     n_repeats : int, default=5
-        Number of such predictions per image; >= 1.
+        Number of such predictions per image; >= 1. With one of a noisy model, the report has no worst case: the draws
+        that choose the attack on an image would also score it.
     surrogate : callable, optional
         A differentiable stand-in with the same classes. Its gradients, taken at the logits of the model, guide the
         attacks (BPDA through the whole network); the model itself decides. The surrogate is also attacked on its own
         (transfer, "blind-...").
     out : path, optional
-        Directory in which the results are saved batch by batch; the same call resumes from it. By default nothing is
-        saved.
+        Directory in which the results are saved batch by batch; the same call resumes from it. Code, settings and
+        weights of the model and of the surrogate are compared. If some of them cannot be read, nothing is saved, and a
+        note says so. By default nothing is saved.
     n_iter : int, default=100
         Number of steps of APGD and FAB; >= 1.
     n_queries : int, default=5000
@@ -86,7 +88,8 @@ def evaluate_model(
     Raises
     ------
     ValueError
-        If the model, images, labels or an option are not as above.
+        If the model, images, labels or an option are not as above, or if `out` holds results of a model with the same
+        code and weights, but other logits.
     ArithmeticError
         If an attack leaves its ball, or a number is not finite (raised by a helper).
 

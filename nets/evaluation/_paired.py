@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from nets.evaluation._rows import worst_rights
+from nets.evaluation._rows import has_worst_case, worst_rights
 from nets.evaluation._setup import Options, exact, prepare
 from nets.evaluation._statistics import robust
 from nets.proportions import paired_stderr
@@ -88,15 +88,15 @@ def compare(first, second, options=None, *, inject=None, progress=True):
     rows : list of dict
         One per attack that both sides have: "attack", "attack_on_first", "first", "second", "difference" (second -
         first), "stderr", "n", "n_first" and "n_second". Then one per worst case, over all attacks on at least as many
-        images; a noisy side has more of these attacks than a deterministic one.
+        images; a noisy side has more of these attacks than a deterministic one, and with one repeat there is none.
     device : torch.device
         Device of the evaluations.
 
     Raises
     ------
     ValueError
-        If one side has no run, a network twice, or runs of different recipes, or if the runs were not evaluated on the
-        same images with the same eps.
+        If one side has no run, a network twice, or runs of different recipes, if both sides have the same network and
+        inject is None, or if the runs were not evaluated on the same images with the same eps.
     """
     if not first or not second:
         raise ValueError("there must be a run on each side")
@@ -106,8 +106,10 @@ def compare(first, second, options=None, *, inject=None, progress=True):
         [prepare(run, given, progress=progress) for run in runs]
         for runs, given in ((first, options), (second, second_options))
     ]
-    for name, runs, side in zip(("first", "second"), (first, second), sides, strict=True):
-        _check_side(name, runs, side)
+    seen = [_check_side(*of_side) for of_side in zip(("first", "second"), (first, second), sides, strict=True)]
+    for digest in seen[0].keys() & seen[1].keys() if inject is None else ():
+        same = " and ".join(dict.fromkeys(str(side[digest]) for side in seen))
+        raise ValueError(f"second must name other networks than first, got {same} on both sides")
     reference, *others = (setup for side in sides for setup in side)
     for setup in others:
         same = setup.provenance["digest"] == reference.provenance["digest"] and setup.eps == reference.eps
@@ -120,7 +122,7 @@ def compare(first, second, options=None, *, inject=None, progress=True):
 
 
 def _check_side(name, runs, side):
-    """Refuse what is not several networks of one training: their spread is the error of the training."""
+    """Refuse what is not several networks of one training, whose spread is its error; return the runs by weights."""
     known = {field.name for field in fields(Recipe)}
     recipes = [{key: value for key, value in setup.network.record["recipe"].items() if key in known} for setup in side]
     seen = {}
@@ -131,6 +133,7 @@ def _check_side(name, runs, side):
         seen[digest] = run
         if different := Recipe(**recipes[0]).differences(recipe, execution=False):
             raise ValueError(f"{name} must name runs of one training: {run} has {different[0].replace('here', 'not')}")
+    return seen
 
 
 def _rows(first, second):
@@ -148,6 +151,8 @@ def _rows(first, second):
             for side, chosen in zip((first, second), attacks, strict=True)
         ]
         rows.append(_row(attacks[1][0].name, attacks[0][0].name, *shares))
+    if not all(has_worst_case(setup.runner) for setup in (*first, *second)):
+        return rows
     compared = [[(setup, _compared(setup)) for setup in side] for side in (first, second)]
     for n in _sizes([outcomes for side in compared for _, outcomes in side]):
         worst = [[_worst(*pair, n) for pair in side] for side in compared]

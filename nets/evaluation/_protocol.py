@@ -16,12 +16,13 @@ from nets.evaluation._foreign import (
     Guided,
     ImageSet,
     digest_of,
-    identify,
     is_differentiable,
     warn_of_modes,
 )
+from nets.evaluation._identity import identify
+from nets.evaluation._kept import check_kept, passes_of
 from nets.evaluation._report import Report
-from nets.evaluation._rows import accuracies_for_flags, differing_flags, make_row, worst_rows
+from nets.evaluation._rows import BY_LUCK, accuracies_for_flags, differing_flags, has_worst_case, make_row, worst_rows
 from nets.evaluation._runner import AttackRunner
 from nets.evaluation._setup import BATCH_SIZES, given, radius
 from nets.evaluation._statistics import robust, score
@@ -37,6 +38,13 @@ N_FLAGGED = 50
 UNSEEDED = (
     "passes from equal seeds differ: the model has a state, or draws from a source that no seed governs, and another "
     "evaluation gives other numbers"
+)
+NATURAL = ("natural", "noise-off-natural")
+NO_ATTACK = "no attack was made, and no red flags were looked for, for which the model is attacked"
+# Of the kinds of objects.
+NOT_KEPT = (
+    "no results are kept in out, where another model might find them: what the model consists of cannot be read in "
+    "full ({})"
 )
 
 
@@ -75,12 +83,13 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
     if settings.out is not None and Path(settings.out).exists() and not Path(settings.out).is_dir():
         raise ValueError(f"out must be a directory, got the file {settings.out}")
     model, x, y, surrogate = _enter(model, images, labels, surrogate, settings.norm, settings.eps)
-    runner, is_seeded = _runner(model, x, y, surrogate, settings, guided)
+    runner, notes = _runner(model, x, y, surrogate, settings, guided)
     # Passes that examine the model draw as well: they are reproducible and leave the caller's generators alone.
     seed, first = seeds.derive(runner.seed, "evaluate_model"), x[: runner.batch_size]
     with seeds.default_generator_seeded(seed, x.device), seeds.numpy_and_python_seeded(seed):
-        notes = [] if is_seeded else [UNSEEDED]
         n_classes = _n_classes(model, first, surrogate)
+        if runner.guide is not None and not is_differentiable(surrogate, first, y[: runner.batch_size]):
+            raise ValueError("surrogate must have a gradient with respect to its images: PyTorch finds none")
         has_gradient = runner.guide is not None or is_differentiable(model, first, y[: runner.batch_size])
         default = _default(runner.is_noisy, has_gradient, x.dim() == 4, surrogate is not None)
         names = default if settings.attacks is None else settings.attacks
@@ -89,12 +98,16 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
         specs = _specs((*names, *settings.also), runner, has_gradient, n_classes, options, notes)
         outcomes = [runner.run(spec) for spec in specs]
         base = "ifgsm20" if has_gradient else "square" if x.dim() == 4 else None
-        curve = _curve(runner, base, options) if runner.is_noisy and base else []
-        flags, n_flagged = _red_flags(runner, outcomes, settings.eps)
+        is_attacked = any(name.partition("@")[0] not in NATURAL for name in (*names, *settings.also))
+        curve = _curve(runner, base, options) if is_attacked and runner.is_noisy and base else []
+        worst = worst_rows(outcomes[1:], outcomes[0], settings.eps) if has_worst_case(runner) else []
+        notes += [] if not is_attacked or has_worst_case(runner) else [BY_LUCK]
+        notes += [] if is_attacked else [NO_ATTACK]
+        flags, n_flagged = _red_flags(runner, outcomes, settings.eps) if is_attacked else (differing_flags(outcomes), 0)
     return Report(
         attacked_by_gradients=has_gradient,
         rows=[make_row(outcome, runner.natural(outcome.attack)) for outcome in outcomes],
-        worst_case=worst_rows(outcomes[1:], outcomes[0], settings.eps),
+        worst_case=worst,
         red_flags=[asdict(flag) for flag in flags],
         n_flagged=n_flagged,
         eot_curve=curve,
@@ -109,16 +122,29 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
 def _runner(model, x, y, surrogate, settings, guided):
     batch_size = given(settings.batch_size, BATCH_SIZES.get(x.device.type, BATCH_SIZES["cuda"]))
     batch_size = checks.integer("batch_size", batch_size, at_least=1)
-    identity, is_seeded = identify(model, x[:batch_size])
+    # Before any pass: a model may count them.
+    identity, unread = identify(model.model)
+    other, more = (None, []) if surrogate is None else identify(surrogate.model)
+    out, notes = None if settings.out is None else Path(settings.out), []
+    if out is not None and (unread := sorted({*unread, *more})):
+        notes.append(NOT_KEPT.format(", ".join(unread[:3])))
+        out = None
+    passes, is_seeded = passes_of(model, x[:batch_size], further=out is not None)
+    if out is not None:
+        conditions = f"{digest_of(x, y)} {batch_size} {x.device.type}"
+        check_kept(out, f"{identity} {conditions}", passes, x.dtype)
+        if surrogate is not None:
+            further, _ = passes_of(surrogate, x[:batch_size], further=True)
+            check_kept(out, f"{other} {conditions}", further, x.dtype)
     runner = AttackRunner(
         model,
         ImageSet(x, y),
         torch.arange(len(x)),
-        None if settings.out is None else Path(settings.out),
+        out,
         {"model": identity, "data": digest_of(x, y)},
         norm=settings.norm,
-        oracle=None if surrogate is None else (surrogate, identify(surrogate, x[:batch_size])[0]),
-        guide=Guided(model, surrogate) if surrogate is not None and guided else None,
+        oracle=None if surrogate is None else (surrogate, other),
+        guide=(Guided(model, surrogate), other) if surrogate is not None and guided else None,
         seed=checks.integer("seed", settings.seed, at_least=0),
         n_draws=checks.integer("n_draws", settings.n_draws, at_least=1),
         n_repeats=checks.integer("n_repeats", settings.n_repeats, at_least=1),
@@ -126,7 +152,7 @@ def _runner(model, x, y, surrogate, settings, guided):
         keep_images=settings.keep_images,
         progress=settings.progress,
     )
-    return runner, is_seeded
+    return runner, notes if is_seeded else [UNSEEDED, *notes]
 
 
 def _first_note(has_gradient, guide):
@@ -155,9 +181,11 @@ def _settings(runner, specs, eps):
 def _enter(model, images, labels, surrogate, norm, eps):
     # n_eot=2 suppresses the warning about single draws: the protocol decides which attacks average.
     model, x, y = admit(model, images, labels, n_eot=2, eps=eps, norm=norm)
+    # Noise is drawn in the order of the memory: one order for the same images.
+    x = x.contiguous()
     if not len(x):
         raise ValueError(f"images must hold at least one image, got shape {tuple(x.shape)}")
-    warn_of_modes(model)
+    warn_of_modes(model, x)
     if surrogate is not None:
         surrogate = Foreign(admit(surrogate, x, y, n_eot=2)[0])
     return Foreign(model), x, y, surrogate

@@ -94,7 +94,8 @@ class Report:
     rows : list of dict
         One per attack, "natural" first: "name", "accuracy" (a fraction), "stderr" and others.
     worst_case : list of dict
-        Accuracy under the worst attack on every image, one per number of attacked images, in decreasing order.
+        Accuracy under the worst attack on every image, one per number of attacked images, in decreasing order. None for
+        a noisy model that was repeated only once.
     red_flags : list of dict
         "name", "what" and "remedy", see `nets.red_flags`.
     n_flagged : int
@@ -130,7 +131,7 @@ class Report:
 
     @property
     def robust_accuracy(self):
-        """Accuracy under the worst attack on every image, None if there was no attack."""
+        """Accuracy under the worst attack on every image, None if `worst_case` is empty."""
         return self.worst_case[0]["accuracy"] if self.worst_case else None
 
     def to_json(self, path=None):

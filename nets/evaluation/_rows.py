@@ -6,6 +6,11 @@ from nets.evaluation._runner import ROUNDING
 from nets.evaluation._statistics import robust, score, worst_case
 from nets.red_flags import BLACK_BOX, WHITE_BOX, RedFlag
 
+# Why there is no worst case, see `has_worst_case`.
+BY_LUCK = (
+    "no worst case: with one repeat of a noisy model, the draws that choose the attack on an image also score it, and "
+    "luck passes for strength; take two repeats or more"
+)
 # Attacks whose accuracies the paper prints, and the fields of `nets.published.Row` that hold them.
 COLUMNS = {"natural": "natural", "fgsm": "fgsm", "ifgsm20": "ifgsm20", "cw": "cw"}
 
@@ -71,6 +76,11 @@ def _within(outcome, natural, eps, n):
 
 def _inside(outcomes):
     return [outcome for outcome in outcomes if outcome.attack.is_compared]
+
+
+def has_worst_case(runner):
+    """Whether the worst attack on an image can be chosen by other draws than those that score it."""
+    return not runner.is_noisy or runner.n_repeats > 1
 
 
 def worst_rows(outcomes, natural, eps):

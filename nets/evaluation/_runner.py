@@ -88,8 +88,8 @@ class AttackRunner:
         Norm of the attacks.
     oracle : (Module, str), optional
         Model on which blind attacks are made, and its identity.
-    guide : Module, optional
-        Model that replaces `model` in attacks that need gradients.
+    guide : (Module, str), optional
+        Model that replaces `model` in attacks that use gradients, and the identity of the surrogate in it.
     seed : int, default=0
         Seed of attacks and noise.
     n_draws, n_repeats : int
@@ -120,7 +120,8 @@ class AttackRunner:
         keep_images=False,
         progress=False,
     ):
-        self.model, self.images, self.guide = model, images, guide
+        self.model, self.images = model, images
+        self.guide, guide_identity = (None, False) if guide is None else guide
         self.oracle, self.oracle_identity = (None, None) if oracle is None else oracle
         self.order, self.directory = order.to(images.images.device), directory
         self.norm, self.ball = norm, make_ball(norm, 1.0)
@@ -130,7 +131,7 @@ class AttackRunner:
         with attacked(model, generator=seeds.make_generator(seed, "does it draw?", device=x.device)):
             self.is_noisy = is_noisy(model, x)
         conditions = {"seed": seed, "n_draws": n_draws, "n_repeats": n_repeats, "batch_size": batch_size}
-        conditions |= {"norm": norm, "is_noisy": self.is_noisy, "kept": keep_images, "guided": guide is not None}
+        conditions |= {"norm": norm, "is_noisy": self.is_noisy, "kept": keep_images, "guided": guide_identity}
         device = images.images.device.type
         self.identity = identity | conditions | {"order": order.tolist(), "device": device, "protocol": PROTOCOL}
         self._done = {}
@@ -259,7 +260,7 @@ class AttackRunner:
 
     def _attack(self, attack, x, y, generator):
         model = self.oracle if attack.source == "oracle" else self.model
-        if model is self.model and self.guide is not None and attack.needs_gradients:
+        if model is self.model and self.guide is not None and attack.uses_gradients:
             model = self.guide
         off = noise_off(model) if attack.source == "noise-off" else contextlib.nullcontext()
         # Single-draw attacks are reported as such; no warning needed.

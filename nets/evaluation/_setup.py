@@ -54,7 +54,7 @@ class Options:
     draws : int
         Number of passes whose mean logits make a prediction, if the model is noisy.
     repeats : int or None
-        Number of such predictions per image. Default: 5.
+        Number of such predictions per image; with 1 there is no worst case. Default: 5.
     norm : str
         Norm of the attacks: linf or l2.
     eps : float or None

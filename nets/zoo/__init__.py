@@ -214,7 +214,8 @@ def sample(device="cpu"):
     tiles = pixels.reshape(rows, side, columns, side, 3).transpose(2, 0, 4, 1, 3)
     images = torch.from_numpy(np.ascontiguousarray(tiles)).reshape(-1, 3, side, side)
     classes = tuple(about["classes"])
-    x = images.to(device, torch.float32, memory_format=torch.channels_last) / 255
+    # In contiguous order: attacks of other packages take views of the images.
+    x = images.to(device, torch.float32, memory_format=torch.contiguous_format) / 255
     y = torch.arange(rows, device=device).repeat(columns)
     return Sample(x, y, classes, f"CIFAR-10 (JPEG), {len(x)} test images", "JPEG")
 

@@ -144,8 +144,8 @@ MUTANTS = [
     (
         "sample divided by 256",
         "nets/zoo/__init__.py",
-        "memory_format=torch.channels_last) / 255",
-        "memory_format=torch.channels_last) / 256",
+        "memory_format=torch.contiguous_format) / 255",
+        "memory_format=torch.contiguous_format) / 256",
         "nets/zoo/test_zoo::test_sample_holds_ten_images_of_each_class_in_turn",
     ),
     (

@@ -199,3 +199,32 @@ def test_a_state_of_a_hidden_network_is_restored():
     assert net.count == 0
     fgsm(lambda images: net(images), x, y)
     assert net.count == 0
+
+
+class Adapting(nn.Module):
+    """Sets its normalisation into training mode in the pass itself, as some test-time adaptations do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+        self.eval()
+
+    def forward(self, x):
+        self.net[1].train()
+        return self.net(x)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: lambda x: model(x)])
+@pytest.mark.parametrize("name", [*ATTACKS, "evaluation"])
+def test_modes_and_statistics_that_a_pass_itself_changes_are_restored(wrap, name):
+    model, (x, y) = Adapting(), batch()
+    before = copy_of(model)
+    if name == "evaluation":
+        nets.evaluate_model(wrap(model), x, y, attacks=["fgsm"], progress=False)
+    else:
+        ATTACKS[name](wrap(model), x, y, generator=generator(2))
+    assert is_equal(before, model.state_dict())
+    assert not any(module.training for module in model.modules())
+    # The pass does change them.
+    model(x)
+    assert not is_equal(before, model.state_dict())

@@ -123,11 +123,35 @@ def test_the_options_reach_the_evaluations_of_both_sides(runs, tmp_path, capsys,
 
 
 def test_what_has_been_evaluated_is_not_done_again(runs, monkeypatch):
-    evaluate_main([str(runs[0]), "--quick"])
+    reports = []
+    for run in runs[:2]:
+        evaluate_main([str(run), "--quick"])
+        reports.append(evaluate(run, Options(quick=True), progress=False))
     monkeypatch.setattr("nets.evaluation._runner.predictions", None)
-    rows, _ = comparison.compare([runs[0]], [runs[0]], Options(quick=True), progress=False)
-    assert all(row["difference"] == 0 for row in rows)
-    assert all((1 - 2 * row["stderr"]) ** row["n"] == pytest.approx(0.05) for row in rows)
+    rows, _ = comparison.compare([runs[0]], [runs[1]], Options(quick=True), progress=False)
+    first, second = ({row["name"]: row["accuracy"] for row in report["rows"]} for report in reports)
+    assert all(row["difference"] == pytest.approx(second[row["attack"]] - first[row["attack"]]) for row in rows)
+
+
+def test_the_same_network_on_both_sides_is_refused(runs, tmp_path, capsys):
+    copied = shutil.copytree(runs[0], tmp_path / "copied")
+    for second, named in ((runs[0], f"got {runs[0]} on both sides"), (copied, f"got {runs[0]} and {copied} on")):
+        with pytest.raises(SystemExit):
+            compare.main(["--first", str(runs[0]), "--second", str(runs[1]), str(second), "--quick"])
+        written = capsys.readouterr().err
+        assert "--second must name other networks than" in written and named in written and written.count("\n") == 1
+
+
+def test_one_repeat_of_a_noisy_network_has_no_worst_case(runs):
+    """The same draws would choose the attack on an image and score it: a minimum of lucky draws."""
+    options = Options(attacks=("natural", "fgsm", "ifgsm20"), quick=True, repeats=1)
+    plain, noisy = (evaluate(run, options, progress=False) for run in (runs[0], runs[2]))
+    assert [row["name"] for row in plain["rows"]] == ["natural", "fgsm", "ifgsm20", "worst case of 2"]
+    assert [row["name"] for row in noisy["rows"]] == ["natural", "fgsm", "ifgsm20"]
+    noted = [any("no worst case" in note for note in report["notes"]) for report in (plain, noisy)]
+    assert noted == [False, True]
+    rows, _ = comparison.compare([runs[0]], [runs[2]], options, progress=False)
+    assert [row["attack"] for row in rows] == ["natural", "fgsm", "ifgsm20"]
 
 
 def test_an_attack_asked_for_on_more_images_is_compared_on_them(runs):
@@ -173,10 +197,11 @@ def test_a_network_counts_once(runs, tmp_path, capsys):
         error = capsys.readouterr().err
         assert f"--first must name each network once, got {runs[0]} and {twice}" in error
         assert error.count("\n") == 1
-    # On both sides it may be: noise that is switched on is compared so.
-    rows, _ = comparison.compare([runs[0]], [copied], Options(quick=True, attacks=("natural",)), progress=False)
+    # On both sides it may be where noise is switched on.
+    options = Options(quick=True, attacks=("natural",))
+    rows, _ = comparison.compare([runs[0]], [copied], options, inject="blocks", progress=False)
     # Without an attack there is no worst case.
-    assert [(row["attack"], row["difference"]) for row in rows] == [("natural", 0)]
+    assert [row["attack"] for row in rows] == ["natural"]
 
 
 def test_a_side_is_one_training(runs):

@@ -1,8 +1,10 @@
 """The protocol on models that are not ours."""
 
+import contextlib
 import json
 import os
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -13,8 +15,7 @@ from attack_models import generator
 from torch import nn
 
 import nets
-from nets.evaluation import _protocol as module
-from nets.evaluation import _runner
+from nets.evaluation import _foreign, _protocol, _runner
 
 SHORT = {"eps": 0.03, "n_iter": 3, "n_queries": 6, "progress": False}
 N = 12
@@ -52,7 +53,7 @@ def rounding(x):
 def test_a_deterministic_model_is_evaluated_by_the_standard(norm):
     model, (x, y) = linear(), batch()
     report = nets.evaluate_model(model, x, y, norm=norm, **(SHORT | {"eps": {"linf": 0.03, "l2": 0.1}[norm]}))
-    assert [row["name"] for row in report.rows] == ["natural", *module.STANDARD]
+    assert [row["name"] for row in report.rows] == ["natural", *_protocol.STANDARD]
     assert not report.settings["is_noisy"] and report.eot_curve == [] and report.attacked_by_gradients
     # A linear model of few classes: the margin's exact bound is what is left at most, m <= eps ||w||_q for some class.
     with torch.no_grad():
@@ -73,10 +74,10 @@ def test_a_drawing_model_is_evaluated_by_fresh_draws_up_to_the_plateau(tmp_path)
     x, y = batch()
     report = nets.evaluate_model(model, x, y, n_draws=4, n_repeats=2, keep_images=True, **SHORT)
     assert report.settings["is_noisy"]
-    assert [row["name"] for row in report.rows] == ["natural", *module.RAND]
+    assert [row["name"] for row in report.rows] == ["natural", *_protocol.RAND]
     assert [point["n_eot"] for point in report.eot_curve][:5] == [1, 2, 5, 10, 20]
     assert report.rows[0]["n_draws"] == 4 and report.rows[0]["n_repeats"] == 2
-    assert set(report.x_adv) == set(module.RAND)
+    assert set(report.x_adv) == set(_protocol.RAND)
     for x_adv in report.x_adv.values():
         assert (x_adv - x).abs().max() <= 0.03 + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
     report.to_json(tmp_path / "report.json")
@@ -113,6 +114,36 @@ def test_a_surrogate_guides_and_the_model_decides():
         right = (rounding(report.x_adv["apgd-ce"]).argmax(1) == y).double().mean().item()
     # The attacked images are decided by the model itself.
     assert rows["apgd-ce"] == right < rows["natural"]
+
+
+def test_a_surrogate_guides_all_parts_of_autoattack_but_square():
+    x, y = batch(rounding)
+    options = SHORT | {"eps": 0.1, "n_queries": 1, "n_iter": 10}
+    for version in ("standard", "auto"):
+        names = ["apgd-ce", "apgd-t", "autoattack"]
+        report = _protocol.assess(rounding, x, y, settings(names, **options, version=version), surrogate=linear())
+        rows = {row["name"]: row["accuracy"] for row in report.rows}
+        # Each part attacks what those before it left: fewer images remain than under any one of them.
+        assert rows["autoattack"] <= min(rows["apgd-ce"], rows["apgd-t"]) < rows["natural"]
+    net, calls = linear(), []
+    guided = _foreign.Guided(_foreign.Foreign(rounding), lambda x: calls.append(1) or net(x))
+    nets.attacks.square(guided, x, y, n_queries=3)
+    assert not calls
+    nets.attacks.fgsm(guided, x, y)
+    assert calls
+
+
+def settings(names, **options):
+    given = {
+        "norm": "linf",
+        "step_size": None,
+        "n_draws": 4,
+        "n_repeats": 2,
+        "out": None,
+        "batch_size": None,
+        "seed": 0,
+    }
+    return _protocol.Settings(attacks=names, **(given | options))
 
 
 def test_an_interrupted_evaluation_resumes(tmp_path, monkeypatch):
@@ -201,8 +232,57 @@ def test_a_function_that_needs_arrays_has_no_gradient():
 
 def test_a_model_in_training_mode_is_named():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 5))
-    with pytest.warns(UserWarning, match=r"training mode and evaluated in evaluation mode, which changes 1"):
+    with pytest.warns(UserWarning, match=r"training mode and evaluated in evaluation mode, which changes 1:"):
         nets.evaluate_model(model, *batch(), attacks=["fgsm"], **SHORT)
+
+
+class OfMode(nn.Module):
+    """A network whose passes depend on its mode in a way that no list of classes knows."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.net, self.how, self.own = linear(), how, np.random.default_rng(0)
+        self.norm = nn.InstanceNorm2d(3, track_running_stats=True)
+        self.attend = nn.MultiheadAttention(16, 2, dropout=0.5, batch_first=True)
+
+    def forward(self, x):
+        if self.how == "functional":
+            x = nn.functional.dropout(x, 0.5, self.training)
+        if self.how == "noise" and self.training:
+            x = x + 0.1 * torch.randn_like(x)
+        if self.how == "own noise" and self.training:
+            x = x + 0.1 * torch.from_numpy(self.own.normal(size=x.shape)).float()
+        if self.how == "statistics":
+            x = self.norm(x)
+        if self.how == "attention":
+            x = self.attend(*3 * (x.flatten(2),))[0].view_as(x)
+        if self.how == "noise in both":
+            x = x + 0.1 * torch.randn_like(x)
+        logits = self.net(x)
+        return (logits, None) if self.how == "tuple" and self.training else logits
+
+
+CHANGED = ("functional", "noise", "own noise", "statistics", "attention", "tuple")
+
+
+@pytest.mark.parametrize("how", [*CHANGED, "noise in both", "nothing"])
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: lambda x: model(x)])
+def test_what_a_training_mode_changes_is_seen_from_passes(how, wrap):
+    x, y = batch()
+    model = OfMode(how).train()
+    model.attend.eval()
+    model.attend.training = how == "attention"
+    model.norm.train(how == "statistics")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    warned = how in CHANGED
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # Which is how a function whose logits are a tuple fails.
+        with contextlib.suppress(ValueError):
+            nets.evaluate_model(wrap(model), x, y, attacks=["fgsm"], **SHORT)
+    found = [one.category for one in caught if issubclass(one.category, nets.attacks.TrainingModeWarning)]
+    assert len(found) == warned
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -242,10 +322,66 @@ def test_a_surrogate_of_other_classes_is_refused(n_classes):
         )
 
 
-def test_of_no_attacks_the_natural_accuracy_is_left():
-    report = nets.evaluate_model(linear(), *batch(), **(SHORT | {"attacks": []}))
+@pytest.mark.parametrize("surrogate", [rounding, lambda x: linear()(x).detach(), lambda x: 0 * x.flatten(1)[:, :5]])
+def test_a_surrogate_without_a_gradient_is_refused_by_name(surrogate):
+    with pytest.raises(ValueError, match="surrogate must have a gradient"):
+        nets.evaluate_model(rounding, *batch(), surrogate=surrogate, **(SHORT | {"attacks": ["fgsm"]}))
+
+
+def test_lazy_layers_are_refused_until_a_pass_has_made_their_weights():
+    x, y = batch()
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(5)).eval()
+    calls = [attack for name, attack in vars(nets.attacks).items() if name in ("fgsm", "apgd", "cw", "square", "fab")]
+    calls += [nets.evaluate_model, nets.attacks.autoattack, nets.red_flags.check]
+    assert len(calls) == 8
+    for call in calls:
+        with pytest.raises(ValueError, match=r"lazy layers without weights \(1, 3\): call the model once on an image"):
+            call(model, x, y)
+    with pytest.raises(ValueError, match="lazy layers"), nets.attacks.attacked(model):
+        pass
+    model(x[:1])
+    nets.attacks.fgsm(model, x, y)
+
+
+@pytest.mark.parametrize("attacks", [[], ["natural"]])
+@pytest.mark.parametrize("make", [linear, Noisy])
+def test_without_attacks_nothing_is_attacked(attacks, make, monkeypatch):
+    for owner, name in ((_protocol.red_flags, "check"), (_runner.AttackRunner, "_attack")):
+        monkeypatch.setattr(owner, name, None)
+    report = nets.evaluate_model(make(), *batch(), **(SHORT | {"attacks": attacks}))
     assert [row["name"] for row in report.rows] == ["natural"]
-    assert report.rows[0]["accuracy"] == 1
+    assert report.rows[0]["accuracy"] == 1 or make is Noisy
+    assert report.eot_curve == report.worst_case == report.red_flags == [] and report.n_flagged == 0
+    assert [note for note in report.notes if "no red flags were looked for" in note]
+
+
+def test_attacks_that_cannot_run_leave_their_red_flags():
+    report = nets.evaluate_model(rounding, *batch(), **(SHORT | {"attacks": ["fgsm"]}))
+    assert [flag["name"] for flag in report.red_flags] == ["zero-gradients"]
+
+
+class Coin(nn.Module):
+    """Right in 84 of 100 passes, whatever the image: under five attacks, a minimum of single passes is 0.84**5."""
+
+    def forward(self, x):
+        right = (torch.rand(len(x)) < 0.84).to(x.dtype)
+        return torch.stack([right + 1e-6 * x.flatten(1).sum(1), 1 - right], 1)
+
+
+def test_the_worst_case_of_a_noisy_model_is_no_minimum_of_lucky_draws():
+    """Five standard errors of 400 images: 0.09; a false alarm in 10**6."""
+    x, y = torch.rand(400, 1, 2, 2, generator=generator(0)), torch.zeros(400, dtype=torch.long)
+    options = SHORT | {"n_draws": 1, "attacks": ["fgsm", "ifgsm2-eot1", "ifgsm3-eot1", "pgd2-eot1"], "n_iter": 1}
+    once = nets.evaluate_model(Coin().eval(), x, y, n_repeats=1, **options)
+    assert once.worst_case == [] and once.robust_accuracy is None
+    assert [note for note in once.notes if "take two repeats or more" in note]
+    assert "worst case of" not in str(once)
+    more = nets.evaluate_model(Coin().eval(), x, y, n_repeats=3, **options)
+    # Right on the image itself and under attack.
+    assert more.robust_accuracy == pytest.approx(0.84**2, abs=0.1)
+    assert not [note for note in more.notes if "repeats" in note]
+    # Without noise, one pass is all there is.
+    assert nets.evaluate_model(linear(), *batch(), n_repeats=1, attacks=["fgsm"], **SHORT).robust_accuracy is not None
 
 
 def test_noise_that_cannot_be_switched_off_is_named():

@@ -1,5 +1,6 @@
 """Each red flag on a model made to raise it, and none on a sound one."""
 
+import copy
 import math
 
 import pytest
@@ -85,6 +86,36 @@ def test_a_model_that_draws_is_randomised_unless_draws_are_averaged():
 
 def test_probabilities_in_place_of_logits():
     assert names(Probabilities()) == {"probabilities"}
+
+
+def by_hand(logits):
+    powers = (logits - logits.amax(1, keepdim=True)).exp()
+    return powers / powers.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("n_classes", [2, 10, 1000])
+@pytest.mark.parametrize("softmax", [lambda logits: logits.softmax(1), by_hand])
+def test_probabilities_in_any_precision(dtype, n_classes, softmax):
+    """The sum of 16 images' classes is off by up to eps, eps of half precision being 100 and 800 times 1e-5."""
+    logits = 3 * torch.randn(16, n_classes, generator=generator(0))
+    p = softmax(logits.to(dtype))
+    assert red_flags._probabilities(p) is not None
+    assert red_flags._probabilities(p.float()) is not None
+    # The mean of an ensemble's probabilities is one as well; logits are none, whatever their precision.
+    for other in (logits.to(dtype), p.log(), 1.05 * p, p - p.mean()):
+        assert red_flags._probabilities(other.float()) is None
+
+
+def test_probabilities_of_a_network_under_autocast():
+    (x, y), net = images(20, seed=7), copy.deepcopy(trained()).float()
+
+    def model(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return net(x).softmax(1).bfloat16()
+
+    flags = red_flags.check(model, x.float(), y, eps=EPS, generator=generator(0))
+    assert "probabilities" in {flag.name for flag in flags}
 
 
 def test_gradients_that_vanish():
@@ -231,6 +262,22 @@ def test_a_linear_model_raises_none():
     with torch.no_grad():
         y = model(x).argmax(1)
     assert red_flags.check(model, x, y, eps=EPS, generator=generator(0)) == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", ["randn_like", "dropout", "rand_like", "permuted"])
+def test_noise_drawn_in_the_order_of_the_memory_couples_nothing(kind, order, n):
+    draw = {
+        "randn_like": lambda x: x + 0.5 * torch.randn_like(x),
+        "rand_like": lambda x: x + 0.5 * torch.rand_like(x),
+        "dropout": nn.Dropout(0.5).train(),
+        "permuted": lambda x: x + 0.5 * torch.randn_like(x.transpose(2, 3)).transpose(2, 3),
+    }[kind]
+    weight = torch.randn(5, 48, generator=generator(0))
+    x = torch.rand(n, 3, 4, 4, generator=generator(1)).to(memory_format=order)
+    flag = red_flags._batch_coupling(lambda images: draw(images).flatten(1) @ weight.T, x)
+    assert flag is None
 
 
 class Drawing(nn.Module):

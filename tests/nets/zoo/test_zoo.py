@@ -167,3 +167,38 @@ def test_foolbox_takes_the_loaded_network_unchanged(images):
 def test_what_is_no_name_and_no_device_is_refused(name, device):
     with pytest.raises(ValueError, match=r"name_or_path must be a name|device None is not available"):
         nets.load(name, device)
+
+
+@pytest.mark.parametrize("name", ["cifar10/resnet20-seed0", "cifar10/en1_resnet20-seed0"])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_gradients_with_respect_to_images_are_contiguous(name, order):
+    """Other packages take views of them, `gradient.view(len(x), -1)`."""
+    model, images = nets.load(name), nets.zoo.sample()
+    assert images.x.is_contiguous()
+    x = images.x[:3].to(memory_format=order).requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x).logsumexp(1).sum(), x)
+    assert gradient.is_contiguous() and gradient.abs().amin() >= 0 < gradient.abs().amax()
+    # The same as that without the detour of the pass: images are normalised pixel by pixel.
+    z = ((images.x[:3] - model.mean) / model.std).requires_grad_()
+    if not name.startswith("cifar10/en"):
+        (expected,) = torch.autograd.grad(model.net(z).logsumexp(1).sum(), z)
+        assert torch.allclose(gradient, expected / model.std, rtol=1e-4, atol=1e-6 * gradient.abs().max().item())
+
+
+@pytest.mark.parametrize("attack", ["PGD", "PGDL2", "FAB"])
+def test_attacks_of_torchattacks_take_a_loaded_network(attack):
+    torchattacks = pytest.importorskip("torchattacks")
+    model, images = nets.load("cifar10/resnet20-natural-seed0"), nets.zoo.sample()
+    x, y = images.x[:4], images.y[:4]
+    x_adv = getattr(torchattacks, attack)(model, steps=2)(x, y)
+    assert x_adv.shape == x.shape and (model(x_adv).argmax(1) != y).any()
+
+
+@pytest.mark.parametrize("attack", ["LinfPGD", "L2PGD", "L2DeepFoolAttack"])
+def test_attacks_of_foolbox_take_a_loaded_network(attack):
+    foolbox = pytest.importorskip("foolbox")
+    model, images = nets.load("cifar10/resnet20-natural-seed0"), nets.zoo.sample()
+    x, y = images.x[:4], images.y[:4]
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1))
+    x_adv, *_ = getattr(foolbox.attacks, attack)(steps=3)(wrapped, x, y, epsilons=0.5)
+    assert x_adv.shape == x.shape and (model(x_adv).argmax(1) != y).any()
