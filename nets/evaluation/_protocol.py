@@ -21,10 +21,11 @@ from nets.evaluation._foreign import (
 )
 from nets.evaluation._identity import identify
 from nets.evaluation._kept import check_kept, passes_of
+from nets.evaluation._radius import radius
 from nets.evaluation._report import Report
 from nets.evaluation._rows import BY_LUCK, accuracies_for_flags, differing_flags, has_worst_case, make_row, worst_rows
 from nets.evaluation._runner import AttackRunner
-from nets.evaluation._setup import BATCH_SIZES, given, radius
+from nets.evaluation._setup import BATCH_SIZES, given
 from nets.evaluation._statistics import robust, score
 from nets.provenance import environment
 

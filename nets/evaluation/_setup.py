@@ -15,6 +15,7 @@ from nets.data import balanced_order
 from nets.evaluation._attack_specs import attacks_of
 from nets.evaluation._controls import inject
 from nets.evaluation._presets import PRESETS, Preset
+from nets.evaluation._radius import EPS_L2, radius, step_of
 from nets.evaluation._runner import AttackRunner
 from nets.provenance import load_run
 from nets.training import device_of
@@ -22,8 +23,6 @@ from nets.training import device_of
 __all__ = ["Options", "Setup", "exact", "prepare"]
 
 DIRECTORY = "evaluation"
-# RobustBench's radius in l2.
-EPS_L2 = 0.5
 BATCH_SIZES = {"cpu": 128, "cuda": 1000}
 
 
@@ -221,19 +220,12 @@ def _attacks(runner, options, preset, eps, recipe):
         oracle_is_noisy=oracle is not None and is_noisy(oracle, runner.images.take(runner.order[:16])[0]),
         eps=eps,
         norm=options.norm,
-        step_size=given(options.step_size, _step_of(recipe, options.norm, eps)),
+        step_size=given(options.step_size, step_of(recipe, options.norm, eps)),
         n_images=len(runner.order),
         n_iter=given(options.n_iter, preset.n_iter),
         n_queries=given(options.n_queries, preset.n_queries),
         version=options.version,
     )
-
-
-def _step_of(recipe, norm, eps):
-    """The recipe's step, scaled as the radius is; None, for that of the attacks, in another norm."""
-    if norm != "linf" or not recipe["eps"]:
-        return None
-    return recipe["step_size"] * (1.0 if eps == recipe["eps"] else eps / recipe["eps"])
 
 
 def preset_of(options, device):
@@ -275,15 +267,6 @@ def exact(device):
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def radius(eps, norm):
-    """Check a radius and its norm, and return the radius."""
-    checks.one_of("norm", norm, ("linf", "l2"))
-    eps = checks.real("eps", eps, positive=True)
-    if norm == "linf" and eps > 1:
-        raise ValueError(f"eps must be at most 1, in units of images in [0, 1]: 8/255 and not 8, got eps={eps:g}")
-    return eps
 
 
 def given(value, default):

@@ -12,7 +12,8 @@ from nets.attacks import EPS
 from nets.data import balanced_order
 from nets.evaluation._controls import inject
 from nets.evaluation._protocol import Settings, assess
-from nets.evaluation._setup import EPS_L2, counts, exact, given, load_network, preset_of, radius, set_threads
+from nets.evaluation._radius import EPS_L2, radius
+from nets.evaluation._setup import counts, exact, given, load_network, preset_of, set_threads
 from nets.training import device_of
 
 
