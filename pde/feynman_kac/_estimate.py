@@ -99,8 +99,8 @@ def estimate(
         on x. A worker of several shards takes the first device that it sees: set CUDA_VISIBLE_DEVICES for each.
     n : int, optional
         Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
-        default those of the problem's fields, or 128, refined up to 512 until they are resolved. A RuntimeWarning if
-        they are not.
+        default those of the problem's fields, or 128, refined up to 512 until samples miss less than 1e-4 of the
+        maximum. A RuntimeWarning where they miss 1e-2 of it, or 1e-4 on average.
     n_shards : int, default=1
         With K > 1, the work goes to K shards at a time, which run where `joblib.parallel_config` sends them: on a
         backend "loky" with its n_jobs, "dask", "ray" or "threading"; without one, in this process. A few shards per

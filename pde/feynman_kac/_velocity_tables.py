@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pde import checks
+from pde import checks, grid
 from pde._histories import irregular_times
 from pde.feynman_kac import _kernels32, _kernels64, _spline_tables
 from pde.feynman_kac._spline_tables import TERMINAL_TOLERANCE, VELOCITY_TOLERANCE
@@ -16,8 +16,10 @@ from pde.fields import PeriodicField
 CHARACTERISTIC_TOLERANCE = 1e-9
 
 # A callable is sampled on so many points per side, up to the finest, that samples miss the first part of its maximum at
-# most; above the second there is a warning.
+# most; where the finest miss the second, or the first on average, there is a warning.
 _RESOLVED, _WARNED, _FINEST = 1e-4, 1e-2, 512
+# Points per side, at least, at which samples are compared with the callable.
+_TRIED = 64
 
 # Tables of a velocity that changes at every step are made for this many bytes at a time.
 _TABLE_BYTES = 2**27
@@ -41,7 +43,7 @@ def points_per_side(problem, n=None):
     """Points per side on which callables of points are sampled: n, or those of the data, or 128, or more.
 
     They are refined, up to the finest, until velocity, potential and source are resolved; if they are not, a warning
-    is issued, because no stated error includes that.
+    is issued, because no stated error includes that, and the finest are taken.
     """
     wanted = (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
     parts = _of_points(problem)
@@ -86,31 +88,43 @@ def size_of_tables(problem, name, n, tolerance):
 def _resolving(problem, part, n, *, finer):
     """n points per side or, if `finer`, as many as resolve a callable; with a warning if they do not."""
     name, at, field = part
-    # Places and times without a pattern, where the interpolant of samples is compared with the callable.
     times = _telling_times(problem, at)
-    points = np.random.default_rng(2).random((len(times), 64, 2)) * problem.length
-    exact = [at(*place) for place in zip(points, times, strict=True)]
-    size = max(float(np.abs(values).max()) for values in exact)
-
-    def miss(m):
-        return max(
-            float(np.abs(field(t, m)(places) - values).max())
-            for t, places, values in zip(times, points, exact, strict=True)
-        )
-
     sizes = [n, *(n * 2**k for k in range(1, 8) if n * 2**k <= _FINEST)] if finer else [n]
     for m in sizes:
-        if (missed := miss(m)) <= _RESOLVED * size:
+        largest, mean = _missed(times, at, field, m)
+        if largest <= _RESOLVED:
             return m
-    if missed > _WARNED * size:
-        option = f"{sizes[-1]} points per side" if finer else f"n={n}"
+    if largest > _WARNED or mean > _RESOLVED:
+        option = f"{m} points per side" if finer else f"n={n}"
         warnings.warn(
-            f"the {name} is not resolved by {option}: its samples miss {missed:.2g} of it at some points, which no "
-            "stated error includes; raise n, or give a field",
+            f"the {name} is not resolved by {option}: its samples miss {largest:.2g} of it at some points, {mean:.1g} "
+            "on average, which no stated error includes; raise n, or give a field",
             RuntimeWarning,
             stacklevel=4,
         )
-    return n
+    # As fine as was judged: what is missed shrinks, if slowly.
+    return m
+
+
+def _missed(times, at, field, m):
+    """What the interpolant of m samples per side misses of a callable, relative to its maximum: largest, and mean.
+
+    Compared on a grid without common points, moved at random from time to time: every cell is seen.
+    """
+    n_tried, rng = grid.fast_size(max(m + 1, _TRIED)), np.random.default_rng(2)
+    size, largest, total = 0.0, 0.0, 0.0
+    for t in times:
+        sampled, shift = field(t, m), rng.random(2) / n_tried
+        exact = at(grid.points(n_tried, sampled.length) + shift * sampled.length, t)
+        c, wave = (
+            sampled.fourier_coefficients(m // 2),
+            np.exp(2j * np.pi * np.arange(-(m // 2), m // 2 + 1)[:, None] * shift),
+        )
+        there = grid.from_coefficients(c * wave[:, :1] * wave[:, 1], n_tried)
+        gap = np.abs(there - (exact if exact.ndim == 2 else np.moveaxis(exact, -1, 0)))
+        size, largest = max(size, float(np.abs(exact).max())), max(largest, float(gap.max()))
+        total += float(gap.mean())
+    return (largest / size, total / len(times) / size) if size else (0.0, 0.0)
 
 
 class VelocityTables:
