@@ -56,7 +56,8 @@ def estimate(
 
     With a potential c and a source g, u = E[f(X_T) e^(C_T) + integral of g e^(C_t) dt], C the integral of c along the
     path. With a sigma that depends on x the SDE is Ito's. Steps end where a layer of the velocity ends. Fields are
-    evaluated as bicubic splines that differ from trigonometric ones by less than 1e-6 max |v| and 1e-6 max |f|.
+    evaluated as bicubic splines that differ from trigonometric ones by less than 1e-6 max |v| and 1e-6 max |f|, or
+    there is a warning: see `table_errors`.
 
     Parameters
     ----------
@@ -134,7 +135,8 @@ def estimate(
     -----
     RuntimeWarning
         If the samples show too little of the terminal data for the standard error to be trusted: all of them equal at
-        some point, or fewer than ten on the rarer side of a two-valued result. With bias=True, if steps are longer than
+        some point, or fewer than ten on the rarer side of a two-valued result. If a trigonometric field has modes that
+        no table of 256 MB holds to 1e-6 of its maximum. With bias=True, if steps are longer than
         1 / max |grad v|, or too long for the variation of callables in time.
 
     Examples

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pde import checks, grid
-from pde._histories import irregular_times
-from pde.feynman_kac import _kernels32, _kernels64, _spline_tables
+from pde.feynman_kac import _kernels32, _kernels64, _spline_tables, _table_errors
 from pde.feynman_kac._spline_tables import TERMINAL_TOLERANCE, VELOCITY_TOLERANCE
+from pde.feynman_kac._table_errors import telling_times
 from pde.fields import PeriodicField
 
 # For characteristics: the difference must vanish beside the error of Runge-Kutta 4.
@@ -43,8 +43,10 @@ def points_per_side(problem, n=None):
     """Points per side on which callables of points are sampled: n, or those of the data, or 128, or more.
 
     They are refined, up to the finest, until velocity, potential and source are resolved; if they are not, a warning
-    is issued, because no stated error includes that, and the finest are taken.
+    is issued, because no stated error includes that, and the finest are taken. So it is where tables of fields are
+    coarser than these need.
     """
+    _table_errors.warn_once(problem)
     wanted = (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
     parts = _of_points(problem)
     if not parts:
@@ -67,28 +69,17 @@ def _of_points(problem):
     return parts
 
 
-def _telling_times(problem, at=None):
-    """Times without a pattern, and the one of many at which values at points are largest, if these are given."""
-    times = [share * problem.horizon for share in (0.0, 0.136, 0.3819, 0.6271, 0.8743)]
-    if at is not None:
-        points, many = np.random.default_rng(1).random((16, 2)) * problem.length, irregular_times(problem.horizon, 256)
-        times.append(float(max(many, key=lambda t: np.abs(at(points, float(t))).max())))
-    return times
-
-
 def size_of_tables(problem, name, n, tolerance):
     """(degree, points per side) of tables that hold a callable at all times, as those without a pattern show it."""
-    ats = {part: at for part, at, _ in _of_points(problem)}
-    field = problem.velocity_field if name == "velocity" else partial(problem.scalar_field, name)
-    fields = [field(t, n) for t in _telling_times(problem, ats.get(name))]
-    table = _spline_tables.make_tables(fields, 1.0, tolerance=tolerance)[0]
+    fields = _table_errors.fields_of(problem, name, n)
+    table = _spline_tables.make_tables(fields, 1.0, tolerance=tolerance, largest=_spline_tables.LARGEST_OF_A_STEP)[0]
     return table.degree, table.n
 
 
 def _resolving(problem, part, n, *, finer):
     """n points per side or, if `finer`, as many as resolve a callable; with a warning if they do not."""
     name, at, field = part
-    times = _telling_times(problem, at)
+    times = telling_times(problem, at)
     sizes = [n, *(n * 2**k for k in range(1, 8) if n * 2**k <= _FINEST)] if finer else [n]
     for m in sizes:
         largest, mean = _missed(times, at, field, m)
