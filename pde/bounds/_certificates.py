@@ -18,14 +18,13 @@ from scipy.special import ndtri
 
 from pde import checks, feynman_kac, spectral
 from pde.bounds import _gradient, _rates
+from pde.bounds._table_bounds import error_of_tables
 from pde.bounds._zero_set import distance_to_zeros
 from pde.equation import admit
 
 METHODS = ("auto", "spectral", "monte-carlo")
 # Relative error of the solution above which twice as many points per side are seldom enough.
 _HOPELESS = 0.02
-# `feynman_kac.estimate` evaluates splines that differ from trigonometric fields by less, of velocity and data.
-_TABLES = 2e-6
 # Of one step and of f, relative: the trigonometric sum loses some hundred units of the last place.
 _ROUNDING = 1e-13
 _STEPS = 64
@@ -157,11 +156,13 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
             )
         method = "monte-carlo"
     low, high, slope = _gradient.terminal_range(problem)
+    rates = _rates.rates(problem)
     if n_layers:
         spread, stretching = _rates.network_spread(problem, n_layers)
         lipschitz, exact = slope * stretching, True
     else:
-        lipschitz, spread, exact = _of_equation(problem)
+        lipschitz, spread, exact = _of_equation(problem, rates)
+        stretching = math.exp(min(rates.growth, 700.0))
     local, solution = np.zeros(points.shape[:-1]), None
     if method == "spectral" or (method == "auto" and problem.has_constant_sigma):
         solution = _resolved(problem, raises=method == "spectral")
@@ -174,14 +175,15 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
         u, errors = _by_one_path(problem, points, n_layers, lipschitz)
     else:
         u, errors = _by_paths(problem, points, n_layers, n_paths, alpha, rng, (low, high), exact)
+        if rates.only_transport:
+            errors = errors + error_of_tables(problem, rates, slope, (low, high), stretching)
     certain = np.maximum(np.abs(u) - errors, 0.0)
     sharp = certain / lipschitz if lipschitz > 0 else np.where(certain > 0, np.inf, 0.0)
     smoothing = np.where(
         u > 0, smoothing_radius(certain, low, high, spread), smoothing_radius(certain, -high, -low, spread)
     )
     # The range of f bounds u only without a potential and a source.
-    only_transport = problem.potential is None and problem.source is None
-    smoothing = np.where((certain > 0) & only_transport, smoothing, 0.0)
+    smoothing = np.where((certain > 0) & rates.only_transport, smoothing, 0.0)
     radius = np.maximum(np.maximum(sharp, smoothing), local)
     kind = ("spectral", 1.0) if solution is not None else ("monte-carlo", 1 - alpha)
     return Certificates(radius, sharp, local, smoothing, u, errors, spread, *kind)
@@ -223,9 +225,8 @@ def smoothing_radius(u, low, high, spread):
     return np.maximum(spread * (ndtri(p) - ndtri(p_0)), 0.0)
 
 
-def _of_equation(problem):
+def _of_equation(problem, rates):
     """Bound of |grad u|, s, and whether Euler's steps are exact in law."""
-    rates = _rates.rates(problem)
     try:
         lipschitz = _gradient.sharp_gradient_bound(problem).bound if rates.only_transport else math.inf
     except OverflowError:
@@ -268,7 +269,7 @@ def _by_paths(problem, points, n_layers, n_paths, alpha, rng, value_range, exact
         # The change from half as many steps, its noise included, is larger than the error of any order >= 1.
         coarse = _estimate(problem, points, n_paths, n_steps // 2, rng, scheme)
         width = width + float(np.abs(run.mean - coarse.mean).max(initial=0.0))
-    return run.mean, width + _TABLES * max(map(abs, value_range))
+    return run.mean, width
 
 
 def _by_one_path(problem, points, n_layers, lipschitz):

@@ -22,6 +22,7 @@ from pde.feynman_kac._random import key_from
 from pde.feynman_kac._reference import brownian_increments, euler_maruyama, stochastic_heun
 from pde.feynman_kac._result import Estimate, GradientEstimate, Solution
 from pde.feynman_kac._solve_to import solve_to
+from pde.feynman_kac._table_errors import table_errors
 from pde.feynman_kac._time_steps import time_steps
 from pde.feynman_kac._trajectories import paths
 
@@ -44,5 +45,6 @@ __all__ = [
     "solve_to",
     "standard_normals",
     "stochastic_heun",
+    "table_errors",
     "time_steps",
 ]

@@ -56,7 +56,8 @@ def estimate(
 
     With a potential c and a source g, u = E[f(X_T) e^(C_T) + integral of g e^(C_t) dt], C the integral of c along the
     path. With a sigma that depends on x the SDE is Ito's. Steps end where a layer of the velocity ends. Fields are
-    evaluated as bicubic splines that differ from trigonometric ones by less than 1e-6 max |v| and 1e-6 max |f|.
+    evaluated as bicubic splines that differ from trigonometric ones by less than 1e-6 max |v| and 1e-6 max |f|, or
+    there is a warning: see `table_errors`.
 
     Parameters
     ----------
@@ -99,8 +100,8 @@ def estimate(
         on x. A worker of several shards takes the first device that it sees: set CUDA_VISIBLE_DEVICES for each.
     n : int, optional
         Points per side on which velocity, potential and source given as callables of x are sampled at each step; by
-        default those of the problem's fields, or 128, refined up to 512 until they are resolved. A RuntimeWarning if
-        they are not.
+        default those of the problem's fields, or 128, refined up to 512 until samples miss less than 1e-4 of the
+        maximum. A RuntimeWarning where they miss 1e-2 of it, or 1e-4 on average.
     n_shards : int, default=1
         With K > 1, the work goes to K shards at a time, which run where `joblib.parallel_config` sends them: on a
         backend "loky" with its n_jobs, "dask", "ray" or "threading"; without one, in this process. A few shards per
@@ -134,7 +135,8 @@ def estimate(
     -----
     RuntimeWarning
         If the samples show too little of the terminal data for the standard error to be trusted: all of them equal at
-        some point, or fewer than ten on the rarer side of a two-valued result. With bias=True, if steps are longer than
+        some point, or fewer than ten on the rarer side of a two-valued result. If a trigonometric field has modes that
+        no table of 256 MB holds to 1e-6 of its maximum. With bias=True, if steps are longer than
         1 / max |grad v|, or too long for the variation of callables in time.
 
     Examples

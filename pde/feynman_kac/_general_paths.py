@@ -12,6 +12,8 @@ from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VelocityT
 
 _NONE = (np.empty((0, 1)), np.zeros((1, 3), np.int64), 1, 1)
 _NOT_GIVEN = np.empty((0, 2, 0))
+# sqrt(2 log(2**33)): no normal number of the generator's 32 bits is larger.
+LARGEST_NORMAL = 6.765
 # Tables of a potential or a source that changes at every step are made for about this many bytes at a time.
 _TABLE_BYTES = 2**27
 
@@ -49,25 +51,48 @@ class GeneralPaths:
         finest = max((n for _, n in self._sizes.values()), default=0)
         self._chunk = max(2, _TABLE_BYTES // (32 * finest**2)) if finest else steps.n_steps
 
-    def advance(self, state, ways, key, given=None, *, begin=0, end=None):
-        """Advance state (x, y, C, G), each (n_points, n_paths), from step `begin` to `end`, in place.
+    def advance(self, state, ways, key, given=None):
+        """Advance state (x, y, C, G), each (n_points, n_paths), from 0 to T, in place.
 
         `given` (n_steps, 2, n_paths): increments of Brownian motion over all steps, the same for all points.
         """
-        end = self.steps.n_steps if end is None else end
-        noiseless = _arguments.is_noiseless(self.problem)
-        n_stages = 3 if noiseless else 2 if ways.heun else 1
-        for piece in self.velocity.pieces(self.steps, n_stages):
-            first, last = max(begin, piece.first), min(end, piece.first + len(piece.layers))
-            for low in range(first, last, self._chunk):
-                chosen = slice(low, min(last, low + self._chunk))
-                layers = piece.layers[chosen.start - piece.first : chosen.stop - piece.first]
-                layers = np.repeat(layers, 2, axis=1) if n_stages == 1 else layers
-                tables = piece.tables, layers, *self.velocity.size
-                self._advance(state, ways, key, given, chosen, tables, noiseless)
+        for chosen, tables in self._parts(ways, self._chunk):
+            self._advance(state, ways, key, given, chosen, tables)
 
-    def _advance(self, state, ways, key, given, chosen, tables, noiseless):
-        dts = self.steps.dt[chosen]
+    def advance_singly(self, state, ways, key, judge):
+        """Advance state step by step, in place; yield the number of steps done after each.
+
+        Before a step, `judge` is called with it, the most of |v_i|, in periods per time, and of the noise in each
+        direction, in periods.
+        """
+        known, fastest = None, ()
+        for chosen, tables in self._parts(ways, 1):
+            if tables[0] is not known:
+                # Splines are means of their coefficients.
+                known, fastest = tables[0], np.maximum(tables[0].max(axis=1), -tables[0].min(axis=1))
+            judge(chosen.start, float(fastest[tables[1]].max()), self._largest_noise(chosen))
+            self._advance(state, ways, key, None, chosen, tables)
+            yield chosen.stop
+
+    def _largest_noise(self, chosen):
+        if _arguments.is_noiseless(self.problem):
+            return 0.0
+        scales, (spread, layers, *_) = self._spread(chosen, 1, given=False)
+        return LARGEST_NORMAL * float(scales[0] * (np.abs(spread[layers[0, 0]]).max() if len(spread) else 1.0))
+
+    def _parts(self, ways, most):
+        """Up to `most` steps at a time, as slices, with the tables of the velocity for these."""
+        n_stages = 3 if _arguments.is_noiseless(self.problem) else 2 if ways.heun else 1
+        for piece in self.velocity.pieces(self.steps, n_stages):
+            last = piece.first + len(piece.layers)
+            for low in range(piece.first, last, most):
+                chosen = slice(low, min(last, low + most))
+                layers = piece.layers[low - piece.first : chosen.stop - piece.first]
+                layers = np.repeat(layers, 2, axis=1) if n_stages == 1 else layers
+                yield chosen, (piece.tables, layers, *self.velocity.size)
+
+    def _advance(self, state, ways, key, given, chosen, tables):
+        dts, noiseless = self.steps.dt[chosen], _arguments.is_noiseless(self.problem)
         potential, source = (self._rates(name, chosen, 3 if noiseless else 2) for name in ("potential", "source"))
         if noiseless:
             advance_weighted_rk4(*state, tables, potential, source, dts)

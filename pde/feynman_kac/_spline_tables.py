@@ -1,9 +1,10 @@
 """Fields as tables of B-spline coefficients, in the layout that the compiled loops read.
 
-A trigonometric field becomes a bicubic spline on a grid fine enough that the two differ by less than a tolerance;
-bilinear and bicubic fields are taken as they are.
+A trigonometric field becomes a bicubic spline on a grid fine enough that the two differ by less than a tolerance, or
+on the finest that memory allows; bilinear and bicubic fields are taken as they are.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,10 @@ from pde.fields import PeriodicField
 # A trigonometric field is replaced by a spline; the difference must vanish beside the noise of the paths.
 VELOCITY_TOLERANCE, TERMINAL_TOLERANCE = 1e-6, 1e-6
 
-# Points per side: a larger table costs more time than its accuracy is worth.
-_LARGEST = 1024
+# Points per side of tables made at every step, and of any; beyond these, bytes of all tables that are kept together.
+LARGEST_OF_A_STEP, _MOST_BYTES = 1024, 2**28
+# Points per side beyond which no tolerance below that of noisy paths is worth its time.
+_LARGEST_OF_FINE = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,22 +37,46 @@ class Table:
         return Table(self.coefficients * factor, self.n, self.degree)
 
 
-def finest_size(field, tolerance):
-    """Points per side, a power of 2 times the field's own, at which a bicubic spline represents a trigonometric field.
+def largest_of(n_tables):
+    """Points per side that so many tables, kept together, may have."""
+    return max(LARGEST_OF_A_STEP, math.isqrt(_MOST_BYTES // (16 * max(n_tables, 1))))
+
+
+def finest_size(field, tolerance, largest=None):
+    """Points per side at which a bicubic spline represents a trigonometric field: a power of 2 times its own, or most.
 
     At the centres of the cells the error, `tolerance` times max |values| at most, is r(kx h) r(ky h) - 1 times each
-    mode, with r(q) = (23 cos(q / 2) + cos(3 q / 2)) / 24 / ((2 + cos q) / 3).
+    mode, with r(q) = (23 cos(q / 2) + cos(3 q / 2)) / 24 / ((2 + cos q) / 3), about -q**4 / 384. At most `largest`
+    points per side, by default as one table may have.
     """
-    n, m = field.n, field.n_modes
+    return _size_and_error(field, tolerance, largest or largest_of(1))[0]
+
+
+def relative_error(field, tolerance, largest=None):
+    """Largest difference of a field and its table, at most `tolerance` if that is in reach, over max |values|."""
+    if field.interpolation != "trigonometric":
+        return 0.0
+    return _size_and_error(field, tolerance, largest or largest_of(1))[1]
+
+
+def _size_and_error(field, tolerance, largest):
+    return field._cached(f"_table {tolerance} {largest}", lambda: _search(field, tolerance, largest))
+
+
+def _search(field, tolerance, largest):
+    n, m, size = field.n, field.n_modes, np.abs(field.values).max()
     c, k = field.fourier_coefficients(m), np.arange(-m, m + 1)
-    allowed = tolerance * np.abs(field.values).max()
-    while 2 * n <= _LARGEST:
+    # On more points than the field's own, between which its highest modes may be largest.
+    n_seen = max(n, grid.fast_size(max(3 * m + 1, min(8 * m + 1, 256))))
+    largest = max(largest, min(2 * n, _LARGEST_OF_FINE))
+    while True:
         q = 2 * np.pi / n * k
         r = (23 * np.cos(q / 2) + np.cos(1.5 * q)) / 8 / (2 + np.cos(q))
-        if np.abs(grid.from_coefficients(c * (r[:, None] * r - 1), field.n)).max() <= allowed:
-            break
-        n *= 2
-    return n
+        gap = np.abs(grid.from_coefficients(c * (r[:, None] * r - 1), n_seen)).max()
+        wanted = tolerance if 2 * n <= _LARGEST_OF_FINE else max(tolerance, VELOCITY_TOLERANCE)
+        if gap <= wanted * size or n >= largest:
+            return n, float(gap / size) if size else 0.0
+        n = min(2 * n, largest)
 
 
 def make_table(field, scale, *, tolerance, n=None):
@@ -62,10 +89,16 @@ def make_table(field, scale, *, tolerance, n=None):
         degree, values = 3, _spline_of_modes(field, n)
     else:
         n, degree, values = field.n, 1 if field.interpolation == "bilinear" else 3, field.spline_coefficients
-    components = np.stack([values, np.zeros_like(values)]) if values.ndim == 2 else values
-    places = (np.arange(n + degree + 1) - degree // 2) % n
-    padded = components[:, places[:, None], places[None, :]]
-    return Table(np.ascontiguousarray(np.moveaxis(padded, 0, -1)).reshape(-1) * scale, n, degree)
+    # The grid's own points first, and then the rows and columns around them.
+    side, first = n + degree + 1, degree // 2
+    padded = np.zeros((side, side, 2))
+    for component, part in enumerate(values.reshape(-1, n, n)):
+        np.multiply(part, scale, out=padded[first : first + n, first : first + n, component])
+    outer = np.concatenate([np.arange(first), np.arange(first + n, side)])
+    inner = (outer - first) % n + first
+    padded[outer] = padded[inner]
+    padded[:, outer] = padded[:, inner]
+    return Table(padded.reshape(-1), n, degree)
 
 
 def _spline_of_modes(field, n):
@@ -77,15 +110,17 @@ def _spline_of_modes(field, n):
     return grid.from_coefficients(field.fourier_coefficients(m) / (symbol[:, None] * symbol), n)
 
 
-def make_tables(fields, scale, *, tolerance, size=None):
+def make_tables(fields, scale, *, tolerance, size=None, largest=None):
     """Return the Tables of fields that share one grid and one interpolation, on the finest grid that one of them needs.
 
     `size`, (degree, n), is that of others that exist already; a ValueError is raised if fields differ from it.
+    `largest`, points per side, by default what so many tables may have.
     """
     if size is not None:
         n = size[1]
     else:
-        n = max(finest_size(f, tolerance) if f.interpolation == "trigonometric" else f.n for f in fields)
+        largest = largest or largest_of(len(fields))
+        n = max(finest_size(f, tolerance, largest) if f.interpolation == "trigonometric" else f.n for f in fields)
     made = [make_table(field, scale, tolerance=tolerance, n=n) for field in fields]
     if {(table.degree, table.n) for table in made} != {size or (made[0].degree, n)}:
         raise ValueError("velocity must have one grid and one interpolation at all times")

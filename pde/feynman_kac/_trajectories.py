@@ -1,5 +1,8 @@
 """Positions of paths at chosen times, from the compiled loop."""
 
+import math
+from functools import partial
+
 import numpy as np
 
 from pde import checks
@@ -8,7 +11,7 @@ from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._paths import SCHEMES
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._time_steps import TimeSteps
-from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VELOCITY_TOLERANCE, points_per_side
+from pde.feynman_kac._velocity_tables import CHARACTERISTIC_TOLERANCE, VELOCITY_TOLERANCE
 
 
 def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="euler", antithetic=False, n=None):
@@ -48,7 +51,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     Raises
     ------
     ValueError
-        If an argument is out of range, or save_at is not increasing or leaves [0, T].
+        If an argument is out of range, save_at is not increasing or leaves [0, T], or a step may cross half a period.
 
     Examples
     --------
@@ -67,7 +70,6 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     noiseless = _arguments.is_noiseless(problem)
     n_paths = 1 if noiseless else n_paths
     steps = TimeSteps(problem, n_steps, times)
-    _refuse_long_steps(problem, steps, n)
     loop = GeneralPaths(problem, steps, n, tolerance=CHARACTERISTIC_TOLERANCE if noiseless else VELOCITY_TOLERANCE)
     ways = Ways(antithetic=int(antithetic), heun=scheme == "heun")
     state, key = loop.start(starts, n_paths), key_from(rng)
@@ -75,24 +77,32 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     # The loop wraps positions; a step moves by less than half a period, so this can be undone step by step.
     place = np.stack(state[:2], axis=-1)
     position = np.broadcast_to(points.reshape(-1, 1, 2) / problem.length, place.shape).copy()
-    done = 0
-    for index, end in enumerate(steps.ends.tolist()):
-        for step in range(done, end):
-            loop.advance(state, ways, key, begin=step, end=step + 1)
-            here = np.stack(state[:2], axis=-1)
-            position += (here - place + 0.5) % 1.0 - 0.5
-            place = here
-        done = end
-        out[index] = position * problem.length
+    kept = _keep(out, position, steps.ends, 0, 0)
+    for done in loop.advance_singly(state, ways, key, partial(_refuse_a_long_step, steps)):
+        here = np.stack(state[:2], axis=-1)
+        position += (here - place + 0.5) % 1.0 - 0.5
+        place, kept = here, _keep(out, position, steps.ends, done, kept)
+    out *= problem.length
     return out.reshape(len(times), *points.shape[:-1], n_paths, 2)
 
 
-def _refuse_long_steps(problem, steps, n):
+def _keep(out, position, ends, step, kept):
+    """Write the position after `step` steps to all times that it belongs to; return how many times are written."""
+    while kept < len(ends) and ends[kept] == step:
+        out[kept] = position
+        kept += 1
+    return kept
+
+
+def _refuse_a_long_step(steps, step, speed, noise):
     """Raise a ValueError if a step may cross half a period, so that wrapping could not be undone."""
-    times = (np.arange(problem.n_layers or 4) + 0.5) * (problem.horizon / (problem.n_layers or 4))
-    speed = max(problem.velocity_field(float(t), points_per_side(problem, n)).sup_norm() for t in times)
-    sigma = np.max(problem.sigma.values if _arguments.is_field(problem.sigma) else problem.sigma)
-    dt = steps.dt.max()
-    # Six standard deviations: once in 5e8 steps.
-    if speed * dt + 6 * sigma * np.sqrt(dt) > problem.length / 2:
-        raise ValueError(f"n_steps must be larger: a step may cross half a period, got n_steps={steps.n_steps}")
+    dt = steps.dt[step]
+    if not (reach := speed * dt + noise) <= 0.5:
+        # speed s**2 + noise / sqrt(dt) s = 1 / 2 for s the root of a step.
+        rate = noise / math.sqrt(dt)
+        root = 1 / (rate + math.sqrt(rate**2 + 2 * speed))
+        raise ValueError(
+            f"n_steps must be >= {math.ceil(1.001 * steps.n_steps * dt / root**2)}: a step may cross half a period, "
+            f"beyond which it cannot be followed; that at t = {steps.t[step]:.3g} may cross {reach:.3g}, got "
+            f"n_steps={steps.n_steps}"
+        )

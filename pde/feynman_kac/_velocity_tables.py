@@ -6,18 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pde import checks
-from pde._histories import irregular_times
-from pde.feynman_kac import _kernels32, _kernels64, _spline_tables
+from pde import checks, grid
+from pde.feynman_kac import _kernels32, _kernels64, _spline_tables, _table_errors
 from pde.feynman_kac._spline_tables import TERMINAL_TOLERANCE, VELOCITY_TOLERANCE
+from pde.feynman_kac._table_errors import telling_times
 from pde.fields import PeriodicField
 
 # For characteristics: the difference must vanish beside the error of Runge-Kutta 4.
 CHARACTERISTIC_TOLERANCE = 1e-9
 
 # A callable is sampled on so many points per side, up to the finest, that samples miss the first part of its maximum at
-# most; above the second there is a warning.
+# most; where the finest miss the second, or the first on average, there is a warning.
 _RESOLVED, _WARNED, _FINEST = 1e-4, 1e-2, 512
+# Points per side, at least, at which samples are compared with the callable.
+_TRIED = 64
 
 # Tables of a velocity that changes at every step are made for this many bytes at a time.
 _TABLE_BYTES = 2**27
@@ -41,8 +43,10 @@ def points_per_side(problem, n=None):
     """Points per side on which callables of points are sampled: n, or those of the data, or 128, or more.
 
     They are refined, up to the finest, until velocity, potential and source are resolved; if they are not, a warning
-    is issued, because no stated error includes that.
+    is issued, because no stated error includes that, and the finest are taken. So it is where tables of fields are
+    coarser than these need.
     """
+    _table_errors.warn_once(problem)
     wanted = (problem.n or 128) if n is None else checks.integer("n", n, at_least=1)
     parts = _of_points(problem)
     if not parts:
@@ -65,52 +69,53 @@ def _of_points(problem):
     return parts
 
 
-def _telling_times(problem, at=None):
-    """Times without a pattern, and the one of many at which values at points are largest, if these are given."""
-    times = [share * problem.horizon for share in (0.0, 0.136, 0.3819, 0.6271, 0.8743)]
-    if at is not None:
-        points, many = np.random.default_rng(1).random((16, 2)) * problem.length, irregular_times(problem.horizon, 256)
-        times.append(float(max(many, key=lambda t: np.abs(at(points, float(t))).max())))
-    return times
-
-
 def size_of_tables(problem, name, n, tolerance):
     """(degree, points per side) of tables that hold a callable at all times, as those without a pattern show it."""
-    ats = {part: at for part, at, _ in _of_points(problem)}
-    field = problem.velocity_field if name == "velocity" else partial(problem.scalar_field, name)
-    fields = [field(t, n) for t in _telling_times(problem, ats.get(name))]
-    table = _spline_tables.make_tables(fields, 1.0, tolerance=tolerance)[0]
+    fields = _table_errors.fields_of(problem, name, n)
+    table = _spline_tables.make_tables(fields, 1.0, tolerance=tolerance, largest=_spline_tables.LARGEST_OF_A_STEP)[0]
     return table.degree, table.n
 
 
 def _resolving(problem, part, n, *, finer):
     """n points per side or, if `finer`, as many as resolve a callable; with a warning if they do not."""
     name, at, field = part
-    # Places and times without a pattern, where the interpolant of samples is compared with the callable.
-    times = _telling_times(problem, at)
-    points = np.random.default_rng(2).random((len(times), 64, 2)) * problem.length
-    exact = [at(*place) for place in zip(points, times, strict=True)]
-    size = max(float(np.abs(values).max()) for values in exact)
-
-    def miss(m):
-        return max(
-            float(np.abs(field(t, m)(places) - values).max())
-            for t, places, values in zip(times, points, exact, strict=True)
-        )
-
+    times = telling_times(problem, at)
     sizes = [n, *(n * 2**k for k in range(1, 8) if n * 2**k <= _FINEST)] if finer else [n]
     for m in sizes:
-        if (missed := miss(m)) <= _RESOLVED * size:
+        largest, mean = _missed(times, at, field, m)
+        if largest <= _RESOLVED:
             return m
-    if missed > _WARNED * size:
-        option = f"{sizes[-1]} points per side" if finer else f"n={n}"
+    if largest > _WARNED or mean > _RESOLVED:
+        option = f"{m} points per side" if finer else f"n={n}"
         warnings.warn(
-            f"the {name} is not resolved by {option}: its samples miss {missed:.2g} of it at some points, which no "
-            "stated error includes; raise n, or give a field",
+            f"the {name} is not resolved by {option}: its samples miss {largest:.2g} of it at some points, {mean:.1g} "
+            "on average, which no stated error includes; raise n, or give a field",
             RuntimeWarning,
             stacklevel=4,
         )
-    return n
+    # As fine as was judged: what is missed shrinks, if slowly.
+    return m
+
+
+def _missed(times, at, field, m):
+    """What the interpolant of m samples per side misses of a callable, relative to its maximum: largest, and mean.
+
+    Compared on a grid without common points, moved at random from time to time: every cell is seen.
+    """
+    n_tried, rng = grid.fast_size(max(m + 1, _TRIED)), np.random.default_rng(2)
+    size, largest, total = 0.0, 0.0, 0.0
+    for t in times:
+        sampled, shift = field(t, m), rng.random(2) / n_tried
+        exact = at(grid.points(n_tried, sampled.length) + shift * sampled.length, t)
+        c, wave = (
+            sampled.fourier_coefficients(m // 2),
+            np.exp(2j * np.pi * np.arange(-(m // 2), m // 2 + 1)[:, None] * shift),
+        )
+        there = grid.from_coefficients(c * wave[:, :1] * wave[:, 1], n_tried)
+        gap = np.abs(there - (exact if exact.ndim == 2 else np.moveaxis(exact, -1, 0)))
+        size, largest = max(size, float(np.abs(exact).max())), max(largest, float(gap.max()))
+        total += float(gap.mean())
+    return (largest / size, total / len(times) / size) if size else (0.0, 0.0)
 
 
 class VelocityTables:

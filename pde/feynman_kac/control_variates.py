@@ -9,20 +9,18 @@ spectral:        Z = w(x, 0) + sum_k sigma grad w(X_k, t_k) . dB_k,  E[Z] = w(x,
 The last is a martingale, whatever w is: the mean is not biased by an error of w, and becomes a check of it.
 """
 
-import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from pde import checks
-from pde.feynman_kac import _arguments, _spline_tables
-from pde.feynman_kac._heat import heat_semigroup
-from pde.feynman_kac._kernels_coupled import ALONE, STILL, advance_martingale, advance_pair
-from pde.feynman_kac._moments import Moments, quantile_factor, refuse_unless_finite
+from pde.feynman_kac import _arguments
+from pde.feynman_kac._controlled_walk import ControlledWalk
+from pde.feynman_kac._heat import heat_at, heat_semigroup
+from pde.feynman_kac._moments import Moments, quantile_factor, rare_points, refuse_unless_finite
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._solution_in_time import SolutionInTime, solve_in_time
-from pde.feynman_kac._time_steps import TimeSteps
-from pde.feynman_kac._velocity_tables import VelocityTables
 from pde.fields import PeriodicField
 
 __all__ = ["CONTROLS", "ControlledEstimate", "SolutionInTime", "controlled_estimate", "heat_semigroup", "solve_in_time"]
@@ -41,8 +39,8 @@ class ControlledEstimate:
     mean : ndarray of shape (...)
         Estimate at each point, in units of f.
     stderr : ndarray of shape (...)
-        Its standard error. With few paths an interval takes Student's quantile with n_samples - 1 degrees of freedom:
-        see `half_width`.
+        Its standard error, with the error to which E[Z] is known: 1e-12 max |f|, or 1e-10 for a callable. With few
+        paths an interval takes Student's quantile with n_samples - 1 degrees of freedom: see `half_width`.
     control_mean : ndarray of shape (...)
         E[Z], known: for "spectral" the spectral solution itself, which `mean` checks up to the bias of the steps.
     coefficient : ndarray of shape (...)
@@ -128,11 +126,17 @@ def controlled_estimate(
     ------
     ValueError
         If an argument is out of range, points has another shape or is not finite, sigma = 0 or depends on x,
-        or the problem has a potential, a source or several terminal data.
+        the problem has a potential, a source or several terminal data, or "heat" or "characteristic" is to control a
+        callable f that is not smooth.
     UnresolvedError
         If the spectral solution is not finite (raised by `solve_in_time`).
     FloatingPointError
         If the result or its standard error is not finite.
+
+    Warns
+    -----
+    RuntimeWarning
+        If all samples of f agree at some point.
 
     Examples
     --------
@@ -152,19 +156,20 @@ def controlled_estimate(
     _arguments.needs_noise(problem)
     problem.refuse("controlled_estimate")
     key = key_from(rng)
-    walk = _ControlledWalk(problem, n_steps, n, key)
+    walk = ControlledWalk(problem, n_steps, n, key)
     if control == "spectral":
         if solution is None:
             solution = solve_in_time(problem, min(n_times, n_steps), n=n)
         walk.use_solution(solution)
-        control_mean = PeriodicField(solution.u[0], solution.length)(points).reshape(-1)
+        # The samples are made around it: an error of it leaves the mean.
+        control_mean, known = PeriodicField(solution.u[0], solution.length)(points).reshape(-1), 0.0
     else:
         shift = walk.ends(start) - start if control == "characteristic" else np.zeros_like(start)
-        control_mean = heat_semigroup(problem, problem.horizon)((start + shift) * problem.length)
+        control_mean, known = heat_at(problem, problem.horizon, (start + shift) * problem.length)
     halves = [Moments.joint(2, len(start)) for _ in range(2)]
     # All numbers are linear in f, and variances are not to underflow.
     unit = _arguments.unit_of(problem, walk.velocity.n)
-    control_mean = control_mean * unit
+    control_mean, known = control_mean * unit, known * unit
 
     def draw(chosen, first, count):
         if control == "spectral":
@@ -185,7 +190,28 @@ def controlled_estimate(
                 moments.add(values[:, half::2], z[:, half::2])
     # Overflow shows in the result, which is checked.
     with np.errstate(over="ignore", invalid="ignore"):
-        return _controlled(halves, control_mean, unit, coefficient, points.shape[:-1], n_paths, n_steps)
+        result = _controlled(halves, control_mean, known, unit, coefficient, points.shape[:-1], n_paths, n_steps)
+    _warn_of_silence(problem, halves, unit, walk.velocity.n)
+    return result
+
+
+def _warn_of_silence(problem, halves, unit, n):
+    """Warn where all samples of f agree, so that no covariance with the control shows what none of them hit."""
+    mean, variance = (
+        sum(values) / 2 for values in zip(*((h.mean[0], h.covariance[0, 0]) for h in halves), strict=True)
+    )
+    n_paths, (low, high) = 2 * halves[0].count, _arguments.terminal_range(problem, n)
+    if not high > low:
+        return
+    silent, _ = rare_points(mean / unit, np.sqrt(variance / n_paths) / unit, n_paths, low, high)
+    if silent.any():
+        warnings.warn(
+            f"at {int(silent.sum())} of {silent.size} points all {n_paths} samples of terminal agree, yet an event "
+            f"that none of them hit may have a probability of {3 / n_paths:.1g} (at 95 %): stderr does not include it; "
+            "take more paths",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _coefficient(coefficient, control):
@@ -198,7 +224,7 @@ def _coefficient(coefficient, control):
     return float(coefficient)
 
 
-def _controlled(halves, control_mean, unit, coefficient, shape, n_paths, n_steps):
+def _controlled(halves, control_mean, known, unit, coefficient, shape, n_paths, n_steps):
     covariances = [half.covariance for half in halves]
     if coefficient is None:
         # Z without variance gains nothing: c = 0.
@@ -209,12 +235,14 @@ def _controlled(halves, control_mean, unit, coefficient, shape, n_paths, n_steps
     means = [half.mean[0] - c * (half.mean[1] - control_mean) for half, c in zip(halves, used, strict=True)]
     left = [np.maximum(v[0, 0] - 2 * c * v[0, 1] + c**2 * v[1, 1], 0.0) for v, c in zip(covariances, used, strict=True)]
     mean, variance = (means[0] + means[1]) / 2, (left[0] + left[1]) / 2
+    # Where E[Z] is known up to an error, that of the mean is c times it.
+    stderr = np.hypot(np.sqrt(variance / n_paths), known * np.abs(used[0] + used[1]) / 2)
     refuse_unless_finite(mean, variance, n_paths)
     plain = (covariances[0][0, 0] + covariances[1][0, 0]) / 2
     ratio = np.divide(plain, variance, out=np.full_like(plain, np.inf), where=variance > 0)
     return ControlledEstimate(
         mean=mean.reshape(shape) / unit,
-        stderr=np.sqrt(variance / n_paths).reshape(shape) / unit,
+        stderr=stderr.reshape(shape) / unit,
         control_mean=control_mean.reshape(shape) / unit,
         coefficient=((used[0] + used[1]) / 2).reshape(shape),
         variance_ratio=ratio.reshape(shape),
@@ -223,58 +251,3 @@ def _controlled(halves, control_mean, unit, coefficient, shape, n_paths, n_steps
         # Half the paths give a coefficient, and f - c Z is not normal: with few paths, a cautious count.
         n_samples=n_paths // 4 if coefficient is None else n_paths - 1,
     )
-
-
-class _ControlledWalk:
-    """Paths of a problem that carry a control."""
-
-    def __init__(self, problem, n_steps, n, key):
-        self.problem, self.key = problem, key
-        self.steps = TimeSteps(problem, n_steps)
-        self.velocity = VelocityTables(problem, n)
-
-    def use_solution(self, solution):
-        m = len(solution.t) - 1
-        if solution.length != self.problem.length or not math.isclose(solution.t[-1], self.problem.horizon):
-            raise ValueError("solution must be one of the same period and horizon as the problem")
-        n = solution.u.shape[-1]
-        gradients = (np.moveaxis(PeriodicField(u, solution.length).jacobian_on_grid(n), -1, 0) for u in solution.u)
-        # dB is in periods, so the gradient is per period.
-        made = [
-            _spline_tables.make_table(PeriodicField(g, solution.length, "bicubic"), solution.length, tolerance=1e-6)
-            for g in gradients
-        ]
-        self.slopes, self.slope_n = np.stack([table.coefficients for table in made]), n
-        self.snapshots = np.rint(self.steps.t[:-1] * (m / self.problem.horizon)).astype(np.int64)
-
-    def _pieces(self):
-        """For each piece: its tables as the coupled loops read them, step, scale of the noise, and first counter."""
-        for piece in self.velocity.pieces(self.steps):
-            degree, n = self.velocity.size
-            scale = self.problem.sigma * math.sqrt(piece.dt) / self.problem.length
-            yield (piece.tables, piece.layers[:, 0], degree, n), piece.dt, scale, piece
-
-    def ends(self, start):
-        """Ends of the paths without noise, shape (n_points, 2), in periods, not reduced to one."""
-        x, y = (start[:, i, None].copy() for i in (0, 1))
-        for tables, dt, _, piece in self._pieces():
-            advance_pair(x, y, x, y, *tables, dt, 0.0, piece.counter, 0, 0, ALONE, self.key)
-        return np.concatenate([x, y], axis=1)
-
-    def with_heat(self, start, shift, first_point, first_path, n_paths):
-        x, y = (np.repeat(start[:, i, None], n_paths, axis=1) for i in (0, 1))
-        cx, cy = (np.repeat(np.mod(start + shift, 1.0)[:, i, None], n_paths, axis=1) for i in (0, 1))
-        for tables, dt, scale, piece in self._pieces():
-            advance_pair(x, y, cx, cy, *tables, dt, scale, piece.counter, first_path, first_point, STILL, self.key)
-        return self.velocity.terminal.values(x, y), self.velocity.terminal.values(cx, cy)
-
-    def with_martingale(self, start, first_point, first_path, n_paths):
-        x, y = (np.repeat(start[:, i, None], n_paths, axis=1) for i in (0, 1))
-        martingale = np.zeros_like(x)
-        for tables, dt, scale, piece in self._pieces():
-            snapshots = self.snapshots[piece.first : piece.first + len(piece.layers)]
-            advance_martingale(
-                x, y, martingale, *tables, self.slopes, snapshots, self.slope_n, dt, scale, piece.counter, first_path,
-                first_point, self.key,
-            )  # fmt: skip
-        return self.velocity.terminal.values(x, y), martingale

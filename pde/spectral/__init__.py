@@ -43,7 +43,7 @@ class SpectralSolution:
     error_estimate : float
         Estimate of max |error|, in units of u.
     resolved : bool
-        Whether the maximum principle holds and error_estimate is within the `resolution` requested.
+        Whether the maximum principle holds and error_estimate is within `resolution`.
     reason : str
         Why it is not resolved; empty if it is.
     n_steps : int
@@ -104,7 +104,8 @@ def solve(
     n : int, optional
         Points per side, >= 4; by default those of the problem's fields. Modes |k_i| < n / 3 are available.
     rtol : float, default=1e-8
-        Tolerance of "krylov" on the integration in time and on the modes left out, relative to max |f|.
+        Tolerance of "krylov" in time and on the modes left out, relative to max |f|; with a potential or a source, to
+        the bound exp(T max c) (max |f| + T max |g|) of max |u|.
     method : {"krylov", "ifrk4"}
         "krylov": adaptive Krylov action of the exponential, on as many modes as the solution needs; a callable
         velocity is followed by commutator-free Magnus steps of order 4, chosen by rtol. "ifrk4": classical
@@ -119,7 +120,7 @@ def solve(
         Norm of the error: its maximum, or the mean of |error| over the cell. "l1" is for a potential c = div v, the
         forward equation, whose solutions do not grow in it (`pde.density`).
     resolution : float, default=1e-3
-        Largest error_estimate / max |f| that counts as resolved.
+        Largest error_estimate that counts as resolved, relative to max |f| or, if c or g are given, largest |u| met.
     dealias : bool, default=True
         False: "ifrk4" keeps all modes |k_i| < n / 2 and lets the product on the n-grid alias.
 
@@ -242,7 +243,6 @@ def _one_by_one(problem):
 
 
 def _together(solutions):
-    first = solutions[0]
     worst = max(solutions, key=lambda solution: solution.error_estimate)
     return dataclasses.replace(
         worst,
@@ -254,7 +254,7 @@ def _together(solutions):
         n_steps=max(solution.n_steps for solution in solutions),
         n_modes=max(solution.n_modes for solution in solutions),
         n_products=sum(solution.n_products for solution in solutions),
-        t=first.t[[0, -1]],
+        t=solutions[0].t[[0, -1]],
         sup_norms=np.max([solution.sup_norms[[0, -1]] for solution in solutions], axis=0),
     )
 

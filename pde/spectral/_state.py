@@ -7,8 +7,6 @@ by what remains of them at the end (`_fading`).
 
 import copy
 import math
-from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,24 +14,13 @@ from pde import grid
 from pde.spectral import _data
 from pde.spectral._fading import Fading
 from pde.spectral._modes import Modes
+from pde.spectral._pieces import pieces
 from pde.spectral._reaction import LARGEST_GROWTH, Reaction
 from pde.spectral._remedy import out_of_range
 from pde.spectral._velocity import Velocity
 
 # Most evaluations of v . grad u in one call.
 MOST_PRODUCTS = 100_000
-
-
-class Piece(NamedTuple):
-    """A part of the way, from t = end down to t = begin, within one layer (None: a callable)."""
-
-    begin: float
-    end: float
-    layer: int | None
-
-    @property
-    def duration(self):
-        return self.end - self.begin
 
 
 class March:
@@ -60,18 +47,30 @@ class March:
         self.state = self._kept(data.c)
         self.error, self.time_error, self.tail_error, self._follower = 0.0, 0.0, 0.0, 0.0
         self._measure(data)
-        self.tolerance = resolution * self.sup_f
+        self.resolution, self.sup_norms = resolution, []
         self.spectra = [_data.weighted_shells(data.c)]
         self._bound_data_error = self._prepare(data)
         self.truncation_error, self.alias_error = self._bound_data_error(problem.horizon)
         self.largest_alias = 0.0 if data.aliases is None else 2 * float(data.aliases.max())
-        self.s, self.n_steps, self.n_products, self.violation, self.times, self.sup_norms = 0.0, 0, 0, "", [], []
+        self.s, self.n_steps, self.n_products, self.violation, self.times = 0.0, 0, 0, "", []
         self.is_at_limit, self.given_back = False, 0.0
         speed = max(float(np.abs(c).sum()) for c in self.velocity.spectra()[0])
         self.out_of_range = out_of_range(problem, speed, k_max, self.reaction)
         self.record()
         for j in np.flatnonzero(save_at == problem.horizon):
             self.saved[j], self.saved_errors[j] = problem.terminal_on_grid(n), 0.0
+
+    @property
+    def tolerance(self):
+        """The largest error that counts as resolved: a part of max |f|, or of the largest |u| so far if u may grow.
+
+        The bound of what may grow can exceed what does by orders of magnitude.
+        """
+        scale = self.sup_f
+        if self.reaction and self.reaction.norm == "sup":
+            found = float(np.max([self.sup_data, *self.sup_norms]))
+            scale = min(scale, found) if math.isfinite(found) else scale
+        return self.resolution * scale
 
     def _kept(self, c):
         """The modes kept, of half a plane of coefficients."""
@@ -86,7 +85,7 @@ class March:
         reach = min(self.radius_of(self.state, 1e-12 * float(np.abs(values).max())), self.n)
         m = min(2 * self.n, grid.fast_size(max(32 * reach, self.n)))
         kept = self.modes.to_grid(self.state, m)
-        self.sup_f = float(np.abs(values).max())
+        self.sup_f = self.sup_data = float(np.abs(values).max())
         high, low = (max(values.max(), kept.max()), min(values.min(), kept.min()))
         self.centre, self.half_range = float(high + low) / 2, float(high - low) / 2
         if self.reaction:
@@ -248,13 +247,7 @@ class March:
 
     def pieces(self):
         """Yield the parts of the way, cut where layers and times to be saved are."""
-        n_layers, horizon = self.problem.n_layers, self.problem.horizon
-        count = n_layers or 1
-        cuts = {horizon * j / count for j in range(count + 1)} | {t for t in self.save_at if t < horizon}
-        cuts = sorted(cuts, reverse=True)
-        for end, begin in pairwise(cuts):
-            layer = None if n_layers is None else min(int((begin + end) / 2 / horizon * count), count - 1)
-            yield Piece(begin, end, layer)
+        return pieces(self.problem, self.save_at)
 
     def arrive(self, piece, time_error=0.0):
         """Note that the end of a piece is reached, and save the state if that is requested."""

@@ -82,7 +82,7 @@ MUTANTS = [
     ),
     Mutant(
         "time not reversed",
-        "pde/spectral/_state.py",
+        "pde/spectral/_pieces.py",
         "layer = None if n_layers is None else min(int((begin + end) / 2 / horizon * count), count - 1)",
         "layer = None if n_layers is None else count - 1 - min(int((begin + end) / 2 / horizon * count), count - 1)",
         "pde/test_spectral",

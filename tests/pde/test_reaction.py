@@ -109,3 +109,38 @@ def test_the_remedy_for_an_error_in_time_is_an_option_of_the_method():
         spectral.solve(problem, rtol=0.5, resolution=1e-9)
     wanted = float(str(refused.value).split("rtol <= ")[1].split(";")[0])
     assert spectral.solve(problem, rtol=wanted, resolution=1e-9).resolved
+
+
+def in_a_well(strength, n_layers=1):
+    velocity = np.stack([0.3 * np.sin(Y), 0.2 * np.cos(X)])
+    potential = strength * np.stack([np.cos(X + layer) for layer in range(n_layers)])
+    return ConvectionDiffusion(velocity, np.ones((N, N)), sigma=0.4, potential=potential)
+
+
+@pytest.mark.parametrize("strength", [20.0, 60.0])
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_what_is_resolved_is_measured_by_u_and_not_by_what_a_potential_could_make_of_it(strength, n_layers):
+    # exp(max c T) is 170 (strength 20) to 1e4 times max |u|.
+    problem = in_a_well(strength, n_layers)
+    fine = spectral.solve(problem, 96, rtol=1e-10, check=False)
+    resolved = []
+    for n in (16, 24, 32, 48, 96):
+        s = spectral.solve(problem, n, check=False)
+        largest = max(s.sup_norms.max(), 1.0)
+        assert s.resolved == (s.error_estimate <= 1e-3 * largest)
+        assert np.abs(s.u - fine.field.on_grid(n)).max() <= 2 * s.error_estimate + 1e-6 * largest
+        resolved.append(s.resolved)
+    assert not resolved[0] and resolved[-1]
+    with pytest.raises(spectral.UnresolvedError, match=r"the spectrum does not decay within 5 modes"):
+        spectral.solve(problem, 16)
+
+
+def test_a_source_that_hardly_moves_u_is_measured_by_what_it_does():
+    # A wave that diffusion takes as fast as the source makes it: u is g / (nu |q|**2), 1 / 400 of max |g| T.
+    q2 = (2 * np.pi * 15) ** 2
+    problem = ConvectionDiffusion(STILL, np.zeros((N, N)), sigma=0.3, source=np.cos(15 * X))
+    s = spectral.solve(problem, 96)
+    exact = -np.expm1(-NU * q2) / (NU * q2) * np.cos(15 * 2 * np.pi * grid.points(96)[..., 0])
+    assert np.abs(s.u - exact).max() <= s.error_estimate <= 1e-3 * np.abs(exact).max()
+    with pytest.raises(spectral.UnresolvedError, match="unresolved"):
+        spectral.solve(problem, 40)

@@ -103,10 +103,12 @@ def test_the_size_is_the_first_power_of_two_multiple_within_the_tolerance(tolera
 
 
 def test_the_size_of_a_tolerance_out_of_reach_is_bounded():
-    field = random_fields.band_limited(16, 3)
-    assert tables.finest_size(field, 0.0) == 1024
-    # 12 * 2**6 = 768 is the last within 1024.
-    assert tables.finest_size(random_fields.band_limited(12, 3), 0.0) == 768
+    # Beyond 2048 points nothing is finer than 1e-6, which modes up to 4 reach with 180.
+    assert tables.finest_size(random_fields.band_limited(16, 3), 0.0) == 2048
+    assert tables.finest_size(random_fields.band_limited(12, 3), 0.0, 1024) == 1024
+    rough = PeriodicField(np.random.default_rng(0).uniform(-1, 1, (200, 200)))
+    # 2**28 bytes for one table, two of them, and for many no less than 1024 points.
+    assert [tables.finest_size(rough, 0.0, tables.largest_of(n)) for n in (1, 4, 1000)] == [4096, 2048, 1024]
 
 
 def test_a_constant_needs_no_finer_table():
