@@ -7,7 +7,7 @@ import scipy.special
 
 from pde import checks, grid
 from pde._coefficients import to_cell
-from pde.equation import ConvectionDiffusion, admit
+from pde.equation import admit
 from pde.fields import PeriodicField
 
 # The control's expectation must be known to far less than any standard error: of sums in double precision, relative

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from pde._histories import irregular_times, velocity_reader
+from pde.equation import admit
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._spline_tables import LARGEST_OF_A_STEP, VELOCITY_TOLERANCE, largest_of, relative_error
 from pde.fields import PeriodicField
@@ -54,7 +55,7 @@ def table_errors(problem):
     >>> bool(table_errors(pde.problems.constant_velocity())["terminal"] < 1e-6)
     True
     """
-    noiseless, parts = _arguments.is_noiseless(problem), []
+    noiseless, parts = _arguments.is_noiseless(admit(problem)), []
     if problem.n_layers is not None:
         parts.append(("velocity", [problem.layer_field(layer) for layer in range(problem.n_layers)], None))
     elif not problem.velocity_is_of_points:
