@@ -136,7 +136,7 @@ def apgd(
         check_classes(logits, y, at_least=4 if by_class else 3 if loss is dlr else 2)
         targets = likeliest_wrong_classes(logits, y, n_target_classes) if by_class else [None]
         streams = ImageStreams(len(x), generator)
-        best = Best(x, y, logits, targeted=targeted)
+        best = Best(x, y, logits, targeted=targeted, model=model)
         bar = tqdm(
             total=len(targets) * n_restarts * n_iter, disable=None if progress else True, unit="step", desc="apgd"
         )

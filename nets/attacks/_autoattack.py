@@ -145,12 +145,12 @@ def autoattack(
         check_classes(logits, y)
         options = {"eps": eps, "norm": norm, "n_iter": n_iter, "n_queries": n_queries}
         attacks = parts(version, logits.shape[1], **options, n_eot=n_eot, eot=eot, n_draws=n_draws)
-        best = Best(x, y, logits)
+        best = Best(x, y, logits, model=model)
         accuracies = {"clean": _share(best.right)}
         bar = tqdm(attacks.items(), disable=None if progress else True, unit="attack", desc="autoattack")
         for name, attack in bar:
             try:
-                for images in best.right.nonzero().flatten().split(batch_size):
+                for images in best.left().split(batch_size):
                     x_adv = attack(model, x[images], y[images], generator=generator, progress=progress)
                     best.offer(images, x_adv, mean_logits(model, x_adv, n_draws))
             except NoGradientError:

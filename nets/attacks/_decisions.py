@@ -3,11 +3,14 @@
 argmax_i (1 / n_draws) sum_j f_j(x)_i                                              (paper: section 2.4)
 """
 
+import functools
+
 import torch
 
 from bridge import checks, noisy_blocks
 from nets.attacks._losses import margin
 from nets.attacks._passes import mean_logits
+from nets.attacks._reached import normalises_by_batch
 
 __all__ = ["N_DRAWS", "check_classes", "draws_differ", "is_noisy", "n_images_differing", "resolve_draws"]
 
@@ -148,11 +151,12 @@ class Best:
     """The best adversarial images so far: those that deceive, or else those of the greatest margin.
 
     `right` (n_images,) marks the images that do not deceive yet. `logits` (n_images, n_classes) are means over draws
-    that guided no step; if targeted, y are the target classes.
+    that guided no step; if targeted, y are the target classes. A model that normalises by its batch keeps two
+    images.
     """
 
-    def __init__(self, x, y, logits, *, targeted=False):
-        self.x_adv, self.y, self.targeted = x.clone(), y, targeted
+    def __init__(self, x, y, logits, *, targeted=False, model=None):
+        self.x_adv, self.y, self.targeted, self.model = x.clone(), y, targeted, model
         self.right = ~self.deceives(logits, y)
         # The first attempt at an image that is classified correctly replaces it in any case.
         self.margin = torch.where(self.right, float("-inf"), self._margin(logits, y))
@@ -160,11 +164,22 @@ class Best:
     def deceives(self, logits, y):
         return (logits.argmax(1) == y) == self.targeted
 
+    def left(self):
+        """Indices of the images to be attacked: those that do not deceive, and another one beside a single image."""
+        images = self.right.nonzero().flatten()
+        if len(images) == 1 < len(self.right) and self._needs_two:
+            return torch.cat([images, (~self.right).nonzero().flatten()[:1]])
+        return images
+
+    @functools.cached_property
+    def _needs_two(self):
+        return normalises_by_batch(self.model)
+
     def runs(self, targets, n_restarts):
         """Yield restart, target classes (or None) and indices of the images to be attacked, until none is left."""
         for target in targets:
             for restart in range(n_restarts):
-                images = self.right.nonzero().flatten()
+                images = self.left()
                 if not len(images):
                     return
                 yield restart, None if target is None else target[images], images

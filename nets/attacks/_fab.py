@@ -112,7 +112,7 @@ def fab(
         logits = mean_logits(model, x, n_draws)
         check_classes(logits, y)
         targets = likeliest_wrong_classes(logits, y, n_target_classes) if targeted else [None]
-        streams, best = ImageStreams(len(x), generator), Best(x, y, logits)
+        streams, best = ImageStreams(len(x), generator), Best(x, y, logits, model=model)
         bar = tqdm(
             total=len(targets) * n_restarts * n_iter, disable=None if progress else True, unit="step", desc="fab"
         )

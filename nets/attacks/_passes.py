@@ -63,7 +63,8 @@ def _explained(error, model, x):
         return NoGradientError()
     if "more than 1 value per channel" in message:
         return ValueError(
-            "the model normalises by its batch and cannot take a single image: call eval() on its BatchNorm"
+            "the model normalises by its batch and cannot take a single image: call eval() on its BatchNorm, or take a "
+            "batch_size that leaves none over"
         )
     images = f"images of shape {tuple(x.shape)} in {x.dtype}"
     parameters = model.parameters() if isinstance(model, torch.nn.Module) else ()

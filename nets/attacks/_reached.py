@@ -9,8 +9,9 @@ import functools
 import types
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["hidden_networks"]
+__all__ = ["hidden_networks", "normalises_by_batch"]
 
 # Steps from the model to a network: object, attribute, container, function, its closure, ...
 DEPTH = 8
@@ -45,6 +46,13 @@ def hidden_networks(model):
     # One that is part of another, found later, is not outermost.
     inner = {id(part) for network in found.values() for part in network.modules() if part is not network}
     return [network for key, network in found.items() if key not in inner]
+
+
+def normalises_by_batch(model):
+    """Whether the statistics of the batch enter into a pass, which a single image may then not have."""
+    networks = [*([model] if isinstance(model, nn.Module) else []), *hidden_networks(model)]
+    norms = [part for network in networks for part in network.modules() if isinstance(part, _BatchNorm)]
+    return any(norm.training or norm.running_mean is None for norm in norms)
 
 
 _PRIVATE = set(vars(nn.Module()))

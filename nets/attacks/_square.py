@@ -110,9 +110,9 @@ def square(
         logits = mean_logits(model, x, n_draws)
         check_classes(logits, y)
         search = (_LinfSearch if isinstance(ball, LinfBall) else _L2Search)(ball, x, ImageStreams(len(x), generator))
-        best = Best(x, y, logits, targeted=targeted)
+        best = Best(x, y, logits, targeted=targeted, model=model)
         for query in range(n_queries):
-            images = best.right.nonzero().flatten()
+            images = best.left()
             if not len(images):
                 break
             if query == 0:

@@ -65,8 +65,8 @@ def evaluate_model(
         (transfer, "blind-...").
     out : path, optional
         Directory in which the results are saved batch by batch; the same call resumes from it. Code, settings and
-        weights of the model and of the surrogate are compared. If some of them cannot be read, nothing is saved, and a
-        note says so. By default nothing is saved.
+        weights of the model and of the surrogate are compared. If some of them cannot be read, nothing is saved, which
+        a warning and a note say. By default nothing is saved.
     n_iter : int, default=100
         Number of steps of APGD and FAB; >= 1.
     n_queries : int, default=5000

@@ -14,6 +14,7 @@ import logging
 import pathlib
 import random
 import re
+import struct
 import sys
 import sysconfig
 import types
@@ -294,8 +295,7 @@ def _is_all_python(kind):
     classes = [vars(each) for each in kind.__mro__ if "__slots__" in vars(each)]
     n_slots = sum(isinstance(member, types.MemberDescriptorType) for each in classes for member in each.values())
     n_words = n_slots + (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > 0)
-    word = object.__basicsize__ // 2
-    return kind.__basicsize__ == object.__basicsize__ + word * n_words and not kind.__itemsize__
+    return kind.__basicsize__ == object.__basicsize__ + struct.calcsize("P") * n_words and not kind.__itemsize__
 
 
 @functools.lru_cache(1024)
@@ -311,4 +311,7 @@ def _names_in(code):
         if isinstance(inner, types.CodeType):
             for found, more in zip((used, imported, attributes), _names_in(inner), strict=True):
                 found |= more
+        elif isinstance(inner, str):
+            # Of `getattr`.
+            attributes.add(inner)
     return used, imported, attributes

@@ -1,6 +1,7 @@
 """The protocol for any model: from a callable and images to a report, for `evaluate_model` and the command."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -129,6 +130,8 @@ def _runner(model, x, y, surrogate, settings, guided):
     out, notes = None if settings.out is None else Path(settings.out), []
     if out is not None and (unread := sorted({*unread, *more})):
         notes.append(NOT_KEPT.format(", ".join(unread[:3])))
+        # Now, not when hours of work are lost.
+        warnings.warn(notes[0], UserWarning, stacklevel=4)
         out = None
     passes, is_seeded = passes_of(model, x[:batch_size], further=out is not None)
     if out is not None:

@@ -556,7 +556,7 @@ MUTANTS = [
     Mutant(
         "broken images attacked again",
         "nets/attacks/_autoattack.py",
-        "in best.right.nonzero().flatten().split(batch_size)",
+        "in best.left().split(batch_size)",
         "in torch.arange(len(x)).split(batch_size)",
         "nets/attacks/test_autoattack",
     ),

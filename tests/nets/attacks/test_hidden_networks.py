@@ -228,3 +228,42 @@ def test_modes_and_statistics_that_a_pass_itself_changes_are_restored(wrap, name
     # The pass does change them.
     model(x)
     assert not is_equal(before, model.state_dict())
+
+
+class ByBatch(nn.Module):
+    """Features without a spatial extent, normalised by the batch, of which a single image has no variance."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, N_CLASSES))
+        self.eval()
+        self.net[2].train()
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: lambda x: model(x)])
+@pytest.mark.parametrize("n_right", [1, 2])
+@pytest.mark.parametrize("name", ["apgd", "fab", "square", "autoattack"])
+def test_the_last_image_is_attacked_beside_another_by_a_model_that_normalises_by_its_batch(name, n_right, wrap):
+    model, (x, y) = ByBatch(), batch()
+    with torch.no_grad():
+        y = (model(x).argmax(1) + (torch.arange(len(x)) >= n_right)) % N_CLASSES
+    sizes = []
+    model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    attack = functools.partial(ATTACKS[name], eps=0.5, generator=generator(3))
+    made = attack(wrap(model), x, y)
+    x_adv = made[0] if name == "autoattack" else made
+    assert min(filter(None, sizes)) == 2 and x_adv.shape == x.shape and (x_adv - x).abs().max() <= 0.5 + 1e-6
+    # An image that is wrong from the start stays as it is, or becomes worse.
+    assert not torch.equal(x_adv[0], x[0])
+    # A model that takes its images one by one is given no second one.
+    model.net[2].eval()
+    sizes.clear()
+    with torch.no_grad():
+        y = (model(x).argmax(1) + (torch.arange(len(x)) >= 1)) % N_CLASSES
+    sizes.clear()
+    attack(wrap(model), x, y)
+    assert min(filter(None, sizes)) == 1

@@ -95,6 +95,14 @@ def in_a_module(s):
     return space["model"]
 
 
+def by_getattr(s):
+    module = types.ModuleType("module_of_somebody")
+    module.T = s
+    space = {"settings": module}
+    exec("def model(x):\n    return x.flatten(1) / getattr(settings, 'T')", space)
+    return space["model"]
+
+
 def in_the_code(s):
     return eval(f"lambda x: {s!r} * x.flatten(1)")
 
@@ -148,6 +156,7 @@ KINDS = {
     "keyword": lambda s: lambda x, *, s=s: s * x.flatten(1),
     "global": in_globals,
     "attribute of a module": in_a_module,
+    "getattr": by_getattr,
     "code": in_the_code,
     "class": in_a_class,
     "slot": Slotted,
@@ -282,9 +291,10 @@ def test_a_constant_edited_in_the_module_of_the_command_counts(tmp_path, monkeyp
 def test_what_cannot_be_read_keeps_nothing_and_is_noted(tmp_path):
     lines = iter("abc")
     source = (line for line in lines)
-    report = nets.evaluate_model(
-        lambda x: linear()(x) if source else x, *batch(), out=tmp_path / "out", attacks=["fgsm"], **SHORT
-    )
+    with pytest.warns(UserWarning, match="no results are kept in out"):
+        report = nets.evaluate_model(
+            lambda x: linear()(x) if source else x, *batch(), out=tmp_path / "out", attacks=["fgsm"], **SHORT
+        )
     (note,) = (note for note in report.notes if "no results are kept in out" in note)
     assert "(builtins.generator)" in note and not (tmp_path / "out").exists()
     assert not nets.evaluate_model(linear(), *batch(), out=tmp_path / "out", attacks=["fgsm"], **SHORT).notes
