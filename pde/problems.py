@@ -265,10 +265,16 @@ def _checked(n, smallest, sigma, horizon, length):
     """The arguments that the closed forms share; a grid of the smallest n distinguishes the modes of f."""
     return (
         checks.integer("n", n, at_least=smallest),
-        checks.real("sigma", sigma, positive=False),
+        _squarable("sigma", sigma),
         checks.real("horizon", horizon, positive=True),
         checks.real("length", length, positive=True),
     )
+
+
+def _squarable(name, value):
+    if (value := checks.real(name, value, positive=False)) > 1e150:
+        raise ValueError(f"{name} must be <= 1e150, so that its square does not overflow, got {name}={value:g}")
+    return value
 
 
 def _pair(name, values):

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pde import _splines, grid
+from pde.fields import PeriodicField
 
 # Relative to the largest |p_theta|; far below the accuracy that any bound needs.
 _RTOL = 1e-7
@@ -47,7 +48,13 @@ def value_range(field):
     -------
     low, high : float
         In units of u: low <= u(x) <= high for all x.
+
+    Raises
+    ------
+    ValueError
+        If field is not a scalar PeriodicField.
     """
+    _refuse_unless_scalar(field)
     if field.interpolation == "bilinear":
         return float(field.values.min()), float(field.values.max())
     high = field._cached("_high", lambda: _enclose(field, 0, lambda u: u, np.abs).at_most)
@@ -66,7 +73,13 @@ def largest_gradient(field):
     -------
     Maximum
         In units of u / length.
+
+    Raises
+    ------
+    ValueError
+        If field is not a scalar PeriodicField.
     """
+    _refuse_unless_scalar(field)
 
     def size(gradient):
         return np.hypot(gradient[..., 0], gradient[..., 1])
@@ -74,6 +87,11 @@ def largest_gradient(field):
     if field.interpolation == "bilinear":
         return _at_corners(field, size)
     return field._cached("_largest_gradient", lambda: _enclose(field, 1, size, size))
+
+
+def _refuse_unless_scalar(field):
+    if not isinstance(field, PeriodicField) or field.values.ndim != 2:
+        raise ValueError(f"field must be a PeriodicField of values (n, n), got {field!r}")
 
 
 def largest_stretching(field):
