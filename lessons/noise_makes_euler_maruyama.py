@@ -43,7 +43,7 @@ def _():
 @app.cell
 def _():
     weight, sigma, x0 = 0.9, 0.2, np.array([0.125, 0.375])
-    problem = pde.problems.doob(weight, sigma=sigma, n=8)
+    problem = pde.problems.doob(weight, sigma=sigma)
 
     def paths(n_paths, n_layers, seed=0):
         """States of all paths after each block, and the outputs f of the network at their ends."""

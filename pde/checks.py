@@ -5,7 +5,19 @@ import operator
 
 import numpy as np
 
-__all__ = ["accuracy", "finite_array", "integer", "one_of", "points_array", "real", "refuse_masked"]
+__all__ = [
+    "accuracy",
+    "finite_array",
+    "generator",
+    "integer",
+    "number",
+    "one_of",
+    "points_array",
+    "real",
+    "refuse_masked",
+    "share",
+    "square_array",
+]
 
 
 def integer(name, value, *, at_least):
@@ -31,6 +43,34 @@ def real(name, value, *, positive):
     if not math.isfinite(number) or number < 0 or (positive and number == 0):
         raise ValueError(f"{name} must be finite and {bound}, got {name}={number:g}")
     return number
+
+
+def number(name, value):
+    """Return value as a finite float of any sign, or raise a ValueError naming it."""
+    refuse_masked(name, value)
+    try:
+        finite = math.isfinite(found := float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be a number, got {name}={value!r}") from None
+    if not finite:
+        raise ValueError(f"{name} must be finite, got {name}={found:g}")
+    return found
+
+
+def share(name, value):
+    """Return value as a float between 0 and 1, both left out, or raise a ValueError naming it."""
+    found = number(name, value)
+    if not 0 < found < 1:
+        raise ValueError(f"{name} must lie in (0, 1), got {name}={found:g}")
+    return found
+
+
+def generator(rng):
+    """Return a numpy Generator of one, of a SeedSequence or of a seed, or raise a ValueError."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise ValueError(f"rng must be a numpy.random.Generator or a seed >= 0, got rng={rng!r}") from None
 
 
 def accuracy(name, value):
@@ -78,6 +118,20 @@ def finite_array(name, values):
     n_bad = array.size - np.count_nonzero(np.isfinite(array))
     if n_bad:
         raise ValueError(f"{name} must be finite, got {n_bad} non-finite of {array.size} values")
+    return array
+
+
+def square_array(name, values):
+    """Return values as an array of numbers of shape (..., n, n), or raise a ValueError; they need not be finite."""
+    refuse_masked(name, values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must be a rectangular array of numbers") from None
+    if array.dtype.kind not in "fiubc":
+        raise ValueError(f"{name} must be an array of numbers, got dtype {array.dtype}")
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or not array.shape[-1]:
+        raise ValueError(f"{name} must have shape (..., n, n), got {array.shape}")
     return array
 
 

@@ -168,8 +168,7 @@ def z_threshold(n_scores: int, false_alarm: float = 1e-6) -> float:
     5.65
     """
     n_scores = checks.integer("n_scores", n_scores, at_least=1)
-    if not 0 < false_alarm < 1:
-        raise ValueError(f"false_alarm must lie in (0, 1), got false_alarm={false_alarm}")
+    false_alarm = checks.share("false_alarm", false_alarm)
     return -float(scipy.special.ndtri(false_alarm / (2 * n_scores)))
 
 

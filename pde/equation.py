@@ -76,6 +76,8 @@ class ConvectionDiffusion:
             self.terminal = as_field("terminal", terminal, self.length)
             if self.terminal.values.ndim not in (2, 3):
                 raise ValueError(f"terminal must have shape (n, n) or (k, n, n), got {self.terminal.values.shape}")
+        if solution is not None and not callable(solution):
+            raise ValueError(f"solution must be a callable u(x, t), got solution={solution!r}")
         self._solution = solution
 
     def __repr__(self):
@@ -193,6 +195,9 @@ class ConvectionDiffusion:
 
     def layer(self, t):
         """Return the index of the layer that holds at time t, 0 <= t <= horizon (the last one at t = horizon)."""
+        t = checks.number("t", t)
+        if self.n_layers is None:
+            raise ValueError("velocity must be a field to have layers, got a callable")
         if not -1e-9 * self.horizon <= t <= self.horizon * (1 + 1e-9):
             raise ValueError(f"t must lie in [0, {self.horizon:g}], got t={t:g}")
         # 1e-9 of a layer: k * dt must fall into the layer that starts there, whatever its rounding.
@@ -200,11 +205,15 @@ class ConvectionDiffusion:
 
     def layer_field(self, layer):
         """Return layer 0 <= layer < n_layers of a velocity given as a field: values of shape (2, n, n)."""
+        if not 0 <= checks.integer("layer", layer, at_least=0) < (self.n_layers or 0):
+            raise ValueError(f"layer must be < n_layers={self.n_layers}, of a velocity given as a field, got {layer}")
         return self._velocity.layer(layer)
 
     def velocity_field(self, t, n=None):
         """Return v(., t) as a field of shape (2, n, n); a callable v(x, t) is sampled on the grid of n per side."""
-        return self._velocity.field(t, n) if self._velocity.is_callable else self.layer_field(self.layer(t))
+        if self._velocity.is_callable:
+            return self._velocity.field(checks.number("t", t), n)
+        return self.layer_field(self.layer(t))
 
     def velocity_at(self, points, t):
         """Evaluate v(x, t) at points of shape (..., 2) anywhere in the plane: shape (..., 2)."""
@@ -228,7 +237,7 @@ class ConvectionDiffusion:
         """
         part = self._scalars[name]
         if part is None or part.is_callable:
-            return part and part.field(t, n)
+            return part and part.field(checks.number("t", t), n)
         return part.layer(self.layer(t) if (part.n_layers or 1) > 1 else 0)
 
     def potential_at(self, points, t):
@@ -245,7 +254,7 @@ class ConvectionDiffusion:
 
     def _at(self, part, points, t):
         if part.is_callable:
-            return part(self.to_cell(points), t)
+            return part(self.to_cell(points), checks.number("t", t))
         return part.layer(self.layer(t) if part.n_layers > 1 else 0)(points)
 
     def terminal_at(self, points):
@@ -273,7 +282,7 @@ class ConvectionDiffusion:
         """Evaluate the closed form of u(x, t) at points of shape (..., 2): shape (...); ValueError if it has none."""
         if self._solution is None:
             raise ValueError("no closed form is known for this problem")
-        return self._solution(checks.points_array(points), t)
+        return self._solution(checks.points_array(points), checks.number("t", t))
 
 
 def admit(problem):

@@ -124,6 +124,7 @@ class PeriodicField:
 
         A trigonometric field that has no others is returned itself.
         """
+        n_modes = checks.integer("n_modes", n_modes, at_least=0)
         if self.interpolation == "trigonometric" and self.n_modes <= n_modes:
             return self
         return PeriodicField(grid.from_coefficients(self.fourier_coefficients(n_modes), 2 * n_modes + 1), self.length)
@@ -231,6 +232,8 @@ class PeriodicField:
 
     def _trigonometric(self, flat, derivative):
         size = 2 * self.n_modes + 1
+        # Phases of points far away would lose digits; those of the cells around the origin keep their bits.
+        flat = np.where(np.abs(flat) > 8 * self.length, np.fmod(flat, self.length), flat)
         c, k = self._present_coefficients.reshape(-1, size, size), self._wavenumbers
         waves = [np.exp(1j * np.multiply.outer(flat[:, axis], k)) for axis in (0, 1)]
         if derivative is not None:

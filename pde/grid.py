@@ -116,11 +116,12 @@ def coefficients(values: np.ndarray, n_modes: int | None = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If values are masked (raised by a helper).
+        If values are masked or of another shape, or n_modes < 0.
     """
-    checks.refuse_masked("values", values)
+    values = checks.square_array("values", values)
     n = values.shape[-1]
-    return both_halves(to_spectrum(values), n, n // 2 if n_modes is None else n_modes)
+    n_modes = n // 2 if n_modes is None else checks.integer("n_modes", n_modes, at_least=0)
+    return both_halves(to_spectrum(values), n, n_modes)
 
 
 def from_coefficients(c: np.ndarray, n: int) -> np.ndarray:
@@ -134,7 +135,7 @@ def from_coefficients(c: np.ndarray, n: int) -> np.ndarray:
         Coefficients as `coefficients` returns them, with c_(-k) the conjugate of c_k. Modes that alias
         on the grid add up, so the values are those of the polynomial whatever n is.
     n : int
-        Points per side.
+        Points per side, >= 1.
 
     Returns
     -------
@@ -143,9 +144,11 @@ def from_coefficients(c: np.ndarray, n: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If c is masked (raised by a helper).
+        If c is masked or of another shape, or n < 1.
     """
-    checks.refuse_masked("c", c)
+    c, n = checks.square_array("c", c), checks.integer("n", n, at_least=1)
+    if c.shape[-1] % 2 == 0:
+        raise ValueError(f"c must have shape (..., 2 m + 1, 2 m + 1), got {c.shape}")
     m = c.shape[-1] // 2
     if n > 2 * m:
         half = np.zeros(c.shape[:-2] + (n, n // 2 + 1), dtype=complex)
@@ -178,7 +181,7 @@ def resample(values: np.ndarray, n: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If values are masked (raised by a helper).
+        If values are masked or of another shape, or n < 1.
     """
-    checks.refuse_masked("values", values)
+    values, n = checks.square_array("values", values), checks.integer("n", n, at_least=1)
     return values.copy() if n == values.shape[-1] else from_coefficients(coefficients(values), n)

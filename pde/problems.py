@@ -1,11 +1,21 @@
 """Convection-diffusion problems: Figure 4, and those whose solution is known in closed form."""
 
+import numbers
 from functools import partial
 
 import numpy as np
 
 from pde import checks, grid, random_fields
-from pde._closed_forms import crossed_waves, decaying_product, doob_solution, doob_velocity, moving_wave
+from pde._closed_forms import (
+    crossed_waves,
+    decaying_product,
+    doob_solution,
+    doob_velocity,
+    least_for_pole,
+    least_for_wave,
+    moving_wave,
+    points_that_hold,
+)
 from pde.equation import ConvectionDiffusion
 
 __all__ = [
@@ -158,7 +168,7 @@ def crossed_shears(
 
 
 def eigenfunction(
-    shape=(0.05, -0.03), *, sigma: float = 0.4, n: int = 64, horizon: float = 1.0, length: float = 1.0
+    shape=(0.05, -0.03), *, sigma: float = 0.4, n: int | None = None, horizon: float = 1.0, length: float = 1.0
 ) -> ConvectionDiffusion:
     """Return a steady velocity for which the terminal datum is an eigenfunction of the generator.
 
@@ -175,8 +185,9 @@ def eigenfunction(
         b and d, each of absolute value < 1/9 so that the denominator has no zero.
     sigma : float, default=0.4
         Diffusion coefficient.
-    n : int, default=64
-        Points per side, >= 7.
+    n : int, optional
+        Points per side, which hold the velocity to 1e-10 of its maximum: 61 for the default shape, ever more towards
+        1/9. By default the least number, and at least 64.
     horizon, length : float, default=1.0
         T, and the period.
 
@@ -192,6 +203,7 @@ def eigenfunction(
     shape = _pair("shape", shape)
     if not np.abs(shape).max() < 1 / 9:
         raise ValueError(f"shape must have two entries of absolute value < 1/9, got shape={tuple(shape.tolist())}")
+    n = points_that_hold(n, max(map(least_for_pole, shape)), 64, f"shape={tuple(shape.tolist())}")
     n, sigma, horizon, length = _checked(n, 7, sigma, horizon, length)
     q, nu = 2 * np.pi / length, sigma**2 / 2
     rates = [nu * q**2 * (1 - 9 * b) / (1 - b) for b in shape]
@@ -208,7 +220,7 @@ def eigenfunction(
 
 
 def doob(
-    weight: float = 0.6, *, sigma: float = 0.5, n: int = 48, horizon: float = 1.0, length: float = 1.0
+    weight: float = 0.6, *, sigma: float = 0.5, n: int | None = None, horizon: float = 1.0, length: float = 1.0
 ) -> ConvectionDiffusion:
     """Return a problem with a velocity that varies in space and time, by Doob's h-transform of the heat equation.
 
@@ -222,8 +234,9 @@ def doob(
         Amplitude of the wave in h, of absolute value < 1 so that h > 0.
     sigma : float, default=0.5
         Diffusion coefficient.
-    n : int, default=48
-        Points per side on which the velocity and the terminal datum are sampled, >= 3.
+    n : int, optional
+        Points per side on which the terminal datum is sampled, which hold it to 1e-10: 48 for the default weight, ever
+        more towards 1. By default the least number, and at least 48.
     horizon, length : float, default=1.0
         T, and the period.
 
@@ -237,8 +250,9 @@ def doob(
     ValueError
         If an argument is out of range.
     """
-    if not abs(weight) < 1:
+    if not isinstance(weight, numbers.Real) or not abs(weight) < 1:
         raise ValueError(f"weight must have absolute value < 1, got weight={weight}")
+    n = points_that_hold(n, least_for_wave(weight), 48, f"weight={weight:g}")
     n, sigma, horizon, length = _checked(n, 3, sigma, horizon, length)
     q, nu = 2 * np.pi / length, sigma**2 / 2
 
@@ -251,10 +265,16 @@ def _checked(n, smallest, sigma, horizon, length):
     """The arguments that the closed forms share; a grid of the smallest n distinguishes the modes of f."""
     return (
         checks.integer("n", n, at_least=smallest),
-        checks.real("sigma", sigma, positive=False),
+        _squarable("sigma", sigma),
         checks.real("horizon", horizon, positive=True),
         checks.real("length", length, positive=True),
     )
+
+
+def _squarable(name, value):
+    if (value := checks.real(name, value, positive=False)) > 1e150:
+        raise ValueError(f"{name} must be <= 1e150, so that its square does not overflow, got {name}={value:g}")
+    return value
 
 
 def _pair(name, values):

@@ -38,7 +38,7 @@ def grid_noise(n: int, rng, *, length: float = 1.0, interpolation: str = "biline
         If n < 1, or length or interpolation is refused by PeriodicField.
     """
     n = checks.integer("n", n, at_least=1)
-    return PeriodicField(np.random.default_rng(rng).uniform(-1.0, 1.0, (2, n, n)), length, interpolation)
+    return PeriodicField(checks.generator(rng).uniform(-1.0, 1.0, (2, n, n)), length, interpolation)
 
 
 def band_limited(n: int, rng, *, n_modes: int = 4, length: float = 1.0):
@@ -68,7 +68,7 @@ def band_limited(n: int, rng, *, n_modes: int = 4, length: float = 1.0):
     ValueError
         If the grid does not resolve the modes, or an argument is out of range.
     """
-    c = _random_coefficients(2, n, n_modes, np.random.default_rng(rng))
+    c = _random_coefficients(2, n, n_modes, checks.generator(rng))
     k = np.arange(-n_modes, n_modes + 1)
     c /= np.maximum(np.hypot(k[:, None], k[None, :]), 1.0)
     return _unit_velocity(c, n, length)
@@ -101,7 +101,7 @@ def divergence_free(n: int, rng, *, n_modes: int = 4, length: float = 1.0):
     ValueError
         If the grid does not resolve the modes, or an argument is out of range.
     """
-    psi = _random_coefficients(1, n, n_modes, np.random.default_rng(rng))[0]
+    psi = _random_coefficients(1, n, n_modes, checks.generator(rng))[0]
     k = np.arange(-n_modes, n_modes + 1)
     psi /= np.maximum(k[:, None] ** 2 + k[None, :] ** 2, 1)
     return _unit_velocity(np.stack([1j * k[None, :] * psi, -1j * k[:, None] * psi]), n, length)
@@ -136,7 +136,7 @@ def terminal_datum(n: int, rng, *, n_modes: int = 5, length: float = 1.0):
     ValueError
         If the grid does not resolve the modes, or an argument is out of range.
     """
-    c = _random_coefficients(1, n, n_modes, np.random.default_rng(rng))[0]
+    c = _random_coefficients(1, n, n_modes, checks.generator(rng))[0]
     values = grid.from_coefficients(c, n)
     low, high = values.min(), values.max()
     return PeriodicField((2 * values - (high + low)) / (high - low), length)

@@ -196,7 +196,7 @@ def smoothing_radius(u, low, high, spread):
 
     Parameters
     ----------
-    u : ndarray of shape (...)
+    u : array_like of shape (...)
         Lower bounds of the mean.
     low, high : float
         Range of the values, low < high.
@@ -211,9 +211,10 @@ def smoothing_radius(u, low, high, spread):
     Raises
     ------
     ValueError
-        If u is masked (raised by a helper).
+        If u is masked or not finite, or another argument is not a number.
     """
-    checks.refuse_masked("u", u)
+    u, low, high = checks.finite_array("u", u), checks.number("low", low), checks.number("high", high)
+    spread = checks.real("spread", spread, positive=False)
     if low > 0:
         return np.full(u.shape, np.inf)
     if high <= 0 or not spread > 0:

@@ -52,9 +52,10 @@ def value_range(field):
     Raises
     ------
     ValueError
-        If the field is not a PeriodicField.
+        If field is not a scalar PeriodicField.
     """
-    if _admit(field).interpolation == "bilinear":
+    _refuse_unless_scalar(field)
+    if field.interpolation == "bilinear":
         return float(field.values.min()), float(field.values.max())
     high = field._cached("_high", lambda: _enclose(field, 0, lambda u: u, np.abs).at_most)
     return -field._cached("_minus_low", lambda: _enclose(field, 0, lambda u: -u, np.abs).at_most), high
@@ -76,8 +77,9 @@ def largest_gradient(field):
     Raises
     ------
     ValueError
-        If the field is not a PeriodicField.
+        If field is not a scalar PeriodicField.
     """
+    _refuse_unless_scalar(field)
 
     def size(gradient):
         return np.hypot(gradient[..., 0], gradient[..., 1])
@@ -87,10 +89,9 @@ def largest_gradient(field):
     return field._cached("_largest_gradient", lambda: _enclose(field, 1, size, size))
 
 
-def _admit(field):
-    if not isinstance(field, PeriodicField):
-        raise ValueError(f"field must be a PeriodicField, got {type(field).__name__}")
-    return field
+def _refuse_unless_scalar(field):
+    if not isinstance(field, PeriodicField) or field.values.ndim != 2:
+        raise ValueError(f"field must be a PeriodicField of values (n, n), got {field!r}")
 
 
 def largest_stretching(field):

@@ -14,6 +14,8 @@ from pde.equation import ConvectionDiffusion
 
 # In radii; beyond the first the Gaussian is below exp(-32) = 1.3e-14.
 _CUT_FROM, _CUT_TO = 8, 9
+# Of the Gaussian on its torus, for grids of 3000 points per side.
+_MOST_MODES = 1000
 
 
 def counterexample(radius=2.0, *, sigma=2.0, horizon=1.0, length=None, n=None):
@@ -51,6 +53,8 @@ def counterexample(radius=2.0, *, sigma=2.0, horizon=1.0, length=None, n=None):
     sigma = checks.real("sigma", sigma, positive=False)
     horizon = checks.real("horizon", horizon, positive=True)
     width = math.hypot(radius, sigma * math.sqrt(horizon))
+    if not 1e-100 < width < 1e100 or radius > 1e100 or radius < 1e-100:
+        raise ValueError(f"radius and sigma horizon**0.5 must lie between 1e-100 and 1e100, got {radius:g}, {width:g}")
     least = 2 * _CUT_TO * width
     length = least if length is None else checks.real("length", length, positive=True)
     if length < least:
@@ -59,7 +63,16 @@ def counterexample(radius=2.0, *, sigma=2.0, horizon=1.0, length=None, n=None):
             f"the plane, got length={length:g}"
         )
     # The spectrum exp(-R**2 k**2 / 2) ends at k = 8 / R, which the 2/3 rule must keep.
-    n = grid.fast_size(math.ceil(3 * 8 * length / (2 * math.pi * radius)) + 1) if n is None else n
+    wanted = 8 * length / (2 * math.pi * radius)
+    if wanted > _MOST_MODES:
+        raise ValueError(
+            f"the Gaussian has {wanted:.3g} modes, more than {_MOST_MODES}: take a shorter length, or radius larger "
+            "beside sigma horizon**0.5"
+        )
+    n = grid.fast_size(math.ceil(3 * wanted) + 1) if n is None else checks.integer("n", n, at_least=1)
+    if n < 1.7 * wanted:
+        # exp(-0.85**2 8**2 / 2) = 1e-10.
+        raise ValueError(f"n must be >= {math.ceil(1.7 * wanted)} to hold the Gaussian to 1e-10, got n={n}")
 
     def gaussian(points, spread):
         x = np.mod(points, length) - length / 2
@@ -99,11 +112,10 @@ def counterexample_gradient(radius, sigma, time):
     Raises
     ------
     ValueError
-        If a number is masked (raised by a helper).
+        If a number is masked or not finite.
     """
-    for name, part in (("radius", radius), ("sigma", sigma), ("time", time)):
-        checks.refuse_masked(name, part)
-    radius, sigma, time = (np.asarray(part, dtype=float) for part in (radius, sigma, time))
+    parts = ("radius", radius), ("sigma", sigma), ("time", time)
+    radius, sigma, time = (checks.finite_array(name, part) for name, part in parts)
     return math.exp(-0.5) * radius**2 / (radius**2 + sigma**2 * time) ** 1.5
 
 

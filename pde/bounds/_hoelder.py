@@ -101,8 +101,10 @@ def hoelder_exponent(constants, *, distance=None):
     ValueError
         If the grids differ, or there are fewer than two sigma (raised by `convergence.observed_order`).
     """
-    constants = list(constants)
-    if not constants or any(len(c.distance) != len(constants[0].distance) for c in constants):
+    constants = list(constants) if np.iterable(constants) else [constants]
+    if not constants or not all(isinstance(c, HoelderConstant) for c in constants):
+        raise ValueError("constants must be a sequence of results of hoelder_constant")
+    if any(len(c.distance) != len(constants[0].distance) for c in constants):
         raise ValueError("constants must be a sequence of results on one grid")
     distances = constants[0].distance
     place = 0 if distance is None else int(np.abs(distances - distance).argmin())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pde import checks
 from pde.bounds import _certified_maxima
 from pde.equation import admit
 from pde.fields import PeriodicField
@@ -104,9 +105,14 @@ def network_spread(problem, n_layers):
     Raises
     ------
     ValueError
-        If the problem has a potential, a source, a callable velocity or sigma as a field.
+        If the problem has a potential, a source, a callable velocity or sigma as a field, or n_layers is not a multiple
+        of the velocity's.
     """
-    found = rates(problem)
+    n_layers, found = checks.integer("n_layers", n_layers, at_least=1), rates(problem)
+    if n_layers % problem.n_layers:
+        raise ValueError(
+            f"n_layers must be a multiple of the velocity's {problem.n_layers} layers, got n_layers={n_layers}"
+        )
     if not (found.only_transport and found.constant_sigma):
         raise ValueError("n_layers must be None with a potential, a source or sigma as a field: a network has none")
     dt, repeat = problem.horizon / n_layers, n_layers // problem.n_layers

@@ -112,5 +112,5 @@ def unit_of(problem, n):
 def random_numbers(rng):
     """A NumPy generator of a seed, a SeedSequence or a generator."""
     if isinstance(rng, (np.random.Generator, np.random.SeedSequence)):
-        return np.random.default_rng(rng)
-    return np.random.default_rng(checks.integer("rng", rng, at_least=0))
+        return checks.generator(rng)
+    return checks.generator(checks.integer("rng", rng, at_least=0))

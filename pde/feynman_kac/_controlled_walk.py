@@ -6,6 +6,7 @@ import numpy as np
 
 from pde.feynman_kac import _spline_tables
 from pde.feynman_kac._kernels_coupled import ALONE, STILL, advance_martingale, advance_pair
+from pde.feynman_kac._solution_in_time import SolutionInTime
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 from pde.fields import PeriodicField
@@ -20,6 +21,8 @@ class ControlledWalk:
         self.velocity = VelocityTables(problem, n)
 
     def use_solution(self, solution):
+        if not isinstance(solution, SolutionInTime):
+            raise ValueError(f"solution must be a SolutionInTime, as from solve_in_time, got solution={solution!r}")
         m = len(solution.t) - 1
         if solution.length != self.problem.length or not math.isclose(solution.t[-1], self.problem.horizon):
             raise ValueError("solution must be one of the same period and horizon as the problem")

@@ -11,6 +11,7 @@ from pde.equation import admit
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._kernels_coupled import ALONE, COARSE, advance_pair
+from pde.feynman_kac._random import checked_key
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 
@@ -31,7 +32,13 @@ def level_key(key, level):
     Returns
     -------
     ndarray of shape (2,)
+
+    Raises
+    ------
+    ValueError
+        If key is not two words, or level < 0.
     """
+    key, level = checked_key(key), checks.integer("level", level, at_least=0)
     return np.random.SeedSequence([*key.tolist(), level]).generate_state(2, np.uint32).astype(np.uint64)
 
 
@@ -62,11 +69,21 @@ def level_samples(problem, starts, n_steps, n_paths, key, *, coupled, first_poin
     Raises
     ------
     ValueError
-        If the problem has a potential, a source, several terminal data or a sigma that is not one constant.
+        If the problem has a potential, a source, several terminal data or a sigma that is not one constant, an argument
+        is out of range, or n_steps is odd for coupled samples.
     """
     admit(problem).refuse("level_samples")
+    starts = checks.points_array(starts).reshape(-1, 2)
+    n_paths = checks.integer("n_paths", n_paths, at_least=1)
+    n_steps = checks.integer("n_steps", n_steps, at_least=1)
+    if coupled and n_steps % 2:
+        raise ValueError(f"n_steps must be even with coupled=True, got n_steps={n_steps}")
     steps = TimeSteps(problem, n_steps // 2).refined(problem) if coupled else TimeSteps(problem, n_steps)
-    counters = first_path, first_point
+    counters = tuple(
+        checks.integer(name, value, at_least=0)
+        for name, value in (("first_path", first_path), ("first_point", first_point))
+    )
+    key = checked_key(key)
     starts = np.mod(starts / problem.length, 1.0)
     fine, coarse = _pair(VelocityTables(problem), steps, starts, n_paths, key, coupled, counters)
     return fine if coarse is None else fine - coarse

@@ -13,7 +13,7 @@ import numpy as np
 
 from pde import checks
 from pde._compiled import copy, inlined, njit
-from pde.feynman_kac._random import NORMALS, philox
+from pde.feynman_kac._random import NORMALS, checked_key, philox
 
 _LANES = 256
 _BLOCK = 4 * _LANES
@@ -50,7 +50,7 @@ def standard_normals(n, key, *, n_threads=1):
     Raises
     ------
     ValueError
-        If n or n_threads is out of range (raised by a helper).
+        If n or n_threads is out of range, or key is not two words.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def standard_normals(n, key, *, n_threads=1):
     """
     n = checks.integer("n", n, at_least=0)
     n_threads = checks.integer("n_threads", n_threads, at_least=1)
-    key = np.array(key, dtype=np.uint64)
+    key = checked_key(key)
     n_blocks = -(-n // _BLOCK)
     out = np.empty(n_blocks * _BLOCK, dtype=np.float32)
     n_parts = max(1, min(n_threads, n // _SHARE))

@@ -75,6 +75,14 @@ def dtype_name(dtype):
     return checks.one_of("dtype", str(getattr(dtype, "__name__", dtype)), DTYPES)
 
 
+def checked_key(key):
+    """A key as an array (2,) of words, or a ValueError."""
+    words = checks.finite_array("key", key)
+    if words.shape != (2,) or (words % 1).any() or not ((words >= 0) & (words < 2.0**32)).all():
+        raise ValueError(f"key must be two words of 32 bits, as from key_from, got key={key!r}")
+    return words.astype(np.uint64)
+
+
 def key_from(rng):
     """Return the 64-bit key that a seed or a generator stands for.
 

@@ -42,13 +42,14 @@ def brownian_increments(
     Raises
     ------
     ValueError
-        If rng is not a seed, dt has another shape or is not positive, or increments or dtype is unknown.
+        If rng is not a seed, a number is out of range, dt has another shape, or increments or dtype is unknown.
     """
     n_steps = checks.integer("n_steps", n_steps, at_least=1)
+    n_paths, point = checks.integer("n_paths", n_paths, at_least=1), checks.integer("point", point, at_least=0)
     sizes = _sizes(dt, n_steps)
     runs = runs_of(sizes)
     last = runs[-1]
-    options = {"point": point, "antithetic": antithetic, "increments": increments, "dtype": dtype}
+    options = {"point": point, "antithetic": bool(antithetic), "increments": increments, "dtype": dtype}
     if len(runs) == 1:
         return increments_of(rng, n_steps, n_paths, float(sizes[0]), **options)
     drawn = increments_of(rng, last.counter + last.count, n_paths, 1.0, **options)

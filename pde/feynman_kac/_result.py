@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pde import checks
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._moments import quantile_factor, refuse_unless_finite, warn_if_rare
 
@@ -28,7 +29,8 @@ class Estimate:
         Number of independent samples per point: n_paths, or the pairs of antithetic paths.
     bias_estimate : ndarray of shape (...) or None
         With bias=True, the estimate of |bias| that the steps leave: |mean - mean with twice the step| on the same
-        paths, over 2**order - 1 of the scheme.
+        paths, over 2**order - 1. The order is 1, and that of the scheme - 2 of "heun", 4 of characteristics - where
+        velocity, potential and source are smooth fields in layers, trigonometric or bicubic.
     bias_stderr : ndarray of shape (...) or None
         Standard error of `bias_estimate`.
     """
@@ -44,7 +46,9 @@ class Estimate:
     def half_width(self, confidence=0.95):
         """Return half the width of the interval around `mean` that holds E[f(X_T)] at this confidence: shape (...)."""
         # One sample of characteristics is exact; the error of one path is unknown.
-        return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
+        return np.where(
+            self.stderr == 0, 0.0, self.stderr * quantile_factor(checks.share("confidence", confidence), self.n_samples)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +89,9 @@ class Solution:
 
     def half_width(self, confidence=0.95):
         """Return half the width of the interval around `mean` that holds E[f(X_T)], bias apart: shape (...)."""
-        return np.where(self.stderr == 0, 0.0, self.stderr * quantile_factor(confidence, self.n_samples))
+        return np.where(
+            self.stderr == 0, 0.0, self.stderr * quantile_factor(checks.share("confidence", confidence), self.n_samples)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +123,7 @@ class GradientEstimate:
 
     def half_width(self, confidence=0.95):
         """Return half the width of the interval around `mean` that holds the gradient: shape (..., 2)."""
-        return self.stderr * quantile_factor(confidence, self.n_samples)
+        return self.stderr * quantile_factor(checks.share("confidence", confidence), self.n_samples)
 
 
 def result_of(problem, moments, shape, n_paths, n_steps, ways, n):
@@ -129,7 +135,7 @@ def result_of(problem, moments, shape, n_paths, n_steps, ways, n):
     bias, bias_stderr = None, None
     if ways.bias:
         k = len(mean) // 2
-        order = 4 if noiseless else 2 if ways.scheme == "heun" else 1
+        order = _known_order(problem, ways)
         bias, bias_stderr = np.abs(mean[k:]) / (2**order - 1), stderr[k:] / (2**order - 1)
         mean, stderr = mean[:k], stderr[:k]
     if not noiseless:
@@ -140,3 +146,14 @@ def result_of(problem, moments, shape, n_paths, n_steps, ways, n):
         return None if values is None else values.T.reshape(*shape, -1) if several else values[0].reshape(shape)
 
     return Estimate(shaped(mean), shaped(stderr), n_paths, n_steps, n_samples, shaped(bias), shaped(bias_stderr))
+
+
+def _known_order(problem, ways):
+    """The order by which halved steps divide the bias, as far as the problem's data guarantee it."""
+    if not _arguments.is_noiseless(problem) and (ways.scheme != "heun" or ways.increments == "two-point"):
+        return 1
+    parts = [part for part in (problem.velocity, problem.potential, problem.source) if part is not None]
+    # A callable may jump in time or have kinks, where no scheme has a higher order.
+    if not all(_arguments.is_field(part) and part.interpolation != "bilinear" for part in parts):
+        return 1
+    return 4 if _arguments.is_noiseless(problem) else 2

@@ -60,6 +60,7 @@ def paths(problem, points, n_paths, save_at, rng=0, *, n_steps=1000, scheme="eul
     >>> paths(problem, [[0.1, 0.2], [0.5, 0.3]], 100, [0.0, 0.5, 1.0], n_steps=10).shape
     (3, 2, 100, 2)
     """
+    antithetic = bool(antithetic)
     points, starts = _arguments.places(problem, points)
     n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, antithetic=antithetic)
     if checks.one_of("scheme", scheme, SCHEMES) == "heun":

@@ -67,7 +67,7 @@ class ControlledEstimate:
 
     def half_width(self, confidence=0.95):
         """Half the width of the interval around `mean` that holds E[f(X_T)] at this confidence, shape (...)."""
-        return self.stderr * quantile_factor(confidence, self.n_samples)
+        return self.stderr * quantile_factor(checks.share("confidence", confidence), self.n_samples)
 
 
 def controlled_estimate(

@@ -191,7 +191,17 @@ def sobol_increments(n_paths, n_steps, rng, *, scale=1.0):
     ------
     ndarray of shape (n_steps, 2, m)
         Increments of m paths, m a power of two.
+
+    Raises
+    ------
+    ValueError
+        If n_paths is not a power of two, or n_steps < 1.
     """
+    n_paths = checks.integer("n_paths", n_paths, at_least=1)
+    n_steps = checks.integer("n_steps", n_steps, at_least=1)
+    if n_paths & (n_paths - 1):
+        raise ValueError(f"n_paths must be a power of two, got n_paths={n_paths}")
+    scale = checks.finite_array("scale", scale)
     # `seed`, because `rng` is new in SciPy 1.15.
     engine = sobol_engine(2 * n_steps, scramble=True, seed=rng)
     one = np.ndim(scale) == 0
@@ -225,7 +235,15 @@ def bridge_order(n_steps, dt=1.0):
         m, l and r of each draw, the widest gaps first.
     weights : ndarray of shape (n_steps, 2)
         w and s of each draw.
+
+    Raises
+    ------
+    ValueError
+        If n_steps < 1, or dt is not positive or has another shape.
     """
+    n_steps, dt = checks.integer("n_steps", n_steps, at_least=1), checks.finite_array("dt", dt)
+    if dt.shape not in ((), (n_steps,)) or not (dt > 0).all():
+        raise ValueError(f"dt must be one step > 0, or {n_steps} of them, got dt={dt.tolist()}")
     t = np.concatenate([[0.0], np.cumsum(np.broadcast_to(dt, (n_steps,)))])
     order, gaps = [(n_steps, 0, n_steps)], [(0, n_steps)]
     # First in, first out: every gap of a generation is halved before the next generation.

@@ -146,7 +146,7 @@ def test_unbiased_with_few_paths():
     assert abs(groups.mean()) < 4.9 * scipy.stats.sem(groups)
 
 
-@pytest.mark.parametrize("problem", [layered(), problems.doob(horizon=0.3, n=24)], ids=["layers", "in time"])
+@pytest.mark.parametrize("problem", [layered(), problems.doob(horizon=0.3)], ids=["layers", "in time"])
 @pytest.mark.parametrize("control", CONTROLS)
 def test_agrees_with_plain_paths(problem, control):
     points = random_points(30)
@@ -225,7 +225,7 @@ def test_batches_merge_to_the_same_result(control, monkeypatch):
 
 
 def test_shapes_follow_the_points():
-    problem = eigenfunction(n=16)
+    problem = eigenfunction(n=64)
     e = controlled_estimate(problem, random_points(6).reshape(2, 3, 2), 4, 2, control="heat")
     assert e.mean.shape == e.stderr.shape == e.coefficient.shape == e.variance_ratio.shape == (2, 3)
     assert e.control_mean.shape == (2, 3)

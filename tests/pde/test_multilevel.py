@@ -128,7 +128,7 @@ def test_levels_telescope():
     ("problem", "eps"),
     [
         (eigenfunction(), 3e-3),
-        (problems.doob(horizon=0.3, n=16), 6e-3),
+        (problems.doob(horizon=0.3), 6e-3),
         (problems.constant_velocity(sigma=0.3), 3e-3),
         (eigenfunction(sigma=0.3, length=2.0, horizon=1.5), 4e-3),
     ],

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pde import ConvectionDiffusion, PeriodicField, bounds, feynman_kac, grid, problems, spectral
+from pde._closed_forms import least_for_pole, least_for_wave
 from pde.feynman_kac import control_variates, quasi
 
 EPS = np.finfo(float).eps
@@ -162,11 +163,11 @@ def test_closed_forms_need_a_sigma(make, sigma):
         make(sigma=sigma)
 
 
-@pytest.mark.parametrize(("make", "smallest"), [*zip(MAKERS, (5, 5, 5, 7, 3), strict=True)])
+@pytest.mark.parametrize(("make", "smallest"), [*zip(MAKERS, (5, 5, 5, 61, 48), strict=True)])
 def test_closed_forms_need_a_grid_that_holds_their_modes(make, smallest):
     assert make(n=smallest).n == smallest
     for n in (smallest - 1, 0, -1, 8.5):
-        with pytest.raises(ValueError, match=r"n must be an integer.*, got n="):
+        with pytest.raises(ValueError, match=r"n must be .*, got n="):
             make(n=n)
 
 
@@ -184,6 +185,13 @@ def test_closed_forms_need_a_grid_that_holds_their_modes(make, smallest):
         (lambda: problems.eigenfunction((0, 0, 0)), "shape must hold two numbers"),
         (lambda: problems.doob(1.0), "weight must have absolute value < 1, got weight=1.0"),
         (lambda: problems.doob(np.nan), "weight must have absolute value < 1, got weight=nan"),
+        (lambda: problems.doob("a"), "weight must have absolute value < 1, got weight=a"),
+        (lambda: problems.doob([0.1, 0.2]), "weight must have absolute value < 1, got weight"),
+        (lambda: problems.doob(n=3), "n must be >= 48 to hold the closed form to 1e-10 for weight=0.6, got n=3"),
+        (lambda: problems.doob(n="a"), "n must be an integer"),
+        (lambda: problems.doob(1 - 1e-7), "points per side, more than 4096: choose a smaller one"),
+        (lambda: problems.eigenfunction(n=7), "n must be >= 61 to hold the closed form to 1e-10 for shape"),
+        (lambda: problems.eigenfunction((0.1111, 0)), "points per side, more than 4096"),
     ],
 )
 def test_closed_forms_refuse_what_they_do_not_hold_for(make, message):
@@ -616,3 +624,35 @@ def test_what_is_not_a_problem_is_refused_in_one_line_by_every_consumer(name, wr
     with pytest.raises(ValueError, match=kind) as caught:
         consumer(wrong, **needed)
     assert first.name == "field" or "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.05, 0.3, -0.6, 0.9, 0.99])
+def test_the_least_grid_of_doob_holds_its_terminal_datum_and_not_a_much_coarser_one(weight):
+    n, points = least_for_wave(weight), points_in(1.0)
+    problem = problems.doob(weight, n=n)
+    exact = problem.exact(points, 1.0)
+    assert np.abs(problem.terminal_at(points) - exact).max() < 1e-10
+    if n > 3:
+        # A fifth fewer points lose r**(n / 10), from 1e-10.
+        coarse = problem.exact(grid.points(int(0.8 * n)), 1.0)
+        assert np.abs(PeriodicField(coarse)(points) - exact).max() > 1e-10
+    with pytest.raises(ValueError, match=f"n must be >= {n} "):
+        problems.doob(weight, n=n - 1)
+
+
+@pytest.mark.parametrize("b", [0.0, 0.01, 0.05, -0.03, -0.1, 0.1])
+def test_the_least_grid_of_an_eigenfunction_holds_its_velocity(b):
+    n, points = least_for_pole(b), points_in(1.0)
+    velocity, fine = (problems.eigenfunction((b, 0.0), n=m).velocity(points) for m in (n, 4 * n))
+    assert np.abs(velocity - fine).max() <= 1e-10 * np.abs(fine).max()
+    if b:
+        # A third fewer points lose r**(n / 12), from 1e-10.
+        coarse = PeriodicField(problems.eigenfunction((b, 0.0), n=4 * n).velocity.on_grid(2 * n // 3))(points)
+        assert np.abs(coarse - fine).max() > 1e-10 * np.abs(fine).max()
+
+
+@pytest.mark.parametrize("make", [lambda: problems.doob(0.8), lambda: problems.eigenfunction((0.09, -0.1))])
+def test_the_closed_form_is_the_solution_on_the_grid_that_is_chosen(make):
+    problem = make()
+    s = spectral.solve(problem, 128, rtol=1e-10)
+    assert np.abs(s.u - problem.exact(grid.points(128))).max() <= s.error_estimate + 1e-9

@@ -106,7 +106,7 @@ def test_standard_error_is_honest():
 
 
 def test_agrees_with_plain_paths_in_time():
-    problem, points = problems.doob(horizon=0.3, n=24), random_points(20)
+    problem, points = problems.doob(horizon=0.3), random_points(20)
     plain = feynman_kac.estimate(problem, points, 8000, 16, rng=1)
     e = quasi_estimate(problem, points, 256, 16, rng=2)
     t = (e.mean - plain.mean) / np.hypot(e.stderr, plain.stderr)

@@ -57,7 +57,7 @@ def random_problem(seed):
     elif kind == 4:
         problem = step(rng)
     else:
-        problem = problems.doob(rng.uniform(0.2, 0.7), sigma=rng.uniform(0.4, 0.6), horizon=0.3, n=16)
+        problem = problems.doob(rng.uniform(0.2, 0.7), sigma=rng.uniform(0.4, 0.6), horizon=0.3)
     exact = by_spectral(problem) if kind in (2, 3) else problem.exact
     values = problem.terminal_on_grid(32)
     return problem, exact, share * np.ptp(values)

@@ -78,7 +78,7 @@ def test_eigenfunction_decays_at_its_eigenvalue(shape, method):
     solution = solve(problem, method=method, rtol=1e-10)
     # RK4 of w' = v . grad w: at most max |v| |q| 3 on f's modes, here below 2: 2**5 dt**4 / 120 = 3e-13.
     bound = TOLERANCE * 1e-10 if method == "krylov" else 3e-13 + 2 * solution.error_estimate
-    assert sup(solution.u - exact(problem, 64)) <= bound
+    assert sup(solution.u - exact(problem, problem.n)) <= bound
 
 
 def test_callable_velocity_that_varies_in_time():
@@ -93,7 +93,7 @@ def test_callable_velocity_that_varies_in_time():
 
 
 def test_callable_of_time_is_the_field_it_returns():
-    problem = problems.doob(n=24)
+    problem = problems.doob(0.15, n=24)
     stack = ConvectionDiffusion(lambda t: problem.velocity_field(t, 24), problem.terminal, sigma=problem.sigma)
     options = {"method": "ifrk4", "dt": 0.01}
     a, b = solve(stack, resolution=0.01, **options), solve(problem, resolution=0.01, **options)
@@ -434,7 +434,7 @@ def test_bad_arguments_are_named_at_the_door(options, message):
 
 
 def test_n_is_needed_where_all_are_callables():
-    problem = ConvectionDiffusion(problems.doob(n=16).velocity, lambda x: np.cos(2 * np.pi * x[..., 0]), sigma=0.5)
+    problem = ConvectionDiffusion(problems.doob().velocity, lambda x: np.cos(2 * np.pi * x[..., 0]), sigma=0.5)
     with pytest.raises(ValueError) as refusal:
         solve(problem)
     assert str(refusal.value) == "n must be given: velocity and terminal data are callables"
