@@ -84,7 +84,7 @@ def largest_gradient(field):
     def size(gradient):
         return np.hypot(gradient[..., 0], gradient[..., 1])
 
-    if _admit(field).interpolation == "bilinear":
+    if field.interpolation == "bilinear":
         return _at_corners(field, size)
     return field._cached("_largest_gradient", lambda: _enclose(field, 1, size, size))
 
