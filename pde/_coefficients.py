@@ -1,5 +1,6 @@
 """One coefficient of the equation - velocity, sigma, potential or source - in any form that a caller may give."""
 
+import copy
 import inspect
 import warnings
 
@@ -71,6 +72,35 @@ class Coefficient:
                 f"{self.name}(t) must have shape {self._shape_text()}, got {field.values.shape} at t={t:g}"
             )
         return field
+
+    def with_means(self, mean_at):
+        """The same callable with means over the times and weights mean_at(t) in place of its value, where not None."""
+        other = copy.copy(self)
+        if self.of_points:
+
+            def value(points, t):
+                mean = mean_at(t)
+                return (
+                    self(points, t)
+                    if mean is None
+                    else sum(w * self(points, float(s)) for s, w in zip(*mean, strict=True))
+                )
+
+            other._passes_time = ""
+        else:
+
+            def value(t):
+                mean = mean_at(t)
+                first = self.field(t)
+                if mean is None:
+                    return first
+                fields = (self.field(float(s)) for s in mean[0])
+                values = (each.values if each.n == first.n else each.on_grid(first.n) for each in fields)
+                total = sum(w * each for w, each in zip(mean[1], values, strict=True))
+                return PeriodicField(total, self.length, first.interpolation)
+
+        other.value = value
+        return other
 
     def __call__(self, points, t):
         """Values at points of shape (..., 2) within the cell: (..., 2), or (...) for a scalar."""

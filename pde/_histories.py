@@ -36,9 +36,12 @@ def histories(problem, count=_N_TIMES):
     return [np.stack([np.ravel(each(float(t))) for t in times]) for each in read]
 
 
-def steps_in_time(problem, n_steps, limit):
-    """Steps that resolve callables in time, n_steps or more up to a limit, and whether these do."""
-    read = histories(problem)
+def steps_in_time(problem, n_steps, limit, read=None):
+    """Steps that resolve callables in time, n_steps or more up to a limit, and whether these do.
+
+    `read`: histories that are known.
+    """
+    read = histories(problem) if read is None else read
     while True:
         if read and _PER_STEP * n_steps > len(read[0]):
             # One time per step would show no variation within it.

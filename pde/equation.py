@@ -1,5 +1,7 @@
 """The convection-diffusion problem: velocity, terminal data, sigma and horizon on a torus."""
 
+import copy
+
 import numpy as np
 
 from pde import checks, grid
@@ -188,6 +190,23 @@ class ConvectionDiffusion:
             self.velocity, terminal, sigma=self.sigma, horizon=self.horizon, length=self.length,
             potential=self.potential, source=self.source,
         )  # fmt: skip
+
+    def with_means(self, mean_at):
+        """Return the same problem with means in time in place of values of callables.
+
+        `mean_at` has a function of t for some of "velocity", "potential" and "source": times and weights, or None where
+        the value itself is meant.
+        """
+        other = copy.copy(self)
+        other._scalars = dict(self._scalars)
+        for name, function in mean_at.items():
+            if name == "velocity":
+                other._velocity = self._velocity.with_means(function)
+                other.velocity = other._velocity.value
+            else:
+                other._scalars[name] = self._scalars[name].with_means(function)
+                setattr(other, name, other._scalars[name].value)
+        return other
 
     def to_cell(self, points):
         """Reduce points of shape (..., 2) to the cell [0, length)**2, where callables are evaluated."""

@@ -31,6 +31,11 @@ def _reach(problem):
     return float(np.max(sigma)) * math.sqrt(problem.horizon) / problem.length
 
 
+def smallest_sigma(problem):
+    """Smallest sigma, over places and layers."""
+    return float(np.min(problem.sigma.values if sigma_varies(problem) else problem.sigma))
+
+
 def fits_single(problem):
     """Whether 24 bits of a displacement by the noise are precise enough."""
     return _reach(problem) <= _FARTHEST_SINGLE

@@ -18,6 +18,7 @@ from pde.feynman_kac._checkpoint import Checkpoint, describe
 from pde.feynman_kac._moments import Moments
 from pde.feynman_kac._paths import SCHEMES, Options, make_walk
 from pde.feynman_kac._random import INCREMENTS, dtype_name, key_from
+from pde.feynman_kac._response import unseen_bias
 from pde.feynman_kac._result import result_of
 from pde.feynman_kac._velocity_tables import points_per_side
 
@@ -74,8 +75,8 @@ def estimate(
     rng : int, numpy.random.SeedSequence or numpy.random.Generator, default=0
         Seed. The result depends on it alone: not on the number of threads, shards or workers, nor on interruptions.
     bias : bool, default=False
-        Follow every path a second time with steps twice as long, and estimate the bias of the steps from it; n_steps
-        must be even, and dtype "float64".
+        Follow every path a second time with steps twice as long, and estimate the bias of the steps from it and
+        from the integrals of callables over time; n_steps must be even, and dtype "float64".
     scheme : {"euler", "heun"}
         Euler-Maruyama, weak order 1, or stochastic Heun, weak order 2 (for a sigma that does not depend on x): for a
         smooth velocity 20 steps of it are as good as 1000.
@@ -173,7 +174,14 @@ def estimate(
     share = 2 if ways.antithetic else 1
     blocks = (cuda.blocks_of if cuda else _blocks)(problem, len(starts), n_paths, n_steps, ways)
     moments = _merged(job, starts, blocks, share, n_shards, _saved(checkpoint, job, points, blocks), progress)
-    return result_of(problem, moments, points.shape[:-1], n_paths, n_steps, ways, n)
+    unseen = _unseen(problem, starts, n, n_steps, ways) if ways.bias else None
+    return result_of(problem, moments, points.shape[:-1], n_paths, n_steps, ways, n, unseen)
+
+
+def _unseen(problem, starts, n, n_steps, ways):
+    noiseless, heun = _arguments.is_noiseless(problem), ways.scheme == "heun"
+    rule, order = ("simpson", 4) if noiseless else ("trapezoid", 2) if heun else ("left", 1)
+    return unseen_bias(problem, starts, n, n_steps, rule, order)
 
 
 def _saved(path, job, points, blocks):

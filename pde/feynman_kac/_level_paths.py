@@ -106,44 +106,55 @@ def _pair(velocity, steps, starts, n_paths, key, coupled, counters):
 class LevelPaths:
     """Paths of all levels of a problem: level l has `base` 2**l steps."""
 
-    def __init__(self, problem, n, base):
-        self.problem, self.n = problem, n
+    def __init__(self, problem, n, base, in_time):
+        self.problem, self.n, self.in_time = problem, n, in_time
         self.base = TimeSteps(problem, base)
         self.velocity = VelocityTables(problem, n)
         self._general = {}
 
     def samples(self, level, starts, n_paths, key, first_point, first_path):
         """Fine samples of a level and coarse ones (None at level 0), (n_points, n_paths), from starts in periods."""
-        steps = self.base.refined(self.problem, 2**level)
-        if _arguments.is_plain(self.problem):
-            return _pair(self.velocity, steps, starts, n_paths, key, level > 0, (first_path, first_point))
         if level not in self._general:
-            coarse = level and self.base.refined(self.problem, 2 ** (level - 1))
-            self._general[level] = (
-                GeneralPaths(self.problem, steps, self.n),
-                GeneralPaths(self.problem, coarse, self.n, counters=steps.counters[::2]) if level else None,
-            )
+            self._general[level] = self._general_paths(level)
+        if self._general[level] is None:
+            counters = first_path, first_point
+            return _pair(self.velocity, self.steps(level), starts, n_paths, key, level > 0, counters)
         ways = Ways(first_path=first_path, first_point=first_point)
         fine, coarse = self._general[level]
         values = fine.samples(starts, n_paths, ways, key)[0]
         return values, coarse.samples(starts, n_paths, ways._replace(n_sub=2), key)[0] if level else None
 
+    def steps(self, level):
+        """The steps of a level."""
+        return self.base.refined(self.problem, 2**level)
 
-def coarsest_steps(problem, n, base=None):
+    def _general_paths(self, level):
+        """Fine and coarse paths by the general loop; None where the fast one will do."""
+        steps, below = self.steps(level), self.steps(level - 1) if level else None
+        problems = [self.in_time.problem_of(each) if each else None for each in (steps, below)]
+        # A step with means in time reads other values than the two that it consists of.
+        if _arguments.is_plain(self.problem) and all(each in (None, self.problem) for each in problems):
+            return None
+        coarse = level and GeneralPaths(problems[1], below, self.n, counters=steps.counters[::2])
+        return GeneralPaths(problems[0], steps, self.n), coarse or None
+
+
+def coarsest_steps(in_time, n, base=None):
     """Number of steps of the coarsest level, `base` or chosen; with a warning if they alias callables in time.
 
     By default three per time 1 / max |grad v|, in which neighbouring paths part, at least 4, and as many as resolve
     the callables, rounded up to a multiple of the number of layers.
     """
+    problem, read = in_time.problem, in_time.histories
     n_layers = problem.n_layers or 1
     if base is None:
         steepest = _arguments.steepness(problem, n)
         base = min(max(4, math.ceil(3 * problem.horizon * steepest)), _COARSEST_LIMIT)
-        base, seen = steps_in_time(problem, base, _COARSEST_LIMIT)
+        base, seen = steps_in_time(problem, base, _COARSEST_LIMIT, read)
         base = n_layers * -(-base // n_layers)
     else:
         base = checks.integer("base", base, at_least=1)
-        _, seen = steps_in_time(problem, base, 1)
+        _, seen = steps_in_time(problem, base, 1, read)
     if not seen:
         warnings.warn(
             f"the velocity, potential or source varies in time within the {base} steps of the coarsest level, which "

@@ -26,9 +26,11 @@ class NotConvergedError(ArithmeticError):
 class Levels:
     """The levels sampled so far."""
 
-    def __init__(self, paths, starts, base, n_pilot, key, max_cost):
+    def __init__(self, paths, starts, base, n_pilot, key, max_cost, unseen=None):
         self.paths, self.starts, self.base, self.key = paths, starts, base, key
         self.n_pilot, self.max_cost = n_pilot, max_cost
+        # Bias of a level that means do not show, as a function of its number.
+        self._unseen = unseen or (lambda level: 0.0)
         # Per level: moments of differences and fine values; sums of squares and fourth powers of deviations.
         self.moments, self.powers = [], []
 
@@ -51,9 +53,19 @@ class Levels:
 
     @property
     def bias(self):
-        """Root mean square over the points of the bias left: that of the last level's mean, or half the one before."""
+        """Root mean square over the points of the bias left: that of the last level's mean, or half the one before.
+
+        And what neither shows.
+        """
+        if len(self.moments) <= 2:
+            return math.inf
         b = [np.sqrt(np.mean(m.mean[0] ** 2)) for m in self.moments[-2:]]
-        return max(b[1], b[0] / 2) if len(self.moments) > 2 else math.inf
+        return max(b[1], b[0] / 2) + self.unseen
+
+    @property
+    def unseen(self):
+        """Bias of the last level that means do not show."""
+        return self._unseen(len(self.moments) - 1)
 
     def add(self):
         """Add a level with its pilot samples."""

@@ -15,11 +15,16 @@ import numpy as np
 
 from pde import checks
 from pde.feynman_kac import _arguments
+from pde.feynman_kac._in_time import InTime
 from pde.feynman_kac._level_paths import LevelPaths, coarsest_steps
 from pde.feynman_kac._levels import Levels, NotConvergedError
 from pde.feynman_kac._moments import refuse_unless_finite
 from pde.feynman_kac._random import key_from
+from pde.feynman_kac._response import Response
 from pde.feynman_kac._velocity_tables import points_per_side
+
+# Share of the bias allowed which is not worth an estimate of its own.
+_IGNORED = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +91,9 @@ def multilevel(
 
     with V_l the variance of level l averaged over the points and C_l its path-steps per sample. Levels are added until
     max(b_L, b_(L-1) / 2) is within the bias allowed, b_l being the root mean square over the points of the level's
-    mean, noise included: with weak order 1 the bias left is as large as the last level's mean. A potential and a source
+    mean, noise included: with weak order 1 the bias left is as large as the last level's mean. What the steps make of
+    the integrals of callables over time, beside what two levels show, is added to it; where a callable jumps, steps
+    take its mean. A potential and a source
     are integrated by the trapezoidal rule.
 
     Parameters
@@ -165,13 +172,24 @@ def multilevel(
     _arguments.refuse_varying_sigma(problem, "multilevel")
     _arguments.needs_noise(problem)
     n = points_per_side(problem, n)
-    base = coarsest_steps(problem, n, base)
-    paths = LevelPaths(problem, n, base)
+    in_time = InTime(problem, "left")
+    base = coarsest_steps(in_time, n, base)
+    paths = LevelPaths(problem, n, base, in_time)
     if base * 2 ** (max_levels - 1) >= 2**32:
         raise ValueError("base * 2**(max_levels - 1) must be < 2**32, the range of the counters")
     default_pilot = max(16, -(-2048 // len(starts)))
     n_pilot = default_pilot if n_pilot is None else checks.integer("n_pilot", n_pilot, at_least=2)
-    levels = Levels(paths, starts, base, n_pilot, key_from(rng), max_cost)
+    allowed = math.sqrt(bias_share) * stderr
+    response = Response(problem, starts, n, in_time)
+    response.refuse_beyond(allowed)
+
+    def unseen(level):
+        if not in_time:
+            return 0.0
+        coarse, fine = paths.steps(level - 1), paths.steps(level)
+        return response(in_time.unseen(fine, coarse, fine, 1.0), _IGNORED * allowed)
+
+    levels = Levels(paths, starts, base, n_pilot, key_from(rng), max_cost, unseen)
     for _ in range(3):
         levels.add()
     while True:
@@ -179,6 +197,9 @@ def multilevel(
         if levels.bias**2 <= bias_share * stderr**2:
             break
         if len(levels.moments) == max_levels:
+            if levels.unseen > allowed / 2:
+                text = f"{levels.n_steps[-1]} steps leave a bias of {levels.bias:.2g} > {allowed:.2g}"
+                raise NotConvergedError(f"{text}: {in_time.remedy()}, or raise max_levels")
             raise NotConvergedError(_remedy(levels, stderr, bias_share, max_levels))
         levels.add()
     levels.check()

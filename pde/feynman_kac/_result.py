@@ -29,8 +29,9 @@ class Estimate:
         Number of independent samples per point: n_paths, or the pairs of antithetic paths.
     bias_estimate : ndarray of shape (...) or None
         With bias=True, the estimate of |bias| that the steps leave: |mean - mean with twice the step| on the same
-        paths, over 2**order - 1. The order is 1, and that of the scheme - 2 of "heun", 4 of characteristics - where
-        velocity, potential and source are smooth fields in layers, trigonometric or bicubic.
+        paths, over 2**order - 1, and what both miss of callables in time. The order is 1, and that of the scheme - 2 of
+        "heun", 4 of characteristics - where velocity, potential and source are smooth fields in layers, trigonometric
+        or bicubic.
     bias_stderr : ndarray of shape (...) or None
         Standard error of `bias_estimate`.
     """
@@ -126,8 +127,11 @@ class GradientEstimate:
         return self.stderr * quantile_factor(checks.share("confidence", confidence), self.n_samples)
 
 
-def result_of(problem, moments, shape, n_paths, n_steps, ways, n):
-    """The Estimate of moments (n_results, n_points) at points of a shape; refused unless finite."""
+def result_of(problem, moments, shape, n_paths, n_steps, ways, n, unseen=None):
+    """The Estimate of moments (n_results, n_points) at points of a shape; refused unless finite.
+
+    `unseen` (k,): the bias of the steps that differences from steps twice as long do not show.
+    """
     mean, n_samples = moments.mean, moments.count
     noiseless = _arguments.is_noiseless(problem)
     stderr = np.zeros_like(mean) if noiseless else moments.stderr
@@ -137,6 +141,7 @@ def result_of(problem, moments, shape, n_paths, n_steps, ways, n):
         k = len(mean) // 2
         order = _known_order(problem, ways)
         bias, bias_stderr = np.abs(mean[k:]) / (2**order - 1), stderr[k:] / (2**order - 1)
+        bias = bias + unseen[:, None]
         mean, stderr = mean[:k], stderr[:k]
     if not noiseless:
         warn_if_rare(mean, stderr, n_samples, *_arguments.terminal_range(problem, n), pairs=ways.antithetic)

@@ -1,5 +1,7 @@
 """Means of f(X_T) over Sobol paths that all starting points share, by stochastic Heun in single precision."""
 
+import copy
+
 import numpy as np
 
 from pde._histories import histories, irregular_times
@@ -23,12 +25,15 @@ _N_KEPT, _KEPT_BYTES = 3, 2**27
 _NO_KEY = np.zeros(2, np.uint64)
 
 
-def make_means(problem, n, error):
-    """The loop for means to an error: the fast one where it supports the problem and is precise enough."""
+def make_means(problem, n, error, in_time=None):
+    """The loop for means to an error: the fast one where it supports the problem and is precise enough.
+
+    `in_time`: an `InTime` of the problem, to take means in time from where its callables jump.
+    """
     size = max(map(abs, _arguments.terminal_range(problem, n)), default=0.0)
     if _arguments.is_plain(problem) and error >= 1e-5 * size and _arguments.fits_single(problem):
-        return SharedMeans(problem, n, error)
-    return GeneralMeans(problem, n)
+        return SharedMeans(problem, n, error, in_time)
+    return GeneralMeans(problem, n, in_time)
 
 
 def _keep(kept, key, value):
@@ -43,8 +48,8 @@ class SharedMeans:
 
     order = 2
 
-    def __init__(self, problem, n, error):
-        self.problem, self.velocity = problem, VelocityTables(problem, n)
+    def __init__(self, problem, n, error, in_time=None):
+        self.problem, self.velocity, self.in_time = problem, VelocityTables(problem, n), in_time
         self.fastest = max(np.abs(table.coefficients).max() for table in self._sampled()) * problem.horizon
         self.terminal = None
         if _arguments.is_field(problem.terminal):
@@ -55,6 +60,12 @@ class SharedMeans:
             self.unit = size / _REACH * 2.0**-32
         self._base, self._kept = None, {}
 
+    def with_terminal(self, problem):
+        """The same paths for a problem that differs in its terminal data alone, a callable."""
+        other = copy.copy(self)
+        other.problem, other.terminal = problem, None
+        return other
+
     def _sampled(self):
         problem = self.problem
         if problem.n_layers is not None:
@@ -62,7 +73,8 @@ class SharedMeans:
         else:
             times = [part * problem.horizon for part in (0, 0.3, 0.7, 1)]
             # And the time at which the velocity is largest.
-            times.append(float(irregular_times(problem.horizon)[np.abs(histories(problem)[0]).max(axis=1).argmax()]))
+            sizes = np.abs((self.in_time.histories if self.in_time else histories(problem))[0]).max(axis=1)
+            times.append(float(irregular_times(problem.horizon, len(sizes))[sizes.argmax()]))
             fields = [problem.velocity_field(t, self.velocity.n) for t in times]
         return self.velocity._tables(fields)
 
@@ -120,6 +132,7 @@ class SharedMeans:
                 self._base_dt = problem.horizon * _REACH / max(self.fastest, _REACH)
                 self._base = np.stack([cell_table(table.scaled(self._base_dt)) for table in self._sampled()])
             return self._base * np.float32(dt / self._base_dt), np.repeat(steps.layers[:, None], 2, axis=1)
+        problem = self.in_time.problem_of(steps) if self.in_time else problem
         fields = (problem.velocity_field(min(float(t), problem.horizon), self.velocity.n) for t in steps.t)
         made = (self.velocity._tables([field])[0] for field in fields)
         tables = np.stack([cell_table(table.scaled(dt)) for table in made])
@@ -129,8 +142,8 @@ class SharedMeans:
 class GeneralMeans:
     """The general loop in double precision: potential, source, sigma in layers or of x, or a very small error."""
 
-    def __init__(self, problem, n):
-        self.problem, self.n = problem, n
+    def __init__(self, problem, n, in_time=None):
+        self.problem, self.n, self.in_time = problem, n, in_time
         self.heun = not _arguments.sigma_varies(problem)
         self.order = 2 if self.heun else 1
         self._paths = {}
@@ -140,10 +153,14 @@ class GeneralMeans:
         """Two steps, or one per layer."""
         return max(2, self.problem.n_layers or 1)
 
+    def with_terminal(self, problem):
+        """As `SharedMeans.with_terminal`."""
+        return GeneralMeans(problem, self.n)
+
     def __call__(self, starts, increments, n_per_mean):
         """As `SharedMeans.__call__`."""
         n_steps, n_paths = len(increments), increments.shape[-1]
-        paths = self._paths.get(n_steps) or GeneralPaths(self.problem, TimeSteps(self.problem, n_steps), self.n)
+        paths = self._paths.get(n_steps) or self._make(TimeSteps(self.problem, n_steps))
         _keep(self._paths, n_steps, paths)
         given = increments * np.sqrt(self.problem.horizon)
         means = np.empty((n_paths // n_per_mean, len(starts)))
@@ -153,3 +170,6 @@ class GeneralMeans:
             values = paths.samples(chosen, n_paths, Ways(heun=self.heun), _NO_KEY, given)[0]
             means[:, first : first + block] = values.reshape(len(chosen), -1, n_per_mean).mean(axis=-1).T
         return means
+
+    def _make(self, steps):
+        return GeneralPaths(self.in_time.problem_of(steps) if self.in_time else self.problem, steps, self.n)

@@ -1,19 +1,21 @@
 """The cheapest route to a prescribed error of bias and sampling together."""
 
 import math
-import warnings
 
 import numpy as np
 
 from pde import checks
-from pde._histories import steps_in_time
 from pde.feynman_kac import _arguments
+from pde.feynman_kac._characteristics import characteristics, resolving
 from pde.feynman_kac._estimate import estimate
+from pde.feynman_kac._in_time import InTime
 from pde.feynman_kac._levels import NotConvergedError
 from pde.feynman_kac._moments import rare_points, refuse_unless_finite, student_variance
+from pde.feynman_kac._response import Response
 from pde.feynman_kac._result import Solution
 from pde.feynman_kac._shared_paths import make_means
 from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
+from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import points_per_side
 from pde.feynman_kac.quasi import bridge_order
 
@@ -22,11 +24,10 @@ _N_SCRAMBLES = 32
 # Points and paths per scramble on which the bias of the steps is read, and its share of the error.
 _PILOT_POINTS, _PILOT_PATHS, _MOST_PILOT_PATHS = 128, 8, 256
 _BIAS_SHARE = 0.5
-# Largest number of steps of the pilot's coarsest paths for a steep velocity, and for one that varies fast in time.
-_STEEPEST, _FASTEST = 256, 1024
+# Share of the bias allowed which is not worth an estimate of its own.
+_IGNORED = 0.05
 # Paths per scramble to begin with, at most.
 _FIRST = 16
-_CHARACTERISTIC_STEPS = 8
 # Paths are doubled until events have been seen ten times, or 1 / n_paths is below a tenth of the error requested.
 _ENOUGH = 10
 # Of an event seen k < 10 times the standard error is the root of k + 1.5**2 paths: three of these reach the 99 % limit
@@ -41,7 +42,9 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
 
     Stochastic Heun along Brownian bridges of scrambled Sobol points, which all starting points share. The number of
     steps comes from a pilot: paths of M / 2, M and 2 M steps along the same Brownian motion, until the bias that their
-    differences predict is within its share. Then paths are doubled, and scrambles added, until the standard error is
+    differences predict is within its share, and what such steps miss of callables in time: their integrals over time
+    are known at some points, by about 2000 values and more where they jump. Steps within which a callable jumps take
+    its mean. Then paths are doubled, and scrambles added, until the standard error is
     within the rest and, where terminal data jump, until an event that no path has hit cannot matter. Steps end where
     layers of the velocity end.
 
@@ -76,14 +79,10 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     ValueError
         If an argument is out of range, points has another shape or is not finite, or there are several terminal data.
     NotConvergedError
-        If the bias does not fall, or the paths would cost more than max_cost.
+        If the bias does not fall, callables vary too fast in time for their integrals to be known, or the paths would
+        cost more than max_cost.
     FloatingPointError
         If the result or its standard error is not finite.
-
-    Warns
-    -----
-    RuntimeWarning
-        If callables vary within a thousandth of the horizon in time.
 
     References
     ----------
@@ -107,7 +106,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     problem.refuse("solve_to", "terminals")
     shape = points.shape[:-1]
     if _arguments.is_noiseless(problem):
-        return _characteristics(problem, points, stderr, n, max_cost)
+        return characteristics(problem, points, stderr, n, max_cost)
     route = _Route(problem, starts, stderr, _arguments.random_numbers(rng), n, max_cost)
     route.choose_steps()
     if not common_paths:
@@ -124,7 +123,9 @@ class _Route:
 
     def __init__(self, problem, starts, stderr, rng, n, max_cost):
         self.problem, self.starts, self.stderr, self.rng, self.max_cost = problem, starts, stderr, rng, max_cost
-        self.n, self.means = n, make_means(problem, n, stderr)
+        self.n, self.in_time = n, InTime(problem, "left" if _arguments.sigma_varies(problem) else "trapezoid")
+        self.means = make_means(problem, n, stderr, self.in_time)
+        self.response, self.remedy = Response(problem, starts, n, self.in_time), "choose a larger stderr"
         self.range, self.n_layers = _arguments.terminal_range(problem, n), problem.n_layers or 1
         self.bias, self.n_steps, self.variance = math.inf, 0, 0.0
 
@@ -133,7 +134,8 @@ class _Route:
         many = len(self.starts) > _PILOT_POINTS
         chosen = self.rng.permutation(self.starts)[:_PILOT_POINTS] if many else self.starts
         allowed = _BIAS_SHARE * self.stderr
-        coarse = self._multiple(_resolving(self.problem, self.n, max(self.means.fewest_steps, 4)))
+        coarse = self._multiple(resolving(self.in_time, self.n, max(self.means.fewest_steps, 4)))
+        self.response.refuse_beyond(allowed)
         n_paths, more, before, means, paths = 0, _PILOT_PATHS, math.inf, 0.0, None
         while True:
             paths = paths if n_paths else _paths(self.rng, _N_SCRAMBLES, 4 * coarse)
@@ -163,17 +165,32 @@ class _Route:
             if noise > 0.75 * max(gap, allowed) and n_paths < _MOST_PILOT_PATHS:
                 continue
             if wanted <= 4 * coarse:
-                self.n_steps = max(self._multiple(wanted), coarse)
-                before_two = visible * (coarse / self.n_steps) ** order if self.n_steps < 2 * coarse else 0.0
-                self.bias = max(left * (2 * coarse / self.n_steps) ** order, before_two)
-                return
+                for n_steps in (max(self._multiple(wanted), coarse), 2 * coarse, 4 * coarse):
+                    before_two = visible * (coarse / n_steps) ** order if n_steps < 2 * coarse else 0.0
+                    bias = max(left * (2 * coarse / n_steps) ** order, before_two)
+                    most = (2 * coarse / n_steps) ** order / (1 - ratio)
+                    if wanted <= n_steps and self._settled(n_steps, coarse, bias, most):
+                        return
             # A gap of noise alone looks like a bias: more paths decide.
-            if noise > 0.5 * gap and n_paths < _MOST_PILOT_PATHS and ratio > 0.5**self.means.order:
+            elif noise > 0.5 * gap and n_paths < _MOST_PILOT_PATHS and ratio > 0.5**self.means.order:
                 continue
             if left > 0.9 * before and n_paths >= _MOST_PILOT_PATHS and coarse >= 2**12 * self.n_layers:
                 message = f"the bias does not fall: {left:.2g} with {2 * coarse} steps; choose a larger stderr"
                 raise NotConvergedError(message)
             coarse, before, n_paths = 2 * coarse, left, 0
+
+    def _settled(self, n_steps, coarse, bias, most):
+        """Whether the bias holds with what steps make of callables in time, unseen by the pilot; then it is set."""
+        if self.in_time:
+            allowed = _BIAS_SHARE * self.stderr
+            unseen = self.in_time.unseen(*(TimeSteps(self.problem, m) for m in (n_steps, 2 * coarse, 4 * coarse)), most)
+            extra = self.response(unseen, _IGNORED * allowed)
+            if bias + extra > allowed:
+                self.remedy = self.in_time.remedy()
+                return False
+            bias += extra
+        self.n_steps, self.bias = n_steps, bias
+        return True
 
     def _pilot(self, starts, fine, n_paths):
         """Means by the increments given, and by sums of two and of four of them: (3, n_scrambles, n_starts)."""
@@ -238,22 +255,8 @@ class _Route:
         if cost > self.max_cost or 2 * n_steps > LARGEST_DIMENSION:
             raise NotConvergedError(
                 f"the error requested takes {n_steps} steps (at most {LARGEST_DIMENSION // 2} for Sobol points) and "
-                f"{cost:.2g} path-steps > max_cost={self.max_cost:.2g}: choose a larger stderr"
+                f"{cost:.2g} path-steps > max_cost={self.max_cost:.2g}: {self.remedy}"
             )
-
-
-def _resolving(problem, n, fewest):
-    """Steps that resolve callables in time, of 4 / max |grad v| at most: longer ones may agree by accident."""
-    n_steps = max(fewest, min(problem.horizon * _arguments.steepness(problem, n) / 4, _STEEPEST))
-    n_steps, seen = steps_in_time(problem, math.ceil(n_steps), _FASTEST)
-    if not seen:
-        warnings.warn(
-            f"the velocity, potential or source varies in time within steps of horizon / {n_steps}, which alias it: "
-            "bias_estimate may be too small",
-            RuntimeWarning,
-            stacklevel=5,
-        )
-    return n_steps
 
 
 def _paths(rng, n_scrambles, n_steps):
@@ -264,23 +267,6 @@ def _rms(values):
     return float(np.sqrt(np.mean(values**2)))
 
 
-def _characteristics(problem, points, stderr, n, max_cost):
-    """Runge-Kutta characteristics with doubled steps, until two agree to the error requested."""
-    n_layers = problem.n_layers or 1
-    n_steps = n_layers * math.ceil(_resolving(problem, n, _CHARACTERISTIC_STEPS * n_layers) / n_layers)
-    before = estimate(problem, points, 1, n_steps, n=n).mean
-    while True:
-        n_steps *= 2
-        if n_steps * points.size / 2 > max_cost:
-            raise NotConvergedError(f"{n_steps} steps cost more than max_cost={max_cost:.2g}: choose a larger stderr")
-        mean = estimate(problem, points, 1, n_steps, n=n).mean
-        # Order 4 leaves a fifteenth of the difference; where f or v is rough, up to all of it.
-        gap = _rms(mean - before)
-        if gap <= stderr:
-            return Solution(mean, np.zeros_like(mean), gap, "characteristics", 1, n_steps, 1)
-        before = mean
-
-
 def _independent(problem, points, route, n):
     """Independent antithetic paths, with the steps of the route, and paths for the rest of the error."""
     target = route.stderr**2 - route.bias**2
@@ -289,7 +275,7 @@ def _independent(problem, points, route, n):
     if _arguments.is_plain(problem) and _arguments.fits_single(problem):
         options["dtype"] = "float32"
     seeds = route.rng.spawn(64)
-    n_paths = 64
+    n_paths, problem = 64, route.in_time.problem_of(TimeSteps(problem, route.n_steps))
     for seed in seeds:
         route._afford(n_paths * len(route.starts) * route.n_steps, 1)
         e = estimate(problem, points, n_paths, route.n_steps, seed, **options)
