@@ -1,5 +1,7 @@
 """The convection-diffusion problem: velocity, terminal data, sigma and horizon on a torus."""
 
+# Over 300 lines: one class, the problem that all solvers ask.
+
 import copy
 
 import numpy as np

@@ -225,7 +225,7 @@ def test_a_period_in_time_that_divides_the_steps_is_seen(frequency, sigma):
 
 @pytest.mark.parametrize("sigma", [0.0, 0.2])
 def test_a_velocity_too_fast_for_any_steps_is_refused(sigma):
-    with pytest.raises(feynman_kac.NotConvergedError, match="uncertain by .* the velocity .* give layers"):
+    with pytest.raises(feynman_kac.NotConvergedError, match=r"uncertain by .* the velocity .* give layers"):
         feynman_kac.solve_to(shaken(4096, sigma), [[0.1, 0.2]], stderr=1e-2)
 
 
