@@ -21,6 +21,7 @@ from pde.feynman_kac._kernels_coupled import ALONE, STILL, advance_martingale, a
 from pde.feynman_kac._moments import Moments, quantile_factor, refuse_unless_finite
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._solution_in_time import SolutionInTime, solve_in_time
+from pde.feynman_kac._tails import Tails
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 from pde.fields import PeriodicField
@@ -134,6 +135,11 @@ def controlled_estimate(
     FloatingPointError
         If the result or its standard error is not finite.
 
+    Warns
+    -----
+    RuntimeWarning
+        If the samples may have missed large values of the terminal data, whose share stderr does not show.
+
     Examples
     --------
     >>> import numpy as np, pde
@@ -185,7 +191,9 @@ def controlled_estimate(
                 moments.add(values[:, half::2], z[:, half::2])
     # Overflow shows in the result, which is checked.
     with np.errstate(over="ignore", invalid="ignore"):
-        return _controlled(halves, control_mean, unit, coefficient, points.shape[:-1], n_paths, n_steps)
+        result = _controlled(halves, control_mean, unit, coefficient, points.shape[:-1], n_paths, n_steps)
+    Tails(problem, start, walk.velocity.n).warn(result.stderr, n_paths)
+    return result
 
 
 def _coefficient(coefficient, control):
