@@ -22,7 +22,7 @@ _BATCH = 2**20
 _SHARE = 0.02
 # The pilot takes paths of three numbers of steps in turn: the tables of so many are kept, unless they are large. Larger
 # ones are made for as many steps at a time as fit, and so many particles wait for them.
-_N_KEPT, _TABLE_BYTES, _WAITING = 3, 2**27, 2**24
+_N_KEPT, _TABLE_BYTES, _WAITING = 3, 2**28, 2**24
 # Most steps that single precision may need.
 _MOST_STEPS = 1024
 _NO_KEY = np.zeros(2, np.uint64)

@@ -29,6 +29,8 @@ _BIAS_SHARE = 0.5
 _IGNORED = 0.05
 # Paths per scramble to begin with, at most.
 _FIRST = 16
+# A value of a callable velocity and its spline cost about as many path-steps.
+_CELL_COST = 25
 # Normal numbers made at once: 64 MB, and some copies.
 _NUMBERS = 2**23
 # Paths are doubled until events have been seen ten times, or 1 / n_paths is below a tenth of the error requested.
@@ -68,7 +70,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     Other Parameters
     ----------------
     max_cost : float, default=1e12
-        Largest number of path-steps.
+        Largest number of path-steps; each grid point at which a callable velocity is sampled in a step counts 25.
     n : int, optional
         Points per side on which callables of x are sampled at each step, as for `estimate`.
 
@@ -142,13 +144,13 @@ class _Route:
         self.response.refuse_beyond(allowed)
         n_paths, more, before, means, paths = 0, _PILOT_PATHS, math.inf, 0.0, None
         while True:
-            self.afford(len(chosen) * (n_paths + more) * _N_SCRAMBLES * 7 * coarse, 4 * coarse)
+            batch = _batch(more, 4 * coarse)
+            cost = len(chosen) * (n_paths + more) * _N_SCRAMBLES * 7 * coarse
+            self.afford(cost, 4 * coarse, 2 * more // batch)
             paths = paths if n_paths else _paths(self.rng, _N_SCRAMBLES, 4 * coarse)
             # The means of coarse, 2 coarse and 4 coarse steps along the same Brownian motion; once more as many paths.
-            batch = _batch(more, 4 * coarse)
-            new = sum(self._pilot(chosen, paths.increments(batch), batch) for _ in range(more // batch)) * (
-                batch / more
-            )
+            parts = (self._pilot(chosen, paths.increments(batch), batch) for _ in range(more // batch))
+            new = sum(parts) * (batch / more)
             u4, u2, u1 = means = (means + new) / 2 if n_paths else new
             more = n_paths = n_paths + more
             with np.errstate(over="ignore"):
@@ -211,7 +213,8 @@ class _Route:
         # Half of what independent paths would need, but few: later ones continue the sequences, so nothing is lost.
         while per_scramble < _FIRST and 2 * per_scramble * _N_SCRAMBLES * target <= 0.5 * self.variance:
             per_scramble *= 2
-        self.afford(n_points * per_scramble * _N_SCRAMBLES * self.n_steps, self.n_steps)
+        calls = per_scramble // _batch(per_scramble, self.n_steps)
+        self.afford(n_points * per_scramble * _N_SCRAMBLES * self.n_steps, self.n_steps, calls)
         sequences = [_paths(self.rng, _N_SCRAMBLES, self.n_steps)]
         means = self._means(sequences[0], per_scramble)
         # One per cent more would change the error by half a per cent: not worth another round.
@@ -233,7 +236,8 @@ class _Route:
                 sequences.append(_paths(self.rng, scrambles - len(means), self.n_steps))
                 means = np.concatenate([means, self._means(sequences[-1], per_scramble)])
                 continue
-            self.afford(2 * n_points * per_scramble * len(means) * self.n_steps, self.n_steps)
+            calls = len(sequences) * per_scramble // _batch(per_scramble, self.n_steps)
+            self.afford(2 * n_points * per_scramble * len(means) * self.n_steps, self.n_steps, calls)
             means = (means + np.concatenate([self._means(each, per_scramble) for each in sequences])) / 2
             per_scramble *= 2
         self.n_scrambles, self.n_paths = len(means), len(means) * per_scramble
@@ -260,8 +264,10 @@ class _Route:
         """n_steps, a multiple of the layers, rounded up."""
         return self.n_layers * max(1, math.ceil(n_steps / self.n_layers - 1e-9))
 
-    def afford(self, cost, n_steps):
-        """Raise a NotConvergedError for a cost beyond the limit."""
+    def afford(self, cost, n_steps, calls=1):
+        """Raise a NotConvergedError for path-steps beyond the limit, with tables of a callable in each of the calls."""
+        if self.problem.velocity_varies:
+            cost += calls * n_steps * self.n**2 * _CELL_COST
         if cost > self.max_cost or 2 * n_steps > LARGEST_DIMENSION:
             raise NotConvergedError(
                 f"the error requested takes {n_steps} steps (at most {LARGEST_DIMENSION // 2} for Sobol points) and "

@@ -338,3 +338,17 @@ def test_a_callable_that_does_not_vary_has_one_table():
     np.testing.assert_array_equal(
         means(x, increments, 16), _shared_paths.SharedMeans(problem, 64, 1e-3)(x, increments, 16)
     )
+
+
+def test_tables_of_a_callable_count_as_cost():
+    def velocity(x, t):
+        return np.stack([np.sin(2 * np.pi * (x[..., 1] + t)), 0 * x[..., 0]], axis=-1)
+
+    problem = pde.ConvectionDiffusion(velocity, np.ones((4, 4)), sigma=0.2)
+    # One point and 8 paths in each of 32 scrambles: 7 * 4 steps of the pilot cost 7168 path-steps, and 2 * 16 tables of
+    # at least 16**2 points 25 times as many as points, 204800.
+    with pytest.raises(feynman_kac.NotConvergedError, match=r"path-steps > max_cost=1e\+05"):
+        feynman_kac.solve_to(problem, [[0.1, 0.2]], 1e-2, max_cost=1e5)
+    steady = pde.ConvectionDiffusion(np.ones((2, 4, 4)), np.ones((4, 4)), sigma=0.2)
+    assert feynman_kac.solve_to(steady, [[0.1, 0.2]], 1e-2, max_cost=1e5).mean[0] == pytest.approx(1.0, abs=1e-6)
+    assert feynman_kac.solve_to(problem, [[0.1, 0.2]], 1e-2, max_cost=1e8).mean[0] == pytest.approx(1.0, abs=1e-6)
