@@ -36,6 +36,12 @@ def smallest_sigma(problem):
     return float(np.min(problem.sigma.values if sigma_varies(problem) else problem.sigma))
 
 
+def rms_sigma(problem):
+    """Root mean square of sigma, over places and layers."""
+    sigma = problem.sigma.values if sigma_varies(problem) else problem.sigma
+    return float(np.sqrt(np.mean(np.square(sigma))))
+
+
 def fits_single(problem):
     """Whether 24 bits of a displacement by the noise are precise enough."""
     return _reach(problem) <= _FARTHEST_SINGLE

@@ -20,6 +20,7 @@ from pde.feynman_kac._paths import SCHEMES, Options, make_walk
 from pde.feynman_kac._random import INCREMENTS, dtype_name, key_from
 from pde.feynman_kac._response import unseen_bias
 from pde.feynman_kac._result import result_of
+from pde.feynman_kac._tails import Tails
 from pde.feynman_kac._velocity_tables import points_per_side
 
 DEVICES = ("cpu", "cuda")
@@ -136,9 +137,9 @@ def estimate(
     -----
     RuntimeWarning
         If the samples show too little of the terminal data for the standard error to be trusted: all of them equal at
-        some point, or fewer than ten on the rarer side of a two-valued result. If a trigonometric field has modes that
-        no table of 256 MB holds to 1e-6 of its maximum. With bias=True, if steps are longer than
-        1 / max |grad v|, or too long for the variation of callables in time.
+        some point, fewer than ten on the rarer side of a two-valued result, or large values that all may have missed.
+        If a trigonometric field has modes that no table of 256 MB holds to 1e-6 of its maximum. With bias=True, if
+        steps are longer than 1 / max |grad v|, or too long for the variation of callables in time.
 
     Examples
     --------
@@ -175,7 +176,10 @@ def estimate(
     blocks = (cuda.blocks_of if cuda else _blocks)(problem, len(starts), n_paths, n_steps, ways)
     moments = _merged(job, starts, blocks, share, n_shards, _saved(checkpoint, job, points, blocks), progress)
     unseen = _unseen(problem, starts, n, n_steps, ways) if ways.bias else None
-    return result_of(problem, moments, points.shape[:-1], n_paths, n_steps, ways, n, unseen)
+    result = result_of(problem, moments, points.shape[:-1], n_paths, n_steps, ways, n, unseen)
+    if problem.n_terminals is None:
+        Tails(problem, starts, n).warn(result.stderr, result.n_samples, zeros=False)
+    return result
 
 
 def _unseen(problem, starts, n, n_steps, ways):

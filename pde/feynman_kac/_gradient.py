@@ -13,6 +13,7 @@ from pde.feynman_kac._moments import Moments, refuse_unless_finite, standard_err
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._result import GradientEstimate
 from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
+from pde.feynman_kac._tails import Tails
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 from pde.feynman_kac.quasi import bridge_order
@@ -97,6 +98,11 @@ def gradient(
     FloatingPointError
         If the result or its standard error is not finite.
 
+    Warns
+    -----
+    RuntimeWarning
+        If the samples may have missed large values of the terminal data, whose share stderr does not show.
+
     References
     ----------
     .. [1] Elworthy & Li 1994, Formulae for the derivatives of heat semigroups, J. Funct. Anal. 125.
@@ -134,6 +140,9 @@ def gradient(
     mean, stderr, n_samples = samples
     mean, stderr = mean / loop.unit, stderr / loop.unit
     refuse_unless_finite(mean, stderr, n_samples)
+    tails = Tails(problem, starts, loop.velocity.n)
+    # A change of f over the distance that the noise goes is one of the gradient.
+    tails.warn(stderr.T, n_paths, per=max(tails.reach, np.finfo(float).tiny))
     shape = *points.shape[:-1], 2
     return GradientEstimate(mean.T.reshape(shape), stderr.T.reshape(shape), n_paths, n_steps, loop.window, n_samples)
 

@@ -4,7 +4,7 @@ Two numbers of steps agree by accident where a coefficient jumps, or where both 
 some points is known to any accuracy without a path, and so is what the quadrature of the steps makes of it.
 """
 
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -172,6 +172,11 @@ class InTime:
         """What is not known of the integrals, as `unseen` has it: no number of steps can be better."""
         sizes = {name: float(self._uncertain[columns].max()) for name, columns, _ in self.parts}
         return {name: Rest(size, size, size) for name, size in sizes.items()}
+
+    @cached_property
+    def velocity_is_steady(self):
+        """Whether a callable velocity has one value at all times, at the points that are read."""
+        return any(name == "velocity" and not np.ptp(self.values[:, c], axis=0).any() for name, c, _ in self.parts)
 
     def largest(self, name):
         """Largest integral of a callable over time, at the points; 0 if there is none."""

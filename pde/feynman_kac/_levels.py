@@ -69,6 +69,12 @@ class Levels:
 
     def add(self):
         """Add a level with its pilot samples."""
+        cost = self.n_pilot * self.base * 1.5 * 2 ** len(self.moments) * len(self.starts)
+        if cost > self.max_cost:
+            raise NotConvergedError(
+                f"{self.n_pilot} pilot samples of level {len(self.moments)} cost {cost:.2g} path-steps > "
+                f"max_cost={self.max_cost:.2g}: raise max_cost, or choose fewer points or a smoother terminal"
+            )
         self.moments.append(Moments.joint(2, len(self.starts)))
         self.powers.append(np.zeros(2))
         self._draw(len(self.moments) - 1, self.n_pilot)

@@ -21,6 +21,7 @@ from pde.feynman_kac._levels import Levels, NotConvergedError
 from pde.feynman_kac._moments import refuse_unless_finite
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._response import Response
+from pde.feynman_kac._tails import HIDDEN, Tails
 from pde.feynman_kac._velocity_tables import points_per_side
 
 # Share of the bias allowed which is not worth an estimate of its own.
@@ -117,7 +118,7 @@ def multilevel(
         Largest number of levels, >= 3: the finest has base 2**(max_levels - 1) steps.
     n_pilot : int, optional
         Number of samples of each level at each point for a first estimate of its variance, >= 2; by default 2048 over
-        all points and at least 16.
+        all points and at least 16. More where f has rare large values, which fewer might miss.
     bias_share : float, default=0.25
         Share of the mean square error that the bias may take, in (0, 1).
     max_cost : float, default=1e12
@@ -189,6 +190,8 @@ def multilevel(
         coarse, fine = paths.steps(level - 1), paths.steps(level)
         return response(in_time.unseen(fine, coarse, fine, 1.0), _IGNORED * allowed)
 
+    tails = Tails(problem, starts, n)
+    n_pilot = tails.enough(HIDDEN * stderr, n_pilot)
     levels = Levels(paths, starts, base, n_pilot, key_from(rng), max_cost, unseen)
     for _ in range(3):
         levels.add()
@@ -203,14 +206,15 @@ def multilevel(
             raise NotConvergedError(_remedy(levels, stderr, bias_share, max_levels))
         levels.add()
     levels.check()
-    return _result(levels, points.shape[:-1])
+    return _result(levels, tails.hidden(int(levels.counts[0])), points.shape[:-1])
 
 
-def _result(levels, shape):
+def _result(levels, hidden, shape):
     means = np.stack([m.mean[0] for m in levels.moments])
     variances = np.stack([m.covariance[0, 0] for m in levels.moments])
     stderr = np.sqrt((variances / levels.counts[:, None]).sum(axis=0))
     refuse_unless_finite(means, stderr, levels.n_pilot)
+    stderr = np.hypot(stderr, hidden)
     return MultilevelEstimate(
         mean=means.sum(axis=0).reshape(shape),
         stderr=stderr.reshape(shape),

@@ -20,8 +20,11 @@ _FEW_POINTS = 64
 _BATCH = 2**20
 # Error of the table of f, relative to the error requested.
 _SHARE = 0.02
-# The pilot takes paths of three numbers of steps in turn: the tables of so many are kept, unless they are large.
-_N_KEPT, _KEPT_BYTES = 3, 2**27
+# The pilot takes paths of three numbers of steps in turn: the tables of so many are kept, unless they are large. Larger
+# ones are made for as many steps at a time as fit, and so many particles wait for them.
+_N_KEPT, _TABLE_BYTES, _WAITING = 3, 2**28, 2**24
+# Most steps that single precision may need.
+_MOST_STEPS = 1024
 _NO_KEY = np.zeros(2, np.uint64)
 
 
@@ -32,7 +35,10 @@ def make_means(problem, n, error, in_time=None):
     """
     size = max(map(abs, _arguments.terminal_range(problem, n)), default=0.0)
     if _arguments.is_plain(problem) and error >= 1e-5 * size and _arguments.fits_single(problem):
-        return SharedMeans(problem, n, error, in_time)
+        means = SharedMeans(problem, n, error, in_time)
+        # A velocity that is very large at times needs short steps in single precision alone.
+        if means.fewest_steps <= _MOST_STEPS:
+            return means
     return GeneralMeans(problem, n, in_time)
 
 
@@ -50,7 +56,12 @@ class SharedMeans:
 
     def __init__(self, problem, n, error, in_time=None):
         self.problem, self.velocity, self.in_time = problem, VelocityTables(problem, n), in_time
-        self.fastest = max(np.abs(table.coefficients).max() for table in self._sampled()) * problem.horizon
+        sampled = self._sampled()
+        self.fastest = max(np.abs(table.coefficients).max() for table in sampled) * problem.horizon
+        # One table for all steps, where a callable depends on time in its arguments alone.
+        steady = bool(in_time) and in_time.velocity_is_steady
+        steady = steady and all((table.coefficients == sampled[0].coefficients).all() for table in sampled)
+        self._steady = sampled[0] if steady else None
         self.terminal = None
         if _arguments.is_field(problem.terminal):
             size = max(np.abs(problem.terminal.values).max(), np.finfo(float).tiny)
@@ -91,28 +102,33 @@ class SharedMeans:
         `starts` (n_points, 2) in periods; `increments` (n_steps, 2, n_paths) of variance 1 / n_steps.
         """
         problem, n_steps = self.problem, len(increments)
-        tables, layers = self._kept.get(n_steps) or self._tables(TimeSteps(problem, n_steps))
-        if tables.nbytes <= _KEPT_BYTES:
-            _keep(self._kept, n_steps, (tables, layers))
+        pieces = self._kept.get(n_steps) or self._pieces(TimeSteps(problem, n_steps))
+        if len(pieces) == 1:
+            _keep(self._kept, n_steps, pieces)
         degree, n = self.velocity.size
         unit = problem.sigma * np.sqrt(problem.horizon) / problem.length * 2.0**32
         x, y = (starts * 2.0**32).astype(np.uint64).astype(np.uint32).T
-        n_groups = increments.shape[-1] // n_per_mean
-        if len(starts) >= _FEW_POINTS and self.terminal is not None:
+        n_groups, n_paths = increments.shape[-1] // n_per_mean, increments.shape[-1]
+        if len(starts) >= _FEW_POINTS and self.terminal is not None and len(pieces) == 1:
             paths = np.ascontiguousarray(np.moveaxis(increments * unit, -1, 0), dtype=np.float32)
             sums = np.empty((n_groups, len(starts)))
             where = np.ascontiguousarray(x), np.ascontiguousarray(y)
-            sums_of_terminal(*where, paths, n_per_mean, tables, layers, degree, n, *self.terminal, sums)
+            sums_of_terminal(*where, paths, n_per_mean, *pieces[0].made, degree, n, *self.terminal, sums)
             return sums * (self.unit / n_per_mean)
         increments = (increments * unit).astype(np.float32)
         means = np.empty((n_groups, len(starts)))
-        block = max(1, _BATCH // increments.shape[-1])
-        for first in range(0, len(starts), block):
-            shape = len(x[first : first + block]), increments.shape[-1]
-            px, py = (np.broadcast_to(each[first : first + block, None], shape).copy() for each in (x, y))
-            advance_shared(px, py, increments, tables, layers, degree, n)
+        block = max(1, _BATCH // n_paths)
+        waiting = block if len(pieces) == 1 else max(block, _WAITING // n_paths // block * block)
+        for first in range(0, len(starts), waiting):
+            shape = len(x[first : first + waiting]), n_paths
+            px, py = (np.broadcast_to(each[first : first + waiting, None], shape).copy() for each in (x, y))
+            for piece in pieces:
+                tables, layers = piece.made
+                for row in range(0, len(px), block):
+                    rows = slice(row, row + block)
+                    advance_shared(px[rows], py[rows], increments[piece.steps], tables, layers, degree, n)
             values = self._values(px, py).reshape(shape[0], n_groups, n_per_mean)
-            means[:, first : first + block] = values.mean(axis=-1).T
+            means[:, first : first + waiting] = values.mean(axis=-1).T
         return means
 
     def _values(self, x, y):
@@ -122,8 +138,8 @@ class SharedMeans:
         terminal_values(x.reshape(-1), y.reshape(-1), *self.terminal, out)
         return out.reshape(x.shape) * self.unit
 
-    def _tables(self, steps):
-        """Cell tables of all steps, and (n_steps, 2) which of them hold at the beginning and at the end of each."""
+    def _pieces(self, steps):
+        """The steps in pieces, whose tables fit the memory."""
         problem = self.problem
         dt = problem.horizon / steps.n_steps
         if problem.n_layers is not None:
@@ -131,12 +147,50 @@ class SharedMeans:
                 # A table of displacements is linear in dt.
                 self._base_dt = problem.horizon * _REACH / max(self.fastest, _REACH)
                 self._base = np.stack([cell_table(table.scaled(self._base_dt)) for table in self._sampled()])
-            return self._base * np.float32(dt / self._base_dt), np.repeat(steps.layers[:, None], 2, axis=1)
+            layers = np.repeat(steps.layers[:, None], 2, axis=1)
+            piece = _Piece(slice(0, steps.n_steps), None)
+            piece.made = self._base * np.float32(dt / self._base_dt), layers
+            return [piece]
+        if self._steady is not None:
+            piece = _Piece(slice(0, steps.n_steps), None)
+            piece.made = cell_table(self._steady.scaled(dt))[None], np.zeros((steps.n_steps, 2), np.int64)
+            return [piece]
         problem = self.in_time.problem_of(steps) if self.in_time else problem
-        fields = (problem.velocity_field(min(float(t), problem.horizon), self.velocity.n) for t in steps.t)
-        made = (self.velocity._tables([field])[0] for field in fields)
-        tables = np.stack([cell_table(table.scaled(dt)) for table in made])
-        return tables, np.arange(steps.n_steps)[:, None] + np.arange(2)
+        times = np.minimum(steps.t, problem.horizon)
+
+        def make(t):
+            return cell_table(self.velocity._tables([problem.velocity_field(float(t), self.velocity.n)])[0].scaled(dt))
+
+        count = max(1, _TABLE_BYTES // make(0.0).nbytes - 1)
+        chosen = [slice(k, min(k + count, steps.n_steps)) for k in range(0, steps.n_steps, count)]
+        pieces = [_Piece(part, (make, times[part.start : part.stop + 1])) for part in chosen]
+        if len(pieces) == 1:
+            pieces[0].made = pieces[0].made
+        return pieces
+
+
+class _Piece:
+    """Consecutive steps, a slice, and `made`: their cell tables, and (n_steps, 2) which hold at their two ends."""
+
+    def __init__(self, steps, how):
+        self.steps, self._how, self._made = steps, how, None
+
+    @property
+    def made(self):
+        """Tables that were set, or made anew: those of several pieces are not held at once."""
+        if self._made is not None:
+            return self._made
+        make, times = self._how
+        first = make(times[0])
+        tables = np.empty((len(times), *first.shape), first.dtype)
+        tables[0] = first
+        for k, t in enumerate(times[1:], 1):
+            tables[k] = make(t)
+        return tables, np.arange(len(times) - 1)[:, None] + np.arange(2)
+
+    @made.setter
+    def made(self, tables):
+        self._made = tables
 
 
 class GeneralMeans:

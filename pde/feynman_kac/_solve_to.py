@@ -7,14 +7,15 @@ import numpy as np
 from pde import checks
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._characteristics import characteristics, resolving
-from pde.feynman_kac._estimate import estimate
 from pde.feynman_kac._in_time import InTime
+from pde.feynman_kac._independent import independent
 from pde.feynman_kac._levels import NotConvergedError
 from pde.feynman_kac._moments import rare_points, refuse_unless_finite, student_variance
 from pde.feynman_kac._response import Response
 from pde.feynman_kac._result import Solution
 from pde.feynman_kac._shared_paths import make_means
 from pde.feynman_kac._sobol import LARGEST_DIMENSION, ScrambledPaths
+from pde.feynman_kac._tails import HIDDEN, Tails
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import points_per_side
 from pde.feynman_kac.quasi import bridge_order
@@ -28,6 +29,10 @@ _BIAS_SHARE = 0.5
 _IGNORED = 0.05
 # Paths per scramble to begin with, at most.
 _FIRST = 16
+# A value of a callable velocity and its spline cost about as many path-steps.
+_CELL_COST = 25
+# Normal numbers made at once: 64 MB, and some copies.
+_NUMBERS = 2**23
 # Paths are doubled until events have been seen ten times, or 1 / n_paths is below a tenth of the error requested.
 _ENOUGH = 10
 # Of an event seen k < 10 times the standard error is the root of k + 1.5**2 paths: three of these reach the 99 % limit
@@ -45,7 +50,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     differences predict is within its share, and what such steps miss of callables in time: their integrals over time
     are known at some points, by about 2000 values and more where they jump. Steps within which a callable jumps take
     its mean. Then paths are doubled, and scrambles added, until the standard error is
-    within the rest and, where terminal data jump, until an event that no path has hit cannot matter. Steps end where
+    within the rest and until values of f that no path may have hit cannot matter. Steps end where
     layers of the velocity end.
 
     Parameters
@@ -65,7 +70,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     Other Parameters
     ----------------
     max_cost : float, default=1e12
-        Largest number of path-steps.
+        Largest number of path-steps; each grid point at which a callable velocity is sampled in a step counts 25.
     n : int, optional
         Points per side on which callables of x are sampled at each step, as for `estimate`.
 
@@ -110,7 +115,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     route = _Route(problem, starts, stderr, _arguments.random_numbers(rng), n, max_cost)
     route.choose_steps()
     if not common_paths:
-        return _independent(problem, points, route, n)
+        return independent(problem, points, route, n)
     mean, error = route.sample()
     refuse_unless_finite(mean, error, _N_SCRAMBLES)
     method = "sobol-heun" if route.means.order == 2 else "sobol-euler"
@@ -127,6 +132,7 @@ class _Route:
         self.means = make_means(problem, n, stderr, self.in_time)
         self.response, self.remedy = Response(problem, starts, n, self.in_time), "choose a larger stderr"
         self.range, self.n_layers = _arguments.terminal_range(problem, n), problem.n_layers or 1
+        self.tails = Tails(problem, starts, n)
         self.bias, self.n_steps, self.variance = math.inf, 0, 0.0
 
     def choose_steps(self):
@@ -138,10 +144,13 @@ class _Route:
         self.response.refuse_beyond(allowed)
         n_paths, more, before, means, paths = 0, _PILOT_PATHS, math.inf, 0.0, None
         while True:
+            batch = _batch(more, 4 * coarse)
+            cost = len(chosen) * (n_paths + more) * _N_SCRAMBLES * 7 * coarse
+            self.afford(cost, 4 * coarse, 2 * more // batch)
             paths = paths if n_paths else _paths(self.rng, _N_SCRAMBLES, 4 * coarse)
-            self._afford(len(chosen) * (n_paths + more) * _N_SCRAMBLES * 7 * coarse, 4 * coarse)
             # The means of coarse, 2 coarse and 4 coarse steps along the same Brownian motion; once more as many paths.
-            new = self._pilot(chosen, paths.increments(more), more)
+            parts = (self._pilot(chosen, paths.increments(batch), batch) for _ in range(more // batch))
+            new = sum(parts) * (batch / more)
             u4, u2, u1 = means = (means + new) / 2 if n_paths else new
             more = n_paths = n_paths + more
             with np.errstate(over="ignore"):
@@ -204,7 +213,8 @@ class _Route:
         # Half of what independent paths would need, but few: later ones continue the sequences, so nothing is lost.
         while per_scramble < _FIRST and 2 * per_scramble * _N_SCRAMBLES * target <= 0.5 * self.variance:
             per_scramble *= 2
-        self._afford(n_points * per_scramble * _N_SCRAMBLES * self.n_steps, self.n_steps)
+        calls = per_scramble // _batch(per_scramble, self.n_steps)
+        self.afford(n_points * per_scramble * _N_SCRAMBLES * self.n_steps, self.n_steps, calls)
         sequences = [_paths(self.rng, _N_SCRAMBLES, self.n_steps)]
         means = self._means(sequences[0], per_scramble)
         # One per cent more would change the error by half a per cent: not worth another round.
@@ -218,18 +228,21 @@ class _Route:
             stderr = np.sqrt(squares / len(means))
             rare, one_path = self._rare(mean, stderr, len(means) * per_scramble)
             seen = not rare.any() or _ENOUGH * one_path < self.stderr
+            hidden = self.tails.hidden(len(means) * per_scramble)
+            seen = seen and not (hidden > HIDDEN * self.stderr).any()
             if seen and student_variance(len(means)) * variance <= 1.01 * target * len(means):
                 break
             if len(means) < scrambles <= 2 * _N_SCRAMBLES:
                 sequences.append(_paths(self.rng, scrambles - len(means), self.n_steps))
                 means = np.concatenate([means, self._means(sequences[-1], per_scramble)])
                 continue
-            self._afford(2 * n_points * per_scramble * len(means) * self.n_steps, self.n_steps)
+            calls = len(sequences) * per_scramble // _batch(per_scramble, self.n_steps)
+            self.afford(2 * n_points * per_scramble * len(means) * self.n_steps, self.n_steps, calls)
             means = (means + np.concatenate([self._means(each, per_scramble) for each in sequences])) / 2
             per_scramble *= 2
         self.n_scrambles, self.n_paths = len(means), len(means) * per_scramble
         error = math.sqrt(student_variance(len(means))) * stderr
-        return mean, np.where(rare, np.hypot(error, _UNSEEN * one_path), error)
+        return mean, np.hypot(np.where(rare, np.hypot(error, _UNSEEN * one_path), error), hidden)
 
     def _rare(self, mean, stderr, n_paths):
         """Where too few paths hit an event for a standard error, and the weight of one path in n_paths."""
@@ -242,7 +255,7 @@ class _Route:
     def _means(self, paths, n_points):
         """Means of the next n_points of each scramble, (n_scrambles, n_starts), in batches that fit the memory."""
         total = 0.0
-        batch = min(n_points, max(1, 2 ** int(math.log2(max(1, 2**23 // (2 * self.n_steps * _N_SCRAMBLES))))))
+        batch = _batch(n_points, self.n_steps)
         for _ in range(n_points // batch):
             total = total + self.means(self.starts, paths.increments(batch), batch)
         return total / (n_points // batch)
@@ -251,12 +264,20 @@ class _Route:
         """n_steps, a multiple of the layers, rounded up."""
         return self.n_layers * max(1, math.ceil(n_steps / self.n_layers - 1e-9))
 
-    def _afford(self, cost, n_steps):
+    def afford(self, cost, n_steps, calls=1):
+        """Raise a NotConvergedError for path-steps beyond the limit, with tables of a callable in each of the calls."""
+        if self.problem.velocity_varies:
+            cost += calls * n_steps * self.n**2 * _CELL_COST
         if cost > self.max_cost or 2 * n_steps > LARGEST_DIMENSION:
             raise NotConvergedError(
                 f"the error requested takes {n_steps} steps (at most {LARGEST_DIMENSION // 2} for Sobol points) and "
                 f"{cost:.2g} path-steps > max_cost={self.max_cost:.2g}: {self.remedy}"
             )
+
+
+def _batch(n_points, n_steps):
+    """Number of points per scramble whose increments are made at once: n_points, or a power of two that fits."""
+    return min(n_points, 2 ** int(math.log2(max(1, _NUMBERS // (2 * n_steps * _N_SCRAMBLES)))))
 
 
 def _paths(rng, n_scrambles, n_steps):
@@ -265,22 +286,3 @@ def _paths(rng, n_scrambles, n_steps):
 
 def _rms(values):
     return float(np.sqrt(np.mean(values**2)))
-
-
-def _independent(problem, points, route, n):
-    """Independent antithetic paths, with the steps of the route, and paths for the rest of the error."""
-    target = route.stderr**2 - route.bias**2
-    scheme = "heun" if route.means.order == 2 else "euler"
-    options = {"scheme": scheme, "antithetic": True, "n": n}
-    if _arguments.is_plain(problem) and _arguments.fits_single(problem):
-        options["dtype"] = "float32"
-    seeds = route.rng.spawn(64)
-    n_paths, problem = 64, route.in_time.problem_of(TimeSteps(problem, route.n_steps))
-    for seed in seeds:
-        route._afford(n_paths * len(route.starts) * route.n_steps, 1)
-        e = estimate(problem, points, n_paths, route.n_steps, seed, **options)
-        variance = np.mean(e.stderr**2)
-        if not variance > target:
-            break
-        n_paths = 2 * math.ceil(min(64.0, 1.05 * variance / target) * n_paths / 2)
-    return Solution(e.mean, e.stderr, route.bias, f"independent-{scheme}", n_paths, route.n_steps, n_paths // 2)

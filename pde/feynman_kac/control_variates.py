@@ -21,6 +21,7 @@ from pde.feynman_kac._heat import heat_at, heat_semigroup
 from pde.feynman_kac._moments import Moments, quantile_factor, rare_points, refuse_unless_finite
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._solution_in_time import SolutionInTime, solve_in_time
+from pde.feynman_kac._tails import Tails
 from pde.fields import PeriodicField
 
 __all__ = ["CONTROLS", "ControlledEstimate", "SolutionInTime", "controlled_estimate", "heat_semigroup", "solve_in_time"]
@@ -136,7 +137,8 @@ def controlled_estimate(
     Warns
     -----
     RuntimeWarning
-        If all samples of f agree at some point.
+        If all samples of f agree at some point, or the samples may have missed large values of the terminal
+        data: stderr does not show these.
 
     Examples
     --------
@@ -192,6 +194,7 @@ def controlled_estimate(
     with np.errstate(over="ignore", invalid="ignore"):
         result = _controlled(halves, control_mean, known, unit, coefficient, points.shape[:-1], n_paths, n_steps)
     _warn_of_silence(problem, halves, unit, walk.velocity.n)
+    Tails(problem, start, walk.velocity.n).warn(result.stderr, n_paths)
     return result
 
 

@@ -16,8 +16,9 @@ from pde import checks
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._general_paths import GeneralPaths, Ways
 from pde.feynman_kac._kernels_coupled import advance_given, bridge
-from pde.feynman_kac._moments import refuse_unless_finite, standard_error
+from pde.feynman_kac._moments import refuse_unless_finite, standard_error, warn_if_rare
 from pde.feynman_kac._sobol import LARGEST_DIMENSION, sobol_engine
+from pde.feynman_kac._tails import Tails
 from pde.feynman_kac._time_steps import TimeSteps
 from pde.feynman_kac._velocity_tables import VelocityTables
 
@@ -97,6 +98,11 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     FloatingPointError
         If the result or its standard error is not finite.
 
+    Warns
+    -----
+    RuntimeWarning
+        If the samples may have missed large values of the terminal data, whose share stderr does not show.
+
     References
     ----------
     .. [1] Caflisch, Morokoff & Owen 1997, Valuation of mortgage-backed securities using Brownian bridges.
@@ -128,6 +134,9 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
             means[randomisation] += sums(start, increments) / n_paths
     stderr = standard_error(means)
     refuse_unless_finite(means, stderr, n_randomisations)
+    size = sums.velocity.n
+    warn_if_rare(means.mean(axis=0), stderr, n_randomisations * n_paths, *_arguments.terminal_range(problem, size))
+    Tails(problem, start, size).warn(stderr, n_randomisations * n_paths, zeros=False)
     shape = points.shape[:-1]
     return QuasiEstimate(
         mean=means.mean(axis=0).reshape(shape),

@@ -1,5 +1,7 @@
 """`solve_to`: as accurate as wanted, by the cheapest route, and honest about what it did not reach."""
 
+import tracemalloc
+
 import numba
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ from path_problems import random_points
 
 import pde
 from pde import convergence, feynman_kac, problems, random_fields
-from pde.feynman_kac import _sobol
+from pde.feynman_kac import _shared_paths, _sobol
+from pde.feynman_kac._in_time import InTime
 from pde.feynman_kac._kernels_shared import scramble, sobol_uniforms
+from pde.feynman_kac._time_steps import TimeSteps
 
 N_POINTS = 40
 
@@ -275,3 +279,76 @@ def test_an_error_whose_square_is_no_number_is_refused():
     for solver in (feynman_kac.solve_to, feynman_kac.multilevel):
         with pytest.raises(ValueError, match="stderr must be >= 1e-150"):
             solver(problems.constant_velocity(), [[0.1, 0.2]], stderr=1e-200)
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+
+
+def test_tables_made_a_few_steps_at_a_time_give_the_same_means(monkeypatch):
+    def velocity(x, t):
+        return np.stack([np.sin(2 * np.pi * (x[..., 1] + t)), 0 * x[..., 0]], axis=-1)
+
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    problem = pde.ConvectionDiffusion(velocity, f, sigma=0.2)
+    for n_points in (3, 80):
+        x, increments = (
+            np.random.default_rng(1).random((n_points, 2)),
+            np.random.default_rng(2).normal(size=(20, 2, 64)),
+        )
+        whole = _shared_paths.SharedMeans(problem, 32, 1e-3)
+        expected = whole(x, increments * 20**-0.5, 16)
+        monkeypatch.setattr(_shared_paths, "_TABLE_BYTES", 2**17)
+        monkeypatch.setattr(_shared_paths, "_WAITING", 2**7)
+        parts = _shared_paths.SharedMeans(problem, 32, 1e-3)
+        assert len(parts._pieces(TimeSteps(problem, 20))) > 3
+        # The same arithmetic; of many points, sums of 32-bit integers in place of floats: 2**-24 of f each.
+        np.testing.assert_allclose(parts(x, increments * 20**-0.5, 16), expected, rtol=0, atol=1e-6)
+        monkeypatch.undo()
+
+
+def test_memory_does_not_grow_with_the_steps():
+    # 1 / sqrt(t) asks for 2.5e6 steps in single precision at its first moment; a steep velocity for 512**2 points.
+    def singular(t):
+        return np.stack([np.full((4, 4), 0.5 / np.sqrt(max(t, 1e-12))), np.zeros((4, 4))])
+
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    x = np.array([[0.1, 0.2], [0.4, 0.3]])
+    tracemalloc.start()
+    s = feynman_kac.solve_to(pde.ConvectionDiffusion(singular, f, sigma=0.1), x, 5e-3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All velocity moves by 1, a whole period. Five standard errors of two points.
+    exact = np.exp(-2 * (0.1 * np.pi) ** 2) * np.cos(2 * np.pi * x[:, 0])
+    assert convergence.l2_norm(s.mean - exact) < 5 * 5e-3
+    assert peak < 2**30
+
+
+def test_a_callable_that_does_not_vary_has_one_table():
+    def steep(x, t):
+        return np.stack([np.tanh(4 * np.sin(2 * np.pi * x[..., 0])), 0 * x[..., 0]], axis=-1)
+
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    problem = pde.ConvectionDiffusion(steep, f, sigma=0.2)
+    means = _shared_paths.SharedMeans(problem, 64, 1e-3, InTime(problem, "trapezoid"))
+    assert len(means._pieces(TimeSteps(problem, 50))[0].made[0]) == 1
+    x, increments = (
+        np.random.default_rng(1).random((5, 2)),
+        np.random.default_rng(2).normal(size=(20, 2, 64)) * 20**-0.5,
+    )
+    np.testing.assert_array_equal(
+        means(x, increments, 16), _shared_paths.SharedMeans(problem, 64, 1e-3)(x, increments, 16)
+    )
+
+
+def test_tables_of_a_callable_count_as_cost():
+    def velocity(x, t):
+        return np.stack([np.sin(2 * np.pi * (x[..., 1] + t)), 0 * x[..., 0]], axis=-1)
+
+    problem = pde.ConvectionDiffusion(velocity, np.ones((4, 4)), sigma=0.2)
+    # One point and 8 paths in each of 32 scrambles: 7 * 4 steps of the pilot cost 7168 path-steps, and 2 * 16 tables of
+    # at least 16**2 points 25 times as many as points, 204800.
+    with pytest.raises(feynman_kac.NotConvergedError, match=r"path-steps > max_cost=1e\+05"):
+        feynman_kac.solve_to(problem, [[0.1, 0.2]], 1e-2, max_cost=1e5)
+    steady = pde.ConvectionDiffusion(np.ones((2, 4, 4)), np.ones((4, 4)), sigma=0.2)
+    assert feynman_kac.solve_to(steady, [[0.1, 0.2]], 1e-2, max_cost=1e5).mean[0] == pytest.approx(1.0, abs=1e-6)
+    assert feynman_kac.solve_to(problem, [[0.1, 0.2]], 1e-2, max_cost=1e8).mean[0] == pytest.approx(1.0, abs=1e-6)

@@ -1,0 +1,123 @@
+"""Rare large values of f that no path may have hit: what the heat kernel says of them, without a path.
+
+K(y) = E|f - m|**4 / V**2,  V and m the variance and mean of f(y + sigma B_T)
+
+An event of probability p and size s has V = p s**2 and K = 1 / p: n samples hit it n / K times, and its share of the
+mean is p s = sqrt(V / K).
+"""
+
+import math
+import warnings
+
+import numpy as np
+
+from pde.feynman_kac import _arguments
+
+# Share of an error requested that values of f may have which no path may have hit.
+HIDDEN = 0.2
+# With an expected number of hits below the first, the event may be unseen (5 %); kurtoses below the second are those of
+# smooth data.
+_HITS, _ORDINARY = 3, 50
+# Points per side on which f is looked at, and steps of the characteristics that lead there.
+_FEWEST, _MOST, _N_STEPS = 128, 512, 32
+# Shares of max |f| lost to rounding, and stretching beyond which paths may end anywhere.
+_ROUNDING, _MOST_STRETCH = 1e-9, 3.0
+
+
+class Tails:
+    """Rare values of the terminal data of a problem; `starts` (n_points, 2), in periods."""
+
+    def __init__(self, problem, starts, n):
+        self.problem, self.starts, self.n = problem, starts, n
+        self.kurtosis, self.share, self.size, self._ends = None, None, 0.0, None
+        # A noiseless path misses nothing.
+        self.reach = _arguments.rms_sigma(problem) * math.sqrt(problem.horizon)
+        if problem.n_terminals is None and self.reach > 0:
+            self._find()
+
+    def _find(self):
+        m = min(max(_FEWEST, self.n, self.problem.n or 0), _MOST)
+        f = self.problem.terminal_on_grid(m)
+        largest = float(np.abs(f).max())
+        f = f / (largest or 1.0)
+        f = f - np.median(f)
+        size = float(np.abs(f).max())
+        if size == 0:
+            return
+        f, size = f / size, size * largest
+        k = np.fft.fftfreq(m, 1 / m)
+        factor = np.exp(-0.5 * (2 * np.pi * k * self.reach / self.problem.length) ** 2)
+        factor = factor[:, None] * factor[: m // 2 + 1]
+        m1, m2, m3, m4 = (np.fft.irfft2(np.fft.rfft2(f**p) * factor, s=(m, m)) for p in (1, 2, 3, 4))
+        variance = np.maximum(m2 - m1**2, 0.0)
+        fourth = np.maximum(m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4, variance**2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(fourth > 0, variance * np.sqrt(variance / fourth), 0.0)
+            kurtosis = np.where(share > _ROUNDING, fourth / variance**2, 0.0)
+        if kurtosis.max() > _ORDINARY:
+            self.kurtosis, self.share, self.size = kurtosis, share * size, size
+
+    def hidden(self, n_samples):
+        """Share of the mean, (n_points,), of events that so many samples may not have hit; 0 where there is none."""
+        if self.kurtosis is None or not (self.kurtosis > self._limit(n_samples)).any():
+            return np.zeros(len(self.starts))
+        shares = np.where(self.kurtosis > self._limit(n_samples), self.share, 0.0)
+        i, j = self._places()
+        return self._widened(shares)[i, j]
+
+    def enough(self, error, n_samples):
+        """The number of samples, n_samples or more, of which nothing larger than an error is hidden anywhere."""
+        while self.kurtosis is not None and np.any(self.hidden(n_samples) > error):
+            n_samples *= 2
+        return n_samples
+
+    def warn(self, stderr, n_samples, *, per=1.0, zeros=True):
+        """Warn where what may be hidden, over `per`, exceeds stderr (n_points,) or (n_points, k).
+
+        `zeros=False`: not where all samples agree, if there are other warnings of that.
+        """
+        if self.kurtosis is None or n_samples < 2:
+            return
+        hidden = self.hidden(n_samples) / per
+        stderr = np.reshape(stderr, (len(hidden), -1)).max(axis=1, initial=0.0)
+        found = (hidden > stderr) & (zeros | (stderr > _ROUNDING * self.size))
+        if found.any():
+            wanted = self.enough(0.0, n_samples)
+            warnings.warn(
+                f"at {int(found.sum())} of {len(hidden)} points {n_samples} samples may have missed large values of "
+                f"terminal, whose share of up to {hidden[found].max():.2g} stderr does not show; take {wanted} or more",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    @staticmethod
+    def _limit(n_samples):
+        return max(n_samples / _HITS, _ORDINARY)
+
+    def _places(self):
+        """Indices on the grid of the ends of characteristics."""
+        if self._ends is None:
+            self._ends = np.mod(_characteristic_ends(self.problem, self.starts, self.n), 1.0)
+        m = len(self.kurtosis)
+        return (np.rint(self._ends * m).astype(int) % m).T
+
+    def _widened(self, values):
+        """The largest value within what a flow may stretch the noise by."""
+        from scipy.ndimage import maximum_filter  # It takes long to import.
+
+        m, stretch = len(values), min(self.problem.horizon * _arguments.steepness(self.problem, self.n), _MOST_STRETCH)
+        radius = math.ceil(self.reach / self.problem.length * math.expm1(stretch) * m)
+        return maximum_filter(values, size=min(2 * radius + 1, m), mode="wrap") if radius else values
+
+
+def _characteristic_ends(problem, starts, n):
+    """Ends of paths without noise by the midpoint rule, (n_points, 2), in periods: roughly, by bilinear velocities."""
+    x, dt = starts * problem.length, problem.horizon / _N_STEPS
+    for k in range(_N_STEPS):
+        t = (k + 0.5) * dt
+        if problem.velocity_is_of_points:
+            x = x + dt * problem.velocity_at(x + dt / 2 * problem.velocity_at(x, t), t)
+        else:
+            v = problem.velocity_field(t).with_interpolation("bilinear")
+            x = x + dt * v(x + dt / 2 * v(x))
+    return x / problem.length
