@@ -45,21 +45,21 @@ def real(name, value, *, positive):
     return number
 
 
-def number(name, value):
-    """Return value as a finite float of any sign, or raise a ValueError naming it."""
+def number(name, value, *, finite=True):
+    """Return value as a float of any sign, or raise a ValueError naming it."""
     refuse_masked(name, value)
     try:
-        finite = math.isfinite(found := float(value))
+        found = float(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be a number, got {name}={value!r}") from None
-    if not finite:
+    if finite and not math.isfinite(found):
         raise ValueError(f"{name} must be finite, got {name}={found:g}")
     return found
 
 
 def share(name, value):
     """Return value as a float between 0 and 1, both left out, or raise a ValueError naming it."""
-    found = number(name, value)
+    found = number(name, value, finite=False)
     if not 0 < found < 1:
         raise ValueError(f"{name} must lie in (0, 1), got {name}={found:g}")
     return found

@@ -216,7 +216,7 @@ class ConvectionDiffusion:
 
     def layer(self, t):
         """Return the index of the layer that holds at time t, 0 <= t <= horizon (the last one at t = horizon)."""
-        t = checks.number("t", t)
+        t = checks.number("t", t, finite=False)
         if self.n_layers is None:
             raise ValueError("velocity must be a field to have layers, got a callable")
         if not -1e-9 * self.horizon <= t <= self.horizon * (1 + 1e-9):

@@ -103,7 +103,7 @@ def hoelder_exponent(constants, *, distance=None):
     """
     constants = list(constants) if np.iterable(constants) else [constants]
     if not constants or not all(isinstance(c, HoelderConstant) for c in constants):
-        raise ValueError("constants must be a sequence of results of hoelder_constant")
+        raise ValueError("constants must be a sequence of results of hoelder_constant, on one grid")
     if any(len(c.distance) != len(constants[0].distance) for c in constants):
         raise ValueError("constants must be a sequence of results on one grid")
     distances = constants[0].distance

@@ -154,7 +154,7 @@ class VelocityTables:
         return iter(self._kept[key])
 
     def _bytes_per_table(self):
-        return self._stack(self._tables([self._field(0.0)]), 0.0).nbytes
+        return self._stack(self._tables([self._field(0.0)]), 0.0, 1).nbytes
 
     def _of_layers(self, steps, n_stages):
         if self._layers is None:
@@ -163,7 +163,7 @@ class VelocityTables:
         for run in steps.runs:
             layers = steps.layers[run.first : run.first + run.count]
             present, indices = np.unique(layers, return_inverse=True)
-            stack = self._stack([self._layers[layer] for layer in present], run.dt)
+            stack = self._stack((self._layers[layer] for layer in present), run.dt, len(present))
             yield Piece(stack, np.repeat(indices[:, None], n_stages, axis=1), run.first, run.counter, run.dt)
 
     def _of_times(self, steps, n_stages):
@@ -179,7 +179,9 @@ class VelocityTables:
                 places = np.arange(count * apart + (n_stages > 1)) / apart
                 # By the place in the run, so that the times do not depend on the chunks.
                 times = np.minimum(steps.t[run.first] + (begin + places) * run.dt, self.problem.horizon)
-                stack = self._stack(self._tables([self._field(float(t)) for t in times]), run.dt)
+                # One at a time: of some tables there are two copies, of all of them one.
+                each = (self._tables([self._field(float(t))])[0] for t in times)
+                stack = self._stack(each, run.dt, len(times))
                 layers = np.arange(count)[:, None] * apart + np.arange(n_stages)[None, :]
                 yield Piece(stack, layers, first, run.counter + begin, run.dt)
 
@@ -191,9 +193,14 @@ class VelocityTables:
         self.size = made[0].degree, made[0].n
         return made
 
-    def _stack(self, tables, dt):
-        tables = [table.scaled(dt if self.scaled else 1.0) for table in tables]
-        return np.stack([_kernels32.cell_table(table) if self.single else table.coefficients for table in tables])
+    def _stack(self, tables, dt, count):
+        stack = None
+        for index, table in enumerate(tables):
+            table = table.scaled(dt if self.scaled else 1.0)
+            part = _kernels32.cell_table(table) if self.single else table.coefficients
+            stack = np.empty((count, *part.shape), part.dtype) if stack is None else stack
+            stack[index] = part
+        return stack
 
 
 class TerminalTables:
