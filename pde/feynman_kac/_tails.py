@@ -40,15 +40,12 @@ class Tails:
         f = self.problem.terminal_on_grid(m)
         largest = float(np.abs(f).max())
         f = f / (largest or 1.0)
-        f = f - np.median(f)
+        f = f - f.mean()
         size = float(np.abs(f).max())
         if size == 0:
             return
         f, size = f / size, size * largest
-        k = np.fft.fftfreq(m, 1 / m)
-        factor = np.exp(-0.5 * (2 * np.pi * k * self.reach / self.problem.length) ** 2)
-        factor = factor[:, None] * factor[: m // 2 + 1]
-        m1, m2, m3, m4 = (np.fft.irfft2(np.fft.rfft2(f**p) * factor, s=(m, m)) for p in (1, 2, 3, 4))
+        m1, m2, m3, m4 = _smoothed_powers(f, self.reach / self.problem.length)
         variance = np.maximum(m2 - m1**2, 0.0)
         fourth = np.maximum(m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4, variance**2)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -108,6 +105,24 @@ class Tails:
         m, stretch = len(values), min(self.problem.horizon * _arguments.steepness(self.problem, self.n), _MOST_STRETCH)
         radius = math.ceil(self.reach / self.problem.length * math.expm1(stretch) * m)
         return maximum_filter(values, size=min(2 * radius + 1, m), mode="wrap") if radius else values
+
+
+def _smoothed_powers(f, reach):
+    """Means of f, f**2, f**3 and f**4 under a Gaussian of this standard deviation, on as few points as hold them."""
+    m = len(f)
+    # Means over blocks of half the standard deviation add 2 % to it.
+    side = max(s for s in range(1, m + 1) if m % s == 0 and (s == 1 or s <= reach * m / 2))
+    square = f * f
+    powers = [_block_means(values, side) for values in (f, square, square * f, square * square)]
+    k = np.fft.fftfreq(m // side, side / m)
+    factor = np.exp(-0.5 * (2 * np.pi * k * reach) ** 2)
+    factor = factor[:, None] * factor[: len(k) // 2 + 1]
+    return [np.fft.irfft2(np.fft.rfft2(power) * factor, s=power.shape) for power in powers]
+
+
+def _block_means(values, side):
+    n = len(values) // side
+    return values.reshape(n, side, n, side).mean(axis=(1, 3)) if side > 1 else values
 
 
 def _characteristic_ends(problem, starts, n):
