@@ -20,6 +20,8 @@ HIDDEN = 0.2
 _HITS, _ORDINARY = 3, 50
 # Points per side on which f is looked at, and steps of the characteristics that lead there.
 _FEWEST, _MOST, _N_STEPS = 128, 512, 32
+# Share of a cell below which the noise meets no other value than that of the cell and its slope.
+_LEAST_REACH = 0.25
 # Shares of max |f| lost to rounding, and stretching beyond which paths may end anywhere.
 _ROUNDING, _MOST_STRETCH = 1e-9, 3.0
 
@@ -37,6 +39,8 @@ class Tails:
 
     def _find(self):
         m = min(max(_FEWEST, self.n, self.problem.n or 0), _MOST)
+        if self.reach * m < _LEAST_REACH * self.problem.length:
+            return
         f = self.problem.terminal_on_grid(m)
         largest = float(np.abs(f).max())
         f = f / (largest or 1.0)
