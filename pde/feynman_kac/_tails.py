@@ -83,7 +83,8 @@ class Tails:
         stderr = np.reshape(stderr, (len(hidden), -1)).max(axis=1, initial=0.0)
         found = (hidden > stderr) & (zeros | (stderr > _ROUNDING * self.size))
         if found.any():
-            wanted = self.enough(0.0, n_samples)
+            # Until what is hidden is less than a hundredth of the largest of it, or than the largest standard error.
+            wanted = self.enough(per * max(stderr.max(), hidden.max() / 100), n_samples)
             warnings.warn(
                 f"at {int(found.sum())} of {len(hidden)} points {n_samples} samples may have missed large values of "
                 f"terminal, whose share of up to {hidden[found].max():.2g} stderr does not show; take {wanted} or more",
