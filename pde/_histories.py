@@ -17,18 +17,20 @@ def velocity_reader(problem):
     if problem.n_layers is not None:
         return None
     if problem.velocity_is_of_points:
-        points = _points(problem)
+        points = points_everywhere(problem)
         return lambda t: problem.velocity_at(points, t)
     return lambda t: problem.velocity_field(t).values[:, ::4, ::4]
 
 
-def _points(problem):
-    return np.random.default_rng(1).random((16, 2)) * problem.length
+def points_everywhere(problem):
+    """Points (64, 2) without a pattern, one in each of as many equal squares of the cell: a disc of a tenth has one."""
+    corners = np.stack(np.meshgrid(*[np.arange(8)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    return (corners + np.random.default_rng(1).random(corners.shape)) * (problem.length / 8)
 
 
 def histories(problem, count=_N_TIMES):
     """Values (count, m) of each callable that depends on time, at irregular times and some points."""
-    times, points = irregular_times(problem.horizon, count), _points(problem)
+    times, points = irregular_times(problem.horizon, count), points_everywhere(problem)
     read = [velocity_reader(problem)] if problem.n_layers is None else []
     for name, at in (("potential", problem.potential_at), ("source", problem.source_at)):
         if problem.scalar_varies(name):

@@ -84,8 +84,10 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
         raise ValueError(f"attacks must be a sequence of names, got attacks={settings.attacks!r}")
     if settings.out is not None and Path(settings.out).exists() and not Path(settings.out).is_dir():
         raise ValueError(f"out must be a directory, got the file {settings.out}")
+    # Before any pass: a model may count them.
+    known = [(None, []) if each is None else identify(each) for each in (model, surrogate)]
     model, x, y, surrogate = _enter(model, images, labels, surrogate, settings.norm, settings.eps)
-    runner, notes = _runner(model, x, y, surrogate, settings, guided)
+    runner, notes = _runner(model, x, y, surrogate, settings, guided, known)
     # Passes that examine the model draw as well: they are reproducible and leave the caller's generators alone.
     seed, first = seeds.derive(runner.seed, "evaluate_model"), x[: runner.batch_size]
     with seeds.default_generator_seeded(seed, x.device), seeds.numpy_and_python_seeded(seed):
@@ -121,12 +123,10 @@ def assess(model, images, labels, settings, *, surrogate=None, guided=True):
     )
 
 
-def _runner(model, x, y, surrogate, settings, guided):
+def _runner(model, x, y, surrogate, settings, guided, known):
     batch_size = given(settings.batch_size, BATCH_SIZES.get(x.device.type, BATCH_SIZES["cuda"]))
     batch_size = checks.integer("batch_size", batch_size, at_least=1)
-    # Before any pass: a model may count them.
-    identity, unread = identify(model.model)
-    other, more = (None, []) if surrogate is None else identify(surrogate.model)
+    (identity, unread), (other, more) = known
     out, notes = None if settings.out is None else Path(settings.out), []
     if out is not None and (unread := sorted({*unread, *more})):
         notes.append(NOT_KEPT.format(", ".join(unread[:3])))

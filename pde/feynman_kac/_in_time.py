@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pde._histories import irregular_times
+from pde._histories import irregular_times, points_everywhere
 from pde.feynman_kac._step_means import step_quadrature
 
 # Times at which callables are read: neighbours are less than a thousandth of the horizon apart.
 _N_TIMES = 2048
 # Intervals that hold more than this share of the integral beside a straight line are halved, so many at most.
-_SHARE, _MOST = 1e-8, 2048
+_SHARE, _MOST = 1e-8, 2**13
 # A rise by so much of the whole variation within a sixteenth of the distance between times is a jump.
 _JUMP = 0.01
 # Number of times at which accumulated defects are compared, and of steps whose quadrature is made at once.
@@ -31,7 +31,7 @@ class Rest(NamedTuple):
 
 
 class InTime:
-    """Callables of a problem at 16 points, as functions of time that are integrated exactly.
+    """Callables of a problem at 64 points, as functions of time that are integrated exactly.
 
     `rule` is the quadrature of the velocity in a step: "left", "trapezoid" or "simpson". Potential and source take the
     last two alone. `with_means`: steps use means where a callable jumps within them.
@@ -39,7 +39,7 @@ class InTime:
 
     def __init__(self, problem, rule, *, with_means=True):
         self.problem, self.horizon, self.with_means = problem, problem.horizon, with_means
-        points = np.random.default_rng(1).random((16, 2)) * problem.length
+        points = points_everywhere(problem)
         other = "trapezoid" if rule == "left" else rule
         # Name, columns and rule of each callable.
         self.parts, self._readers, width = [], [], 0

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from pde._histories import irregular_times, velocity_reader
+from pde._histories import irregular_times, points_everywhere, velocity_reader
 from pde.equation import admit
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._spline_tables import LARGEST_OF_A_STEP, VELOCITY_TOLERANCE, largest_of, relative_error
@@ -15,7 +15,7 @@ def telling_times(problem, at=None):
     """Times without a pattern, and the one of many at which values `at`(points, t) are largest, if it is given."""
     times = [share * problem.horizon for share in (0.0, 0.136, 0.3819, 0.6271, 0.8743)]
     if at is not None:
-        points, many = np.random.default_rng(1).random((16, 2)) * problem.length, irregular_times(problem.horizon, 256)
+        points, many = points_everywhere(problem), irregular_times(problem.horizon, 256)
         times.append(float(max(many, key=lambda t: np.abs(at(points, float(t))).max())))
     return times
 

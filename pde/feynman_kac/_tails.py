@@ -83,8 +83,8 @@ class Tails:
         stderr = np.reshape(stderr, (len(hidden), -1)).max(axis=1, initial=0.0)
         found = (hidden > stderr) & (zeros | (stderr > _ROUNDING * self.size))
         if found.any():
-            # Until what is hidden is less than a hundredth of the largest of it, or than the largest standard error.
-            wanted = self.enough(per * max(stderr.max(), hidden.max() / 100), n_samples)
+            # Until what is hidden is less than a hundredth of the largest of it.
+            wanted = self.enough(per * hidden.max() / 100, 2 * n_samples)
             warnings.warn(
                 f"at {int(found.sum())} of {len(hidden)} points {n_samples} samples may have missed large values of "
                 f"terminal, whose share of up to {hidden[found].max():.2g} stderr does not show; take {wanted} or more",
@@ -110,6 +110,24 @@ class Tails:
         m, stretch = len(values), min(self.problem.horizon * _arguments.steepness(self.problem, self.n), _MOST_STRETCH)
         radius = math.ceil(self.reach / self.problem.length * math.expm1(stretch) * m)
         return maximum_filter(values, size=min(2 * radius + 1, m), mode="wrap") if radius else values
+
+
+def variance_under_noise(problem, places, n, unit):
+    """Variance of unit f under the noise of the horizon at places (n_points, 2), in periods.
+
+    Roughly, and 0 where the noise stays within a cell of the grid.
+    """
+    reach = _arguments.rms_sigma(problem) * math.sqrt(problem.horizon) / problem.length
+    m = min(max(_FEWEST, n, problem.n or 0), _MOST)
+    if reach * m < _LEAST_REACH:
+        return np.zeros(len(places))
+    # Overflow shows in the result, which is checked.
+    with np.errstate(over="ignore", invalid="ignore"):
+        f = unit * problem.terminal_on_grid(m)
+        mean, square, *_ = _smoothed_powers(f - f.mean(), reach)
+        variance = np.maximum(square - mean**2, 0.0)
+    i, j = (np.rint(np.mod(places, 1.0) * len(mean)).astype(int) % len(mean)).T
+    return variance[i, j]
 
 
 def _smoothed_powers(f, reach):

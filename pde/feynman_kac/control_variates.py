@@ -21,7 +21,7 @@ from pde.feynman_kac._heat import heat_at, heat_semigroup
 from pde.feynman_kac._moments import Moments, quantile_factor, rare_points, refuse_unless_finite
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._solution_in_time import SolutionInTime, solve_in_time
-from pde.feynman_kac._tails import Tails
+from pde.feynman_kac._tails import Tails, variance_under_noise
 from pde.fields import PeriodicField
 
 __all__ = ["CONTROLS", "ControlledEstimate", "SolutionInTime", "controlled_estimate", "heat_semigroup", "solve_in_time"]
@@ -159,18 +159,21 @@ def controlled_estimate(
     problem.refuse("controlled_estimate")
     key = key_from(rng)
     walk = ControlledWalk(problem, n_steps, n, key)
+    # All numbers are linear in f, and variances are not to underflow.
+    unit = _arguments.unit_of(problem, walk.velocity.n)
     if control == "spectral":
         if solution is None:
             solution = solve_in_time(problem, min(n_times, n_steps), n=n)
         walk.use_solution(solution)
         # The samples are made around it: an error of it leaves the mean.
         control_mean, known = PeriodicField(solution.u[0], solution.length)(points).reshape(-1), 0.0
+        least = np.zeros(len(start))
     else:
         shift = walk.ends(start) - start if control == "characteristic" else np.zeros_like(start)
         control_mean, known = heat_at(problem, problem.horizon, (start + shift) * problem.length)
+        # Of paths that miss a narrow f by chance, the variance of Z is next to nothing, and c without a bound.
+        least = variance_under_noise(problem, start + shift, walk.velocity.n, unit) / 2
     halves = [Moments.joint(2, len(start)) for _ in range(2)]
-    # All numbers are linear in f, and variances are not to underflow.
-    unit = _arguments.unit_of(problem, walk.velocity.n)
     control_mean, known = control_mean * unit, known * unit
 
     def draw(chosen, first, count):
@@ -192,7 +195,7 @@ def controlled_estimate(
                 moments.add(values[:, half::2], z[:, half::2])
     # Overflow shows in the result, which is checked.
     with np.errstate(over="ignore", invalid="ignore"):
-        result = _controlled(halves, control_mean, known, unit, coefficient, points.shape[:-1], n_paths, n_steps)
+        result = _controlled(halves, control_mean, known, least, unit, coefficient, points.shape[:-1], n_paths, n_steps)
     _warn_of_silence(problem, halves, unit, walk.velocity.n)
     Tails(problem, start, walk.velocity.n).warn(result.stderr, n_paths)
     return result
@@ -227,11 +230,15 @@ def _coefficient(coefficient, control):
     return float(coefficient)
 
 
-def _controlled(halves, control_mean, known, unit, coefficient, shape, n_paths, n_steps):
+def _controlled(halves, control_mean, known, least, unit, coefficient, shape, n_paths, n_steps):
+    """The result; `least` (n_points,): the least variance of Z that a coefficient is divided by."""
     covariances = [half.covariance for half in halves]
     if coefficient is None:
         # Z without variance gains nothing: c = 0.
-        own = [np.divide(c[0, 1], c[1, 1], out=np.zeros_like(c[0, 1]), where=c[1, 1] > 0) for c in covariances]
+        own = [
+            np.divide(c[0, 1], np.maximum(c[1, 1], least), out=np.zeros_like(c[0, 1]), where=c[1, 1] > 0)
+            for c in covariances
+        ]
         used = own[::-1]
     else:
         used = [np.full(len(control_mean), coefficient)] * 2

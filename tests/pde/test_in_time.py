@@ -113,3 +113,23 @@ def test_a_smooth_callable_is_read_as_it_is():
         fine, coarse = TimeSteps(problem, 2 * n_steps), TimeSteps(problem, n_steps)
         unseen = in_time.unseen(fine, coarse, fine, 1.0)["velocity"].largest
         assert unseen < 0.2 * np.abs(in_time.defect(fine)).max() + 1e-6
+
+
+def test_a_source_of_a_quarter_of_the_period_that_pulses_is_read_where_it_is():
+    # u at the centre c: the area of the pulse times the mean of the bump under the noise since the pulse.
+    c, half, sigma = np.array([0.84, 0.0]), 0.25, 0.05
+
+    def bump(x):
+        r = (((x - c + 0.5) % 1 - 0.5) ** 2).sum(axis=-1) / half**2
+        return np.maximum(1 - r, 0) ** 4
+
+    problem = pde.ConvectionDiffusion(
+        np.zeros((2, 8, 8)), lambda x: 0 * x[..., 0], sigma=sigma,
+        source=lambda x, t: (0.3719 <= t < 0.3919) * 15.0 * bump(x),
+    )  # fmt: skip
+    # By r = |x - c|, of density r exp(-r**2 / (2 s**2)) / s**2 for s = sigma sqrt(0.3819).
+    r = np.linspace(0, half, 20001)
+    s = sigma * np.sqrt(0.3819)
+    u = 15 * 0.02 * np.trapezoid((1 - r**2 / half**2) ** 4 * r * np.exp(-(r**2) / (2 * s**2)) / s**2, r)
+    e = feynman_kac.solve_to(problem, [c], stderr=1e-2, rng=0)
+    assert abs(e.mean[0] - u) < 4 * np.hypot(e.stderr[0], e.bias_estimate)
