@@ -9,7 +9,7 @@ from bridge import noise_from
 from nets import seeds
 from nets.attacks._decisions import draws_differ
 from nets.attacks._passes import mean_logits
-from nets.attacks._state import kept
+from nets.attacks._state import kept, to_evaluation
 
 __all__ = ["changed_by_training"]
 
@@ -53,9 +53,7 @@ def _differs(model, network, x, otherwise):
         return otherwise
     with kept(list(network.modules())):
         first = _pass(model, x)
-        # Exported programs have one mode only.
-        with contextlib.suppress(NotImplementedError):
-            network.eval()
+        to_evaluation(network)
         second = _pass(model, x)
         if first is None or second is None:
             return otherwise or second is not None

@@ -98,9 +98,7 @@ def _still(model, batch_norm):
     needs = [parameter.requires_grad for parameter in parameters]
     try:
         if model.training:
-            # Exported programs have one mode only.
-            with contextlib.suppress(NotImplementedError):
-                model.eval()
+            to_evaluation(model)
         with kept(modules, batch_norm=batch_norm):
             for parameter in parameters:
                 parameter.requires_grad_(False)
@@ -109,6 +107,12 @@ def _still(model, batch_norm):
         for parameter, needed in zip(parameters, needs, strict=True):
             parameter.requires_grad_(needed)
         _set_modes(modules, modes)
+
+
+def to_evaluation(model):
+    """Switch a module to evaluation mode; exported programs have one mode only, and stay in it."""
+    with contextlib.suppress(NotImplementedError):
+        model.eval()
 
 
 def _set_modes(modules, modes):

@@ -8,6 +8,7 @@ mean is p s = sqrt(V / K).
 
 import math
 import warnings
+from itertools import accumulate, repeat
 
 import numpy as np
 
@@ -38,8 +39,8 @@ class Tails:
             self._find()
 
     def _find(self):
-        m = min(max(_FEWEST, self.n, self.problem.n or 0), _MOST)
-        if self.reach * m < _LEAST_REACH * self.problem.length:
+        m, reach = _looked_at(self.problem, self.n)
+        if reach * m < _LEAST_REACH:
             return
         f = self.problem.terminal_on_grid(m)
         largest = float(np.abs(f).max())
@@ -49,7 +50,7 @@ class Tails:
         if size == 0:
             return
         f, size = f / size, size * largest
-        m1, m2, m3, m4 = _smoothed_powers(f, self.reach / self.problem.length)
+        m1, m2, m3, m4 = _smoothed_powers(f, reach, 4)
         variance = np.maximum(m2 - m1**2, 0.0)
         fourth = np.maximum(m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4, variance**2)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -99,9 +100,8 @@ class Tails:
     def _places(self):
         """Indices on the grid of the ends of characteristics."""
         if self._ends is None:
-            self._ends = np.mod(_characteristic_ends(self.problem, self.starts, self.n), 1.0)
-        m = len(self.kurtosis)
-        return (np.rint(self._ends * m).astype(int) % m).T
+            self._ends = _characteristic_ends(self.problem, self.starts, self.n)
+        return _nearest(self._ends, len(self.kurtosis))
 
     def _widened(self, values):
         """The largest value within what a flow may stretch the noise by."""
@@ -117,26 +117,36 @@ def variance_under_noise(problem, places, n, unit):
 
     Roughly, and 0 where the noise stays within a cell of the grid.
     """
-    reach = _arguments.rms_sigma(problem) * math.sqrt(problem.horizon) / problem.length
-    m = min(max(_FEWEST, n, problem.n or 0), _MOST)
+    m, reach = _looked_at(problem, n)
     if reach * m < _LEAST_REACH:
         return np.zeros(len(places))
     # Overflow shows in the result, which is checked.
     with np.errstate(over="ignore", invalid="ignore"):
         f = unit * problem.terminal_on_grid(m)
-        mean, square, *_ = _smoothed_powers(f - f.mean(), reach)
+        mean, square = _smoothed_powers(f - f.mean(), reach, 2)
         variance = np.maximum(square - mean**2, 0.0)
-    i, j = (np.rint(np.mod(places, 1.0) * len(mean)).astype(int) % len(mean)).T
+    i, j = _nearest(places, len(variance))
     return variance[i, j]
 
 
-def _smoothed_powers(f, reach):
-    """Means of f, f**2, f**3 and f**4 under a Gaussian of this standard deviation, on as few points as hold them."""
+def _looked_at(problem, n):
+    """Points per side on which f is looked at, and standard deviation of the noise of the horizon, in periods."""
+    reach = _arguments.rms_sigma(problem) * math.sqrt(problem.horizon) / problem.length
+    return min(max(_FEWEST, n, problem.n or 0), _MOST), reach
+
+
+def _nearest(places, m):
+    """Indices (2, n_points) of the points nearest to places, in periods, on a grid of m per side."""
+    return (np.rint(np.mod(places, 1.0) * m).astype(int) % m).T
+
+
+def _smoothed_powers(f, reach, count):
+    """Means of f, f**2, ... f**count under a Gaussian of this standard deviation, on as few points as hold them."""
     m = len(f)
     # Means over blocks of half the standard deviation add 2 % to it.
     side = max(s for s in range(1, m + 1) if m % s == 0 and (s == 1 or s <= reach * m / 2))
-    square = f * f
-    powers = [_block_means(values, side) for values in (f, square, square * f, square * square)]
+    # By products, which are many times as fast as powers.
+    powers = [_block_means(power, side) for power in accumulate(repeat(f, count), np.multiply)]
     k = np.fft.fftfreq(m // side, side / m)
     factor = np.exp(-0.5 * (2 * np.pi * k * reach) ** 2)
     factor = factor[:, None] * factor[: len(k) // 2 + 1]

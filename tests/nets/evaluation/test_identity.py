@@ -87,20 +87,16 @@ def in_globals(s):
     return space["model"]
 
 
-def in_a_module(s):
+def in_a_module(s, read="settings.T"):
     module = types.ModuleType("module_of_somebody")
     module.T = s
     space = {"settings": module}
-    exec("def model(x):\n    return x.flatten(1) / settings.T", space)
+    exec(f"def model(x):\n    return x.flatten(1) / {read}", space)
     return space["model"]
 
 
 def by_getattr(s):
-    module = types.ModuleType("module_of_somebody")
-    module.T = s
-    space = {"settings": module}
-    exec("def model(x):\n    return x.flatten(1) / getattr(settings, 'T')", space)
-    return space["model"]
+    return in_a_module(s, "getattr(settings, 'T')")
 
 
 def in_the_code(s):
