@@ -150,7 +150,7 @@ class _Boundaries:
             for s in range(n_classes):
                 slope = gradient_of(gaps[:, s], leaf, retain_graph=s + 1 < n_classes).flatten(1)
                 size = torch.linalg.vector_norm(slope, ord=dual, dim=1)
-                distance = gaps[:, s].detach().abs() / size.clamp(min=1e-12)
+                distance = gaps[:, s].detach().abs() / size.clamp(min=torch.finfo(size.dtype).tiny)
                 nearer = (distance < closest) & (self.y != s)
                 closest = torch.where(nearer, distance, closest)
                 gap = torch.where(nearer, gaps[:, s].detach(), gap)
@@ -178,7 +178,7 @@ def _descend(boundaries, ball, x, start, n_iter, n_draws, bar):
         wrong = mean_logits(boundaries.model, z.view(shape).to(x.dtype), boundaries.n_eot).argmax(1) != boundaries.y
         far = torch.linalg.vector_norm(z - x0, ord=ord_, dim=1)
         nearer = wrong & (far < distance)
-        if n_draws > boundaries.n_eot and len(images := nearer.nonzero().flatten()):
+        if n_draws > 1 and len(images := nearer.nonzero().flatten()):
             # The draws that guide the search only propose: fresh draws confirm.
             fresh = mean_logits(boundaries.model, z[images].view(-1, *shape[1:]).to(x.dtype), n_draws)
             nearer[images] = fresh.argmax(1) != boundaries.y[images]
@@ -192,15 +192,20 @@ def _descend(boundaries, ball, x, start, n_iter, n_draws, bar):
 
 def _project_linf(z, w, b):
     """Return the step of least maximum norm from z to {w . z' = b} in [0, 1]^d: every pixel moves at the same speed."""
+    w, b = _scaled(w, b)
     return _project(z, w, b, torch.ones_like(w))
 
 
 def _project_l2(z, w, b):
     """Return the step of least Euclidean norm from z to {w . z' = b} in [0, 1]^d: pixels move in proportion to w."""
-    # Scaled, so that squares of small gradients do not underflow.
-    scale = w.abs().amax(1, keepdim=True).clamp(min=1e-30)
-    w, b = w / scale, b / scale.squeeze(1)
+    w, b = _scaled(w, b)
     return _project(z, w, b, w.abs())
+
+
+def _scaled(w, b):
+    """The same hyperplane with largest weight 1: small gradients are no small distances, and their squares are > 0."""
+    scale = w.abs().amax(1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
+    return w / scale, b / scale.squeeze(1)
 
 
 def _project(z, w, b, speed):

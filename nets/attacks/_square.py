@@ -121,7 +121,8 @@ def square(
                 p = p_init / 2 ** _n_halvings(query, n_queries, rescale)
                 candidates = search.step(query, images, best.x_adv[images], p)
             logits = mean_logits(model, candidates, n_eot)
-            if n_draws > n_eot:
+            if n_draws > 1:
+                # The draws that guide the search only propose, as many as they may be.
                 hits = best.deceives(logits, y[images]).nonzero().flatten()
                 if len(hits):
                     logits[hits] = mean_logits(model, candidates[hits], n_draws)

@@ -93,3 +93,46 @@ def test_luck_does_not_break_an_image():
     assert torch.isfinite(found).all()
     best = module.Best(x, y, module.mean_logits(Lucky(), x, 400))
     assert best.right.all()
+
+
+class Slope(torch.nn.Module):
+    """z = (1/2 - 5 w . (x - 1/2) + g, 0), |w|_1 = 1: within 0.2 of grey, the mean is wrong on the far half of the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = torch.randn(16, generator=generator(0), dtype=torch.float64).sign() / 16
+
+    def mean(self, x):
+        return 0.5 - 5 * ((x - 0.5).flatten(1) * self.w).sum(1)
+
+    def forward(self, x):
+        z = self.mean(x)
+        return torch.stack([z + torch.randn(len(x), dtype=x.dtype), torch.zeros_like(z)], 1)
+
+
+def test_one_draw_more_in_the_decision_does_not_make_the_attack_stronger():
+    """Shares of 400 images that are wrong on the mean differ by 5 sqrt(2 / (4 * 400)) but once in 10**6 times."""
+    model, x = Slope(), torch.full((400, 1, 4, 4), 0.5, dtype=torch.float64)
+    y, options = torch.zeros(400, dtype=torch.long), {"eps": 0.2, "n_iter": 10, "n_eot": 20}
+    shares = []
+    for n_draws in (20, 21):
+        x_adv = fab(model, x, y, n_draws=n_draws, **options, generator=generator(n_draws))
+        shares.append((model.mean(x_adv) < 0).double().mean().item())
+    assert abs(shares[1] - shares[0]) < 5 * (2 / (4 * 400)) ** 0.5
+
+
+@NORM
+@pytest.mark.parametrize("targeted", [False, True])
+def test_the_scale_of_the_logits_does_not_matter(norm, targeted):
+    # A power of 2 changes no digit of a linear map. Saturated probabilities have gradients as small as this.
+    x = torch.rand(8, 40, generator=generator(3), dtype=torch.float64)
+    model = Linear((40,), n_classes=4, bias=0.0)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    options = {"eps": 0.1 if norm == "linf" else 0.5, "norm": norm, "targeted": targeted, "n_iter": 5}
+    expected = fab(model, x, y, **options)
+    assert accuracy(model, expected, y) < 1
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0**-80)
+    assert torch.equal(fab(model, x, y, **options), expected)

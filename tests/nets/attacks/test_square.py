@@ -317,3 +317,17 @@ def test_a_lucky_draw_breaks_no_image():
     # Whoever was thought broken was asked again, and stayed in the search: the last query is of all images.
     queries = [n for n in n_asked[400:] if n == 30]
     assert len(queries) == 20 and len(n_asked) > 400 * 3
+
+
+def test_the_draws_that_guide_break_no_image_however_many_they_are():
+    """The mean of 10 is wrong with probability Phi(-0.52 * sqrt(10)) = 0.05, that of 10 others as well 0.0025.
+
+    Of 30 images 0.95 * 0.9975**39 = 86 % are in the last of 40 queries, and 15 or more but once in 10**6 times; if the
+    guiding draws decided, 0.95**40 = 13 %, and 15 or more once in 10**6 times.
+    """
+    model, x, y = Lucky(), torch.rand(30, 1, 4, 4, generator=generator(1)), torch.zeros(30, dtype=torch.long)
+    n_asked = []
+    model.register_forward_hook(lambda module_, inputs, output: n_asked.append(len(output)))
+    square(model, x, y, n_queries=40, n_eot=10, n_draws=10, generator=generator(2))
+    # Before the first query: five passes that show the noise, and ten that decide about the images as they are.
+    assert max(n_asked[-20:]) >= 15
