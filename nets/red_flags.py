@@ -207,7 +207,10 @@ def _randomised(model, x, n_eot):
 
 def _optimises(model, x):
     """Auto-attack's dynamic defences: the forward pass computes gradients, of its input or its weights."""
-    grad, backward, calls = torch.autograd.grad, torch.autograd.backward, []
+    calls = []
+    # The last is called by the others, which a module may have imported by name.
+    names = [name for name in ("grad", "backward", "_engine_run_backward") if hasattr(torch.autograd, name)]
+    before = {name: getattr(torch.autograd, name) for name in names}
 
     def counted(function):
         def call(*args, **kwargs):
@@ -216,11 +219,13 @@ def _optimises(model, x):
 
         return call
 
-    torch.autograd.grad, torch.autograd.backward = counted(grad), counted(backward)
     try:
+        for name, function in before.items():
+            setattr(torch.autograd, name, counted(function))
         mean_logits(model, x[:2])
     finally:
-        torch.autograd.grad, torch.autograd.backward = grad, backward
+        for name, function in before.items():
+            setattr(torch.autograd, name, function)
     if not calls:
         return None
     return RedFlag(
