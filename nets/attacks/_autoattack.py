@@ -150,7 +150,8 @@ def autoattack(
         bar = tqdm(attacks.items(), disable=None if progress else True, unit="attack", desc="autoattack")
         for name, attack in bar:
             try:
-                for images in best.left().split(batch_size):
+                # An empty tensor splits into one empty batch, which many models do not take.
+                for images in filter(len, best.left().split(batch_size)):
                     x_adv = attack(model, x[images], y[images], generator=generator, progress=progress)
                     best.offer(images, x_adv, mean_logits(model, x_adv, n_draws))
             except NoGradientError:

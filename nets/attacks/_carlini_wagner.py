@@ -145,7 +145,9 @@ def cw(
     finite = torch.ones((), dtype=torch.bool, device=x.device)
     bar = tqdm(range(n_iter), disable=None if progress else True, unit="step", desc="cw")
     with attacked(model, generator=generator, batch_norm=batch_norm):
-        draws = keep == "best" and len(x) > 0 and is_noisy(model, x)
+        if not len(x):
+            return x.clone()
+        draws = keep == "best" and is_noisy(model, x)
         kept = _Kept(objective, x, kappa, resolve_draws(model, x, n_draws, n_eot) if draws else None)
         for _ in bar:
             with torch.enable_grad():

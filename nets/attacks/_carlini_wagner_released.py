@@ -100,6 +100,8 @@ def cw_as_released(
     model, x, y = admit(model, x, y, n_eot=n_eot, generator=generator)
     bar = tqdm(range(n_iter), disable=None if progress else True, unit="step", desc="cw_as_released")
     with attacked(model, generator=generator, batch_norm=batch_norm):
+        if not len(x):
+            return x.clone()
         first, second = _top_two(Objective(model, y, n_eot=n_eot), x)
 
         def minus_hinge(logits, first):

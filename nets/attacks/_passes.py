@@ -1,5 +1,7 @@
 """Passes of a model, and the mean of its logits over draws of its noise, for all attacks and evaluations."""
 
+from collections.abc import Mapping
+
 import torch
 
 from bridge import checks
@@ -11,6 +13,7 @@ MASKED = 20.0
 # Errors of the machine and of numerics are not wrapped, nor are those of classes other than these modules'.
 PASSED = (torch.OutOfMemoryError, MemoryError, OSError, FloatingPointError)
 BUILT_IN = ("builtins", "torch")
+TWO = "of one logit z per image make two"
 
 
 class ModelError(RuntimeError):
@@ -37,13 +40,28 @@ def call(model, x):
             raise
         raise _explained(error, model, x) from error
     if not isinstance(logits, torch.Tensor):
-        remedy = ": wrap it, torch.as_tensor(model(x))" if type(logits).__module__ == "numpy" else ""
-        raise ValueError(f"model must return a Tensor of logits, got {type(logits).__name__}{remedy}")
+        raise ValueError(f"model must return a Tensor of logits, got {type(logits).__name__}{_way_to_logits(logits)}")
     if logits.dim() != 2 or len(logits) != len(x) or not logits.is_floating_point():
         raise ValueError(
             f"model must return logits of shape ({len(x)}, n_classes), got {tuple(logits.shape)} of {logits.dtype}"
+            + (f": {TWO}, torch.stack([0 * z, z], 1)" if logits.shape == x.shape[:1] else "")
+        )
+    if logits.shape[1] < 2:
+        raise ValueError(
+            f"model must return logits of at least 2 classes, got {logits.shape[1]}: {TWO}, torch.cat([0 * z, z], 1)"
         )
     return logits
+
+
+def _way_to_logits(output):
+    """What to write instead of a model that returns something else, as the end of a message."""
+    if type(output).__module__ == "numpy":
+        return ": wrap it, torch.as_tensor(model(x))"
+    if isinstance(output, (tuple, list)):
+        return ": give the function lambda x: model(x)[i], i the place of the logits"
+    if isinstance(output, Mapping):
+        return f': give the function lambda x: model(x)["logits"], or another of {", ".join(map(str, output)):.60}'
+    return ": give a function that returns the logits alone" if output is not None else ""
 
 
 def _explained(error, model, x):

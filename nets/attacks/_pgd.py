@@ -125,8 +125,10 @@ def pgd(
     n_gradients = len(x) * n_restarts * n_iter * n_eot
     fold = n_gradients >= N_FOLDED or ("small" if n_gradients >= N_FOLDED_SMALL else False)
     with attacked(model, generator=generator, batch_norm=batch_norm, fold=fold), bar:
+        if not len(x):
+            return x.clone()
         best = None
-        n_draws = resolve_draws(model, x, n_draws, n_eot) if n_restarts > 1 and len(x) else None
+        n_draws = resolve_draws(model, x, n_draws, n_eot) if n_restarts > 1 else None
         for _ in range(n_restarts):
             start = ball.random_point(x, generator) if random_start else x
             x_adv, finite = ascend(objective, ball, x, start, step_size, n_iter, bar.update)

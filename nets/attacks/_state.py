@@ -1,6 +1,7 @@
 """A model in evaluation mode, with frozen parameters, during an attack, and restored afterwards."""
 
 import contextlib
+import contextvars
 
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ from nets.attacks._reached import hidden_networks
 BATCH_NORMS = ("running", "batch")
 # Makes the model's noise independent of the random starts from the same seed.
 APART = 0x5DEECE66D
+# Generators, by id, and seeds from which the default generators draw already.
+_GOVERNING = contextvars.ContextVar("governing", default=frozenset())
 
 
 @contextlib.contextmanager
@@ -177,6 +180,12 @@ def _seeded(generator):
     # Read from a copy: a deterministic model must not change the numbers that the attack draws.
     twin = torch.Generator(generator.device).set_state(generator.get_state())
     seed = torch.randint(2**62, (), generator=twin, device=twin.device).item() ^ APART
+    outer = _GOVERNING.get()
+    if (id(generator), seed) in outer:
+        # An attack within an evaluation: from the same seed, the draws that guide it would be those that decide.
+        yield
+        return
+    token = _GOVERNING.set(outer | {(id(generator), seed)})
     with seeds.numpy_and_python_seeded(seed) as drew:
         try:
             for default in defaults:
@@ -189,3 +198,4 @@ def _seeded(generator):
                 torch.randint(2, (), generator=generator, device=generator.device)
             for default, state in zip(defaults, before, strict=True):
                 default.set_state(state)
+            _GOVERNING.reset(token)

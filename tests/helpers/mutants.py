@@ -556,8 +556,8 @@ MUTANTS = [
     Mutant(
         "broken images attacked again",
         "nets/attacks/_autoattack.py",
-        "in best.left().split(batch_size)",
-        "in torch.arange(len(x)).split(batch_size)",
+        "best.left().split(batch_size)",
+        "torch.arange(len(x)).split(batch_size)",
         "nets/attacks/test_autoattack",
     ),
     Mutant(

@@ -1,8 +1,10 @@
 """AutoAttack: its attacks one after the other, decided by the mean of draws."""
 
 import copy
+import random
 import warnings
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="nets needs PyTorch")
@@ -217,3 +219,50 @@ def test_errors_at_the_door(options, message):
     x, y = images(2, seed=0)
     with pytest.raises(ValueError, match=message):
         short(trained(), options.pop("x", x), options.pop("y", y), **options)
+
+
+class Recorded(torch.nn.Module):
+    """A linear model with a little noise, all of whose noise is kept: of passes that guide, and of the others."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw, self.linear, self.seen = draw, Linear((1, 4, 4), n_classes=3, bias=3.0), {True: set(), False: set()}
+
+    def forward(self, x):
+        noise = self.draw(x)
+        self.seen[x.requires_grad and torch.is_grad_enabled()].add(noise.sum().item())
+        return self.linear(x + 1e-3 * noise)
+
+
+SOURCES = {
+    "torch": torch.randn_like,
+    "numpy": lambda x: torch.from_numpy(np.random.standard_normal(tuple(x.shape))),  # noqa: NPY002
+    "python": lambda x: x * 0 + random.gauss(0, 1),
+}
+
+
+@pytest.mark.parametrize("source", list(SOURCES))
+def test_no_noise_that_guided_an_attack_decides_about_it(source):
+    # All images are right: attacks pass batches as large as the evaluation's, and equal states give equal noise.
+    model, x = Recorded(SOURCES[source]).eval(), images(8, seed=7)[0][:, :, ::2, ::2]
+    y = model(x).argmax(1)
+    model.seen[False].clear()
+    _, result = short(model, x, y, n_eot=5, n_iter=3)
+    assert result.version == "apgd-ce+apgd-dlr" and result.accuracies["clean"] == 1 and model.seen[True]
+    assert not model.seen[True] & model.seen[False]
+
+
+def test_models_that_cannot_take_an_empty_batch_can_be_broken_altogether():
+    class View(Linear):
+        def forward(self, x):
+            # PyTorch refuses -1 beside a 0.
+            return super().forward(x.view(len(x), -1))
+
+    model, x = View((1, 8, 8), n_classes=4, bias=0.0), images(6, seed=7)[0]
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    with pytest.raises(RuntimeError, match="reshape"):
+        model(x[:0])
+    x_adv, result = short(model, x, y, eps=0.5)
+    assert result.accuracies == {"clean": 1.0, "apgd-ce": 0.0, "apgd-t": 0.0, "fab-t": 0.0, "square": 0.0}
+    assert accuracy(model, x_adv, y) == 0

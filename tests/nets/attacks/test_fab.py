@@ -96,7 +96,7 @@ def test_luck_does_not_break_an_image():
 
 
 class Slope(torch.nn.Module):
-    """z = (1/2 - 5 w . (x - 1/2) + g, 0), |w|_1 = 1: within 0.2 of grey, the mean is wrong on the far half of the way."""
+    """z = (1/2 - 5 w . (x - 1/2) + g, 0), |w|_1 = 1: within 0.2 of grey, half of the way leads to the wrong mean."""
 
     def __init__(self):
         super().__init__()
