@@ -4,6 +4,8 @@ An archive is read as a stream, member by member: nothing is extracted, and its 
 Files in the layout that are not read are counted in the notes.
 """
 
+import bz2
+import gzip
 import io
 import lzma
 import posixpath
@@ -23,9 +25,25 @@ ARCHIVES = (".tar", ".tar.xz", ".tar.gz", ".tar.bz2", ".tgz", ".txz", ".tbz2")
 # Files that programs for viewing images leave in folders.
 NO_IMAGES = ("Thumbs.db", "desktop.ini")
 ELSEWHERE = "images not in train/<class>/* or test/<class>/*, left out"
+# By the first bytes of a file; others are not compressed.
+COMPRESSED = {
+    b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open, b"\x5d\x00\x00\x80": lzma.open,
+}  # fmt: skip
+N_BYTES = 2**20
 # Errors that damaged archives raise.
 DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError)
 MAX_FILE = 64 * 2**20
+
+
+class _Header(tarfile.TarInfo):
+    """A member of an archive; a damaged header raises an error, where tarfile ends the archive without a word."""
+
+    @classmethod
+    def fromtarfile(cls, archive):
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            raise tarfile.ReadError(str(error)) from None
 
 
 class Link(NamedTuple):
@@ -125,7 +143,7 @@ def _archived(path, notes):
     try:
         if path.suffix.lower() == ".tar" and not _ends_in_zeros(path):
             raise ValueError(f"{path} is damaged: its end is missing")
-        with tarfile.open(path, "r|*") as archive:
+        with _decompressed(path) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
             for member in archive:
                 place, key = _place(member.name), str(PurePosixPath(member.name))
                 if place and member.issym():
@@ -141,10 +159,19 @@ def _archived(path, notes):
                     notes["links to folders in the archive, left out: extract the archive to read them"] += 1
                 elif not place and not member.isdir():
                     _note(notes, member.name)
+            # To the end, where the checksum of gzip is.
+            while stream.read(N_BYTES):
+                pass
     except ValueError:
         raise
     except DAMAGE as error:
         raise ValueError(f"{path} is damaged, or not a tar archive ({error or type(error).__name__})") from None
+
+
+def _decompressed(path):
+    with path.open("rb") as file:
+        start = file.read(max(map(len, COMPRESSED)))
+    return next((opened for magic, opened in COMPRESSED.items() if start.startswith(magic)), open)(path, "rb")
 
 
 def _ends_in_zeros(path):

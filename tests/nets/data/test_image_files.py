@@ -230,6 +230,38 @@ def test_truncated_images_are_refused_by_name(tmp_path, kind):
         assert "test/b/cut.png cannot be read" in refused(archive)
 
 
+def test_a_damaged_header_does_not_end_an_archive(tmp_path):
+    entries = list(files().items())
+    archive = tar(tmp_path / "set.tar", entries)
+    content, place = bytearray(archive.read_bytes()), entries[2][0].encode()
+    # The first letter of the third name, which the checksum of the header covers.
+    content[content.index(place)] ^= 1
+    archive.write_bytes(content)
+    with tarfile.open(archive) as lenient:
+        assert len(lenient.getnames()) == 2
+    assert "set.tar is damaged" in refused(archive)
+    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as compressed:
+        compressed.fileobj.write(content)
+    assert "set.tar.gz is damaged" in refused(tmp_path / "set.tar.gz")
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_the_checksum_at_the_end_of_a_compressed_archive_is_read(tmp_path, kind):
+    """An image may change by a bit that JPEG itself does not notice: then the sum over all bytes is another one."""
+    archive = tmp_path / f"set.tar.{kind}"
+    with tarfile.open(archive, f"w:{kind}") as compressed:
+        for name, each in files().items():
+            info = tarfile.TarInfo(name)
+            info.size = len(each)
+            compressed.addfile(info, io.BytesIO(each))
+    assert len(data.load(archive, progress=False).train_images) == 2
+    content = bytearray(archive.read_bytes())
+    # The sum and the length of gzip have 4 bytes each; the sum of bzip2 ends within the last byte; xz ends in a footer.
+    content[-6] ^= 1
+    archive.write_bytes(content)
+    assert f"set.tar.{kind} is damaged" in refused(archive)
+
+
 def test_a_name_does_not_make_the_format(tmp_path):
     jpeg = encoded(COLOUR, "JPEG", quality=95)
     wanted = np.asarray(Image.open(io.BytesIO(jpeg))).transpose(2, 0, 1)
