@@ -9,7 +9,7 @@ from bridge import noise_from
 from nets import seeds
 from nets.attacks._decisions import draws_differ
 from nets.attacks._passes import mean_logits
-from nets.attacks._state import kept, to_evaluation
+from nets.attacks._state import is_training, kept, to_evaluation
 
 __all__ = ["changed_by_training"]
 
@@ -40,7 +40,7 @@ def changed_by_training(model, network, x):
         Names of dropouts and normalisations in training mode, or "the logits" if others are the reason. Empty if
         the network is not in training mode, or the mode changes nothing.
     """
-    if not network.training:
+    if not is_training(network):
         return ""
     names = [name or "itself" for name, m in network.named_modules() if isinstance(m, MODAL) and m.training]
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

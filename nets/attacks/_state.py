@@ -97,10 +97,10 @@ def _still(model, batch_norm):
     check_initialised(model)
     # Parameters of inference mode cannot be changed, and a pass that needs their gradient is an error of PyTorch's.
     modules, parameters = list(model.modules()), [p for p in model.parameters() if not p.is_inference()]
-    modes = [module.training for module in modules]
+    modes = [is_training(module) for module in modules]
     needs = [parameter.requires_grad for parameter in parameters]
     try:
-        if model.training:
+        if is_training(model):
             to_evaluation(model)
         with kept(modules, batch_norm=batch_norm):
             for parameter in parameters:
@@ -112,6 +112,11 @@ def _still(model, batch_norm):
         _set_modes(modules, modes)
 
 
+def is_training(module):
+    """Whether a module is in training mode; those of `torch.jit.freeze` have no modes, and are not."""
+    return getattr(module, "training", False)
+
+
 def to_evaluation(model):
     """Switch a module to evaluation mode; exported programs have one mode only, and stay in it."""
     with contextlib.suppress(NotImplementedError):
@@ -120,7 +125,7 @@ def to_evaluation(model):
 
 def _set_modes(modules, modes):
     for module, mode in zip(modules, modes, strict=True):
-        if module.training != mode:
+        if is_training(module) != mode:
             module.training = mode
 
 
@@ -130,7 +135,7 @@ def kept(modules, *, batch_norm="running"):
 
     The buffers of normalisations in evaluation mode, too: a forward pass may set their mode.
     """
-    modes = [module.training for module in modules]
+    modes = [is_training(module) for module in modules]
     saved, norms, before = [], [], []
     try:
         places = [module._buffers for module in modules]

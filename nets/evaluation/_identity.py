@@ -218,7 +218,7 @@ class _Reader:
         if isinstance(value, torch.jit.ScriptFunction):
             return [VARYING.sub("", str(value.graph))]
         text = value._c.dump_to_str(True, True, False)
-        return [VARYING.sub("", text), value.training, *self._items(dict(value.state_dict()))]
+        return [VARYING.sub("", text), getattr(value, "training", False), *self._items(dict(value.state_dict()))]
 
     def _of_object(self, value):
         kind = type(value)

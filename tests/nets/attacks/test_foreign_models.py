@@ -13,7 +13,7 @@ from attack_models import generator
 from torch import nn
 from torch.autograd import grad as imported_grad
 
-from nets import red_flags
+from nets import evaluate_model, red_flags
 from nets.attacks import (
     ModelError,
     NoGradientError,
@@ -429,6 +429,24 @@ def test_a_model_that_fails_on_the_images_is_named(name):
     # What a user raises to stop everything arrives.
     with pytest.raises(OwnError):
         ATTACKS[name](stops, x, y)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated")
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_frozen_script_has_no_modes_and_is_attacked(name):
+    model, (x, y) = torch.jit.freeze(torch.jit.script(linear())), batch()
+    assert not hasattr(model, "training")
+    x_adv = ATTACKS[name](model, x, y, generator=generator(1))
+    assert torch.equal(x_adv, ATTACKS[name](linear(), x, y, generator=generator(1)))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated")
+def test_a_frozen_script_is_evaluated():
+    x, y = batch()
+    models = torch.jit.freeze(torch.jit.script(linear())), linear()
+    reports = [evaluate_model(model, x, y, attacks=["fgsm", "ifgsm20"], progress=False) for model in models]
+    assert [row["accuracy"] for row in reports[0].rows] == [row["accuracy"] for row in reports[1].rows]
+    assert reports[0].rows[1]["accuracy"] < 1
 
 
 def test_an_exported_program_of_a_fixed_size_is_named():
