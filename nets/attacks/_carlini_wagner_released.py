@@ -6,6 +6,7 @@ from tqdm import tqdm
 from bridge import checks
 from nets.attacks._balls import choose
 from nets.attacks._carlini_wagner import KAPPA, LR, N_ITER, C
+from nets.attacks._decisions import check_classes
 from nets.attacks._inputs import admit
 from nets.attacks._objective import Objective, check_finite
 from nets.attacks._state import attacked
@@ -131,6 +132,7 @@ def _top_two(objective, x):
     """The released code's p and q, from two passes, which differ for a noisy model."""
     first = objective.logits(x).argmax(1)
     logits = objective.logits(x)
+    check_classes(logits, objective.y)
     top = logits.argmax(1)
     second = logits.scatter(1, top[:, None], -1.0).argmax(1)
     return first, torch.where(top == first, second, top)

@@ -354,6 +354,13 @@ def test_a_thousandth_of_the_cube_is_left_of_its_perturbation():
     assert torch.equal(clipped, x_adv.clamp(0, 1))
 
 
+def test_labels_that_are_not_used_are_checked_all_the_same():
+    x, y = images(2, seed=7)
+    for wrong in (y - 6, y + 6):
+        with pytest.raises(ValueError, match=r"y must lie in 0, \.\.\., 5"):
+            cw_as_released(trained(), x, wrong)
+
+
 def test_the_released_attack_is_far_weaker_than_ifgsm():
     model = trained()
     x, y = images(200, seed=15)
