@@ -9,7 +9,7 @@ import torch
 
 from bridge import checks, noisy_blocks
 from nets.attacks._losses import margin
-from nets.attacks._passes import mean_logits
+from nets.attacks._passes import check_two_classes, mean_logits
 from nets.attacks._reached import normalises_by_batch
 
 __all__ = ["N_DRAWS", "check_classes", "draws_differ", "is_noisy", "n_images_differing", "resolve_draws"]
@@ -135,6 +135,7 @@ def check_classes(logits, y, *, at_least=2):
         If a label is not a class, or there are too few classes.
     """
     n_classes = logits.shape[1]
+    check_two_classes(n_classes)
     if n_classes < at_least:
         raise ValueError(f"the loss needs at least {at_least} classes, got {n_classes}: take loss='ce' or 'margin'")
     if len(y) and not 0 <= y.min().item() <= y.max().item() < n_classes:

@@ -10,7 +10,7 @@ import torch
 
 from bridge import checks
 from nets.attacks._losses import LOSSES
-from nets.attacks._passes import NoGradientError, call, mean_logits, single, unmasked
+from nets.attacks._passes import NoGradientError, call, check_two_classes, mean_logits, single, unmasked
 
 __all__ = ["Objective"]
 
@@ -109,6 +109,7 @@ class Objective:
             # Once: reading values synchronises with a GPU, on which a label out of range would end the CUDA context.
             self._seen = True
             self._masks = bool(logits.isneginf().any())
+            check_two_classes(logits.shape[1])
             if len(self.y) and not 0 <= self.y.min().item() <= self.y.max().item() < logits.shape[1]:
                 raise ValueError(f"y must be in 0, ..., {logits.shape[1] - 1}, got {self.y.min()} to {self.y.max()}")
         return unmasked(logits) if self._masks else logits

@@ -46,11 +46,15 @@ def call(model, x):
             f"model must return logits of shape ({len(x)}, n_classes), got {tuple(logits.shape)} of {logits.dtype}"
             + (f": {TWO}, torch.stack([0 * z, z], 1)" if logits.shape == x.shape[:1] else "")
         )
-    if logits.shape[1] < 2:
-        raise ValueError(
-            f"model must return logits of at least 2 classes, got {logits.shape[1]}: {TWO}, torch.cat([0 * z, z], 1)"
-        )
     return logits
+
+
+def check_two_classes(n_classes):
+    """Refuse a single class, of which every image is: a model with one logit means another thing."""
+    if n_classes < 2:
+        raise ValueError(
+            f"model must return logits of at least 2 classes, got {n_classes}: {TWO}, torch.cat([0 * z, z], 1)"
+        )
 
 
 def _way_to_logits(output):

@@ -213,6 +213,8 @@ def _n_classes(model, x, surrogate):
         if network is not None:
             with attacked(network):
                 counts.append(mean_logits(network, x).shape[1])
+    if counts[0] < 2:
+        raise ValueError(f"model must return logits of at least 2 classes, got {counts[0]}")
     # Logits of one class would be added to those of all.
     if counts[-1] != counts[0]:
         raise ValueError(f"surrogate must have the {counts[0]} classes of the model, got {counts[-1]}")
