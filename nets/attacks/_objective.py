@@ -10,7 +10,7 @@ import torch
 
 from bridge import checks
 from nets.attacks._losses import LOSSES
-from nets.attacks._passes import NoGradientError, call, check_two_classes, mean_logits, single, unmasked
+from nets.attacks._passes import ModelError, NoGradientError, call, check_two_classes, mean_logits, single, unmasked
 
 __all__ = ["Objective"]
 
@@ -116,10 +116,17 @@ class Objective:
 
 
 def gradient_of(value, x, **options):
-    """Gradient of the sum of values with respect to x; NoGradientError if there is none."""
+    """Gradient of the sum of values with respect to x; NoGradientError if there is none, ModelError if it fails."""
     if not value.requires_grad:
         raise NoGradientError
-    (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True, **options)
+    try:
+        (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True, **options)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise
+        message = " ".join(str(error).split())
+        remedy = ": let it keep no logits of earlier passes" if "second time" in message else ""
+        raise ModelError(f"the gradient of the model fails{remedy} (PyTorch: {message})") from error
     if gradient is None:
         raise NoGradientError
     return gradient

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from attack_models import generator
 from torch import nn
 from torch.autograd import grad as imported_grad
+from torch.utils.checkpoint import checkpoint
 
 from nets import evaluate_model, red_flags
 from nets.attacks import (
@@ -429,6 +430,25 @@ def test_a_model_that_fails_on_the_images_is_named(name):
     # What a user raises to stop everything arrives.
     with pytest.raises(OwnError):
         ATTACKS[name](stops, x, y)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("name", ["fgsm", "ifgsm", "pgd", "cw", "apgd"])
+def test_a_gradient_that_fails_is_named(name):
+    network, (x, y), kept = linear(), batch(), []
+
+    def remembers(x):
+        # The mean with the logits before, and their graph, through which PyTorch goes once.
+        with torch.enable_grad():
+            logits = network(x).tanh()
+        before = [each for each in kept if len(each) == len(x)]
+        kept.append(logits)
+        return torch.stack([logits, *before[-1:]]).mean(0)
+
+    with pytest.raises(ModelError, match="gradient of the model fails: let it keep no logits of earlier passes"):
+        ATTACKS[name](remembers, x, y, n_eot=2)
+    with pytest.raises(ModelError, match=r"gradient of the model fails .*use_reentrant"):
+        ATTACKS[name](lambda x: checkpoint(network, x, use_reentrant=True), x, y)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated")
