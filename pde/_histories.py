@@ -16,10 +16,18 @@ def velocity_reader(problem):
     """Function of t that reads a callable velocity at some points, as an array; None for a velocity in layers."""
     if problem.n_layers is not None:
         return None
+    points = points_everywhere(problem)
     if problem.velocity_is_of_points:
-        points = points_everywhere(problem)
         return lambda t: problem.velocity_at(points, t)
-    return lambda t: problem.velocity_field(t).values[:, ::4, ::4]
+
+    def read(t):
+        # Points of the grid without a pattern: on every fourth one a shear may vanish.
+        values = problem.velocity_field(t).values
+        n = values.shape[-1]
+        i, j = (points.T * (n / problem.length)).astype(int) % n
+        return values[:, i, j]
+
+    return read
 
 
 def points_everywhere(problem):
@@ -35,7 +43,8 @@ def histories(problem, count=_N_TIMES):
     for name, at in (("potential", problem.potential_at), ("source", problem.source_at)):
         if problem.scalar_varies(name):
             read.append(lambda t, at=at: at(points, t))
-    return [np.stack([np.ravel(each(float(t))) for t in times]) for each in read]
+    # Copies: a callable may return one array again and again, with other values.
+    return [np.stack([each(float(t)).flatten() for t in times]) for each in read]
 
 
 def steps_in_time(problem, n_steps, limit, read=None):

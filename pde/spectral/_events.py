@@ -1,11 +1,17 @@
 """Events in time that the nodes of a step pass by: a velocity at some points, read at many irregular times."""
 
+import math
+
 import numpy as np
 
 from pde import _histories
+from pde.spectral._state import MOST_PRODUCTS
 
 # Of the largest value: rounding.
 _ROUNDING = 1e-12
+# Times at which a velocity of points is read beside the nodes, per step and at least, and one whose values are whole
+# fields.
+_TIMES, _FEW_TIMES = (16, 4096), (8, 1024)
 
 
 class Events:
@@ -32,7 +38,8 @@ class Events:
         return [self._rest(values, x, at_nodes[part], y[part]) * self._each for part in each]
 
     def _values(self, times):
-        values = np.stack([np.ravel(self._read(min(max(float(t), 0.0), self.horizon))) for t in times])
+        # Copies: a callable may return one array again and again, with other values.
+        values = np.stack([self._read(min(max(float(t), 0.0), self.horizon)).flatten() for t in times])
         self._largest = max(self._largest, float(np.abs(values).max()))
         return values
 
@@ -45,3 +52,12 @@ class Events:
         rest = np.abs(values - factors.prod(axis=-1) @ at_nodes)
         rest[rest < _ROUNDING * self._largest] = 0.0
         return float(rest.sum(axis=0).max())
+
+
+def events_of_steps(problem, steps):
+    """The `Events` of a march in steps of these lengths, one for each piece of the way."""
+    each, least = _TIMES if problem.velocity_is_of_points else _FEW_TIMES
+    # Pieces of dt and more halve it at most. Shorter ones need no denser times, and steps that no march reaches none.
+    dt = min(step for step in steps if step >= 0.499 * max(steps))
+    n_steps = min(problem.horizon / dt, MOST_PRODUCTS)
+    return Events(problem, max(least, math.ceil(each * n_steps)))

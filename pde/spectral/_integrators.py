@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from pde import grid
-from pde.spectral._events import Events
+from pde.spectral._events import events_of_steps
 from pde.spectral._generator import Generator, product_grid
 from pde.spectral._krylov import exponential_step
 
@@ -26,9 +26,6 @@ _FADED, _PARTS, _RADIANS_PER_PART = 1e-3, 3, 50.0
 _SHARE_GIVEN_BACK = 0.1
 # RK4's stability limit on the imaginary axis is 2 sqrt(2).
 _RK4_LIMIT = 2.8
-# Times at which a velocity of points is read beside the nodes, per step and at least, and one whose values are whole
-# fields.
-_TIMES, _FEW_TIMES = (16, 4096), (8, 1024)
 # Nodes of polynomials that are to agree ever better where v is smooth, by this factor at least.
 _N_NODES, _BETTER = (5, 7), 0.5
 
@@ -216,7 +213,9 @@ def ifrk4(march, n_steps, dealias, *, counts_events=False):
     counts_events: what a callable velocity does between the nodes of the steps is counted as an error in time.
     """
     problem, n, k_max = march.problem, march.n, march.k_max
-    events = _events_of_steps(march, n_steps) if counts_events and problem.n_layers is None else None
+    events = None
+    if counts_events and problem.n_layers is None:
+        events = events_of_steps(problem, [p.duration / m for p, m in zip(march.pieces(), n_steps, strict=True)])
     n_grid = None
     if not dealias:
         n_grid = n
@@ -265,12 +264,6 @@ def ifrk4(march, n_steps, dealias, *, counts_events=False):
                 if not march.goes_on:
                     return
         march.arrive(piece)
-
-
-def _events_of_steps(march, n_steps):
-    each, least = _TIMES if march.problem.velocity_is_of_points else _FEW_TIMES
-    shortest = min(piece.duration / steps for piece, steps in zip(march.pieces(), n_steps, strict=True))
-    return Events(march.problem, max(least, math.ceil(each * march.problem.horizon / shortest)))
 
 
 def _missed(events, piece, step, n_steps):

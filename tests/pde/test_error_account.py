@@ -326,6 +326,55 @@ def test_an_event_between_the_nodes_of_a_step_is_seen(begin, of_points):
     assert np.abs(s.u - exact).max() <= s.error_estimate < 1e-6
 
 
+@pytest.mark.parametrize("kind", ["every fourth point sees nothing", "one array again and again"])
+def test_an_event_is_seen_whatever_the_grid_and_the_memory_of_a_callable(kind):
+    # A pulse of a shear, without diffusion: f(x + 0.1 sin(2 pi y)). On eight points the shear vanishes at 0 and 1/2.
+    def at(y, t):
+        return 20.0 * max(0.0, 1 - abs(t - 0.71) / 0.005) * np.sin(2 * np.pi * y)
+
+    y = np.arange(8) / 8
+    kept = {}
+
+    def of_points(x, t):
+        values = kept.setdefault(x.shape, np.zeros(x.shape))
+        values[..., 0] = at(x[..., 1], t)
+        return values
+
+    def of_time(t):
+        return np.stack([at(y, t) * np.ones((8, 1)), np.zeros((8, 8))])
+
+    x = np.arange(32) / 32
+    velocity = of_time if kind.startswith("every") else of_points
+    problem = ConvectionDiffusion(velocity, np.cos(2 * np.pi * x)[:, None] * np.ones(32), sigma=0.0)
+    s = spectral.solve(problem, rtol=1e-4)
+    assert held(s, np.cos(2 * np.pi * (x[:, None] + 0.1 * np.sin(2 * np.pi * x))))
+
+
+def test_fields_in_time_may_change_their_grid():
+    # Constant velocities on grids of 8 and of 12 points: a translation by (0.3 + 0.5) / 2.
+    def velocity(t):
+        return np.full((2, 8, 8), 0.3) if t < 0.5 else np.full((2, 12, 12), 0.5)
+
+    x = np.arange(16) / 16
+    problem = ConvectionDiffusion(velocity, np.cos(2 * np.pi * x)[:, None] * np.ones(16), sigma=0.2)
+    exact = np.exp(-0.02 * 4 * np.pi**2) * np.cos(2 * np.pi * (x + 0.4))[:, None]
+    for method in ("krylov", "ifrk4"):
+        assert held(spectral.solve(problem, method=method, rtol=1e-4, check=False), exact)
+
+
+def test_times_to_be_saved_may_lie_as_close_as_rounding():
+    # 3 * 0.1 and 0.3 differ by 6e-17: two steps between them.
+    f = np.cos(2 * np.pi * np.arange(12) / 12)[:, None] * np.ones(12)
+
+    def velocity(x, t):
+        return np.array([0.3, 0.0]) * np.cos(2 * np.pi * t) + 0 * x
+
+    problem = ConvectionDiffusion(velocity, f, sigma=0.2)
+    s = spectral.solve(problem, method="ifrk4", dt=1e-2, save_at=[3 * 0.1, 0.0, 0.3])
+    assert np.abs(s.saved[0] - s.saved[2]).max() <= 1e-14
+    assert held(s, np.exp(-0.02 * 4 * np.pi**2) * f)
+
+
 @pytest.mark.parametrize("of_points", [True, False])
 @pytest.mark.parametrize("dt", [0.05, 0.01])
 @pytest.mark.parametrize(
