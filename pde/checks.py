@@ -37,9 +37,9 @@ def real(name, value, *, positive):
     bound = "> 0" if positive else ">= 0"
     refuse_masked(name, value)
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number {bound}, got {name}={value!r}") from None
+        number = _float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be a number {bound}, got {name}={value!r:.80}") from None
     if not math.isfinite(number) or number < 0 or (positive and number == 0):
         raise ValueError(f"{name} must be finite and {bound}, got {name}={number:g}")
     return number
@@ -49,12 +49,19 @@ def number(name, value, *, finite=True):
     """Return value as a float of any sign, or raise a ValueError naming it."""
     refuse_masked(name, value)
     try:
-        found = float(value)
+        found = _float(value)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} must be a number, got {name}={value!r}") from None
+        raise ValueError(f"{name} must be a number, got {name}={value!r:.80}") from None
     if finite and not math.isfinite(found):
         raise ValueError(f"{name} must be finite, got {name}={found:g}")
     return found
+
+
+def _float(value):
+    # NumPy makes a float of a complex number, without its imaginary part.
+    if isinstance(value, np.complexfloating):
+        raise TypeError
+    return float(value)
 
 
 def share(name, value):
@@ -121,7 +128,7 @@ def finite_array(name, values):
     return array
 
 
-def square_array(name, values):
+def square_array(name, values, *, complex_too=False):
     """Return values as an array of numbers of shape (..., n, n), or raise a ValueError; they need not be finite."""
     refuse_masked(name, values)
     try:
@@ -130,6 +137,8 @@ def square_array(name, values):
         raise ValueError(f"{name} must be a rectangular array of numbers") from None
     if array.dtype.kind not in "fiubc":
         raise ValueError(f"{name} must be an array of numbers, got dtype {array.dtype}")
+    if array.dtype.kind == "c" and not complex_too:
+        raise ValueError(f"{name} must be real, got dtype {array.dtype}")
     if array.ndim < 2 or array.shape[-1] != array.shape[-2] or not array.shape[-1]:
         raise ValueError(f"{name} must have shape (..., n, n), got {array.shape}")
     return array

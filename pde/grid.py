@@ -116,7 +116,7 @@ def coefficients(values: np.ndarray, n_modes: int | None = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If values are masked or of another shape, or n_modes < 0.
+        If values are masked, complex or of another shape, or n_modes < 0.
     """
     values = checks.square_array("values", values)
     n = values.shape[-1]
@@ -146,7 +146,7 @@ def from_coefficients(c: np.ndarray, n: int) -> np.ndarray:
     ValueError
         If c is masked or of another shape, or n < 1.
     """
-    c, n = checks.square_array("c", c), checks.integer("n", n, at_least=1)
+    c, n = checks.square_array("c", c, complex_too=True), checks.integer("n", n, at_least=1)
     if c.shape[-1] % 2 == 0:
         raise ValueError(f"c must have shape (..., 2 m + 1, 2 m + 1), got {c.shape}")
     m = c.shape[-1] // 2
@@ -181,7 +181,7 @@ def resample(values: np.ndarray, n: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If values are masked or of another shape, or n < 1.
+        If values are masked, complex or of another shape, or n < 1.
     """
     values, n = checks.square_array("values", values), checks.integer("n", n, at_least=1)
     return values.copy() if n == values.shape[-1] else from_coefficients(coefficients(values), n)

@@ -231,7 +231,7 @@ def _times(save_at, horizon):
     times = checks.finite_array("save_at", () if save_at is None else save_at)
     if times.ndim != 1 or not ((times >= 0) & (times <= horizon)).all():
         raise ValueError(f"save_at must hold times in [0, {horizon:g}], got save_at={times.tolist()}")
-    return times
+    return times.copy()
 
 
 def _one_by_one(problem):

@@ -155,3 +155,19 @@ def test_the_least_grid_of_the_counterexample_holds_it():
     problem = bounds.counterexample(n=least)
     x = np.random.default_rng(0).random((200, 2)) * problem.length
     np.testing.assert_allclose(problem.terminal_at(x), problem.exact(x, 1.0), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [np.complex64(1 + 2j), np.complex128(1 + 2j), 10**400])
+@pytest.mark.parametrize("name", ["sigma", "horizon", "length"])
+def test_numbers_that_no_float_holds_are_refused(name, value):
+    arguments = {"sigma": 0.1, "horizon": 1.0, "length": 1.0} | {name: value}
+    with pytest.raises(ValueError, match=f"^{name} must be a number") as refused:
+        pde.ConvectionDiffusion(np.zeros((2, 4, 4)), np.zeros((4, 4)), **arguments)
+    assert len(str(refused.value)) < 200
+
+
+def test_a_solution_keeps_times_of_its_own():
+    times = np.array([0.0, 0.5])
+    solution = pde.spectral.solve(pde.problems.fourier_mode(), save_at=times)
+    times[:] = 9.0
+    assert solution.save_at.tolist() == [0.0, 0.5]

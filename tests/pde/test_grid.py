@@ -198,3 +198,10 @@ def test_a_size_that_is_no_positive_integer_is_refused(function, n):
 def test_a_length_that_is_not_positive_is_refused(length):
     with pytest.raises(ValueError, match=r"^length must be .*> 0, got length="):
         grid.points(4, length)
+
+
+@pytest.mark.parametrize("function", [grid.coefficients, lambda values: grid.resample(values, 6)])
+def test_complex_values_are_refused(function):
+    # Their transform as real ones would lose the imaginary part.
+    with pytest.raises(ValueError, match="values must be real, got dtype complex128"):
+        function(np.full((4, 4), 1 + 1j))
