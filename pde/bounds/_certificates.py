@@ -179,13 +179,12 @@ def certificates(problem, points, *, method="auto", n_layers=None, n_paths=4096,
             errors = errors + error_of_tables(problem, rates, slope, (low, high), stretching)
     certain = np.maximum(np.abs(u) - errors, 0.0)
     sharp = certain / lipschitz if lipschitz > 0 else np.where(certain > 0, np.inf, 0.0)
-    smoothing = np.where(
-        u > 0, smoothing_radius(certain, low, high, spread), smoothing_radius(certain, -high, -low, spread)
-    )
+    above, below = (smoothing_radius(certain, *ends, spread) for ends in ((low, high), (-high, -low)))
+    smoothing = np.where(u > 0, above, below)
     # The range of f bounds u only without a potential and a source.
     smoothing = np.where((certain > 0) & rates.only_transport, smoothing, 0.0)
     radius = np.maximum(np.maximum(sharp, smoothing), local)
-    kind = ("spectral", 1.0) if solution is not None else ("monte-carlo", 1 - alpha)
+    kind = ("monte-carlo", 1 - alpha) if solution is None else ("spectral", 1.0)
     return Certificates(radius, sharp, local, smoothing, u, errors, spread, *kind)
 
 
@@ -211,19 +210,25 @@ def smoothing_radius(u, low, high, spread):
     Raises
     ------
     ValueError
-        If u is masked or not finite, or another argument is not a number.
+        If u is masked or not finite, another argument is not a number, or low > high.
     """
     u, low, high = checks.finite_array("u", u), checks.number("low", low), checks.number("high", high)
     spread = checks.real("spread", spread, positive=False)
+    if low > high:
+        raise ValueError(f"low must be <= high, got low={low:g}, high={high:g}")
     if low > 0:
         return np.full(u.shape, np.inf)
     if high <= 0 or not spread > 0:
         return np.zeros(u.shape)
     if low == 0:
         return np.where(u > 0, np.inf, 0.0)
-    # u = b only by rounding, where it would give an infinite radius.
-    p, p_0 = np.clip((u - low) / (high - low), 0.0, 1 - 1e-15), -low / (high - low)
-    return np.maximum(spread * (ndtri(p) - ndtri(p_0)), 0.0)
+    return np.maximum(spread * (_quantile(u - low, high - u) - _quantile(-low, high)), 0.0)
+
+
+def _quantile(above, below):
+    """Phi^-1(above / (above + below)), by the smaller share; finite where `below` vanishes, by rounding only."""
+    share = np.minimum(above, below) / (above + below)
+    return np.where(below < above, -ndtri(np.maximum(share, 1e-15)), ndtri(np.maximum(share, 0.0)))
 
 
 def _of_equation(problem, rates):
@@ -251,8 +256,7 @@ def _resolved(problem, *, raises):
 
 def _by_paths(problem, points, n_layers, n_paths, alpha, rng, value_range, exact):
     """Means, and half widths that hold for all points together with probability 1 - alpha."""
-    n_points = max(points[..., 0].size, 1)
-    oscillation = value_range[1] - value_range[0]
+    n_points, oscillation = max(points[..., 0].size, 1), value_range[1] - value_range[0]
     scheme = "heun" if problem.has_constant_sigma else "euler"
     unit, rates = problem.n_layers, _rates.rates(problem)
     # An even number of steps per layer, so that half as many end on the layers too.
@@ -261,11 +265,9 @@ def _by_paths(problem, points, n_layers, n_paths, alpha, rng, value_range, exact
     if not rates.only_transport:
         # A potential or a source takes the samples out of the range of f.
         return run.mean, np.full(run.mean.shape, np.inf)
-    width = (
-        _half_width(run.stderr, n_paths, oscillation, alpha / n_points)
-        if rates.sigmas.any()
-        else np.zeros(run.mean.shape)
-    )
+    width = np.zeros(run.mean.shape)
+    if rates.sigmas.any():
+        width = _half_width(run.stderr, n_paths, oscillation, alpha / n_points)
     if not exact:
         # The change from half as many steps, its noise included, is larger than the error of any order >= 1.
         coarse = _estimate(problem, points, n_paths, n_steps // 2, rng, scheme)
@@ -280,14 +282,13 @@ def _by_one_path(problem, points, n_layers, lipschitz):
     for layer in range(n_layers):
         points = points + dt * problem.layer_field(layer // repeat)(points)
         farthest = max(farthest, float(np.abs(points).max(initial=0.0)))
-    u = problem.terminal_at(points)
-    largest = float(np.abs(problem.terminal.values).max())
-    return u, np.full(u.shape, _ROUNDING * (largest + n_layers * lipschitz * farthest))
+    error = _ROUNDING * (float(np.abs(problem.terminal.values).max()) + n_layers * lipschitz * farthest)
+    return problem.terminal_at(points), np.full(points.shape[:-1], error)
 
 
 def _estimate(problem, points, n_paths, n_steps, rng, scheme):
-    with warnings.catch_warnings():  # Few samples skew a standard error: the bounds below hold for any number.
-        warnings.simplefilter("ignore", RuntimeWarning)
+    # Few samples skew a standard error: the bounds below hold for any number.
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         return feynman_kac.estimate(problem, points, n_paths, n_steps, rng, scheme=scheme)
 
 

@@ -112,11 +112,15 @@ def counterexample_gradient(radius, sigma, time):
     Raises
     ------
     ValueError
-        If a number is masked or not finite.
+        If a number is masked or not finite, a radius not positive or a time negative.
     """
     parts = ("radius", radius), ("sigma", sigma), ("time", time)
     radius, sigma, time = (checks.finite_array(name, part) for name, part in parts)
-    return math.exp(-0.5) * radius**2 / (radius**2 + sigma**2 * time) ** 1.5
+    if not ((radius > 0).all() and (time >= 0).all()):
+        raise ValueError(f"radius must be > 0 and time >= 0, got {radius.min():g} and {time.min():g} among them")
+    # Without squares, which leave the range of the numbers first.
+    width = np.hypot(radius, sigma * np.sqrt(time))
+    return math.exp(-0.5) * (radius / width) ** 2 / width
 
 
 def counterexample_threshold(radius, *, horizon=1.0):
@@ -140,7 +144,7 @@ def counterexample_threshold(radius, *, horizon=1.0):
     Raises
     ------
     ValueError
-        If an argument is not positive, or R > 30, where the argument of W_(-1) underflows.
+        If an argument is not positive, or R > 30 or R < 1e-100, where the argument of W_(-1) underflows.
 
     Examples
     --------
@@ -149,8 +153,8 @@ def counterexample_threshold(radius, *, horizon=1.0):
     """
     radius = checks.real("radius", radius, positive=True)
     horizon = checks.real("horizon", horizon, positive=True)
-    if radius > 30:
-        raise ValueError(f"radius must be <= 30, got radius={radius:g}")
+    if not 1e-100 <= radius <= 30:
+        raise ValueError(f"radius must be <= 30 and >= 1e-100, got radius={radius:g}")
     argument = -2 / 3 * radius**2 * (1 + math.exp(0.5) * radius) ** (-2 / 3) * math.exp(-2 / 3 * radius**2)
     y = -1.5 * float(scipy.special.lambertw(argument, -1).real)
     return math.sqrt((y - radius**2) / horizon)
@@ -179,7 +183,7 @@ def published_threshold(gamma=0.0, *, horizon=1.0):
     Raises
     ------
     ValueError
-        If gamma is negative or horizon not positive.
+        If gamma is negative, horizon not positive or gamma horizon not finite.
 
     Examples
     --------
@@ -188,10 +192,13 @@ def published_threshold(gamma=0.0, *, horizon=1.0):
     """
     gamma = checks.real("gamma", gamma, positive=False)
     horizon = checks.real("horizon", horizon, positive=True)
+    # In the unit of time T: sigma T**(1/2) is near 1 whatever T is.
     rate = 2 * gamma * horizon
+    if not math.isfinite(rate):
+        raise ValueError(f"gamma must be less than 1e307 / horizon, got gamma={gamma:g}, horizon={horizon:g}")
     # (1 - exp(-rate)) / rate, and its limit.
     fraction = -math.expm1(-rate) / rate if rate else 1.0
-    log_k = (rate + math.log(4 * horizon * fraction)) / 2
+    log_k = (rate + math.log(4 * fraction)) / 2
 
     def excess(sigma):
         """Maximum over x of the left side's logarithm less the right side's; unimodal in log x."""
@@ -203,11 +210,12 @@ def published_threshold(gamma=0.0, *, horizon=1.0):
             return left - scipy.special.expit(log_scale + log_x)
 
         log_x = scipy.optimize.brentq(slope, max(min(-log_scale, 0.0) - 40, -300.0), math.log(20.0), xtol=1e-12)
-        return sigma**2 * horizon + math.log(math.erf(math.exp(log_x))) - np.logaddexp(0, log_scale + log_x)
+        return sigma**2 + math.log(math.erf(math.exp(log_x))) - np.logaddexp(0, log_scale + log_x)
 
-    low = high = 1 / math.sqrt(horizon)
+    low = high = 1.0
     while excess(low) > 0:
         low /= 2
     while excess(high) < 0:
         high *= 2
-    return low if low == high else float(scipy.optimize.brentq(excess, low, high, xtol=1e-13))
+    found = low if low == high else float(scipy.optimize.brentq(excess, low, high, xtol=1e-13))
+    return found / math.sqrt(horizon)

@@ -346,6 +346,28 @@ def test_no_ramp_violates_the_printed_bound_below_the_threshold_and_one_does_abo
     assert threshold <= bounds.counterexample_threshold(2.0, horizon=horizon) or gamma > 0
 
 
+@pytest.mark.parametrize("horizon", [1e-300, 1e12, 1e300])
+def test_thresholds_are_those_of_another_unit_of_time(horizon):
+    # sigma horizon**0.5 and gamma horizon have no unit of time.
+    for gamma in (0.0, 0.7):
+        scaled = bounds.published_threshold(gamma / horizon, horizon=horizon) * math.sqrt(horizon)
+        assert scaled == pytest.approx(bounds.published_threshold(gamma), rel=1e-12)
+    with pytest.raises(ValueError, match="gamma must be less than"):
+        bounds.published_threshold(1e300, horizon=1e300)
+    with pytest.raises(ValueError, match="radius must be <= 30 and >= 1e-100"):
+        bounds.counterexample_threshold(1e-160)
+
+
+def test_the_slope_of_a_gaussian_has_its_units():
+    # exp(-1/2) / (2**1.5 R) where sigma**2 time = R**2, whatever the unit of length.
+    for unit in (1e-200, 1.0, 1e200):
+        found = bounds.counterexample_gradient(3 * unit, np.array([1.5, 3.0]) * unit, np.array([4.0, 1.0]))
+        np.testing.assert_allclose(found * unit, math.exp(-0.5) / 8**0.5 / 3, rtol=1e-14)
+    for arguments in ((-1.0, 1.0, 1.0), (1.0, 1.0, -5.0), (0.0, 1.0, 1.0)):
+        with pytest.raises(ValueError, match="radius must be > 0 and time >= 0"):
+            bounds.counterexample_gradient(*arguments)
+
+
 def test_thresholds_do_not_leave_the_range_of_the_numbers():
     # gamma T >> 1: log k = gamma T + O(log), and sigma**2 T grows like gamma T.
     assert bounds.published_threshold(1e4) == pytest.approx(100, rel=0.01)

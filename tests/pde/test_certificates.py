@@ -328,3 +328,13 @@ def test_radii_do_not_depend_on_the_units_of_the_terminal_data(rule, exponent):
     np.testing.assert_allclose(tiny, plain, rtol=1e-6)
     sharp = [bounds.sharp_gradient_bound(problem(each)).bound for each in (0, exponent)]
     assert np.ldexp(sharp[1], -exponent) == pytest.approx(sharp[0], rel=1e-6)
+
+
+def test_smoothing_is_exact_for_shares_near_one():
+    # Phi^-1(p) = -Phi^-1(1 - p), with 1 - p_0 = b / (1 + b), and half of it for u = b / 2.
+    for b in (1e-6, 1e-13):
+        found = float(bounds.smoothing_radius(b / 2, -1.0, b, 2.0))
+        expected = 2 * (ndtri(b / (1 + b)) - ndtri(b / 2 / (1 + b)))
+        assert found == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="low must be <= high, got low=1, high=-1"):
+        bounds.smoothing_radius(0.5, 1.0, -1.0, 1.0)
