@@ -12,6 +12,8 @@ from bridge import checks
 
 __all__ = ["FeynmanKacMean"]
 
+_HALF = (torch.float16, torch.bfloat16)
+
 
 class FeynmanKacMean(nn.Module):
     """Weighted mean of the members' outputs, each averaged over draws of its noise.
@@ -122,9 +124,9 @@ class FeynmanKacMean(nn.Module):
         if self.n_members * self.n_draws == 1 and self._equal:
             return self.members[0](x)
         if self._equal:
-            return self._sum(member(x) for member in self._each()) / (self.n_members * self.n_draws)
-        sums = (self._sum(member(x) for _ in range(self.n_draws)) for member in self.members)
-        return self._sum(weight * total for weight, total in zip(self.weights, sums, strict=True)) / self.n_draws
+            return _mean((member(x) for member in self._each()), self.n_members * self.n_draws)
+        means = (_mean((member(x) for _ in range(self.n_draws)), self.n_draws) for member in self.members)
+        return sum(weight * mean for weight, mean in zip(self.weights, means, strict=True))
 
     def draws(self, x: torch.Tensor) -> torch.Tensor:
         """Return every member's output in every draw.
@@ -180,12 +182,14 @@ class FeynmanKacMean(nn.Module):
     def _each(self):
         return (member for member in self.members for _ in range(self.n_draws))
 
-    @staticmethod
-    def _sum(outputs):
-        total = next(outputs)
-        for output in outputs:
-            total = total + output
-        return total
+
+def _mean(outputs, count):
+    """Mean of so many tensors; those in half precision are added in single, where the last of many still count."""
+    total = 0
+    for output in outputs:
+        total = total + (output.float() if output.dtype in _HALF else output)
+    mean = total / count
+    return mean.to(output.dtype) if output.dtype in _HALF else mean
 
 
 def _numbers(values):

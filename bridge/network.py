@@ -73,6 +73,8 @@ class ResidualNetwork(nn.Module):
 
 def time_steps(blocks):
     """Return blocks as a ModuleList, or raise a ValueError if there is none or one is not a time step."""
+    if isinstance(blocks, NoisyResidual) or not hasattr(blocks, "__iter__"):
+        raise ValueError(f"blocks must be a list of NoisyResidual, got one {type(blocks).__name__}")
     blocks = list(blocks)
     if not blocks:
         raise ValueError("blocks must not be empty")

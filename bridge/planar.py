@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bridge import checks
 from bridge.dynamics import ResNetSDE
 from bridge.ensemble import FeynmanKacMean
 from bridge.network import ResidualNetwork
@@ -46,9 +47,9 @@ def problem_from_network(net, terminal=None, *, horizon=1.0, length=1.0, rtol=1e
     length : float, default=1.0
         Period.
     rtol : float, default=1e-6
-        Largest difference between network and sampled fields, relative to the fields' largest value.
+        Largest difference between network and sampled fields, relative to the fields' largest value; > 0.
     n_max : int, default=256
-        Points per side of the samples, at most.
+        Points per side of the samples, at most; >= 16.
 
     Returns
     -------
@@ -60,13 +61,14 @@ def problem_from_network(net, terminal=None, *, horizon=1.0, length=1.0, rtol=1e
     ValueError
         If the network is not an equation on the 2-torus: wider states, stage changes, std noise (over the batch it
         couples the paths; of two components it vanishes on the diagonal), multiplicative noise, batch
-        normalisation or dropout in training mode, several members, or a part that is not periodic.
+        normalisation or dropout in training mode, several members, or a part that is not periodic; or if rtol or n_max
+        is out of range.
     UnresolvedError
         If n_max points per side do not resolve a layer or the terminal data.
     """
-    net = _planar_network(net, length)
+    net = _planar_network(net, length, rtol, n_max)
     sde = ResNetSDE(net.blocks, horizon)
-    n_layers, middles = len(net.blocks), [(layer + 0.5) * sde.dt for layer in range(len(net.blocks))]
+    middles = [(layer + 0.5) * sde.dt for layer in range(len(net.blocks))]
     velocity = [
         _sampled(lambda x, t=t: sde.f(t, x), f"blocks[{i}]", length, rtol, n_max) for i, t in enumerate(middles)
     ]
@@ -80,12 +82,8 @@ def problem_from_network(net, terminal=None, *, horizon=1.0, length=1.0, rtol=1e
         start = torch.zeros(1, 2, dtype=torch.float64)
         sigma = np.array([float(sde.g(t, start).detach()[0, 0]) for t in middles])
         sigma = float(sigma[0]) if (sigma == sigma[0]).all() else sigma
-    velocity = _stacked(velocity, length)
-    if n_layers == 1:
-        velocity = PeriodicField(velocity.values[0], length)
-        sigma = PeriodicField(sigma.values[0], length) if isinstance(sigma, PeriodicField) else sigma
     terminal = _terminal(net, terminal, length, rtol, n_max)
-    return ConvectionDiffusion(velocity, terminal, sigma=sigma, horizon=horizon, length=length)
+    return ConvectionDiffusion(_stacked(velocity, length), terminal, sigma=sigma, horizon=horizon, length=length)
 
 
 def mean_field(net, terminal=None, *, length=1.0, rtol=1e-6, n=64, n_max=256):
@@ -113,16 +111,17 @@ def mean_field(net, terminal=None, *, length=1.0, rtol=1e-6, n=64, n_max=256):
     field : PeriodicField
         Values of shape (n, n).
     error_estimate : float
-        Largest difference from the field of half as many points per side, plus the error of sampling f.
+        Largest difference from the field of half as many points per side, or what is missed at other points if that
+        is more, plus the error of sampling f.
 
     Raises
     ------
     ValueError
-        If the network is not planar, or its noise is Laplace's.
+        If the network is not planar, its noise is Laplace's, or an argument is out of range.
     UnresolvedError
         If n_max points per side do not meet rtol.
     """
-    net = _planar_network(net, length)
+    net, n = _planar_network(net, length, rtol, n_max), checks.integer("n", n, at_least=2)
     if any(block.is_noisy and block.noise != "gaussian" for block in net.blocks):
         raise ValueError("noise must be 'gaussian' for its mean to damp each mode by a known factor")
     noisy = any(block.is_noisy for block in net.blocks)
@@ -130,23 +129,27 @@ def mean_field(net, terminal=None, *, length=1.0, rtol=1e-6, n=64, n_max=256):
     terminal = _terminal(net, terminal, length, sampling, n_max)
     f = ConvectionDiffusion(np.zeros((2, 4, 4)), terminal, sigma=0.0, length=length)
     f.refuse("mean_field", "terminals")
+    scale = max(float(np.abs(values).max()) for values in (f.terminal_on_grid(n), f.terminal_at(_TRIED * length)))
     # Modes that add up to less than a hundredth of rtol are left out.
-    negligible = min(rtol, 0.1) / 100 * float(np.abs(f.terminal_on_grid(n)).max()) / len(net.blocks)
-    coarse = _mean(net, f, n // 2, negligible)
-    scale = max(float(np.abs(coarse.values).max()), float(np.abs(f.terminal_on_grid(n)).max()))
+    negligible = min(rtol, 0.1) / 100 * scale / len(net.blocks)
+    coarse, coarse_missed = _mean(net, f, n // 2, negligible)
     while True:
-        fine = _mean(net, f, n, negligible)
-        error = float(np.abs(fine.values - coarse.on_grid(n)).max()) + sampling * scale
+        fine, missed = _mean(net, f, n, negligible)
+        # Grids of n and n / 2 points may be blind to the same modes, which other points see.
+        gap = float(np.abs(fine.values - coarse.on_grid(n)).max())
+        error = max(gap, missed if noisy else coarse_missed) + sampling * scale
         if error <= rtol * scale:
             # Without noise the finer values are the network's own: the error is that of the coarser field.
             return (fine if noisy else coarse), error
         if 2 * n > (n_max if noisy else 2 * n_max):
             raise UnresolvedError(f"n_max={n_max} leaves an error of {error:.2g}: raise n_max, or rtol={rtol:g}")
-        coarse, n = fine, 2 * n
+        coarse, coarse_missed, n = fine, missed, 2 * n
 
 
-def _planar_network(net, length):
+def _planar_network(net, length, rtol, n_max):
     """Return net in double precision, or raise a ValueError that gives the reason why it has no equation."""
+    checks.real("rtol", rtol, positive=True)
+    checks.integer("n_max", n_max, at_least=16)
     if isinstance(net, FeynmanKacMean):
         if net.n_members > 1:
             raise ValueError(f"net has {net.n_members} members, each an equation of its own: pass one of net.members")
@@ -236,7 +239,8 @@ def _sampled(function, name, length, rtol, n_max):
 def _stacked(layers, length, scalar=False):
     n = max(values.shape[-1] for values in layers)
     values = np.stack([PeriodicField(values, length).on_grid(n) for values in layers])
-    return PeriodicField(values[:, 0] if scalar else values, length)
+    values = values[:, 0] if scalar else values
+    return PeriodicField(values[0] if len(layers) == 1 else values, length)
 
 
 def _terminal(net, terminal, length, rtol, n_max):
@@ -254,23 +258,31 @@ def _terminal(net, terminal, length, rtol, n_max):
 
 @torch.no_grad()
 def _mean(net, f, n, negligible):
-    """The mean on the grid of n points per side, from the last block to the first."""
-    x, values = grid.points(n, f.length).reshape(-1, 2), None
+    """The mean on the grid of n points per side, from the last block to the first; what such grids miss elsewhere.
+
+    A step does not increase the sup norm, so what the fields between the steps miss adds up and does not grow.
+    """
+    tried = _TRIED * f.length
+    x = np.concatenate([grid.points(n, f.length).reshape(-1, 2), tried])
+
+    def held(values):
+        field = PeriodicField(values[: n * n].reshape(n, n), f.length)
+        return field, float(np.abs(field(tried) - values[n * n :]).max())
+
     points = torch.tensor(x)
     if not any(block.is_noisy for block in net.blocks):
         # Nothing to average: the path itself, without interpolation.
         for block in net.blocks:
             points = block(points)
-        return PeriodicField(f.terminal_at(points.numpy()).reshape(n, n), f.length)
+        return held(f.terminal_at(points.numpy()))
+    field, missed = held(f.terminal_at(x))
     for block in reversed(net.blocks):
         drift, diffusion = block.drift_and_diffusion(points)
         ends = x + block.dt * drift.numpy()
         s = math.sqrt(block.dt) * np.broadcast_to(diffusion.numpy(), ends.shape)[:, 0]
-        values = _smoothed(
-            PeriodicField(f.terminal_on_grid(n) if values is None else values, f.length), ends, s, negligible
-        )
-        values = values.reshape(n, n)
-    return PeriodicField(values, f.length)
+        field, more = held(_smoothed(field, ends, s, negligible))
+        missed += more
+    return field, missed
 
 
 def _smoothed(field, points, s, negligible):

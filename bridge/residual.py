@@ -133,10 +133,14 @@ class NoisyResidual(nn.Module):
         Raises
         ------
         ValueError
-            If an increment is given to a block without noise or has another shape than the result, or Var(y) is that of
-            fewer than two numbers.
+            If F(x) has another shape than the state, an increment is given to a block without noise or has another
+            shape than the result, or Var(y) is that of fewer than two numbers.
         """
         start, branch = self.shortcut(x), self.branch(x)
+        if branch.shape != start.shape:
+            raise ValueError(
+                f"branch must keep the shape of the state, {tuple(start.shape)}, got {tuple(branch.shape)}"
+            )
         y = torch.add(start, branch, alpha=self.dt)
         if increment is not None:
             if self.noise is None:

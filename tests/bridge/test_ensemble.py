@@ -113,6 +113,16 @@ def test_a_mean_of_means_is_the_mean():
     torch.testing.assert_close(answer, expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("weights", [None, [0.25, 0.75]])
+def test_many_draws_in_half_precision_keep_their_mean(dtype, weights):
+    # 3 + 3 + ... in bfloat16 ends at 1024, 100 + 100 + ... in float16 beyond its range. Rounding: one unit of 2**-8.
+    for value in (3.0, 100.0):
+        mean = FeynmanKacMean([nn.Identity(), nn.Identity()], 1000, weights)(torch.full((2,), value, dtype=dtype))
+        assert mean.dtype == dtype
+        np.testing.assert_allclose(mean.float().numpy(), value, rtol=2**-7)
+
+
 def test_precision_of_the_members_is_kept():
     x = inputs(3, 2)
     for weights in (None, (0.5, 0.25, 0.25), "learned"):

@@ -208,3 +208,53 @@ def test_networks_that_are_no_equation_are_refused_by_name():
         problem_from_network(net, n_max=16, rtol=1e-12)
     with pytest.raises(pde.UnresolvedError, match="n_max=32 leaves an error"):
         mean_field(planar(2, 0.0), n=16, n_max=32, rtol=1e-9)
+
+
+class Waves(nn.Module):
+    """Points to (amplitude sin(2 pi k x), 0), or with `scalar` to cos(2 pi k x)."""
+
+    def __init__(self, k, amplitude=1.0, *, scalar=False):
+        super().__init__()
+        self.k, self.amplitude, self.scalar = 2 * np.pi * k, amplitude, scalar
+
+    def forward(self, x):
+        if self.scalar:
+            return (self.k * x[:, 0]).cos()
+        return torch.stack([self.amplitude * (self.k * x[:, 0]).sin(), 0 * x[:, 0]], dim=-1)
+
+
+@pytest.mark.parametrize("n", [3, 4, 64])
+def test_mean_of_waves_that_all_grids_take_for_a_constant(n):
+    # On n and n / 2 points cos(2 pi n x) is 1. Noise of variance s**2 damps it by exp(-(2 pi n s)**2 / 2).
+    s = 0.1 / (2 * np.pi * n)
+    net = ResidualNetwork([NoisyResidual(Waves(1, 0.0), coef=s, scale="additive")], Waves(n, scalar=True))
+    field, error = mean_field(net, n=n)
+    x = np.random.default_rng(0).random((100, 2))
+    assert np.abs(field(x) - np.exp(-0.005) * np.cos(2 * np.pi * n * x[:, 0])).max() <= 1.01 * error < 1.1e-6
+
+
+@pytest.mark.parametrize("coef", [0.0, 1e-3])
+def test_steps_that_vanish_on_all_grids_are_seen(coef):
+    # On 64 points sin(2 pi 64 x) is 0: a step of 0.05 of them wanted 256 points and more.
+    net = ResidualNetwork([NoisyResidual(Waves(64, 0.05), coef=coef, scale="additive")], Waves(1, scalar=True))
+    with pytest.raises(pde.UnresolvedError, match="n_max=256 leaves an error of 0"):
+        mean_field(net)
+
+
+@pytest.mark.parametrize("function", [problem_from_network, mean_field])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rtol": 0.0}, "rtol must be finite and > 0, got rtol=0"),
+        ({"rtol": np.inf}, "rtol must be finite and > 0, got rtol=inf"),
+        ({"n_max": 8}, "n_max must be an integer >= 16, got n_max=8"),
+    ],
+)
+def test_tolerances_and_sizes_out_of_range_are_refused(function, options, message):
+    with pytest.raises(ValueError, match=message):
+        function(planar(1), **options)
+
+
+def test_one_point_has_no_coarser_grid():
+    with pytest.raises(ValueError, match="n must be an integer >= 2, got n=1"):
+        mean_field(planar(1), n=1)

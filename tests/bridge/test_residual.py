@@ -376,3 +376,12 @@ def test_description_names_the_options():
         text = repr(NoisyResidual(nn.Tanh(), dt=0.5, noise="laplace", coef=0.2, scale=scale, std_over=std_over))
         assert "dt=0.5, noise='laplace', coef=0.2" in text
         assert (f"std_over='{std_over}'" in text) == (scale == "std")
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(3, 1), (1, 3)])
+def test_a_branch_that_would_be_broadcast_is_refused(n_in, n_out):
+    block = NoisyResidual(nn.Linear(n_in, n_out), noise=None)
+    with pytest.raises(
+        ValueError, match=rf"branch must keep the shape of the state, \(4, {n_in}\), got \(4, {n_out}\)"
+    ):
+        block(torch.zeros(4, n_in))
