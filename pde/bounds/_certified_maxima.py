@@ -164,7 +164,8 @@ def _enclose(field, order, quantity, size, factor=1.0):
     gap = curvature * side**2 / 4
     while gap > _RTOL * max(largest, best):
         points = points[values >= best - gap]
-        if 4 * len(points) * terms > _BUDGET:
+        # No square is left where all values are rounding, as the slopes of a constant are.
+        if not len(points) or 4 * len(points) * terms > _BUDGET:
             break
         quarters = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)]) * (side / 4)
         points = (points[:, None] + quarters).reshape(-1, 2)

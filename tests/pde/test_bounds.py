@@ -517,3 +517,16 @@ def test_hoelder_needs_noise():
         bounds.hoelder_constant(problem, np.zeros((4, 4)))
     with pytest.raises(ValueError, match="sigma must be > 0"):
         bounds.hoelder_bound(problem)
+
+
+@pytest.mark.parametrize("interpolation", ["trigonometric", "bilinear", "bicubic"])
+@pytest.mark.parametrize("n", [1, 5, 8, 31])
+def test_constants_have_no_slope_but_rounding(n, interpolation):
+    # B-splines of n points per period differentiate rounding: n times some units of the last place.
+    for value in (0.7, -1 / 3):
+        f = PeriodicField(np.full((n, n), value), interpolation=interpolation)
+        v = PeriodicField(np.full((2, n, n), value), interpolation=interpolation)
+        assert bounds.largest_gradient(f).at_most <= 1e-13 * n
+        problem = ConvectionDiffusion(v, f, sigma=0.1)
+        assert bounds.stretching(problem)[0] <= 1e-13 * n
+        assert bounds.sharp_gradient_bound(problem).bound <= 1e-13 * n
