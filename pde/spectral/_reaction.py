@@ -14,6 +14,8 @@ from pde import grid
 from pde.spectral import _data
 from pde.spectral._krylov import exponential_step
 
+# Modes of u lengthen the lives of some modes of what is left out, as in `_tail`.
+_MARGIN = 1.5
 # Largest growth within a step: what is lost at its end is counted as if at its beginning.
 _MOST_GROWTH = 1.0
 # The square of exp of more comes near the end of the range of the numbers.
@@ -26,13 +28,16 @@ class Reaction:
     In the norm "l1" of an equation in conservation form nothing grows.
 
     `growth` is max(c, 0) T, `strength` max |c| T, `size` T max |g|, `missed` what the samples of callables miss,
-    relative to sup |u| and absolute.
+    relative to sup |u| and absolute; `left_out`, by layer as `_left_out`, modes that no product with those kept holds.
     """
 
     def __init__(self, problem, k_max, negligible, norm="sup"):
         self.problem, self.k_max, self.negligible, self.norm = problem, k_max, negligible, norm
         self.missed = {"potential": 0.0, "source": 0.0}
-        self.layers = [{name: self._field(name, j) for name in self.missed} for j in range(problem.n_layers)]
+        fields = [{name: self._field(name, j) for name in self.missed} for j in range(problem.n_layers)]
+        known = {field: _left_out(field, 3 * k_max, problem) for part in fields for field in part.values() if field}
+        self.left_out = [{name: known.get(field, (0.0, 0.0)) for name, field in part.items()} for part in fields]
+        self.layers = [{name: f and f.band_limited(3 * k_max) for name, f in part.items()} for part in fields]
         potentials = [part["potential"] for part in self.layers if part["potential"]]
         tops = [float(potential.on_grid(4 * potential.n).max()) for potential in potentials]
         self.growth = problem.horizon * max(0.0, *tops) if tops and norm == "sup" else 0.0
@@ -45,18 +50,55 @@ class Reaction:
             return None
         t = self.problem.horizon * (layer + 0.5) / self.problem.n_layers
         if not self.problem.scalar_is_of_points(name):
-            return self.problem.scalar_field(name, t).band_limited(3 * self.k_max)
+            return self.problem.scalar_field(name, t)
         m = grid.fast_size(6 * self.k_max + 2)
         data = _data.sampled_data(
             lambda n: self.problem.scalar_field(name, t, n).values, m, self.k_max, self.negligible
         )
         self.missed[name] = max(self.missed[name], 2 * float(data.aliases.sum()))
-        return self.problem.scalar_field(name, t, len(data.values)).band_limited(3 * self.k_max)
+        return self.problem.scalar_field(name, t, len(data.values))
 
     def spectra(self):
         """Coefficients of the potentials that occur."""
         fields = [part["potential"] for part in self.layers if part["potential"]]
         return [field.fourier_coefficients(min(2 * self.k_max, field.n // 2)) for field in fields]
+
+
+def _left_out(field, least, problem):
+    """(max |r|, max |w|) of the modes |q_i| > least of a field: r itself, and w_q = r_q min(T, 1 / (nu |q|**2)).
+
+    w is what r leaves behind as a source.
+    """
+    # Of a spline, whose modes fall like |q|**-2 at least, what lies beyond is within the margin of safety.
+    reach = field.n_modes if field.interpolation == "trigonometric" else 2 * max(least, field.n)
+    if reach <= least:
+        return 0.0, 0.0
+    c, k = field.fourier_coefficients(reach), np.arange(-reach, reach + 1) * (2 * math.pi / field.length)
+    c[reach - least : reach + least + 1, reach - least : reach + least + 1] = 0
+    lives = problem.horizon / np.maximum(1.0, problem.horizon * problem.nu * (k[:, None] ** 2 + k**2))
+    n = grid.fast_size(2 * reach + 1)
+    return tuple(float(np.abs(grid.from_coefficients(part, n)).max()) for part in (c, c * lives))
+
+
+class _LeftOut:
+    """Error by the modes that are left out: w follows u at once, and w times what is left out of c is fed back.
+
+    By the maximum principle it is no more than the integral of |r| over time. Both grow as u would by such a c.
+    """
+
+    def __init__(self):
+        self.error, self._forced, self._response, self._fed_back, self._growth = 0.0, 0.0, 0.0, 0.0, np.zeros(2)
+
+    def count(self, parts, tau, sup_u, unit):
+        """Add a piece of length tau; return by how much the error has grown."""
+        (c, response_to_c), (g, response_to_g) = parts["potential"], parts["source"]
+        self._forced += (c * sup_u + g * unit) * tau
+        self._response = max(self._response, _MARGIN * (response_to_c * sup_u + response_to_g * unit))
+        self._fed_back += c * self._response * tau
+        self._growth += c * tau * np.array([1.0, _MARGIN * response_to_c])
+        grown, grown_back = np.exp(np.minimum(self._growth, LARGEST_GROWTH))
+        before, self.error = self.error, min(self._forced * grown, self._response + self._fed_back * grown_back)
+        return max(0.0, float(self.error - before))
 
 
 class _Operator:
@@ -111,7 +153,8 @@ def react(march, rtol):
     """Take a march with a potential or a source to T, on all modes."""
     problem, reaction = march.problem, march.reaction
     longest = problem.horizon * min(1.0, _MOST_GROWTH / max(reaction.growth, _MOST_GROWTH))
-    missed = reaction.missed["potential"] * march.sup_f + math.ldexp(reaction.missed["source"], -march.exponent)
+    unit, left_out = math.ldexp(1.0, -march.exponent), _LeftOut()
+    missed = reaction.missed["potential"] * march.sup_f + reaction.missed["source"] * unit
     try:
         for piece in march.pieces():
             velocity = march.sample(march.velocity_field(piece.end, piece.layer))[0]
@@ -137,7 +180,8 @@ def react(march, rtol):
                     return
             before = march.tail_error
             march.count_missed(piece.duration, ahead, piece.layer)
-            march.tail_error = before + (march.tail_error - before) * math.exp(reaction.growth)
+            more = left_out.count(reaction.left_out[piece.layer], piece.duration, march.sup_f, unit)
+            march.tail_error = before + (march.tail_error - before + more) * math.exp(reaction.growth)
             march.arrive(piece)
     except FloatingPointError:
         march.overflow()

@@ -144,3 +144,27 @@ def test_a_source_that_hardly_moves_u_is_measured_by_what_it_does():
     assert np.abs(s.u - exact).max() <= s.error_estimate <= 1e-3 * np.abs(exact).max()
     with pytest.raises(spectral.UnresolvedError, match="unresolved"):
         spectral.solve(problem, 40)
+
+
+@pytest.mark.parametrize("of_points", [True, False])
+@pytest.mark.parametrize("k", [16, 20, 40])
+def test_waves_that_no_product_of_the_grid_holds_are_counted(k, of_points):
+    # On 16 points modes up to 5 are kept, and products with modes up to 15 are formed.
+    def wave(x):
+        return np.cos(2 * np.pi * k * x[..., 0])
+
+    x, sampled = grid.points(16), wave(grid.points(128))
+    for size in (1.0, 1e-4):
+        part = (lambda x, size=size: size * wave(x)) if of_points else size * sampled
+        # u = 1 + A cos(2 pi k x), A = size (1 - exp(-r)) / r, r = nu (2 pi k)**2; of c without diffusion exp(c).
+        rate = 5e-5 * (2 * np.pi * k) ** 2
+        source = ConvectionDiffusion(np.zeros((2, 4, 4)), np.ones((4, 4)), sigma=0.01, source=part)
+        potential = ConvectionDiffusion(np.zeros((2, 4, 4)), np.ones((4, 4)), sigma=0.0, potential=part)
+        for problem, exact in (
+            (source, 1 - size * np.expm1(-rate) / rate * wave(x)),
+            (potential, np.exp(size * wave(x))),
+        ):
+            s = spectral.solve(problem, 16, check=False, save_at=[0.5, 0.0])
+            assert np.abs(s.u - exact).max() <= s.error_estimate <= 5 * size
+            assert s.saved_error_estimates[1] == pytest.approx(s.error_estimate, rel=1e-3)
+            assert s.resolved == (size < 1)
