@@ -57,7 +57,8 @@ def _ratio(weight):
 
 def _first_below(bound, r):
     """The least m with r**m <= bound."""
-    return math.ceil(math.log(bound) / math.log(r)) if r > 0 else 0
+    # A bound below all numbers is that of an r as small.
+    return math.ceil(math.log(bound) / math.log(r)) if r > 0 and bound > 0 else 0
 
 
 def least_for_wave(weight):

@@ -10,6 +10,8 @@ from pde.spectral._reaction import LARGEST_GROWTH
 _ABSURD = 2**16
 # Largest norm of the generator times T for which products mean anything.
 _LARGEST = 1e15
+# Longest time, of which the square is still a number.
+_LONGEST = 1e150
 # Tolerances below are lost in rounding.
 _LEAST_RTOL = 1e-13
 
@@ -18,11 +20,12 @@ def out_of_range(problem, speed, k_max, reaction):
     """Why the numbers leave the range of floating point, or that of its accuracy; "" if they do not."""
     k = 2 * math.pi / problem.length * k_max
     size = speed * k * problem.horizon + problem.nu * k**2 * problem.horizon + (reaction.strength if reaction else 0.0)
-    if not size < _LARGEST:
+    # Of T alone: where velocities are as small as 1 / T their squares vanish.
+    if not size < _LARGEST or not 1 / _LONGEST <= problem.horizon <= _LONGEST:
         named = ", or max |c| T," if reaction and reaction.strength else ""
         return (
-            f"max |v| T / length or sigma sqrt(T) / length{named} is out of range; choose units of length and time in "
-            "which these are near 1"
+            f"T, max |v| T / length or sigma sqrt(T) / length{named} is out of range; choose units of length and time "
+            "in which these are near 1"
         )
     if reaction and not reaction.growth <= LARGEST_GROWTH:
         return (

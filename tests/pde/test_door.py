@@ -171,3 +171,16 @@ def test_a_solution_keeps_times_of_its_own():
     solution = pde.spectral.solve(pde.problems.fourier_mode(), save_at=times)
     times[:] = 9.0
     assert solution.save_at.tolist() == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("horizon", [1e-300, 1e300])
+def test_times_whose_squares_are_no_numbers_are_refused(horizon):
+    # The same problem in another unit of time, in which velocities are 1e300 times as small, or as large.
+    problem = problems.crossed_shears((0.05 / horizon, 0.06 / horizon), horizon=horizon)
+    with pytest.raises(pde.UnresolvedError, match="choose units of length and time in which these are near 1"):
+        pde.spectral.solve(problem)
+
+
+def test_a_shape_below_all_numbers_is_none():
+    problem = problems.eigenfunction((1e-320, 0.0))
+    np.testing.assert_array_equal(problem.terminal.values, problems.eigenfunction((0.0, 0.0)).terminal.values)
