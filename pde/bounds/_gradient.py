@@ -174,10 +174,13 @@ def sharp_gradient_bound(problem):
     # In logarithms, as exp(gamma T) may overflow where the bound does not.
     logarithm = total + _log(slope)
     if spread > 0 and slope > 0:
-        log_x = _log(oscillation) - math.log(math.sqrt(2) * spread) - logarithm
-        # erf(x) = 2 x / sqrt(pi) to 1e-17 below 1e-8.
-        small = math.log(2 / math.sqrt(math.pi)) + log_x
-        logarithm += small if log_x < math.log(1e-8) else math.log(math.erf(math.exp(min(log_x, 5.0))))
+        log_ratio = _log(oscillation) - math.log(math.sqrt(2) * spread)
+        log_x = log_ratio - logarithm
+        if log_x < math.log(1e-8):
+            # erf(x) = 2 x / sqrt(pi) to 1e-17: the growth cancels, whose digits would be lost beside it.
+            logarithm = math.log(2 / math.sqrt(math.pi)) + log_ratio
+        else:
+            logarithm += math.log(math.erf(math.exp(min(log_x, 5.0))))
     return SharpBound(_exp(logarithm, total), total / problem.horizon, spread, oscillation, slope)
 
 

@@ -530,3 +530,14 @@ def test_constants_have_no_slope_but_rounding(n, interpolation):
         problem = ConvectionDiffusion(v, f, sigma=0.1)
         assert bounds.stretching(problem)[0] <= 1e-13 * n
         assert bounds.sharp_gradient_bound(problem).bound <= 1e-13 * n
+
+
+@pytest.mark.parametrize("speed", [1e3, 1e17, 1e150])
+def test_the_sharp_bound_keeps_its_digits_however_fast_paths_part(speed):
+    # For gamma T beyond all: osc f sqrt(gamma / pi) / sigma. gamma = 2 pi speed, of (sin(2 pi x), 0).
+    x = np.arange(16) / 16
+    shape = np.sin(2 * np.pi * x)[:, None] * np.ones(16)
+    problem = ConvectionDiffusion(speed * np.stack([shape, 0 * shape]), shape, sigma=0.3)
+    expected = 2 * math.sqrt(2 * speed) / 0.3
+    # Maxima are enclosed to 1e-7.
+    assert expected * (1 - 1e-14) <= bounds.sharp_gradient_bound(problem).bound <= expected * (1 + 1e-6)
