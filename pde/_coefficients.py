@@ -80,11 +80,10 @@ class Coefficient:
 
             def value(points, t):
                 mean = mean_at(t)
-                return (
-                    self(points, t)
-                    if mean is None
-                    else sum(w * self(points, float(s)) for s, w in zip(*mean, strict=True))
-                )
+                if mean is None:
+                    return self(points, t)
+                # Copies: a callable may write to its points.
+                return sum(w * self(points.copy(), float(s)) for s, w in zip(*mean, strict=True))
 
             other._passes_time = ""
         else:

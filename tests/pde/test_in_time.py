@@ -133,3 +133,16 @@ def test_a_source_of_a_quarter_of_the_period_that_pulses_is_read_where_it_is():
     u = 15 * 0.02 * np.trapezoid((1 - r**2 / half**2) ** 4 * r * np.exp(-(r**2) / (2 * s**2)) / s**2, r)
     e = feynman_kac.solve_to(problem, [c], stderr=1e-2, rng=0)
     assert abs(e.mean[0] - u) < 4 * np.hypot(e.stderr[0], e.bias_estimate)
+
+
+def test_a_callable_may_write_to_its_points():
+    # A shear that is five times as fast from 0.3 to 0.42: f(x + 0.3 (0.88 + 5 * 0.12) sin(2 pi y)).
+    def velocity(x, t):
+        x *= 2 * np.pi
+        return np.stack([0.3 * (5.0 if 0.3 <= t < 0.42 else 1.0) * np.sin(x[..., 1]), 0 * x[..., 0]], axis=-1)
+
+    f = np.cos(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    x = np.random.default_rng(0).random((5, 2))
+    s = feynman_kac.solve_to(pde.ConvectionDiffusion(velocity, f, sigma=0.0), x, 1e-3)
+    exact = np.cos(2 * np.pi * (x[:, 0] + 0.3 * 1.48 * np.sin(2 * np.pi * x[:, 1])))
+    np.testing.assert_allclose(s.mean, exact, rtol=0, atol=1e-3)
