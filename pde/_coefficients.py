@@ -119,8 +119,14 @@ class Coefficient:
     def _try_at(self, t):
         if self.of_points:
             warn_of_a_jump(f"{self.name}(x, t)", lambda x: self(x, t), self.length)
-        else:
+            return
+        try:
             self.field(t)
+        except (TypeError, IndexError) as error:
+            raise ValueError(
+                f"{self.name}(t), a callable of one argument, must take a time, got an error at t={t:g} ({error}): "
+                f"for one of points, give {self.name}(x, t)"
+            ) from error
 
 
 def as_field(name, values, length):

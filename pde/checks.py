@@ -81,12 +81,13 @@ def generator(rng):
 
 
 def accuracy(name, value):
-    """Return value as a finite float > 0 whose square does not underflow, or raise a ValueError."""
+    """Return value as a finite float > 0 whose square neither underflows nor overflows, or raise a ValueError."""
     number = real(name, value, positive=True)
-    if number < 1e-150:
-        raise ValueError(
-            f"{name} must be >= 1e-150, so that its square does not underflow: scale the data, got {name}={number:g}"
-        )
+    for wrong, bound, flow in ((number < 1e-150, ">= 1e-150", "underflow"), (number > 1e150, "<= 1e150", "overflow")):
+        if wrong:
+            raise ValueError(
+                f"{name} must be {bound}, so that its square does not {flow}: scale the data, got {name}={number:g}"
+            )
     return number
 
 

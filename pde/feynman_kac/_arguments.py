@@ -12,6 +12,8 @@ from pde.fields import PeriodicField
 _TINY = 1e-130
 # Periods that a displacement may cross: 1.5e-8 of a period remains of 53 bits, and 6e-5 of 24.
 _FARTHEST, _FARTHEST_SINGLE = 2**26, 2**10
+# Standard deviation of the noise of a step, in periods: 64 units in the last place of a position.
+_LEAST_STEP = 2.0**-47
 
 
 def places(problem, points):
@@ -93,6 +95,16 @@ def needs_noise(problem):
         raise ValueError("sigma must be > 0: without noise one characteristic gives u, see feynman_kac.estimate")
 
 
+def needs_visible_noise(problem, n_steps):
+    """Raise a ValueError if there is no diffusion, or if positions of double precision do not show that of a step."""
+    needs_noise(problem)
+    if (step := _reach(problem) / math.sqrt(n_steps)) < _LEAST_STEP:
+        raise ValueError(
+            f"sigma sqrt(horizon / n_steps) must be >= {_LEAST_STEP:.2g} periods, or rounding hides the noise that "
+            f"method='bismut' needs, got {step:.2g}: take method='pathwise'"
+        )
+
+
 def refuse_varying_sigma(problem, consumer):
     """Raise a ValueError if sigma depends on x; one constant per layer is allowed."""
     if sigma_varies(problem):
@@ -121,7 +133,11 @@ def unit_of(problem, n):
 
 
 def random_numbers(rng):
-    """A NumPy generator of a seed, a SeedSequence or a generator."""
-    if isinstance(rng, (np.random.Generator, np.random.SeedSequence)):
-        return checks.generator(rng)
+    """A new NumPy generator of a seed, of a SeedSequence, which stays as it is, or of a generator, which moves on."""
+    if isinstance(rng, np.random.SeedSequence):
+        # Spawning counts the children of the original.
+        return checks.generator(np.random.SeedSequence(**rng.state))
+    if isinstance(rng, np.random.Generator):
+        # By its state: `spawn` goes by the seed alone, if there is one.
+        return checks.generator(rng.integers(0, 2**32, size=4, dtype=np.uint64))
     return checks.generator(checks.integer("rng", rng, at_least=0))

@@ -9,6 +9,7 @@ from pde.feynman_kac import _arguments
 from pde.feynman_kac._estimate import estimate
 from pde.feynman_kac._in_time import InTime
 from pde.feynman_kac._levels import NotConvergedError
+from pde.feynman_kac._moments import root_mean_square
 from pde.feynman_kac._response import Response
 from pde.feynman_kac._result import Solution
 from pde.feynman_kac._time_steps import TimeSteps
@@ -51,7 +52,7 @@ def characteristics(problem, points, stderr, n, max_cost):
         n_steps *= 2
         mean = u(n_steps)
         # Order 4 leaves a fifteenth of the difference; where f or v is rough, up to all of it.
-        gap = float(np.sqrt(np.mean((mean - before) ** 2)))
+        gap = root_mean_square(mean - before)
         if gap + extra <= stderr:
             return Solution(mean, np.zeros_like(mean), gap + extra, "characteristics", 1, n_steps, 1)
         before = mean

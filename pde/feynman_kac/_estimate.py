@@ -59,7 +59,7 @@ def estimate(
     With a potential c and a source g, u = E[f(X_T) e^(C_T) + integral of g e^(C_t) dt], C the integral of c along the
     path. With a sigma that depends on x the SDE is Ito's. Steps end where a layer of the velocity ends. Fields are
     evaluated as bicubic splines that differ from trigonometric ones by less than 1e-6 max |v| and 1e-6 max |f|, or
-    there is a warning: see `table_errors`.
+    there is a warning, and by 1e-4 of what varies beside a constant: see `table_errors`.
 
     Parameters
     ----------

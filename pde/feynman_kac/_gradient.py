@@ -93,8 +93,8 @@ def gradient(
     ------
     ValueError
         If an argument is out of range, an option does not go with the method, the problem has a potential, a source,
-        several terminal data or a sigma that is not one constant, or f is not smooth enough for "pathwise": a callable
-        that 512 points per side do not resolve.
+        several terminal data or a sigma that is not one constant (for "bismut", one of which positions show each
+        step), or f is not smooth enough for "pathwise": a callable that 512 points per side do not resolve.
     FloatingPointError
         If the result or its standard error is not finite.
 
@@ -125,7 +125,7 @@ def gradient(
     checks.one_of("scheme", scheme, ("euler", "heun"))
     problem.refuse("gradient")
     if bismut:
-        _arguments.needs_noise(problem)
+        _arguments.needs_visible_noise(problem, n_steps)
         if scheme == "heun":
             raise ValueError("scheme='heun' does not go with method='bismut', whose formula is that of Euler-Maruyama")
     if window is not None:
@@ -171,6 +171,8 @@ class _Loop:
 
     def choose_window(self, starts, key):
         """Set the window by a pilot, if none was given: that of the least mean of (f - b)**2 |W|**2 / tau**2."""
+        if self.n_window is None and not len(starts):
+            self.n_window = self.steps.n_steps
         if self.n_window is not None:
             return
         n_steps = self.steps.n_steps
@@ -217,8 +219,7 @@ class _Loop:
     def samples(self, starts, n_paths, ways, key, baseline, given=None):
         """Samples (2, n_points, n_paths) along drawn increments or given ones (n_steps, 2, n_paths)."""
         problem = self.problem
-        stops = (self.steps.n_steps,)
-        x, y, jacobian, weights = self._run(starts, n_paths, ways, key, self.n_window, stops, given)
+        x, y, jacobian, weights = self._run(starts, n_paths, ways, key, self.n_window, (self.steps.n_steps,), given)
         if self.bismut:
             values = self._terminal(x, y) - baseline[:, None]
             return values * weights[0] * (problem.length / (problem.sigma**2 * self.window))
@@ -242,7 +243,6 @@ def _drawn(loop, starts, n_paths, antithetic, key):
     """Means and standard errors (2, n_points) over drawn paths, and the number of samples."""
     loop.choose_window(starts, level_key(key, 1))
     baseline = loop.baseline(starts, level_key(key, 0))
-    share = 1 + antithetic
     paths = min(n_paths, _BATCH)
     block = max(1, _BATCH // paths)
     mean, stderr = np.empty((2, 2, len(starts)))
@@ -255,7 +255,7 @@ def _drawn(loop, starts, n_paths, antithetic, key):
             samples = loop.samples(starts[here], count, ways, key, baseline[here])
             moments.merge(*moments_of(samples, antithetic))
         mean[:, here], stderr[:, here] = moments.mean, moments.stderr
-    return mean, stderr, n_paths // share
+    return mean, stderr, n_paths // (1 + antithetic)
 
 
 def _scrambled(loop, starts, n_paths, rng):

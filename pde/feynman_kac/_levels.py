@@ -6,8 +6,9 @@ import warnings
 import numpy as np
 import scipy.special
 
+from pde.feynman_kac import _arguments
 from pde.feynman_kac._level_paths import level_key
-from pde.feynman_kac._moments import Moments
+from pde.feynman_kac._moments import Moments, student_variance
 
 # Particles advanced together: memory does not grow with the number of paths.
 _BATCH = 2**19
@@ -31,8 +32,10 @@ class Levels:
         self.n_pilot, self.max_cost = n_pilot, max_cost
         # Bias of a level that means do not show, as a function of its number.
         self._unseen = unseen or (lambda level: 0.0)
-        # Per level: moments of differences and fine values; sums of squares and fourth powers of deviations.
+        # Per level: moments of differences and fine values; sums of squares and fourth powers of deviations, in units
+        # of the terminal data: fourth powers of large and of small numbers leave the range of doubles.
         self.moments, self.powers = [], []
+        self._size = max(map(abs, _arguments.terminal_range(paths.problem, paths.n))) or 1.0
 
     @property
     def n_steps(self):
@@ -84,6 +87,8 @@ class Levels:
         while True:
             per_level = np.sqrt(np.maximum(self.variances, 0.0) * self.unit_costs)
             wanted = np.ceil(per_level.sum() * per_level / self.unit_costs / variance)
+            # Variances of few samples decide when to stop: low ones would stop too early.
+            wanted = np.ceil(wanted * student_variance(np.maximum(wanted, self.counts)))
             cost = np.maximum(wanted, self.counts) @ self.unit_costs * len(self.starts)
             if not np.isfinite(cost):
                 raise FloatingPointError("a level is not finite: check velocity and terminal data for overflow")
@@ -115,7 +120,7 @@ class Levels:
             # Overflow shows in the result, which is checked.
             with np.errstate(over="ignore", invalid="ignore"):
                 difference = fine - np.concatenate([part[1] for part in parts]) if level else fine
-                squares = (difference - difference.mean(axis=1, keepdims=True)) ** 2
+                squares = ((difference - difference.mean(axis=1, keepdims=True)) / self._size) ** 2
                 self.powers[level] += squares.sum(), (squares**2).sum()
             moments.add(difference, fine)
 

@@ -80,6 +80,12 @@ def merge_neighbours(counts, means, squares):
     return int(counts.flat[0]), means[0], squares[0]
 
 
+def root_mean_square(values):
+    """Root of the mean square of values of any size."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return largest * float(np.sqrt(np.mean((values / largest) ** 2))) if largest > 0 else 0.0
+
+
 def standard_error(means, axis=0):
     """Standard error of the mean of independent `means` along an axis: scaled, since squares of tiny numbers are 0."""
     n = means.shape[axis]
@@ -124,7 +130,8 @@ def rare_points(mean, stderr, n_samples, lowest, highest, *, pairs=False):
     share = np.clip((mean - lowest) / size, 0.0, 1.0)
     rarer = np.minimum(share, 1 - share)
     agree = (stderr <= 1e-14 * max(abs(highest), abs(lowest))) & ((rarer < 1e-9) | (not pairs))
-    two_valued = stderr**2 * n_samples >= 0.5 * share * (1 - share) * size**2
+    # In units of the range: squares of large terminal data overflow.
+    two_valued = (stderr / size) ** 2 * n_samples >= 0.5 * share * (1 - share)
     few = two_valued & (rarer < 0.1) & (rarer * n_samples < _FEWEST_HITS) & ~agree
     return agree, few
 

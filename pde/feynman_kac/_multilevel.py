@@ -18,7 +18,7 @@ from pde.feynman_kac import _arguments
 from pde.feynman_kac._in_time import InTime
 from pde.feynman_kac._level_paths import LevelPaths, coarsest_steps
 from pde.feynman_kac._levels import Levels, NotConvergedError
-from pde.feynman_kac._moments import refuse_unless_finite
+from pde.feynman_kac._moments import refuse_unless_finite, student_variance
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._response import Response
 from pde.feynman_kac._tails import HIDDEN, Tails
@@ -117,7 +117,7 @@ def multilevel(
     max_levels : int, default=10
         Largest number of levels, >= 3: the finest has base 2**(max_levels - 1) steps.
     n_pilot : int, optional
-        Number of samples of each level at each point for a first estimate of its variance, >= 2; by default 2048 over
+        Number of samples of each level at each point for a first estimate of its variance, >= 4; by default 2048 over
         all points and at least 16. More where f has rare large values, which fewer might miss.
     bias_share : float, default=0.25
         Share of the mean square error that the bias may take, in (0, 1).
@@ -179,7 +179,7 @@ def multilevel(
     if base * 2 ** (max_levels - 1) >= 2**32:
         raise ValueError("base * 2**(max_levels - 1) must be < 2**32, the range of the counters")
     default_pilot = max(16, -(-2048 // len(starts)))
-    n_pilot = default_pilot if n_pilot is None else checks.integer("n_pilot", n_pilot, at_least=2)
+    n_pilot = default_pilot if n_pilot is None else checks.integer("n_pilot", n_pilot, at_least=4)
     allowed = math.sqrt(bias_share) * stderr
     response = Response(problem, starts, n, in_time)
     response.refuse_beyond(allowed)
@@ -212,7 +212,8 @@ def multilevel(
 def _result(levels, hidden, shape):
     means = np.stack([m.mean[0] for m in levels.moments])
     variances = np.stack([m.covariance[0, 0] for m in levels.moments])
-    stderr = np.sqrt((variances / levels.counts[:, None]).sum(axis=0))
+    widened = student_variance(levels.counts) / levels.counts
+    stderr = np.sqrt((variances * widened[:, None]).sum(axis=0))
     refuse_unless_finite(means, stderr, levels.n_pilot)
     stderr = np.hypot(stderr, hidden)
     return MultilevelEstimate(

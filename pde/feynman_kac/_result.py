@@ -46,10 +46,7 @@ class Estimate:
 
     def half_width(self, confidence=0.95):
         """Return half the width of the interval around `mean` that holds E[f(X_T)] at this confidence: shape (...)."""
-        # One sample of characteristics is exact; the error of one path is unknown.
-        return np.where(
-            self.stderr == 0, 0.0, self.stderr * quantile_factor(checks.share("confidence", confidence), self.n_samples)
-        )
+        return half_width(self.stderr, confidence, self.n_samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +87,7 @@ class Solution:
 
     def half_width(self, confidence=0.95):
         """Return half the width of the interval around `mean` that holds E[f(X_T)], bias apart: shape (...)."""
-        return np.where(
-            self.stderr == 0, 0.0, self.stderr * quantile_factor(checks.share("confidence", confidence), self.n_samples)
-        )
+        return half_width(self.stderr, confidence, self.n_samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +119,14 @@ class GradientEstimate:
 
     def half_width(self, confidence=0.95):
         """Return half the width of the interval around `mean` that holds the gradient: shape (..., 2)."""
-        return self.stderr * quantile_factor(checks.share("confidence", confidence), self.n_samples)
+        return half_width(self.stderr, confidence, self.n_samples)
+
+
+def half_width(stderr, confidence, n_samples):
+    """Standard errors times Student's quantile."""
+    factor = quantile_factor(checks.share("confidence", confidence), n_samples)
+    # One sample of characteristics is exact; the error of one path is unknown.
+    return np.multiply(stderr, factor, out=np.zeros_like(stderr), where=stderr != 0)
 
 
 def result_of(problem, moments, shape, n_paths, n_steps, ways, n, unseen=None):

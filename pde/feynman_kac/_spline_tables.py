@@ -17,6 +17,8 @@ VELOCITY_TOLERANCE, TERMINAL_TOLERANCE = 1e-6, 1e-6
 
 # Points per side of tables made at every step, and of any; beyond these, bytes of all tables that are kept together.
 LARGEST_OF_A_STEP, _MOST_BYTES = 1024, 2**28
+# Times the variation of a field that its maximum counts at most.
+_LARGEST_CONSTANT = 100
 # Points per side beyond which no tolerance below that of noisy paths is worth its time.
 _LARGEST_OF_FINE = 2048
 
@@ -65,6 +67,9 @@ def _size_and_error(field, tolerance, largest):
 
 def _search(field, tolerance, largest):
     n, m, size = field.n, field.n_modes, np.abs(field.values).max()
+    varies = np.abs(field.values - field.values.mean(axis=(-2, -1), keepdims=True)).max()
+    # A constant, which splines hold, is no reason to miss what varies beside it; unless that is rounding.
+    allowed = min(size, _LARGEST_CONSTANT * varies) if varies > 1e-12 * size else size
     c, k = field.fourier_coefficients(m), np.arange(-m, m + 1)
     # On more points than the field's own, between which its highest modes may be largest.
     n_seen = max(n, grid.fast_size(max(3 * m + 1, min(8 * m + 1, 256))))
@@ -74,7 +79,7 @@ def _search(field, tolerance, largest):
         r = (23 * np.cos(q / 2) + np.cos(1.5 * q)) / 8 / (2 + np.cos(q))
         gap = np.abs(grid.from_coefficients(c * (r[:, None] * r - 1), n_seen)).max()
         wanted = tolerance if 2 * n <= _LARGEST_OF_FINE else max(tolerance, VELOCITY_TOLERANCE)
-        if gap <= wanted * size or n >= largest:
+        if gap <= wanted * allowed or n >= largest:
             return n, float(gap / size) if size else 0.0
         n = min(2 * n, largest)
 

@@ -18,8 +18,9 @@ from pde import checks
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._controlled_walk import ControlledWalk
 from pde.feynman_kac._heat import heat_at, heat_semigroup
-from pde.feynman_kac._moments import Moments, quantile_factor, rare_points, refuse_unless_finite
+from pde.feynman_kac._moments import Moments, rare_points, refuse_unless_finite
 from pde.feynman_kac._random import key_from
+from pde.feynman_kac._result import half_width
 from pde.feynman_kac._solution_in_time import SolutionInTime, solve_in_time
 from pde.feynman_kac._tails import Tails, variance_under_noise
 from pde.fields import PeriodicField
@@ -68,7 +69,7 @@ class ControlledEstimate:
 
     def half_width(self, confidence=0.95):
         """Half the width of the interval around `mean` that holds E[f(X_T)] at this confidence, shape (...)."""
-        return self.stderr * quantile_factor(checks.share("confidence", confidence), self.n_samples)
+        return half_width(self.stderr, confidence, self.n_samples)
 
 
 def controlled_estimate(

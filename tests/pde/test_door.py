@@ -22,6 +22,14 @@ REFUSED = {
         lambda: feynman_kac.level_samples(PROBLEM, X, 5, 4, KEY, coupled=True),
         "n_steps must be even with coupled=True, got n_steps=5",
     ),
+    "a number beyond all": (
+        lambda: pde.ConvectionDiffusion(PROBLEM.velocity, FIELD, sigma=10**400),
+        "sigma must be a number >= 0",
+    ),
+    "a velocity of points alone": (
+        lambda: pde.ConvectionDiffusion(lambda x: 0.1 * x[..., ::-1], FIELD, sigma=0.1),
+        r"velocity\(t\), a callable of one argument, must take a time.*give velocity\(x, t\)",
+    ),
     "no steps of samples": (lambda: feynman_kac.level_samples(PROBLEM, X, 0, 4, KEY, coupled=False), "n_steps must be"),
     "no samples": (lambda: feynman_kac.level_samples(PROBLEM, X, 2, 0, KEY, coupled=True), "n_paths must be"),
     "starts": (lambda: feynman_kac.level_samples(PROBLEM, [0.1], 2, 2, KEY, coupled=True), "points must have shape"),

@@ -246,7 +246,7 @@ def test_seeds_differ_and_repeat():
         ({"max_levels": 33}, "must be < 2\\*\\*32"),
         ({"max_cost": -1}, "max_cost must be finite and > 0"),
         ({"base": 0}, "base must be an integer >= 1, got base=0"),
-        ({"n_pilot": 1}, "n_pilot must be an integer >= 2, got n_pilot=1"),
+        ({"n_pilot": 3}, "n_pilot must be an integer >= 4, got n_pilot=3"),
         ({"rng": -1}, "rng must be a seed >= 0"),
         ({"n": 0}, "n must be an integer >= 1, got n=0"),
         ({"points": [0.1, 0.2, 0.3]}, "points must have shape"),
