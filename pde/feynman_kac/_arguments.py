@@ -12,6 +12,9 @@ from pde.fields import PeriodicField
 _TINY = 1e-130
 # Periods that a displacement may cross: 1.5e-8 of a period remains of 53 bits, and 6e-5 of 24.
 _FARTHEST, _FARTHEST_SINGLE = 2**26, 2**10
+# Logarithm of a weight beyond which a range is not followed: the largest weights are those of paths that hardly occur.
+# And times at which callables are looked at for it.
+_LARGEST_LOG, _N_TIMES = 10.0, 17
 # Standard deviation of the noise of a step, in periods: 64 units in the last place of a position.
 _LEAST_STEP = 2.0**-47
 
@@ -123,6 +126,36 @@ def terminal_range(problem, n):
     """Smallest and largest of the terminal data, on the grid of a field or of n points per side."""
     values = problem.terminal.values if is_field(problem.terminal) else problem.terminal_on_grid(n)
     return float(values.min()), float(values.max())
+
+
+def sample_range(problem, n):
+    """About the smallest and largest value of a path: of f, times its weight by a potential, and a source."""
+    low, high = terminal_range(problem, n)
+    if problem.potential is None and problem.source is None:
+        return low, high
+    logs, (least, most) = (_integral_range(problem, name, n) for name in ("potential", "source"))
+    if low == high and logs[0] == logs[1] and least == most:
+        return low, high
+    # exp(C) at the end, and on the way there from 1.
+    ends = [math.exp(min(max(c, -_LARGEST_LOG), _LARGEST_LOG)) for c in logs]
+    on_the_way = min(ends[0], 1.0), max(ends[1], 1.0)
+    low = min(low * e for e in ends) + min(least * e for e in on_the_way)
+    return low, max(high * e for e in ends) + max(most * e for e in on_the_way)
+
+
+def _integral_range(problem, name, n):
+    """Bounds of the integral of "potential" or "source" over time, as values at some times show them."""
+    value = getattr(problem, name)
+    if value is None:
+        return 0.0, 0.0
+    if is_field(value):
+        values = value.values
+    else:
+        times = np.linspace(0.0, problem.horizon, _N_TIMES) if problem.scalar_varies(name) else (0.0,)
+        values = np.stack([problem.scalar_field(name, float(t), n).values for t in times])
+    # What depends on time alone is the same for all paths.
+    least, most = (float(extreme(values, axis=(-2, -1)).mean()) for extreme in (np.min, np.max))
+    return problem.horizon * least, problem.horizon * most
 
 
 def unit_of(problem, n):

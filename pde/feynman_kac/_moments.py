@@ -127,12 +127,15 @@ def rare_points(mean, stderr, n_samples, lowest, highest, *, pairs=False):
     Antithetic pairs may agree by symmetry, but not at the end of the range.
     """
     size = highest - lowest
-    share = np.clip((mean - lowest) / size, 0.0, 1.0)
+    share = (mean - lowest) / size
+    # Weights by a potential may be larger.
+    outside = np.abs(share - 0.5) > 0.51
+    share = np.clip(share, 0.0, 1.0)
     rarer = np.minimum(share, 1 - share)
     agree = (stderr <= 1e-14 * max(abs(highest), abs(lowest))) & ((rarer < 1e-9) | (not pairs))
     # In units of the range: squares of large terminal data overflow.
     two_valued = (stderr / size) ** 2 * n_samples >= 0.5 * share * (1 - share)
-    few = two_valued & (rarer < 0.1) & (rarer * n_samples < _FEWEST_HITS) & ~agree
+    few = two_valued & (rarer < 0.1) & (rarer * n_samples < _FEWEST_HITS) & ~agree & ~outside
     return agree, few
 
 

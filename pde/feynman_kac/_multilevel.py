@@ -18,7 +18,7 @@ from pde.feynman_kac import _arguments
 from pde.feynman_kac._in_time import InTime
 from pde.feynman_kac._level_paths import LevelPaths, coarsest_steps
 from pde.feynman_kac._levels import Levels, NotConvergedError
-from pde.feynman_kac._moments import refuse_unless_finite, student_variance
+from pde.feynman_kac._moments import refuse_unless_finite, student_variance, warn_if_rare
 from pde.feynman_kac._random import key_from
 from pde.feynman_kac._response import Response
 from pde.feynman_kac._tails import HIDDEN, Tails
@@ -206,6 +206,11 @@ def multilevel(
             raise NotConvergedError(_remedy(levels, stderr, bias_share, max_levels))
         levels.add()
     levels.check()
+    if problem.potential is not None or problem.source is not None:
+        # Of f alone the tails say what no path has met.
+        first = levels.moments[0]
+        error = np.sqrt(first.covariance[1, 1] / first.count)
+        warn_if_rare(first.mean[1], error, first.count, *_arguments.sample_range(problem, n))
     return _result(levels, tails.hidden(int(levels.counts[0])), points.shape[:-1])
 
 

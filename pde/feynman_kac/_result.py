@@ -146,7 +146,7 @@ def result_of(problem, moments, shape, n_paths, n_steps, ways, n, unseen=None):
         bias = bias + unseen[:, None]
         mean, stderr = mean[:k], stderr[:k]
     if not noiseless:
-        warn_if_rare(mean, stderr, n_samples, *_arguments.terminal_range(problem, n), pairs=ways.antithetic)
+        warn_if_rare(mean, stderr, n_samples, *_arguments.sample_range(problem, n), pairs=ways.antithetic)
     several = problem.n_terminals is not None
 
     def shaped(values):

@@ -131,7 +131,7 @@ class _Route:
         self.n, self.in_time = n, InTime(problem, "left" if _arguments.sigma_varies(problem) else "trapezoid")
         self.means = make_means(problem, n, stderr, self.in_time)
         self.response, self.remedy = Response(problem, starts, n, self.in_time), "choose a larger stderr"
-        self.range, self.n_layers = _arguments.terminal_range(problem, n), problem.n_layers or 1
+        self.range, self.n_layers = _arguments.sample_range(problem, n), problem.n_layers or 1
         self.tails = Tails(problem, starts, n)
         self.bias, self.n_steps, self.variance = math.inf, 0, 0.0
 

@@ -135,7 +135,7 @@ def quasi_estimate(problem, points, n_paths=1024, n_steps=64, n_randomisations=1
     stderr = standard_error(means)
     refuse_unless_finite(means, stderr, n_randomisations)
     size = sums.velocity.n
-    warn_if_rare(means.mean(axis=0), stderr, n_randomisations * n_paths, *_arguments.terminal_range(problem, size))
+    warn_if_rare(means.mean(axis=0), stderr, n_randomisations * n_paths, *_arguments.sample_range(problem, size))
     Tails(problem, start, size).warn(stderr, n_randomisations * n_paths, zeros=False)
     shape = points.shape[:-1]
     return QuasiEstimate(

@@ -111,6 +111,51 @@ def test_an_interval_without_noise_has_no_width():
     assert np.isinf(feynman_kac.estimate(problem, X, 1, 2).half_width()).all()
 
 
+# --- what a potential and a source add to the range of the data ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "extra", [{"source": 10.0}, {"potential": 3.0}, {"source": lambda x, t: 9 + np.cos(t) + 0 * x[..., 0]}]
+)
+def test_values_beyond_the_range_of_the_terminal_data_are_not_rare(extra):
+    plain, reacting = (pde.ConvectionDiffusion(SHEARS, WAVE + 1.2, sigma=0.1, **more) for more in ({}, extra))
+    # Warnings are errors here.
+    e = feynman_kac.estimate(reacting, X, 256, 16)
+    q = quasi_estimate(reacting, X, 64, 16)
+    assert (np.abs(e.mean - q.mean) < 5 * e.stderr).all()
+    if "potential" not in extra:
+        # A source that is the same everywhere has no variance.
+        assert feynman_kac.solve_to(reacting, X, 0.02).n_paths <= 2 * feynman_kac.solve_to(plain, X, 0.02).n_paths
+
+
+def test_what_is_the_same_for_all_paths_is_not_rare():
+    one = np.ones((4, 4))
+    problem = pde.ConvectionDiffusion(SHEARS, one, sigma=0.1, potential=lambda x, t: 0 * x[..., 0] + t, source=2.0)
+    # Warnings are errors here. u = e^(1 / 2) + 2 integral of e^(t^2 / 2), by the trapezoidal rule to h^2.
+    t = np.linspace(0, 1, 2001)
+    weights = np.exp(t**2 / 2)
+    u = weights[-1] + (weights[1:] + weights[:-1]).sum() / 2000
+    e = feynman_kac.estimate(problem, X, 64, 100)
+    np.testing.assert_allclose(e.mean, u, atol=1e-4)
+    assert (e.stderr < 1e-12).all()
+
+
+def test_a_source_or_potential_that_no_path_meets_is_named():
+    nodes = np.arange(128) / 128 - 0.5
+    spike = np.exp(-(nodes[:, None] ** 2 + nodes**2) / (2 * 0.02**2))
+    still = np.zeros((2, 4, 4))
+    for f, extra in ((0.0, {"source": 100 * spike}), (1.0, {"potential": 60 * spike})):
+        # Eight standard deviations away.
+        problem = pde.ConvectionDiffusion(still, np.full((4, 4), f), sigma=0.05, **extra)
+        for solver in (
+            lambda p: feynman_kac.estimate(p, [[0.1, 0.1]], 256, 16),
+            lambda p: quasi_estimate(p, [[0.1, 0.1]], 64, 16),
+            lambda p: feynman_kac.multilevel(p, [[0.1, 0.1]], stderr=0.1),
+        ):
+            with pytest.warns(RuntimeWarning, match="samples agree: stderr is 0 there, yet an event that none"):
+                solver(problem)
+
+
 # --- seeds -----------------------------------------------------------------------------------------------------------
 
 SOLVERS = {
