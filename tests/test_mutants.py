@@ -1,5 +1,8 @@
 """The suite catches every mutant; the whole of it is slow, that each can still be made is not."""
 
+import subprocess
+import sys
+
 import mutants
 import pytest
 
@@ -34,6 +37,24 @@ def test_compiled_files_and_what_they_import_get_a_cache_of_their_own():
     assert mutants.is_compiled("pde/feynman_kac/_kernels64.py")
     assert not mutants.is_compiled("figures/mlmc.py")
     assert not mutants.is_compiled("pde/equation.py")
+
+
+@pytest.mark.slow
+def test_a_server_of_forks_that_knows_the_project_hides_no_mutant():
+    # As tests of killed trainings leave it, in a session that runs both.
+    script = f"""
+import multiprocessing, sys
+sys.path[:0] = [{str(mutants.ROOT)!r}, {str(mutants.ROOT / "tests" / "helpers")!r}]
+if __name__ == "__main__":
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pde.spectral"])
+    process = context.Process(target=print)
+    process.start()
+    process.join()
+    import mutants
+    assert mutants.catch(mutants.MUTANTS[0]) is not None
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
 @pytest.mark.slow

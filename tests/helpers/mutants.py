@@ -990,7 +990,11 @@ def _run(project, cache, files, n_most, sender):
     os.chdir(project)
     os.environ |= {"PYTHONPATH": str(project), "NUMBA_CACHE_DIR": cache}
     numba.config.CACHE_DIR = cache
-    sys.path[:] = [str(project), *(entry for entry in sys.path if not Path(entry).is_relative_to(ROOT))]
+    sys.path[:] = [str(project), *(entry for entry in sys.path if not _is_ours(entry))]
+    # The server of forks is one for all: tests that ran before may have had it import the project.
+    for name, module in list(sys.modules.items()):
+        if _is_ours(getattr(module, "__file__", None) or "."):
+            del sys.modules[name]
     plugin = Failures()
     with tempfile.TemporaryFile("w+") as out:
         os.dup2(out.fileno(), 1)
@@ -1000,6 +1004,12 @@ def _run(project, cache, files, n_most, sender):
         sys.stdout.flush()
         out.seek(0)
         sender.send((status, plugin.found, out.read()))
+
+
+def _is_ours(path):
+    """Whether a path is of the project, and not of an environment within it."""
+    path = Path(path)
+    return path.is_relative_to(ROOT) and "site-packages" not in path.parts
 
 
 def is_compiled(path):
