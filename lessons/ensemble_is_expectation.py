@@ -155,7 +155,7 @@ def _(answer, deviation, mean, model, point):
 
 @app.cell
 def _():
-    _mean = show_source(bridge.FeynmanKacMean.forward, first="return self._sum(member")
+    _mean = show_source(bridge.FeynmanKacMean.forward, first="return _mean((member")
     _eot = show_source(Objective.gradient, first="for _ in range(self.n_eot)", last="return tuple")
     closing("ensemble_is_expectation", "The mean over members and draws; the gradient of an attack:", _mean, _eot)
     return

@@ -13,7 +13,7 @@ def irregular_times(horizon, count=_N_TIMES):
 
 
 def velocity_reader(problem):
-    """Function of t that reads a callable velocity at some points, as an array; None for a velocity in layers."""
+    """Function of t that reads a callable velocity at 64 points, as an array (64, 2); None for a velocity in layers."""
     if problem.n_layers is not None:
         return None
     points = points_everywhere(problem)
@@ -25,7 +25,7 @@ def velocity_reader(problem):
         values = problem.velocity_field(t).values
         n = values.shape[-1]
         i, j = (points.T * (n / problem.length)).astype(int) % n
-        return values[:, i, j]
+        return values[:, i, j].T
 
     return read
 

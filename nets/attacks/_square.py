@@ -72,7 +72,8 @@ def square(
         Number of passes with independent noise whose mean logits are one prediction; >= 1.
     n_draws : int, optional
         Number of passes whose mean logits decide whether an image is misclassified. Default: 1, or max(10, n_eot) for a
-        noisy model: a prediction that breaks an image is repeated with that many draws.
+        noisy model: a prediction that breaks an image is repeated with that many draws. Among many queries one may
+        break it by luck, which ends its search: raise n_draws with n_queries.
     generator : torch.Generator, optional
         Generator of the windows and of the model's noise; by default PyTorch's own.
     progress : bool, default=False

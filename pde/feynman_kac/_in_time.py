@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pde._histories import irregular_times, points_everywhere
+from pde._histories import irregular_times, points_everywhere, velocity_reader
 from pde.feynman_kac._step_means import step_quadrature
 
 # Times at which callables are read: neighbours are less than a thousandth of the horizon apart.
@@ -44,7 +44,7 @@ class InTime:
         # Name, columns and rule of each callable.
         self.parts, self._readers, width = [], [], 0
         for name, read, used in (
-            ("velocity", _velocity_reader(problem, points), rule),
+            ("velocity", velocity_reader(problem) if problem.velocity_varies else None, rule),
             *((name, _scalar_reader(problem, name, points), other) for name in ("potential", "source")),
         ):
             if read is not None:
@@ -194,20 +194,6 @@ class InTime:
         rises = np.abs(np.diff(self.values, axis=0)) / np.maximum(np.ptp(self.values, axis=0), np.finfo(float).tiny)
         k = int(np.argmax(rises.max(axis=1) / np.diff(self.t)))
         return float(self.t[k])
-
-
-def _velocity_reader(problem, points):
-    if not problem.velocity_varies:
-        return None
-    if problem.velocity_is_of_points:
-        return lambda t: problem.velocity_at(points, t)
-
-    def read(t):
-        values = problem.velocity_field(t).values
-        i, j = np.minimum((points.T / problem.length * values.shape[-1]).astype(int), values.shape[-1] - 1)
-        return values[:, i, j].T
-
-    return read
 
 
 def _scalar_reader(problem, name, points):
