@@ -993,7 +993,7 @@ def _run(project, cache, files, n_most, sender):
     sys.path[:] = [str(project), *(entry for entry in sys.path if not _is_ours(entry))]
     # The server of forks is one for all: tests that ran before may have had it import the project.
     for name, module in list(sys.modules.items()):
-        if _is_ours(getattr(module, "__file__", None) or "."):
+        if name not in ("__main__", "__mp_main__") and _is_ours(getattr(module, "__file__", None) or "."):
             del sys.modules[name]
     plugin = Failures()
     with tempfile.TemporaryFile("w+") as out:
