@@ -262,13 +262,14 @@ def test_another_surrogate_does_not_find_the_results(tmp_path):
     ],
 )
 def test_another_model_finds_no_file(first, second, tmp_path, monkeypatch):
-    rows(first, tmp_path)
-    n_files = len(list(tmp_path.glob("model-*")))
-    rows(second, tmp_path)
-    assert len(list(tmp_path.glob("model-*"))) == 2 * n_files
+    found = []
+    for model, folder in ((first, "first"), (second, "second")):
+        rows(model, tmp_path / folder)
+        found.append({path.name for path in (tmp_path / folder).glob("model-*")})
+    assert all(found) and not found[0] & found[1]
     # The first one does, and its noise need not come from a seed.
     monkeypatch.setattr(_runner, "predictions", None)
-    rows(first, tmp_path)
+    rows(first, tmp_path / "first")
 
 
 def test_a_constant_edited_in_the_module_of_the_command_counts(tmp_path, monkeypatch, capsys):
