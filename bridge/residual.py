@@ -61,7 +61,7 @@ class NoisyResidual(nn.Module):
     Raises
     ------
     ValueError
-        If dt is not positive, coef negative or not finite, or an option unknown (raised by a helper).
+        If dt is not positive, coef negative or not finite, a part no function, or an option unknown.
 
     References
     ----------
@@ -87,6 +87,9 @@ class NoisyResidual(nn.Module):
         shortcut: nn.Module | None = None,
     ):
         super().__init__()
+        for name, part in (("branch", branch), ("shortcut", branch if shortcut is None else shortcut)):
+            if not callable(part):
+                raise ValueError(f"{name} must be a Module or a function of x, got {part!r:.80}")
         self.branch = branch
         self.shortcut = nn.Identity() if shortcut is None else shortcut
         self.dt = checks.real("dt", dt, positive=True)

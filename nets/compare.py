@@ -37,8 +37,8 @@ class Options:
     """Names of further attacks."""
     inject: str | None = None
     """Control: noise switched on for the evaluation of the second side, as for `nets.evaluate`."""
-    coef: float = 0.1
-    """Strength of that noise, in standard deviations of what it is added to."""
+    coef: float | None = None
+    """Strength of that noise, in standard deviations of what it is added to; 0.1 by default. Only with inject."""
     data: str | None = None
     """Images. Default: those the runs were trained on."""
     n_images: int | None = None

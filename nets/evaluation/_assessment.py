@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 import _enresnet
 from nets import red_flags, seeds, zoo
+from nets.evaluation._controls import control_of
 from nets.evaluation._report import gradient_mask, notes
 from nets.evaluation._rows import BY_LUCK, accuracies_for_flags, differing_flags, has_worst_case, make_row, worst_rows
 from nets.evaluation._setup import Options, exact, prepare
@@ -60,7 +61,7 @@ def evaluate(run, options=None, *, progress=True):
     return {
         "run": _run(run, setup, n_epochs),
         "oracle": _oracle(setup),
-        "control": _control(setup.options),
+        "control": control_of(setup.options) or None,
         "data": _data(setup),
         "protocol": _protocol(setup),
         "rows": rows,
@@ -98,10 +99,6 @@ def _oracle(setup):
         return None
     record = {name: setup.oracle.record[name] for name in ("name", "recipe", "seed")}
     return {"path": str(setup.options.oracle), **record, "weights": setup.oracle.weights}
-
-
-def _control(options):
-    return None if options.inject is None else {"inject": options.inject, "coef": options.coef}
 
 
 def _data(setup):

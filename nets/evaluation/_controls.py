@@ -7,6 +7,19 @@ from bridge import NoisyResidual, checks, noisy_blocks
 from nets.models import ImageClassifier
 
 PLACES = ("blocks", "input")
+# The strength of En1ResNet-20's noise.
+COEF = 0.1
+
+
+def control_of(options):
+    """The noise of options that is switched on for the evaluation alone: `inject` and `coef`, or nothing."""
+    if options.inject is not None:
+        return {"inject": options.inject, "coef": COEF if options.coef is None else options.coef}
+    if options.coef is not None:
+        raise ValueError(
+            f"coef must come with inject=blocks or inject=input, whose strength it is, got coef={options.coef:g}"
+        )
+    return {}
 
 
 class _Zero(nn.Module):
@@ -16,7 +29,7 @@ class _Zero(nn.Module):
         return torch.zeros_like(x)
 
 
-def inject(model, place, coef=0.1):
+def inject(model, place, coef=COEF):
     """Switch on Gaussian noise of coef standard deviations, in place: after every residual mapping, as in En1ResNet-20
     ("blocks"), or on the normalised images ("input"); ValueError if the model is already noisy or has no blocks.
     """

@@ -101,10 +101,11 @@ def compare(first, second, options=None, *, inject=None, progress=True):
     if not first or not second:
         raise ValueError("there must be a run on each side")
     options = Options() if options is None else options
-    second_options = replace(options, inject=inject)
+    # The strength is that of the second side's noise.
+    given = replace(options, coef=options.coef if inject is None else None), replace(options, inject=inject)
     sides = [
-        [prepare(run, given, progress=progress) for run in runs]
-        for runs, given in ((first, options), (second, second_options))
+        [prepare(run, of_side, progress=progress) for run in runs]
+        for runs, of_side in zip((first, second), given, strict=True)
     ]
     seen = [_check_side(*of_side) for of_side in zip(("first", "second"), (first, second), sides, strict=True)]
     for digest in seen[0].keys() & seen[1].keys() if inject is None else ():

@@ -13,7 +13,7 @@ from nets import data, zoo
 from nets.attacks import is_noisy
 from nets.data import balanced_order
 from nets.evaluation._attack_specs import attacks_of
-from nets.evaluation._controls import inject
+from nets.evaluation._controls import control_of, inject
 from nets.evaluation._presets import PRESETS, Preset
 from nets.evaluation._radius import EPS_L2, radius, step_of
 from nets.evaluation._runner import AttackRunner
@@ -48,8 +48,8 @@ class Options:
         Run of the network on which the images of blind attacks are made.
     inject : str or None
         Control: noise that the network was not trained with, in its blocks (blocks) or on its input (input).
-    coef : float
-        Strength of that noise, in standard deviations of what it is added to.
+    coef : float or None
+        Strength of that noise, in standard deviations of what it is added to; 0.1 by default. Only with inject.
     draws : int
         Number of passes whose mean logits make a prediction, if the model is noisy.
     repeats : int or None
@@ -93,7 +93,7 @@ class Options:
     also: tuple[str, ...] = ()
     oracle: Path | None = None
     inject: str | None = None
-    coef: float = 0.1
+    coef: float | None = None
     draws: int = 10
     repeats: int | None = None
     norm: str = "linf"
@@ -147,10 +147,10 @@ def prepare(run, options=None, *, progress=True):
     device = device_of(options.device)
     preset_name, preset = preset_of(options, device)
     n_images, numbers = counts(options, preset)
+    control = control_of(options)
     network = load_network(run, device)
-    control = {} if options.inject is None else {"inject": options.inject, "coef": options.coef}
     if control:
-        inject(network.model, options.inject, options.coef)
+        inject(network.model, *control.values())
     oracle = load_network(options.oracle, device) if options.oracle else None
     recipe = network.record["recipe"]
     set_threads(given(options.n_threads, recipe.get("n_threads")))
@@ -230,7 +230,11 @@ def _attacks(runner, options, preset, eps, recipe):
 
 def preset_of(options, device):
     """The preset of the options, as its name and `Preset`; "auto" depends on the device."""
-    name = "quick" if options.quick else options.preset
+    name = options.preset
+    if options.quick:
+        if name not in ("auto", "quick"):
+            raise ValueError(f"quick must stand alone: it is short for preset=quick, got preset={name}")
+        name = "quick"
     if name == "auto":
         name = "full" if device.type == "cuda" else "cpu"
     return name, PRESETS[checks.one_of("preset", name, tuple(PRESETS))]

@@ -10,7 +10,7 @@ from torch import nn
 from nets import data
 from nets.attacks import EPS
 from nets.data import balanced_order
-from nets.evaluation._controls import inject
+from nets.evaluation._controls import control_of, inject
 from nets.evaluation._protocol import Settings, assess
 from nets.evaluation._radius import EPS_L2, radius
 from nets.evaluation._setup import counts, exact, given, load_network, preset_of, set_threads
@@ -40,10 +40,10 @@ def evaluate_target(target, options):
         raise ValueError("data must be given for a model that is not a run: --data PATH")
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise ValueError(f"out must be a directory for a model that is not a run, got the file {options.out}")
-    device = device_of(options.device)
+    device, control = device_of(options.device), control_of(options)
     model = find_model(target, device)
-    if options.inject is not None:
-        inject(model, options.inject, options.coef)
+    if control:
+        inject(model, *control.values())
     oracle = None if options.oracle is None else load_network(options.oracle, device).model
     _, preset = preset_of(options, device)
     set_threads(options.n_threads)

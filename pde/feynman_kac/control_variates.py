@@ -127,9 +127,9 @@ def controlled_estimate(
     Raises
     ------
     ValueError
-        If an argument is out of range, points has another shape or is not finite, sigma = 0 or depends on x,
-        the problem has a potential, a source or several terminal data, or "heat" or "characteristic" is to control a
-        callable f that is not smooth.
+        If an argument is out of range, points has another shape or is not finite, solution is given to another control,
+        sigma = 0 or depends on x, the problem has a potential, a source or several terminal data, or "heat" or
+        "characteristic" is to control a callable f that is not smooth.
     UnresolvedError
         If the spectral solution is not finite (raised by `solve_in_time`).
     FloatingPointError
@@ -151,6 +151,8 @@ def controlled_estimate(
     """
     points, start = _arguments.places(problem, points)
     checks.one_of("control", control, CONTROLS)
+    if solution is not None and control != "spectral":
+        raise ValueError(f"solution is that of control='spectral': leave it out, got control={control!r}")
     coefficient = _coefficient(coefficient, control)
     n_paths, n_steps = _arguments.counts(n_paths, n_steps, points, fewest_paths=4)
     n_times = checks.integer("n_times", n_times, at_least=1)

@@ -334,11 +334,13 @@ def test_a_batch_without_images_passes():
         ({"noise": "uniform"}, "noise must be one of"),
         ({"scale": "batch"}, "scale must be one of"),
         ({"std_over": "image"}, "std_over must be one of"),
+        ({"branch": None}, "branch must be a Module or a function of x, got None"),
+        ({"shortcut": "identity"}, "shortcut must be a Module or a function of x, got 'identity'"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        NoisyResidual(nn.Tanh(), **options)
+        NoisyResidual(**({"branch": nn.Tanh()} | options))
 
 
 def test_increments_and_states_out_of_shape_are_refused():

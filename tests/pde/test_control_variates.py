@@ -251,6 +251,10 @@ def test_shapes_follow_the_points():
         ({"points": [0.1]}, "points must have shape"),
         ({"problem": problems.crossed_shears(n=16)}, "sigma must be > 0"),
         ({"solution": solve_in_time(problems.fourier_mode(horizon=2.0), 1)}, "the same period and horizon"),
+        (
+            {"solution": solve_in_time(problems.fourier_mode(), 1), "control": "heat"},
+            "leave it out, got control='heat'",
+        ),
     ],
 )
 def test_bad_input_is_refused_at_the_door(changed, message):

@@ -63,6 +63,24 @@ def test_a_model_without_blocks_is_refused():
         inject(torch.nn.Flatten(), "blocks")
 
 
+@pytest.mark.parametrize("command", [["evaluate"], ["compare", "--first", "--second"]])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--coef", "0.5"], "--coef must come with --inject"),
+        (["--quick", "--preset", "full"], "--quick must stand alone: it is short for --preset=quick"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(command, words, message, quick_runs, capsys):
+    name, *sides = command
+    runs = [str(quick_runs / "resnet20-fast-seed0"), str(quick_runs / "en1_resnet20-fast-seed0")]
+    given = [word for pair in zip(sides, runs, strict=False) for word in pair] or runs[:1]
+    with pytest.raises(SystemExit) as stop:
+        {"evaluate": evaluate, "compare": compare}[name].main([*given, *words])
+    assert stop.value.code not in (0, None)
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", ["blocks", "input"])
 def test_the_control_is_evaluated_beside_the_network_and_compared_with_it(place, quick_runs, tmp_path):
     run = shutil.copytree(quick_runs / "resnet20-fast-seed0", tmp_path / "run")
