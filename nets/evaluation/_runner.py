@@ -21,7 +21,7 @@ from nets.attacks import admitted, attacked, draw_logits, is_noisy, make_ball, n
 from nets.evaluation._attack_specs import AttackSpec, parse
 
 # Bump when the computation changes, so that cached results are not reused.
-PROTOCOL = 3
+PROTOCOL = 4
 # Smallest time between two writes of a file, in seconds.
 SECONDS = 1.0
 # Rounding of x + eps in single precision, relative to the largest distance; absolute where that is below 1.
