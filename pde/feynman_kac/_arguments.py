@@ -133,7 +133,7 @@ def sample_range(problem, n):
     low, high = terminal_range(problem, n)
     if problem.potential is None and problem.source is None:
         return low, high
-    logs, (least, most) = (_integral_range(problem, name, n) for name in ("potential", "source"))
+    logs, (least, most) = (integral_range(problem, name, n) for name in ("potential", "source"))
     if low == high and logs[0] == logs[1] and least == most:
         return low, high
     # exp(C) at the end, and on the way there from 1.
@@ -143,7 +143,7 @@ def sample_range(problem, n):
     return low, max(high * e for e in ends) + max(most * e for e in on_the_way)
 
 
-def _integral_range(problem, name, n):
+def integral_range(problem, name, n):
     """Bounds of the integral of "potential" or "source" over time, as values at some times show them."""
     value = getattr(problem, name)
     if value is None:

@@ -113,6 +113,7 @@ def solve_to(problem, points, stderr=1e-3, rng=0, *, common_paths=True, max_cost
     if _arguments.is_noiseless(problem):
         return characteristics(problem, points, stderr, n, max_cost)
     route = _Route(problem, starts, stderr, _arguments.random_numbers(rng), n, max_cost)
+    route.refuse_rare()
     route.choose_steps()
     if not common_paths:
         return independent(problem, points, route, n)
@@ -134,6 +135,15 @@ class _Route:
         self.range, self.n_layers = _arguments.sample_range(problem, n), problem.n_layers or 1
         self.tails = Tails(problem, starts, n)
         self.bias, self.n_steps, self.variance = math.inf, 0, 0.0
+
+    def refuse_rare(self):
+        """Raise a NotConvergedError if paths that are too few to be met bring more than the error requested."""
+        hidden = self.tails.hidden(self.max_cost / (4 * len(self.starts)))
+        if (hidden > HIDDEN * self.stderr).any():
+            raise NotConvergedError(
+                f"paths too rare for max_cost={self.max_cost:.2g} bring up to {hidden.max():.2g} of the mean: choose a "
+                "larger stderr, or spectral.solve"
+            )
 
     def choose_steps(self):
         """Set n_steps, the bias that they leave, and the variance of one path as the pilot shows it."""

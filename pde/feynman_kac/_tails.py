@@ -1,4 +1,4 @@
-"""Rare large values of f that no path may have hit: what the heat kernel says of them, without a path.
+"""Rare large values that no path may have hit: what the heat kernel says of those of f, without a path.
 
 K(y) = E|f - m|**4 / V**2,  V and m the variance and mean of f(y + sigma B_T)
 
@@ -13,6 +13,7 @@ from itertools import accumulate, repeat
 import numpy as np
 
 from pde.feynman_kac import _arguments
+from pde.feynman_kac._path_moments import is_extreme, path_moments
 
 # Share of an error requested that values of f may have which no path may have hit.
 HIDDEN = 0.2
@@ -25,6 +26,8 @@ _FEWEST, _MOST, _N_STEPS = 128, 512, 32
 _LEAST_REACH = 0.25
 # Shares of max |f| lost to rounding, and stretching beyond which paths may end anywhere.
 _ROUNDING, _MOST_STRETCH = 1e-9, 3.0
+# Share of a moment about 0 that one about the mean must have to be known, and the largest kurtosis.
+_RELATIVE, _LARGEST = 1e-9, 1e12
 
 
 class Tails:
@@ -32,11 +35,35 @@ class Tails:
 
     def __init__(self, problem, starts, n):
         self.problem, self.starts, self.n = problem, starts, n
-        self.kurtosis, self.share, self.size, self._ends = None, None, 0.0, None
-        # A noiseless path misses nothing.
+        self.kurtosis, self.share, self.size, self.of = None, None, 0.0, "terminal"
+        self._ends = self._radius = None
+        # Of each kind of event its kurtosis and its share of the mean at the points of a grid, (n_kinds, m, m); None if
+        # there are none. A noiseless path misses nothing.
         self.reach = _arguments.rms_sigma(problem) * math.sqrt(problem.horizon)
         if problem.n_terminals is None and self.reach > 0:
-            self._find()
+            if is_extreme(problem, n):
+                self._find_among_paths()
+            else:
+                self._find()
+
+    def _find_among_paths(self):
+        """As `_find`, of f with the weight by a potential, and a source: from the starts, not the ends, of paths."""
+        (m1, m2, m3, m4), self.size, growth = path_moments(self.problem, self.n)
+        variance, fourth = np.maximum(m2 - m1**2, 0.0), m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+        # Of differences that rounding leaves nothing of, nothing is said.
+        known = (variance > _RELATIVE * m2) & (fourth > _RELATIVE * m4)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            kurtosis = np.where(known, np.minimum(fourth / variance**2, _LARGEST), 0.0)
+            share = np.where(known, variance * np.sqrt(variance / fourth), 0.0)
+            # The mean itself may be that of an event: p s = m_1, p s**2 = m_2.
+            of_mean = np.minimum(np.nan_to_num(m2 / m1**2), kurtosis)
+        if kurtosis.max() > _ORDINARY:
+            share = self.size * math.exp(growth) * np.stack([share, np.abs(m1)])
+            self.kurtosis, self.share = (
+                np.stack([kurtosis, of_mean]),
+                np.where(share > _ROUNDING * self.size, share, 0.0),
+            )
+            self.of, self._ends, self._radius = "f and its weights by potential or source", self.starts, 1
 
     def _find(self):
         m, reach = _looked_at(self.problem, self.n)
@@ -57,13 +84,13 @@ class Tails:
             share = np.where(fourth > 0, variance * np.sqrt(variance / fourth), 0.0)
             kurtosis = np.where(share > _ROUNDING, fourth / variance**2, 0.0)
         if kurtosis.max() > _ORDINARY:
-            self.kurtosis, self.share, self.size = kurtosis, share * size, size
+            self.kurtosis, self.share, self.size = kurtosis[None], share[None] * size, size
 
     def hidden(self, n_samples):
         """Share of the mean, (n_points,), of events that so many samples may not have hit; 0 where there is none."""
         if self.kurtosis is None or not (self.kurtosis > self._limit(n_samples)).any():
             return np.zeros(len(self.starts))
-        shares = np.where(self.kurtosis > self._limit(n_samples), self.share, 0.0)
+        shares = np.where(self.kurtosis > self._limit(n_samples), self.share, 0.0).max(axis=0)
         i, j = self._places()
         return self._widened(shares)[i, j]
 
@@ -88,7 +115,8 @@ class Tails:
             wanted = self.enough(per * hidden.max() / 100, 2 * n_samples)
             warnings.warn(
                 f"at {int(found.sum())} of {len(hidden)} points {n_samples} samples may have missed large values of "
-                f"terminal, whose share of up to {hidden[found].max():.2g} stderr does not show; take {wanted} or more",
+                f"{self.of}, whose share of up to {hidden[found].max():.2g} stderr does not show; "
+                f"take {wanted} or more",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -101,14 +129,16 @@ class Tails:
         """Indices on the grid of the ends of characteristics."""
         if self._ends is None:
             self._ends = _characteristic_ends(self.problem, self.starts, self.n)
-        return _nearest(self._ends, len(self.kurtosis))
+        return _nearest(self._ends, self.kurtosis.shape[-1])
 
     def _widened(self, values):
         """The largest value within what a flow may stretch the noise by."""
         from scipy.ndimage import maximum_filter  # It takes long to import.
 
-        m, stretch = len(values), min(self.problem.horizon * _arguments.steepness(self.problem, self.n), _MOST_STRETCH)
-        radius = math.ceil(self.reach / self.problem.length * math.expm1(stretch) * m)
+        m, radius = len(values), self._radius
+        if radius is None:
+            stretch = min(self.problem.horizon * _arguments.steepness(self.problem, self.n), _MOST_STRETCH)
+            radius = math.ceil(self.reach / self.problem.length * math.expm1(stretch) * m)
         return maximum_filter(values, size=min(2 * radius + 1, m), mode="wrap") if radius else values
 
 

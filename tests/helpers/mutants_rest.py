@@ -288,4 +288,18 @@ MUTANTS = [
         "if False:",
         "pde/test_bounds",
     ),
+    (
+        "a source in the moments of paths forgets the products with what comes after",
+        "pde/feynman_kac/_path_moments.py",
+        "for j in range(k + 1))",
+        "for j in (0, k))",
+        "pde/test_rare_weights",
+    ),
+    (
+        "the mean as an event of its own left out",
+        "pde/feynman_kac/_tails.py",
+        "np.stack([kurtosis, of_mean])",
+        "np.stack([kurtosis, 0 * of_mean])",
+        "pde/test_rare_weights",
+    ),
 ]

@@ -144,16 +144,23 @@ def test_a_source_or_potential_that_no_path_meets_is_named():
     nodes = np.arange(128) / 128 - 0.5
     spike = np.exp(-(nodes[:, None] ** 2 + nodes**2) / (2 * 0.02**2))
     still = np.zeros((2, 4, 4))
+
+    def levels(problem):
+        return feynman_kac.multilevel(problem, [[0.1, 0.1]], stderr=0.1)
+
     for f, extra in ((0.0, {"source": 100 * spike}), (1.0, {"potential": 60 * spike})):
         # Eight standard deviations away.
         problem = pde.ConvectionDiffusion(still, np.full((4, 4), f), sigma=0.05, **extra)
         for solver in (
             lambda p: feynman_kac.estimate(p, [[0.1, 0.1]], 256, 16),
             lambda p: quasi_estimate(p, [[0.1, 0.1]], 64, 16),
-            lambda p: feynman_kac.multilevel(p, [[0.1, 0.1]], stderr=0.1),
+            *(() if "potential" in extra else (levels,)),
         ):
             with pytest.warns(RuntimeWarning, match="samples agree: stderr is 0 there, yet an event that none"):
                 solver(problem)
+    # Such a path has a weight of up to exp(60): a solution of 6e4.
+    with pytest.raises(feynman_kac.NotConvergedError, match="pilot samples of level 0 cost"):
+        levels(problem)
 
 
 # --- seeds -----------------------------------------------------------------------------------------------------------

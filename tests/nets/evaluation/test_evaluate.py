@@ -260,10 +260,12 @@ def test_stronger_attacks_leave_less(fitted, tmp_path):
         outcomes, rows = rows_of(e, names, 120, is_noisy, eps=0.08, step_size=0.02, n_iter=15)
         accuracy = {name: row["accuracy"] for name, row in rows.items()}
         assert accuracy["natural"] > 0.9
-        # Ten steps for one, and the step that adapts: what is not reached by rounding or noise is at most two images.
+        # Ten steps for one, and the step that adapts: what is not reached by rounding is at most two images. Noise
+        # moves the difference of two attacks by 0.03 (six seeds); four of that once in 3e4 seeds.
+        slack = 0.12 if is_noisy else 2 / 120
         assert accuracy["fgsm"] < accuracy["natural"] - 0.1
-        assert accuracy["ifgsm20"] <= accuracy["fgsm"] + 2 / 120
-        assert accuracy["apgd-ce"] <= accuracy["ifgsm20"] + 2 / 120
+        assert accuracy["ifgsm20"] <= accuracy["fgsm"] + slack
+        assert accuracy["apgd-ce"] <= accuracy["ifgsm20"] + slack
         assert accuracy["unbounded"] == 0.0
         worst = worst_rows(outcomes[1:], outcomes[0], 0.08)
         assert len(worst) == 1
