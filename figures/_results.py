@@ -207,7 +207,7 @@ def read(directory):
     """
     directory = Path(directory)
     evaluations, comparisons, figures, by_path, compared = {}, {}, {}, {}, {}
-    for path in sorted(directory.glob("*.json")):
+    for path in sorted(directory.glob("[!.]*.json")):
         try:
             report = _enresnet.read_record(path)
             kind = _kind(report) if isinstance(report, dict) else None

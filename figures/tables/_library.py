@@ -142,7 +142,7 @@ def read(results, runs):
     Other JSON files are left alone, and a directory need not exist.
     """
     found = []
-    for path in [*sorted(results.glob("*.json")), *sorted(runs.glob(f"*/{REPORT}"))]:
+    for path in [*sorted(results.glob("[!.]*.json")), *sorted(runs.glob(f"*/{REPORT}"))]:
         try:
             report = _enresnet.read_record(path)
             # A control has noise that its network was not trained with, which is none of the paper's networks.

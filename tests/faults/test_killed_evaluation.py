@@ -44,10 +44,9 @@ LONG += ["--attacks", "ifgsm10-eot2", "fgsm"]
 
 
 def state(folder):
-    """Numbers of batches in the files of an evaluation."""
-    return [
-        checkpoint.read(path, "evaluation")[1]["n_batches"] for path in (folder / "evaluation").glob("*.safetensors")
-    ]
+    """Numbers of batches in the files of an evaluation; a file that is being written has a hidden name."""
+    paths = (folder / "evaluation").glob("[!.]*.safetensors")
+    return [checkpoint.read(path, "evaluation")[1]["n_batches"] for path in paths]
 
 
 @pytest.mark.parametrize("n_kills", [1, pytest.param(6, marks=pytest.mark.slow)])
