@@ -150,7 +150,7 @@ def prepare(run, options=None, *, progress=True):
     control = control_of(options)
     network = load_network(run, device)
     if control:
-        inject(network.model, *control.values())
+        inject(network.model, control["inject"], control["coef"])
     oracle = load_network(options.oracle, device) if options.oracle else None
     recipe = network.record["recipe"]
     set_threads(given(options.n_threads, recipe.get("n_threads")))
@@ -230,11 +230,9 @@ def _attacks(runner, options, preset, eps, recipe):
 
 def preset_of(options, device):
     """The preset of the options, as its name and `Preset`; "auto" depends on the device."""
-    name = options.preset
-    if options.quick:
-        if name not in ("auto", "quick"):
-            raise ValueError(f"quick must stand alone: it is short for preset=quick, got preset={name}")
-        name = "quick"
+    if options.quick and options.preset not in ("auto", "quick"):
+        raise ValueError(f"quick must stand alone: it is short for preset=quick, got preset={options.preset}")
+    name = "quick" if options.quick else options.preset
     if name == "auto":
         name = "full" if device.type == "cuda" else "cpu"
     return name, PRESETS[checks.one_of("preset", name, tuple(PRESETS))]

@@ -43,7 +43,7 @@ def evaluate_target(target, options):
     device, control = device_of(options.device), control_of(options)
     model = find_model(target, device)
     if control:
-        inject(model, *control.values())
+        inject(model, control["inject"], control["coef"])
     oracle = None if options.oracle is None else load_network(options.oracle, device).model
     _, preset = preset_of(options, device)
     set_threads(options.n_threads)

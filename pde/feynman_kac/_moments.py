@@ -83,7 +83,9 @@ def merge_neighbours(counts, means, squares):
 def root_mean_square(values):
     """Root of the mean square of values of any size."""
     largest = float(np.abs(values).max(initial=0.0))
-    return largest * float(np.sqrt(np.mean((values / largest) ** 2))) if largest > 0 else 0.0
+    if largest == 0 or not np.isfinite(largest):
+        return largest
+    return largest * float(np.sqrt(np.mean((values / largest) ** 2)))
 
 
 def standard_error(means, axis=0):

@@ -207,7 +207,7 @@ def multilevel(
         levels.add()
     levels.check()
     if problem.potential is not None or problem.source is not None:
-        # Of f alone the tails say what no path has met.
+        # A peak that no path has met leaves samples that agree.
         first = levels.moments[0]
         error = np.sqrt(first.covariance[1, 1] / first.count)
         warn_if_rare(first.mean[1], error, first.count, *_arguments.sample_range(problem, n))

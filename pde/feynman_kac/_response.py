@@ -7,6 +7,7 @@ import numpy as np
 from pde.feynman_kac import _arguments
 from pde.feynman_kac._in_time import InTime
 from pde.feynman_kac._levels import NotConvergedError
+from pde.feynman_kac._moments import root_mean_square
 from pde.feynman_kac._paths import Options, make_walk
 from pde.feynman_kac._shards import Block
 from pde.feynman_kac._shared_paths import make_means
@@ -77,7 +78,7 @@ class Response:
             moved = np.mod(self.starts + steps[:, None] / length, 1.0)
             base, *begun = np.split(self._u(self.problem, moved.reshape(-1, 2)), len(steps), axis=-1)
             ended = (self._u(_displaced(self.problem, step), self.starts) for step in steps[1:])
-            largest = max(_rms(each - base) for each in (*begun, *ended))
+            largest = max(root_mean_square(each - base) for each in (*begun, *ended))
             self._known[shift] = largest * shift / far
         return self._known[shift]
 
@@ -101,10 +102,6 @@ class Response:
 def _displaced(problem, step):
     """The problem with terminal data f(x + step)."""
     return problem.with_terminal(lambda x: problem.terminal_at(x + step))
-
-
-def _rms(values):
-    return float(np.sqrt(np.mean(np.square(values))))
 
 
 def unseen_bias(problem, starts, n, n_steps, rule, order):

@@ -10,7 +10,7 @@ from pde.feynman_kac._characteristics import characteristics, resolving
 from pde.feynman_kac._in_time import InTime
 from pde.feynman_kac._independent import independent
 from pde.feynman_kac._levels import NotConvergedError
-from pde.feynman_kac._moments import rare_points, refuse_unless_finite, student_variance
+from pde.feynman_kac._moments import rare_points, refuse_unless_finite, root_mean_square, student_variance
 from pde.feynman_kac._response import Response
 from pde.feynman_kac._result import Solution
 from pde.feynman_kac._shared_paths import make_means
@@ -166,10 +166,11 @@ class _Route:
             with np.errstate(over="ignore"):
                 refuse_unless_finite(u4, np.square(u4), 2)
             first, second = u2 - u1, u4 - u2
-            seen, noise = _rms(second.mean(axis=0)), math.sqrt(np.mean(second.var(axis=0, ddof=1)) / _N_SCRAMBLES)
+            seen = root_mean_square(second.mean(axis=0))
+            noise = math.sqrt(np.mean(second.var(axis=0, ddof=1)) / _N_SCRAMBLES)
             # The noise is known, and subtracted where it would hide the order; a part of it stays in the bias.
             gap = math.sqrt(max(seen**2 - noise**2, noise**2 / 4))
-            known = _rms(first.mean(axis=0))
+            known = root_mean_square(first.mean(axis=0))
             # Halving the steps divides the bias by 2**order; where it does less, the rest is larger.
             ratio = min(max(gap / known if known > 0 else 0.0, 0.5**self.means.order), 0.9)
             left = max(seen, noise) / (1 - ratio)
@@ -292,7 +293,3 @@ def _batch(n_points, n_steps):
 
 def _paths(rng, n_scrambles, n_steps):
     return ScrambledPaths(rng, n_scrambles, n_steps, *bridge_order(n_steps))
-
-
-def _rms(values):
-    return float(np.sqrt(np.mean(values**2)))

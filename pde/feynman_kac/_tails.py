@@ -31,14 +31,15 @@ _RELATIVE, _LARGEST = 1e-9, 1e12
 
 
 class Tails:
-    """Rare values of the terminal data of a problem; `starts` (n_points, 2), in periods."""
+    """Rare values of what paths of a problem bring; `starts` (n_points, 2), in periods."""
 
     def __init__(self, problem, starts, n):
         self.problem, self.starts, self.n = problem, starts, n
+        # Of each kind of event its kurtosis and its share of the mean at the points of a grid, (n_kinds, m, m); None if
+        # there are none.
         self.kurtosis, self.share, self.size, self.of = None, None, 0.0, "terminal"
         self._ends = self._radius = None
-        # Of each kind of event its kurtosis and its share of the mean at the points of a grid, (n_kinds, m, m); None if
-        # there are none. A noiseless path misses nothing.
+        # A noiseless path misses nothing.
         self.reach = _arguments.rms_sigma(problem) * math.sqrt(problem.horizon)
         if problem.n_terminals is None and self.reach > 0:
             if is_extreme(problem, n):
@@ -49,7 +50,7 @@ class Tails:
     def _find_among_paths(self):
         """As `_find`, of f with the weight by a potential, and a source: from the starts, not the ends, of paths."""
         (m1, m2, m3, m4), self.size, growth = path_moments(self.problem, self.n)
-        variance, fourth = np.maximum(m2 - m1**2, 0.0), m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+        variance, fourth = _central(m1, m2, m3, m4)
         # Of differences that rounding leaves nothing of, nothing is said.
         known = (variance > _RELATIVE * m2) & (fourth > _RELATIVE * m4)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -59,10 +60,8 @@ class Tails:
             of_mean = np.minimum(np.nan_to_num(m2 / m1**2), kurtosis)
         if kurtosis.max() > _ORDINARY:
             share = self.size * math.exp(growth) * np.stack([share, np.abs(m1)])
-            self.kurtosis, self.share = (
-                np.stack([kurtosis, of_mean]),
-                np.where(share > _ROUNDING * self.size, share, 0.0),
-            )
+            share[share <= _ROUNDING * self.size] = 0.0
+            self.kurtosis, self.share = np.stack([kurtosis, of_mean]), share
             self.of, self._ends, self._radius = "f and its weights by potential or source", self.starts, 1
 
     def _find(self):
@@ -77,9 +76,8 @@ class Tails:
         if size == 0:
             return
         f, size = f / size, size * largest
-        m1, m2, m3, m4 = _smoothed_powers(f, reach, 4)
-        variance = np.maximum(m2 - m1**2, 0.0)
-        fourth = np.maximum(m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4, variance**2)
+        variance, fourth = _central(*_smoothed_powers(f, reach, 4))
+        fourth = np.maximum(fourth, variance**2)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(fourth > 0, variance * np.sqrt(variance / fourth), 0.0)
             kurtosis = np.where(share > _ROUNDING, fourth / variance**2, 0.0)
@@ -157,6 +155,11 @@ def variance_under_noise(problem, places, n, unit):
         variance = np.maximum(square - mean**2, 0.0)
     i, j = _nearest(places, len(variance))
     return variance[i, j]
+
+
+def _central(m1, m2, m3, m4):
+    """Variance and fourth moment about the mean, of moments about 0."""
+    return np.maximum(m2 - m1**2, 0.0), m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
 
 
 def _looked_at(problem, n):
